@@ -1,0 +1,211 @@
+"""One YAML file describes a run: a few keys for the run itself and a section per stage.
+
+Sections are strict, frozen pydantic models that sit beside what they configure. Every mistake
+becomes one line that names the file, the dotted key, what is wrong and what would be right.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+from pipeline.errors import ConfigError
+from pipeline.section import Name, Section
+from pipeline.vocabulary import Vocabulary
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class ClusterConfig(Section):
+    """Where stage one runs."""
+
+    workers: int = Field(default=0, ge=0)
+    """Local worker processes; 0 = one worker thread inside this process."""
+    address: str | None = None
+    """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
+
+
+class RunConfig(Section):
+    """The keys of a config file that belong to no stage."""
+
+    run: Name
+    """Name of the run: its folder below manifests/ and artifacts/."""
+    workspace: Path = Path()
+    """Folder that holds manifests/ and artifacts/."""
+    data: Path | None = None
+    """Folder that relative paths of the sources start from; default artifacts/<run>/data."""
+    vocabulary: Path
+    """The class list; a relative path starts at the config file's folder."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where stage one runs."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole config file, read and checked.
+
+    Attributes:
+        path: The file it came from.
+        run: The keys that belong to no stage.
+        sections: The checked section of each stage that the file names, by stage name.
+        vocabulary: The class list the file points to.
+    """
+
+    path: Path
+    run: RunConfig
+    sections: Mapping[str, Section]
+    vocabulary: Vocabulary
+
+    @property
+    def manifests(self) -> Path:
+        """Folder of this run's Parquet tables."""
+        return self.run.workspace / "manifests" / self.run.run
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of this run's stores, checkpoints and report."""
+        return self.run.workspace / "artifacts" / self.run.run
+
+    @property
+    def data(self) -> Path:
+        """Folder that relative paths of the sources start from."""
+        return self.run.data or self.artifacts / "data"
+
+
+def load(
+    path: Path, stage_sections: Mapping[str, type[Section]], overrides: Sequence[str] = ()
+) -> Config:
+    """Reads a config file.
+
+    Args:
+        path: The YAML file.
+        stage_sections: The model of each stage's section, by stage name.
+        overrides: ``key=value`` strings (``--set``): dotted keys, YAML values.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
+    """
+    values = read_yaml(path, fix="name an existing file with --config, e.g. configs/sandbox.yaml")
+    for override in overrides:
+        _apply(override, values)
+    for name in stage_sections.keys() & values.keys():
+        values[name] = values[name] or {}  # a bare `evaluate:` means all defaults
+    fields: dict[str, Any] = {name: (kind | None, None) for name, kind in stage_sections.items()}
+    run = parse_section(create_model("ConfigFile", __base__=RunConfig, **fields), values, path=path)
+    sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
+    vocabulary_file = path.parent / run.vocabulary
+    vocabulary = parse_section(
+        Vocabulary,
+        read_yaml(vocabulary_file, fix=f"set `vocabulary` in {path} to an existing file"),
+        path=vocabulary_file,
+    )
+    return Config(path=path, run=run, sections=sections, vocabulary=vocabulary)
+
+
+def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
+    """Reads a YAML mapping, filling in ``${NAME}`` and ``${NAME:-default}`` from the environment.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, is no mapping, or names an unset variable.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
+        raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="mend it") from error
+    if not isinstance(values, dict):
+        raise ConfigError("not a mapping of keys", where=str(path), fix="write `key: value` lines")
+    filled: dict[str, Any] = _fill_environment(values, path)
+    return filled
+
+
+def parse_section(model: type[S], values: object, *, path: Path, key: tuple[str, ...] = ()) -> S:
+    """Checks plain values against a section's model.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is wrong; names file and dotted key.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _first_error(error, path) from error
+
+
+def _first_error(error: ValidationError, path: Path) -> ConfigError:
+    detail = error.errors()[0]
+    where = f"{path}: {'.'.join(str(step) for step in detail['loc'])}"
+    if detail["type"] == "unknown_key":
+        where = f"{where}.{detail['ctx']['key']}".replace(": .", ": ")
+        return ConfigError("unknown key", where=where, fix=detail["msg"])
+    if detail["type"] == "missing":
+        return ConfigError("the key is missing", where=where, fix="add it")
+    text = repr(detail["input"])
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    fix = detail["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{shown} is wrong", where=where.removesuffix(": "), fix=fix)
+
+
+def _apply(override: str, values: dict[str, Any]) -> None:
+    """Sets one ``dotted.key=value`` in nested plain values, in place."""
+    key, equals, text = override.partition("=")
+    where = f"--set {override}"
+    if not (equals and key):
+        raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
+    *parents, last = key.split(".")
+    target: Any = values
+    for parent in parents:
+        if isinstance(target, list):
+            target = target[_position(parent, target, where)]
+            continue
+        if target.get(parent) is None:
+            target[parent] = {}
+        target = target[parent]
+        if not isinstance(target, dict | list):
+            raise ConfigError(f"{parent!r} is a value", where=where, fix="set the key itself")
+    if isinstance(target, list):
+        target[_position(last, target, where)] = value
+    else:
+        target[last] = value
+
+
+def _position(step: str, items: list[Any], where: str) -> int:
+    if step.isdecimal() and int(step) < len(items):
+        return int(step)
+    fix = f"write a position from 0 to {len(items) - 1}"
+    raise ConfigError(f"{step!r} is no position of the list", where=where, fix=fix)
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def _fill_environment(value: Any, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill_environment(item, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill_environment(item, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        filled = os.environ.get(name) or default
+        if filled is None:
+            what = f"the environment variable {name} is not set"
+            raise ConfigError(what, where=f"{path}: {value}", fix=f"set it: export {name}=...")
+        return filled
+
+    return _VARIABLE.sub(fill, value)

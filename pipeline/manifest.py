@@ -1,0 +1,243 @@
+"""Manifests: folders of Parquet parts that `pandas.read_parquet(folder)` reads as one table.
+
+A part is written under a temporary name in its own folder, fsynced and renamed last, so it is the
+completion record of its shard: rows exist exactly when their masks do. Its key-value metadata holds
+what the shard was made from.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import StorageError
+from pipeline.section import Facts
+
+_METADATA_KEY = b"maskmill"
+_RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of manifest.
+
+    Attributes:
+        name: Its folder below manifests/<run>/.
+        description: What one row is, for the data dictionary.
+        schema: Arrow schema; every field has metadata ``description``.
+    """
+
+    name: str
+    description: str
+    schema: pa.Schema
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Rows as an Arrow table of this schema; a missing column is null."""
+        return pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
+
+
+def _schema(*columns: tuple[str, pa.DataType, str]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
+    )
+
+
+SCENES = Table(
+    "scenes",
+    "A drawn image of the embedded sandbox; only runs with a `sandbox` section have this table.",
+    _schema(
+        ("uri", pa.string(), "path of the image file, below the run's data folder"),
+        ("role", pa.string(), "folder it was drawn into: labeled, unlabeled, ood, val or test"),
+        ("domain", pa.string(), "look of the scene: id or web"),
+        ("seed", pa.int64(), "seed of the world"),
+        ("index", pa.int64(), "number of the scene; (domain, seed, index) draws it again"),
+        ("caption", pa.string(), "what is in the scene, in words"),
+    ),
+)
+
+IMAGES = Table(
+    "images",
+    "An image of a source, good or bad. Rows never move; (shard, row) is where its labels are.",
+    _schema(
+        ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
+        ("uri", pa.string(), "path of the image file"),
+        ("source", pa.string(), "name of the source in the config"),
+        ("role", pa.string(), "labeled, unlabeled, ood, val or test"),
+        ("mask_uri", pa.string(), "path of the label file; null where there is none"),
+        ("mask_id", pa.string(), "first 16 hex digits of the SHA-256 of the label file's bytes"),
+        ("label_scheme", pa.string(), "the vocabulary's scheme that reads the label file"),
+        ("mask_class_ids", pa.list_(pa.uint8()), "class ids that occur in the label file"),
+        ("width", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
+        ("height", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
+        ("format", pa.string(), "format found in the file: JPEG, PNG, ..."),
+        ("shard", pa.int32(), "unit of work, of the Parquet part and of the Zarr shard file"),
+        ("row", pa.int64(), "position in the label arrays; shard = row // shard size"),
+        ("status", pa.string(), "ok, rejected (unreadable), duplicate (by content) or gone"),
+        ("error_message", pa.string(), "why the status is not ok"),
+        ("caption", pa.string(), "the source's text for the image; null where it has none"),
+        ("url", pa.string(), "where the source got the image; null where it does not say"),
+        ("stamp", pa.string(), "size and modification time of the image file when it was read"),
+        ("mask_stamp", pa.string(), "size and modification time of the label file"),
+    ),
+)
+
+PSEUDO_LABELS = Table(
+    "pseudo_labels",
+    "A pseudo-label of one labeler for one image. The folder's partition column is `labeler`.",
+    _schema(
+        ("image_id", pa.string(), "the image, as in `images`"),
+        ("shard", pa.int32(), "shard of the image"),
+        ("row", pa.int64(), "position in the arrays `mask` and `confidence` of `store`"),
+        ("store", pa.string(), "Zarr group that holds the label, below the workspace"),
+        ("height", pa.int32(), "rows of the label that are image; the rest of the canvas is 255"),
+        ("width", pa.int32(), "columns of the label that are image"),
+        ("coverage", pa.float32(), "share of the image's pixels that are not ignore, 0 to 1"),
+        ("mean_confidence", pa.float32(), "mean over the covered pixels, 0 to 1"),
+        ("class_ids", pa.list_(pa.uint8()), "classes that occur, ascending"),
+        ("class_fractions", pa.list_(pa.float32()), "share of the image's pixels of each"),
+        ("seconds", pa.float32(), "labeling time of the image's batch, shared evenly"),
+        ("status", pa.string(), "ok, or failed: the file could no longer be read"),
+        ("error_message", pa.string(), "why the status is not ok"),
+        ("fingerprint", pa.string(), "of all the shard was made from; equal means equal labels"),
+    ),
+)
+
+METRICS = Table(
+    "metrics",
+    "One number that a stage measured.",
+    _schema(
+        ("run", pa.string(), "name of the run"),
+        ("variant", pa.string(), "training variant, or the labeler where split is `labeled`"),
+        ("step", pa.int64(), "training steps done when it was measured"),
+        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
+        ("split", pa.string(), "images it was measured on: train, labeled, val or test"),
+        ("name", pa.string(), "loss/<term>, lr, miou, pixel_accuracy, coverage, iou/<class>"),
+        ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
+    ),
+)
+
+TABLES = (SCENES, IMAGES, PSEUDO_LABELS, METRICS)
+
+
+def digest(value: object) -> str:
+    """16 hex digits of the SHA-256 of a plain value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, Any]) -> None:
+    """Commits a part: the last thing that happens to a shard.
+
+    Args:
+        path: ``.../part-<key>.parquet``.
+        rows: Table of one of the schemas above.
+        facts: What the shard was made from; its digest is the shard's fingerprint.
+        config: The resolved config section, for people.
+    """
+    record = {
+        "fingerprint": digest(facts),
+        "facts": facts,
+        "config": dict(config),
+        "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
+    }
+    metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(rows.replace_schema_metadata(metadata), temporary, compression="zstd")
+        _fsync(temporary)
+        temporary.rename(path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_facts(path: Path) -> Facts | None:
+    """What a committed part was made from; None where there is no part.
+
+    Raises:
+        StorageError: The file is no part of ours, or is damaged.
+    """
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        facts: Facts = json.loads(metadata[_METADATA_KEY])["facts"]
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        what = "not a readable manifest part"
+        raise StorageError(what, where=str(path), fix="delete it") from error
+    return facts
+
+
+def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a manifest folder, or of a folder of one partition of it, in the order of parts.
+
+    Args:
+        folder: The manifest's folder; one that does not exist is an empty table.
+        table: Its kind.
+        columns: Only these columns.
+
+    Raises:
+        StorageError: A part is damaged.
+    """
+    parts = sorted(folder.glob("**/part-*.parquet"))
+    if not parts:
+        empty = table.schema.empty_table()
+        return empty if columns is None else empty.select(list(columns))
+    try:
+        return pq.read_table(
+            parts, columns=columns, schema=table.schema, partitioning=None
+        ).replace_schema_metadata(None)
+    except (pa.ArrowInvalid, OSError) as error:
+        what = f"a part cannot be read: {error}"
+        raise StorageError(what, where=str(folder), fix="delete the part it names") from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Deletes what a killed writer left; only for the holder of the workspace's lock."""
+    for path in folder.glob("**/.part-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def data_dictionary() -> str:
+    """The text of manifests/README.md: every table and column."""
+    lines = [
+        "# Data dictionary",
+        "",
+        "Every table is a folder of Parquet parts below `manifests/<run>/`; read it whole:",
+        "",
+        '    pd.read_parquet("manifests/sandbox/images")',
+        "",
+        "A part's key-value metadata (`maskmill`, JSON) holds its fingerprint, the facts behind",
+        "it, the resolved config section and library versions.",
+        "",
+        "This page is generated: `python -m pipeline.manifest > manifests/README.md`.",
+    ]
+    for table in TABLES:
+        lines += ["", f"## {table.name}", "", table.description, "", "| column | type | meaning |"]
+        lines += ["|---|---|---|"]
+        for field in table.schema:
+            meaning = field.metadata[b"description"].decode()
+            lines.append(f"| `{field.name}` | {field.type} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(data_dictionary())

@@ -1,0 +1,87 @@
+"""What a stage is: it plans units of work, says what each is made from, and does the stale ones."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.config import Config
+from pipeline.console import Console
+from pipeline.section import Facts, Section
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest piece of work that is done, resumed or stale as a whole: a shard, a variant.
+
+    Attributes:
+        name: What to call it in messages: "shard 3".
+        part: Its manifest part; the part's existence means the unit is done.
+        facts: What its output depends on, now; the part holds what it was made from.
+        outputs: Files beside the part that the rows of the part describe.
+    """
+
+    name: str
+    part: Path
+    facts: Facts
+    outputs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given to work with."""
+
+    config: Config
+    console: Console
+
+
+class Stage(ABC):
+    """One step of the flow. Subclasses live in stages/<name>/stage.py.
+
+    Importing a stage, planning and summing up must not import torch; `run` may.
+
+    Attributes:
+        name: Its name in configs, commands and messages.
+        version: Raised when the same input gives other output than before.
+        Config: The model of its config section.
+        needs: Stages whose output it reads.
+
+    Args:
+        section: Its config section.
+        context: The run it is part of.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    Config: ClassVar[type[Section]]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, section: Section, context: Context) -> None:
+        self.context = context
+
+    @property
+    def version_facts(self) -> Facts:
+        """The stage's version, as every unit's facts begin."""
+        return {f"{self.name}.version": self.version}
+
+    @abstractmethod
+    def plan(self) -> Sequence[Unit]:
+        """Every unit there should be, done or not, in order.
+
+        Raises:
+            MaskmillError: The inputs do not allow a plan.
+        """
+
+    @abstractmethod
+    def run(self, units: Sequence[Unit]) -> None:
+        """Does these units, committing each one's part last.
+
+        Raises:
+            MaskmillError: Something the user can mend; units committed before stay.
+        """
+
+    def summarize(self) -> None:  # noqa: B027 - most stages have nothing to add
+        """Prints what came out, from manifests alone; called also where nothing was to do."""

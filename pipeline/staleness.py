@@ -1,0 +1,108 @@
+"""Which units are fresh, stale or missing, and why: recorded facts against present ones."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.manifest import read_facts
+from pipeline.section import Facts
+from pipeline.stage import Stage, Unit
+
+
+class State(StrEnum):
+    """Of a unit, and of a stage."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """A unit, its state, and why it is not fresh."""
+
+    unit: Unit
+    state: State
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageState:
+    """A stage's units with their states.
+
+    Attributes:
+        name: The stage.
+        units: In the order of the plan.
+        waits_for: Stages before it that are not fresh, so that its own plan may still change.
+    """
+
+    name: str
+    units: tuple[UnitState, ...]
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """Missing where nothing was done yet, fresh where nothing is to do, else stale."""
+        states = {unit.state for unit in self.units}
+        if states <= {State.MISSING}:
+            return State.MISSING
+        return State.FRESH if states == {State.FRESH} and not self.waits_for else State.STALE
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of units by state."""
+        return {state.value: sum(unit.state is state for unit in self.units) for state in State}
+
+    @property
+    def unfinished(self) -> list[Unit]:
+        """The units that are not fresh."""
+        return [unit.unit for unit in self.units if unit.state is not State.FRESH]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not fresh, one line a cause, with the units that it touches."""
+        causes = Counter(reason for unit in self.units for reason in unit.reasons)
+        lines = []
+        for reason, count in causes.items():
+            names = [unit.unit.name for unit in self.units if reason in unit.reasons]
+            lines.append(f"{reason}: {names[0] if count == 1 else f'{count} units'}")
+        return lines + [f"{name} is not fresh" for name in self.waits_for]
+
+
+def inspect(stage: Stage, waits_for: Sequence[str] = ()) -> StageState:
+    """Plans a stage and holds every unit against its part."""
+    units = tuple(_inspect_unit(unit) for unit in stage.plan())
+    return StageState(stage.name, units, tuple(waits_for))
+
+
+def _inspect_unit(unit: Unit) -> UnitState:
+    recorded = read_facts(unit.part)
+    if recorded is None:
+        return UnitState(unit, State.MISSING, ("not done yet",))
+    if changes := _changes(recorded, unit.facts):
+        return UnitState(unit, State.STALE, changes)
+    for output in unit.outputs:
+        if not output.exists():
+            return UnitState(unit, State.MISSING, (f"{output} is gone",))
+    return UnitState(unit, State.FRESH)
+
+
+def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
+    """One line a key that differs; inputs are digests, so only the change is worth telling."""
+    lines = []
+    for key in sorted(recorded.keys() | present.keys()):
+        old, new = recorded.get(key), present.get(key)
+        if old == new:
+            continue
+        lines.append(
+            f"{key.removeprefix('inputs.')} changed"
+            if key.startswith("inputs.")
+            else f"{key} {_shown(old)} -> {_shown(new)}"
+        )
+    return tuple(lines)
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,160 @@
+"""The class list of a run: names, concepts, templates, colours, and how label files spell them."""
+
+import re
+from typing import Annotated, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from pipeline.section import Facts, Section
+
+IGNORE = 255
+"""Value of a mask pixel that belongs to no class, or that nobody labeled."""
+
+_UNKNOWN = 256
+_IGNORE_NAME = "ignore"
+_OTHERS = "*"
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class ClassEntry(Section):
+    """One class; its id is its position in the vocabulary's list, from 0."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """The name people and label schemes use."""
+    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
+    """Display colour, #rrggbb."""
+    concepts: tuple[str, ...] | None = None
+    """What a text model is asked for; the maximum counts. Default: the name."""
+
+
+class Vocabulary(Section):
+    """A class list, as read from a file in configs/vocabularies/."""
+
+    name: str
+    """What to call it in messages."""
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=IGNORE)]
+    """The classes in the order of their ids; at most 255, since 255 means ignore."""
+    background: str | None = None
+    """The class that pixels of `background_concepts` get; without one they are ignored."""
+    background_concepts: tuple[str, ...] = ()
+    """Concepts that are in the images but are no class of their own."""
+    templates: Annotated[tuple[str, ...], Field(min_length=1)] = ("a photo of a {}",)
+    """Prompt templates; {} stands for the concept."""
+    label_schemes: dict[str, dict[int | str, str]] = Field(default_factory=dict)
+    """Per scheme: pixel value or colour (#rrggbb) to class name or "ignore"; "*" = all others."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        names = [entry.name for entry in self.classes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"give each class its own name; {name!r} stands twice")
+        if self.background is not None and self.background not in names:
+            raise ValueError(
+                f"background {self.background!r} is no class; use one of: {', '.join(names)}"
+            )
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"template {template!r} must hold {{}} once, for the concept")
+        for scheme, entries in self.label_schemes.items():
+            for value, name in entries.items():
+                if name not in (*names, _IGNORE_NAME):
+                    raise ValueError(
+                        f"label_schemes.{scheme}.{value} names {name!r}, which is no class; "
+                        f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
+                    )
+                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(str(value))):
+                    raise ValueError(
+                        f"label_schemes.{scheme} has the key {value!r}; "
+                        "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
+                    )
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; ids run from 0 to one below it."""
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def background_id(self) -> int:
+        """Mask value for pixels of background concepts: a class id, or 255 = ignore."""
+        return IGNORE if self.background is None else self.class_names.index(self.background)
+
+    @property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """(256, 3) uint8: display colour of every mask value; black where there is no class."""
+        colors = np.zeros((256, 3), np.uint8)
+        for class_id, entry in enumerate(self.classes):
+            colors[class_id] = list(bytes.fromhex(entry.color[1:]))
+        return colors
+
+    def class_facts(self) -> Facts:
+        """What a model that learns these classes depends on: their names, in order."""
+        return {"vocabulary.classes": list(self.class_names)}
+
+    def prompt_facts(self) -> Facts:
+        """What labels made from text depend on: concepts and templates beside the classes."""
+        concepts: Facts = {
+            f"vocabulary.concepts.{c.name}": list(c.concepts or (c.name,)) for c in self.classes
+        }
+        return {
+            **self.class_facts(),
+            **concepts,
+            "vocabulary.background": self.background,
+            "vocabulary.background_concepts": list(self.background_concepts),
+            "vocabulary.templates": list(self.templates),
+        }
+
+    def scheme_facts(self, scheme: str | None) -> Facts:
+        """What a label file's reading depends on: its scheme, resolved to class ids."""
+        table = {str(value): target for value, target in self._targets(scheme).items()}
+        return {f"vocabulary.label_schemes.{scheme}": dict(sorted(table.items()))}
+
+    def to_mask(
+        self, labels: npt.NDArray[np.integer], scheme: str | None
+    ) -> tuple[npt.NDArray[np.uint8], list[str]]:
+        """Turns the pixels of a label file into class ids.
+
+        Args:
+            labels: (H, W) pixel values, or (H, W, 3) uint8 colours.
+            scheme: A key of `label_schemes`; None reads pixel values as class ids, 255 as ignore.
+
+        Returns:
+            (H, W) uint8 mask, 255 = ignore, and the values or colours found that the scheme does
+            not know, as text (their pixels are 255 too).
+        """
+        targets = self._targets(scheme)
+        others = targets.get(_OTHERS, _UNKNOWN)
+        if labels.ndim == 3:
+            labels = labels.astype(np.int64) @ np.array([65536, 256, 1])
+            known = {int(str(k)[1:], 16): v for k, v in targets.items() if str(k).startswith("#")}
+        else:
+            known = {k: v for k, v in targets.items() if isinstance(k, int)}
+        values, inverse = np.unique(labels, return_inverse=True)
+        ids = np.array([known.get(int(value), others) for value in values])
+        is_color = any(str(key).startswith("#") for key in targets)
+        unknown = [f"#{value:06x}" if is_color else str(value) for value in values[ids == _UNKNOWN]]
+        ids[ids == _UNKNOWN] = IGNORE
+        return ids.astype(np.uint8)[inverse].reshape(labels.shape), unknown
+
+    def _targets(self, scheme: str | None) -> dict[int | str, int]:
+        ids = {name: class_id for class_id, name in enumerate(self.class_names)}
+        if scheme is None:
+            return {**{class_id: class_id for class_id in ids.values()}, IGNORE: IGNORE}
+        targets = {**ids, _IGNORE_NAME: IGNORE}
+        return {_as_value(key): targets[name] for key, name in self.label_schemes[scheme].items()}
+
+
+def _is_value(key: int | str) -> bool:
+    return isinstance(key, int) and 0 <= key <= 65535
+
+
+def _as_value(key: int | str) -> int | str:
+    return key.lower() if isinstance(key, str) else key

@@ -1,0 +1,1 @@
+"""One package a stage, each starting at its stage.py; graph.py lists them in order."""

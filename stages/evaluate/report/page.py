@@ -1,0 +1,33 @@
+"""Writes the report's page from the tables and pictures; every text on it is escaped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.config import Config
+from stages.evaluate.report.pictures import Picture
+from stages.evaluate.tables import read_tables
+
+
+def write_page(config: Config, page: Path, pictures: Sequence[Picture]) -> None:
+    """Writes the page, beside its pictures.
+
+    Args:
+        config: The run; its manifests are complete.
+        page: Where the HTML goes.
+        pictures: What to show below the tables; already saved in the page's folder.
+    """
+    environment = Environment(
+        loader=PackageLoader("stages.evaluate.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    text = environment.get_template("page.html.jinja").render(
+        run=config.run.run,
+        config=config.path,
+        vocabulary=config.vocabulary,
+        tables=read_tables(config),
+        pictures=pictures,
+    )
+    page.write_text(text, encoding="utf-8")

@@ -1,0 +1,86 @@
+"""The report's pictures: stored labels over their images, predictions beside the truth."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import images
+from pipeline.config import Config
+from pipeline.overlay import overlaid, resized, sheet
+from pipeline.store import LabelReader
+from stages.evaluate.inference import Predictor, read_pixels, read_truth
+from stages.ingest.output import read_images
+from stages.pseudolabel.output import read_labels
+
+Bytes = npt.NDArray[np.uint8]
+
+_SIDE_PX = 160
+_LABELS_SHOWN = 20
+_PREDICTIONS_SHOWN = 8
+_BESIDE = 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A saved sheet of images.
+
+    Attributes:
+        title: What it shows.
+        columns: What each column is.
+        file: Its name in the report's folder.
+    """
+
+    title: str
+    columns: str
+    file: str
+
+
+def draw_labels(config: Config, folder: Path, labeler: str) -> Picture:
+    """Saves a sheet of stored labels over images drawn at random (seed 0) from those labeled."""
+    labels = list(read_labels(config.manifests, labeler).values())
+    every = {row["row"]: row for row in read_images(config.manifests, _ROLES)}
+    rng = np.random.default_rng(0)
+    shown = [label for label in labels if every[label["row"]]["role"] != "labeled"]
+    chosen = [shown[i] for i in rng.permutation(len(shown))[:_LABELS_SHOWN]]
+    cells = []
+    for label in chosen:
+        pixels = images.fit(read_pixels(every[label["row"]]), _SIDE_PX)
+        reader = LabelReader(config.run.workspace / label["store"])
+        size = (label["height"], label["width"])
+        ((mask, confidence),) = reader.read([label["row"]], [size])
+        grey = resized(confidence, pixels.shape[0], pixels.shape[1])
+        over = overlaid(pixels, mask, config.vocabulary.palette)
+        cells.append([pixels, over, np.stack([grey] * 3, axis=-1)])
+    file = f"labels-{labeler}.png"
+    sheet(list(_side_by_side(cells))).save(folder / file)
+    title = f"Stored labels of {labeler}: {len(chosen)} random images"
+    return Picture(title, "image, label over it, confidence (white = certain); twice a row", file)
+
+
+def draw_predictions(
+    config: Config, folder: Path, split: str, predictors: Mapping[str, Predictor]
+) -> Picture:
+    """Saves a sheet of images of a split, their truth and what each variant makes of them."""
+    palette = config.vocabulary.palette
+    rows = []
+    for image in read_images(config.manifests, [split])[:_PREDICTIONS_SHOWN]:
+        pixels = read_pixels(image)
+        masks = [read_truth(image, config.vocabulary)]
+        masks += [predictor.predict(pixels) for predictor in predictors.values()]
+        small = images.fit(pixels, _SIDE_PX)
+        rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
+    file = f"predictions-{split}.png"
+    sheet(rows).save(folder / file)
+    columns = f"image, truth, {', '.join(predictors)}"
+    return Picture(f"Predictions on {split} images", columns, file)
+
+
+_ROLES = ("labeled", "unlabeled", "ood", "val", "test")
+
+
+def _side_by_side(cells: list[list[Bytes]]) -> Iterator[list[Bytes]]:
+    for start in range(0, len(cells), _BESIDE):
+        yield [picture for cell in cells[start : start + _BESIDE] for picture in cell]

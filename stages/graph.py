@@ -1,0 +1,16 @@
+"""The flow: every stage, in order."""
+
+from pipeline.stage import Stage
+from stages.evaluate.stage import EvaluateStage
+from stages.ingest.stage import IngestStage
+from stages.pseudolabel.stage import PseudolabelStage
+from stages.sandbox.stage import SandboxStage
+from stages.train.stage import TrainStage
+
+GRAPH: tuple[type[Stage], ...] = (
+    SandboxStage,  # draws the embedded world; only where the config has a `sandbox` section
+    IngestStage,
+    PseudolabelStage,
+    TrainStage,
+    EvaluateStage,
+)

@@ -1,0 +1,105 @@
+"""Reads image and label files into manifest rows: bad images become rows, wrong labels errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import images
+from pipeline.errors import DataError
+from pipeline.vocabulary import IGNORE, Vocabulary
+from stages.ingest.layout import Entry, stamp
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What came of one entry: its manifest row, or what is wrong with its label file."""
+
+    row: dict[str, Any]
+    problem: DataError | None = None
+
+
+def scan(
+    entries: Sequence[Entry], vocabulary: Vocabulary, seen: dict[str, str]
+) -> tuple[list[dict[str, Any]], list[DataError]]:
+    """Reads a shard's files.
+
+    Args:
+        entries: The shard, in the order of rows.
+        vocabulary: Reads the label files.
+        seen: image_id to uri of good images so far; the shard's are added.
+
+    Returns:
+        A row an entry, without `shard`, and the label files that do not fit image or vocabulary.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        scanned = list(threads.map(lambda entry: _scan_one(entry, vocabulary), entries))
+    for result in scanned:
+        row = result.row
+        if row["status"] != "ok":
+            continue
+        first = seen.setdefault(row["image_id"], row["uri"])
+        if first != row["uri"]:
+            row |= {"status": "duplicate", "error_message": f"same content as {first}"}
+    return [r.row for r in scanned], [r.problem for r in scanned if r.problem is not None]
+
+
+def _scan_one(entry: Entry, vocabulary: Vocabulary) -> Scanned:
+    if entry.gone is not None:
+        return Scanned({**entry.gone, "status": "gone", "error_message": "no longer in the source"})
+    row: dict[str, Any] = {
+        "uri": str(entry.uri),
+        "source": entry.source,
+        "role": entry.role,
+        "mask_uri": None if entry.mask_uri is None else str(entry.mask_uri),
+        "label_scheme": entry.scheme,
+        "row": entry.row,
+        "status": "ok",
+        "stamp": stamp(entry.uri),
+        "mask_stamp": stamp(entry.mask_uri),
+    }
+    try:
+        content = images.read_bytes(entry.uri)
+        row["image_id"] = images.content_id(content)
+        decoded = images.decode_image(content)
+    except images.UnreadableImageError as error:
+        return Scanned({**row, "status": "rejected", "error_message": str(error)})
+    row["height"], row["width"] = decoded.pixels.shape[:2]
+    row["format"] = decoded.format
+    if entry.mask_uri is None:
+        return Scanned(row)
+    return _scan_mask(entry, row, vocabulary)
+
+
+def _scan_mask(entry: Entry, row: dict[str, Any], vocabulary: Vocabulary) -> Scanned:
+    where = str(entry.mask_uri)
+    assert entry.mask_uri is not None
+    try:
+        content = images.read_bytes(entry.mask_uri)
+        labels = images.decode_labels(content)
+    except images.UnreadableImageError as error:
+        fix = "replace it by a label image, e.g. a PNG of class ids"
+        return Scanned(row, DataError(f"unreadable mask: {error}", where=where, fix=fix))
+    expected = (row["height"], row["width"])
+    if labels.shape[:2] != expected:
+        what = f"the mask is {labels.shape[1]} x {labels.shape[0]} pixels"
+        fix = f"its image {entry.uri} is {expected[1]} x {expected[0]}; make them equal"
+        return Scanned(row, DataError(what, where=where, fix=fix))
+    mask, unknown = vocabulary.to_mask(labels, entry.scheme)
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if unknown[5:] else "")
+        if entry.scheme is None:
+            fix = f"use 0 to {vocabulary.num_classes - 1} or {IGNORE}, or name a label_scheme"
+        else:
+            fix = f"add it to label_schemes.{entry.scheme} of vocabulary {vocabulary.name!r}"
+        what = f"class id {shown} is not in the vocabulary"
+        return Scanned(row, DataError(what, where=where, fix=fix))
+    found = np.unique(mask)
+    row["mask_id"] = images.content_id(content)
+    row["mask_class_ids"] = [int(class_id) for class_id in found if class_id != IGNORE]
+    return Scanned(row)

@@ -1,0 +1,162 @@
+"""Ingest: lists the sources, reads each new or changed file once, and gives every image a place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline import manifest
+from pipeline.components import Choice, chosen_from
+from pipeline.errors import ConfigError, DataError
+from pipeline.section import Facts, Name, Section
+from pipeline.stage import Context, Stage, Unit
+from stages.ingest.layout import Entry, lay_out, stamp
+from stages.ingest.scan import scan
+from stages.ingest.sources.base import Source
+
+Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
+_PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
+
+
+class SourceConfig(Section):
+    """One source of images."""
+
+    role: Role
+    """What its images are for."""
+    source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]
+    """Where they come from: {name: folder, images: ..., masks: ...}."""
+    label_scheme: str | None = None
+    """The vocabulary's scheme that reads the label files; default: pixel values are class ids."""
+
+
+class IngestConfig(Section):
+    """The section `ingest`."""
+
+    sources: dict[Name, SourceConfig] = Field(min_length=1)
+    """Sources by name."""
+    shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Images a shard; fixed once a run has images."""
+
+
+class IngestStage(Stage):
+    """Fills the images manifest."""
+
+    name = "ingest"
+    version = 1
+    Config = IngestConfig
+    needs = ("sandbox",)
+
+    def __init__(self, section: Section, context: Context) -> None:
+        super().__init__(section, context)
+        assert isinstance(section, IngestConfig)
+        self._section = section
+        self.folder = context.config.manifests / manifest.IMAGES.name
+
+    def plan(self) -> list[Unit]:
+        """A unit a shard; lists every source, opens no image."""
+        return [self._unit(shard, entries) for shard, entries in self._shards.items()]
+
+    def run(self, units: Sequence[Unit]) -> None:
+        """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
+        shards = {self._part(shard): shard for shard in self._shards}
+        vocabulary = self.context.config.vocabulary
+        seen = {
+            row["image_id"]: row["uri"]
+            for row in manifest.read(self.folder, manifest.IMAGES).to_pylist()
+            if row["status"] == "ok"
+        }
+        total = sum(len(self._shards[shards[unit.part]]) for unit in units)
+        with self.context.console.progress("ingest", total, "images") as progress:
+            for unit in units:
+                shard = shards[unit.part]
+                rows, problems = scan(self._shards[shard], vocabulary, seen)
+                if problems:
+                    more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
+                    first = problems[0]
+                    raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
+                table = manifest.IMAGES.rows({**row, "shard": shard} for row in rows)
+                plain = self._section.model_dump(mode="json")
+                manifest.write_part(unit.part, table, unit.facts, plain)
+                progress.advance(len(rows))
+
+    def summarize(self) -> None:
+        """Counts by role and status, and what a labeled set cannot teach."""
+        rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
+        roles: dict[str, int] = {}
+        bad = []
+        for row in rows:
+            if row["status"] == "ok":
+                roles[row["role"]] = roles.get(row["role"], 0) + 1
+            else:
+                bad.append(row)
+        counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+        self.context.console.note(f"ingest: {counts}; in {self.folder}")
+        for status in sorted({row["status"] for row in bad}):
+            these = [row for row in bad if row["status"] == status]
+            first = f"first: {these[0]['uri']}: {these[0]['error_message']}"
+            self.context.console.warn(f"{len(these)} images {status}; {first}")
+        labeled = {
+            class_id
+            for row in rows
+            if row["role"] == "labeled" and row["status"] == "ok"
+            for class_id in row["mask_class_ids"] or ()
+        }
+        names = self.context.config.vocabulary.class_names
+        absent = [name for class_id, name in enumerate(names) if class_id not in labeled]
+        if roles.get("labeled") and absent:
+            self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
+
+    def _unit(self, shard: int, entries: Sequence[Entry]) -> Unit:
+        used = sorted({entry.source for entry in entries if entry.gone is None})
+        facts: Facts = {**self.version_facts, "ingest.shard_size": self._section.shard_size}
+        for name in used:
+            source = self._section.sources[name]
+            facts |= source.facts(f"ingest.sources.{name}")
+            facts |= self.context.config.vocabulary.scheme_facts(source.label_scheme)
+            facts |= self.context.config.vocabulary.class_facts()
+        files = [[str(e.uri), stamp(e.uri), stamp(e.mask_uri), e.gone is None] for e in entries]
+        facts["inputs.images"] = manifest.digest(files)
+        return Unit(f"shard {shard}", self._part(shard), facts)
+
+    def _part(self, shard: int) -> Path:
+        return self.folder / f"part-{shard:05d}.parquet"
+
+    @cached_property
+    def _shards(self) -> dict[int, list[Entry]]:
+        entries: list[Entry] = []
+        # What is kept out of training comes first: of equal images the first one counts.
+        sources = self._section.sources.items()
+        for name, source in sorted(sources, key=lambda item: _PRECEDENCE.index(item[1].role)):
+            entries.extend(self._listed(name, source))
+        known = manifest.read(self.folder, manifest.IMAGES)
+        return lay_out(entries, known, self._section.shard_size)
+
+    def _listed(self, name: str, source: SourceConfig) -> list[Entry]:
+        config = self.context.config
+        key = f"{config.path}: ingest.sources.{name}"
+        schemes = config.vocabulary.label_schemes
+        if source.label_scheme is not None and source.label_scheme not in schemes:
+            known = ", ".join(schemes) or "none; leave the key out"
+            what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
+            raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
+        choice = source.source
+        files = choice.create(
+            data=config.data, beside=config.path.parent, where=f"{key}.source"
+        ).list()
+        if source.role in ("labeled", "val", "test") and any(f.mask is None for f in files):
+            what = f"images of role {source.role} need label files"
+            raise DataError(what, where=f"{key}.source", fix="name their folder: `masks: ...`")
+        return [
+            Entry(
+                uri=f.image,
+                mask_uri=f.mask,
+                source=name,
+                role=source.role,
+                scheme=source.label_scheme,
+            )
+            for f in files
+        ]

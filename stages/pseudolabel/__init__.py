@@ -1,0 +1,4 @@
+"""Stage one: images of the manifest in, pseudo-labels in the store and their rows out.
+
+To add a labeler, add one file to labelers/; see labelers/base.py.
+"""

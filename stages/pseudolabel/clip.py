@@ -1,0 +1,242 @@
+"""CLIP models of open_clip: loading them, and a feature for every location of an image."""
+
+import difflib
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError, WeightsError
+from stages.sandbox import trunk
+
+_HUB_FILE = "open_clip_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A CLIP in evaluation mode and float32.
+
+    Attributes:
+        network: open_clip's CLIP, or its CustomTextCLIP.
+        tokenizer: Prompts to (N, context length) int64 tokens.
+        mean: (3, 1, 1) float, of the channels of its training images in [0, 1].
+        std: (3, 1, 1) float, likewise.
+    """
+
+    network: open_clip.CLIP
+    tokenizer: Callable[[list[str]], Tensor]
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model learned to multiply cosines by before a softmax."""
+        return float(self.network.logit_scale.exp())
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(..., 3, H, W) uint8 to float, as the network's training images were normalised."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts to (N, D) float of length 1."""
+        tokens = self.tokenizer(list(prompts)).to(self.mean.device)
+        embeddings: Tensor = self.network.encode_text(tokens, normalize=True)
+        return embeddings
+
+    def dense_features(self, windows: Tensor) -> Tensor:
+        """A feature for each location, comparable with texts, without any training.
+
+        Args:
+            windows: (B, 3, H, W) float, normalised.
+
+        Returns:
+            (B, D, h, w) float of length 1 over D, at the resolution of the last feature map.
+        """
+        visual = self.network.visual
+        if isinstance(visual, VisionTransformer):
+            features = _transformer_features(visual, windows)
+        elif isinstance(visual, ModifiedResNet):
+            features = _attention_pool_features(visual, windows)
+        else:
+            features = _convolutional_features(visual, windows)
+        return F.normalize(features, dim=1)
+
+
+def _transformer_features(visual: VisionTransformer, windows: Tensor) -> Tensor:
+    """MaskCLIP's value path (arXiv 2112.01071): in the last block each token sees itself alone.
+
+    Its attention then returns the token's value, so Z = X + O(v), Z' = Z + FFN(LN(Z)).
+    """
+    before_last = visual.forward_intermediates(
+        windows, indices=[-2], stop_early=True, intermediates_only=True, output_fmt="NLC"
+    )
+    tokens = before_last["image_intermediates"][0]
+    count = tokens.shape[1]
+    itself_alone = tokens.new_full((count, count), -torch.inf).fill_diagonal_(0)
+    last = visual.transformer.resblocks[-1]
+    features: Tensor = visual.ln_post(last(tokens, attn_mask=itself_alone)) @ visual.proj
+    rows = windows.shape[-2] // visual.patch_size[0]
+    return features.reshape(len(features), rows, count // rows, -1).movedim(-1, 1)
+
+
+def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
+    """MaskCLIP's value path of the attention pool, which leaves its positions out."""
+    last = visual.forward_intermediates(windows, indices=1, intermediates_only=True)
+    values = visual.attnpool.v_proj(last["image_intermediates"][0].movedim(1, -1))
+    features: Tensor = visual.attnpool.c_proj(values)
+    return features.movedim(-1, 1)
+
+
+def _convolutional_features(visual: TimmModel, windows: Tensor) -> Tensor:
+    """Each location through the trunk's and the model's head, as if it were a whole image."""
+    maps = visual.trunk.forward_features(windows).movedim(1, -1)
+    locations = maps.flatten(0, 2)[..., None, None]
+    features: Tensor = visual.head(visual.trunk.forward_head(locations))
+    return features.reshape(*maps.shape[:3], -1).movedim(-1, 1)
+
+
+def load_clip(
+    model: str | Path, weights: str | Path, *, window_px: int, device: torch.device
+) -> Clip:
+    """Loads a model whose image side takes squares of a given size.
+
+    Positions of a vision transformer are resized bicubically to that size.
+
+    Args:
+        model: An architecture of open_clip, or a folder in its layout.
+        weights: The checkpoint file of either, or an architecture's tag, downloaded if need be.
+        window_px: Side of the images it will see.
+        device: Where it will run.
+
+    Raises:
+        ConfigError: There is no such model or tag, or the size or the model does not suit.
+        WeightsError: The weights cannot be downloaded, read, or are those of another model.
+    """
+    trunk.register()
+    name = f"local-dir:{model}" if isinstance(model, Path) else model
+    where = f"model: {name}" if isinstance(model, Path) else f"weights: {weights}"
+    config = _model_config(name)
+    options: dict[str, Any] = {}
+    if isinstance(weights, str):
+        tag = _tag(name, weights)
+        # The tag knows best: open_clip only warns where the architecture has another activation.
+        options["force_quick_gelu"] = tag.get("quick_gelu", False)
+        options["force_preprocess_cfg"] = {"mean": tag["mean"], "std": tag["std"]}
+        weights = _download(name, weights, tag)
+    if isinstance(model, str):  # in a folder open_clip finds the file itself
+        options["pretrained"] = str(weights)
+    vision = config["vision_cfg"]
+    if "timm_model_name" not in vision and isinstance(vision["layers"], int):
+        options["force_image_size"] = window_px
+    _check_readable(weights, where)
+    try:
+        network = open_clip.create_model(name, **options).eval().requires_grad_(False)
+        tokenizer = _tokenizer(name, config)
+    except Exception as error:  # whatever open_clip stumbles over in a checkpoint it does not know
+        architecture = "the folder's config" if isinstance(model, Path) else name
+        what = f"the weights do not fit {architecture}: {_reason(error)}"
+        fix = "set `model` to what they were saved from"
+        raise WeightsError(what, where=where, fix=fix) from error
+    _check_window(network.visual, name, window_px)
+    mean, std = (
+        torch.tensor(network.visual.preprocess_cfg[key], device=device)[:, None, None]
+        for key in ("mean", "std")
+    )
+    return Clip(network.to(device), tokenizer, mean, std)
+
+
+def _model_config(name: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] | None = open_clip.get_model_config(name)
+    except (OSError, ValueError) as error:
+        fix = "give a folder with open_clip_config.json, as open_clip saves it"
+        raise WeightsError(_reason(error), where=f"model: {name}", fix=fix) from error
+    if config is None:
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=1)
+        fix = f"use an architecture such as {(close or ['ViT-B-16'])[0]}, or local-dir:FOLDER"
+        raise ConfigError("open_clip has no such architecture", where=f"model: {name}", fix=fix)
+    return config
+
+
+def _tag(model: str, name: str) -> dict[str, Any]:
+    tag: dict[str, Any] = open_clip.get_pretrained_cfg(model, name)
+    if not tag:
+        known = open_clip.list_pretrained_tags_by_model(model)
+        fix = f"use one of {', '.join(known)}, or a checkpoint file" if known else "use a file"
+        what = f"open_clip has no such weights of {model}"
+        raise ConfigError(what, where=f"weights: {name}", fix=fix)
+    return tag
+
+
+def _download(model: str, name: str, tag: dict[str, Any]) -> Path:
+    repository, _, file = tag["hf_hub"].rpartition("/")
+    file = file or _HUB_FILE
+    try:
+        if not huggingface_hub.try_to_load_from_cache(repository, file):
+            # One request: offline, the hub's own retries would take most of a minute.
+            huggingface_hub.file_exists(repository, file)
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # depends on the hub's version and its http library
+        quick = f"{model}-quickgelu"
+        renamed = tag.get("quick_gelu") and quick in open_clip.list_models()
+        fix = (
+            f"where there is a connection, run `hf download {repository} {file} --local-dir "
+            f"weights`, then set `model: {quick if renamed else model}` and "
+            f"`weights: weights/{file}`"
+        )
+        what = f"cannot be downloaded ({_reason(error)})"
+        raise WeightsError(what, where=f"weights: {name}", fix=fix) from error
+
+
+def _check_readable(checkpoint: Path, where: str) -> None:
+    """Refuses what is not plain tensors before open_clip, which may fall back to unpickling."""
+    try:
+        if checkpoint.suffix == ".safetensors":
+            with safe_open(checkpoint, framework="pt"):
+                return
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file can fail anywhere in the readers
+        what = f"cannot be read as plain tensors: {_reason(error)}"
+        fix = f"use a checkpoint saved by open_clip, at best its {_HUB_FILE}"
+        raise WeightsError(what, where=where, fix=fix) from error
+
+
+def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:
+    options = {}
+    if merges := (config["text_cfg"].get("tokenizer_kwargs") or {}).get("bpe_path"):
+        options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)
+    tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(name, **options)
+    return tokenizer
+
+
+def _check_window(visual: nn.Module, model: str, window_px: int) -> None:
+    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
+        stride = visual.patch_size[0]
+    elif isinstance(visual, ModifiedResNet):
+        stride = 32
+    elif isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
+        stride = visual.trunk.feature_info[-1]["reduction"]
+    else:
+        what = "its image side gives no feature for each location that texts can be held against"
+        fix = "use a ViT of open_clip's own such as ViT-B-16, or a ResNet or ConvNeXt"
+        raise ConfigError(what, where=f"model: {model}", fix=fix)
+    if window_px % stride:
+        below = window_px // stride * stride
+        sizes = f"{below} or {below + stride}" if below else f"{stride}"
+        what = f"no multiple of {stride}, the pixels that a feature of {model} stands for"
+        raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
+
+
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 160)

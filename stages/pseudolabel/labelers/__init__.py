@@ -1,0 +1,1 @@
+"""One file a labeler: anything that turns images into pseudo-labels without the student."""

@@ -1,0 +1,58 @@
+"""What every labeler is: built once a worker, then asked for batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from pipeline.components import Component
+from pipeline.section import Facts, Section
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.vocabulary import Vocabulary
+    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+
+
+class Labeler(Component, ABC):
+    """Names the pixels of images without the student.
+
+    Building one is cheap; `load` reads weights and is called once a worker, before `label`.
+
+    Args:
+        config: The labeler's own keys, an instance of its `Config`.
+        vocabulary: The classes to tell apart.
+    """
+
+    def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
+        self.config = config
+        self.vocabulary = vocabulary
+
+    @abstractmethod
+    def weights_facts(self) -> Facts:
+        """Which weights the labels come from: tag, or checksum of a local file. No torch needed.
+
+        Raises:
+            WeightsError: A local file is missing.
+        """
+
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting the labels; one line each, often none."""
+
+    @abstractmethod
+    def load(self, device: torch.device) -> None:
+        """Reads the weights.
+
+        Raises:
+            WeightsError: They are missing, cannot be downloaded, or belong to another model.
+        """
+
+    @abstractmethod
+    def label(self, images: ImageBatch) -> PseudoLabels:
+        """Labels a batch; an image gets the same label in any batch.
+
+        Returns:
+            Labels on the same canvases, (B, S, S); 255 with confidence 0 outside the image.
+        """

@@ -1,0 +1,61 @@
+"""Pseudo-labels and their images as tensors: one type for stored and online labels."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from pipeline.vocabulary import IGNORE
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """A class and a confidence for every pixel of B images.
+
+    Attributes:
+        mask: (B, H, W) int64 class ids, 255 = ignore.
+        confidence: (B, H, W) float32 in [0, 1]; 0 where the mask is ignore.
+    """
+
+    mask: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def from_logits(cls, logits: Tensor) -> "PseudoLabels":
+        """The most likely class of each pixel and its probability, from (B, C, H, W) logits."""
+        confidence, mask = logits.float().softmax(dim=1).max(dim=1)
+        return cls(mask, confidence)
+
+    def confident(self, threshold: float) -> "PseudoLabels":
+        """Hard weights: confidence 1 where it is at least the threshold, 0 elsewhere."""
+        return PseudoLabels(self.mask, (self.confidence >= threshold).float())
+
+    def certain(self) -> "PseudoLabels":
+        """Confidence 1 wherever there is a class."""
+        return PseudoLabels(self.mask, (self.mask != IGNORE).float())
+
+    def pasted(self, other: Self, box: Tensor) -> "PseudoLabels":
+        """These labels with the pixels inside a box taken from others (CutMix).
+
+        Args:
+            other: Labels of the images the pixels came from.
+            box: (B, H, W) bool, True = take from `other`.
+        """
+        return PseudoLabels(
+            torch.where(box, other.mask, self.mask),
+            torch.where(box, other.confidence, self.confidence),
+        )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of any shape on square canvases of side S, each at the top left.
+
+    Attributes:
+        pixels: (B, 3, S, S) uint8 RGB, 0 outside the image.
+        sizes: (height, width) in pixels of each image; the longer one is S, the shorter at least 1.
+    """
+
+    pixels: Tensor
+    sizes: tuple[tuple[int, int], ...]

@@ -1,0 +1,161 @@
+"""Labels one shard: decode, label in batches, write the Zarr shard, hand back the manifest rows.
+
+Runs on a Dask worker. The labeler with its weights is built once a worker and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import avg_pool2d
+
+from pipeline import images
+from pipeline.components import Choice
+from pipeline.store import CONFIDENCE_STRIDE, LabelStore
+from pipeline.vocabulary import IGNORE, Vocabulary
+from stages.pseudolabel.device import pick_device
+from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.pseudo_labels import ImageBatch
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All a worker needs to label a shard.
+
+    Attributes:
+        shard: Its number.
+        images: Manifest rows of the images to label, in the order of rows.
+        labeler: The component that labels.
+        vocabulary: The classes.
+        store: Where the labels go; it has room for the shard.
+        store_name: The store's path below the workspace, for the rows.
+        fingerprint: Of all the shard is made from, for the rows.
+        batch_size: Images a batch.
+        device: cpu, cuda, or auto.
+    """
+
+    shard: int
+    images: Sequence[dict[str, Any]]
+    labeler: Choice[Labeler]
+    vocabulary: Vocabulary
+    store: LabelStore
+    store_name: str
+    fingerprint: str
+    batch_size: int
+    device: str
+
+
+def label_shard(task: ShardTask) -> list[dict[str, Any]]:
+    """Labels the shard's images and writes them to the store.
+
+    Returns:
+        A row of the pseudo_labels manifest for each image; one that can no longer be read has
+        status failed, the reason, and a mask of ignore.
+    """
+    labeler = _loaded(
+        task.labeler.component,
+        task.labeler.config.model_dump_json(),
+        task.vocabulary.model_dump_json(),
+        task.device,
+    )
+    size_px = task.store.size_px
+    masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
+    side = size_px // CONFIDENCE_STRIDE
+    confidences = np.zeros((len(task.images), side, side), np.uint8)
+    rows = [_row(image, task) for image in task.images]
+    for batch in _batches(task, rows):
+        start = time.perf_counter()
+        labels = labeler.label(_on_canvases([pixels for _, pixels in batch], size_px))
+        seconds = (time.perf_counter() - start) / len(batch)
+        mask = labels.mask.to("cpu", torch.uint8).numpy()
+        confidence = labels.confidence.float().cpu()
+        coarse = avg_pool2d(confidence[:, None], CONFIDENCE_STRIDE)[:, 0].numpy()
+        for index, (position, pixels) in enumerate(batch):
+            masks[position] = mask[index]
+            confidences[position] = (coarse[index] * 255).round().clip(0, 255)
+            height, width = pixels.shape[:2]
+            image = (slice(0, height), slice(0, width))
+            measured = _measured(mask[index][image], confidence[index].numpy()[image])
+            rows[position] |= {"height": height, "width": width, "seconds": seconds, **measured}
+    task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
+    return rows
+
+
+@lru_cache(maxsize=4)
+def _loaded(component: type[Labeler], config: str, vocabulary: str, device: str) -> Labeler:
+    """The labeler of a config, both as JSON text, for they key the cache."""
+    checked = component.Config.model_validate_json(config)
+    labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
+    labeler.load(pick_device(device))
+    return labeler
+
+
+def _batches(
+    task: ShardTask, rows: list[dict[str, Any]]
+) -> Iterator[list[tuple[int, npt.NDArray[np.uint8]]]]:
+    """Batches of (position in the shard, fitted pixels), decoding ahead; notes failures in rows."""
+    batch: list[tuple[int, npt.NDArray[np.uint8]]] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        decoded = threads.map(lambda image: _decoded(Path(image["uri"]), task), task.images)
+        for position, pixels in enumerate(decoded):
+            if isinstance(pixels, str):
+                rows[position] |= {"status": "failed", "error_message": pixels}
+                continue
+            batch.append((position, pixels))
+            if len(batch) == task.batch_size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def _decoded(path: Path, task: ShardTask) -> npt.NDArray[np.uint8] | str:
+    try:
+        pixels = images.decode_image(images.read_bytes(path)).pixels
+    except images.UnreadableImageError as error:
+        return str(error)
+    return images.fit(pixels, task.store.size_px)
+
+
+def _on_canvases(pixels: Sequence[npt.NDArray[np.uint8]], size_px: int) -> ImageBatch:
+    canvases = torch.zeros(len(pixels), 3, size_px, size_px, dtype=torch.uint8)
+    for canvas, image in zip(canvases, pixels, strict=True):
+        canvas[:, : image.shape[0], : image.shape[1]] = torch.from_numpy(image.copy()).permute(
+            2, 0, 1
+        )
+    return ImageBatch(canvases, tuple((image.shape[0], image.shape[1]) for image in pixels))
+
+
+def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
+    return {
+        "image_id": image["image_id"],
+        "shard": task.shard,
+        "row": image["row"],
+        "store": task.store_name,
+        "coverage": 0.0,
+        "class_ids": [],
+        "class_fractions": [],
+        "status": "ok",
+        "fingerprint": task.fingerprint,
+    }
+
+
+def _measured(mask: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> dict[str, Any]:
+    covered = mask != IGNORE
+    class_ids, counts = np.unique(mask[covered], return_counts=True)
+    return {
+        "coverage": float(covered.mean()),
+        "mean_confidence": float(confidence[covered].mean()) if covered.any() else None,
+        "class_ids": class_ids.tolist(),
+        "class_fractions": (counts / mask.size).tolist(),
+    }

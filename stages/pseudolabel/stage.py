@@ -1,0 +1,184 @@
+"""Pseudolabel: runs every configured labeler over the images of its roles, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline import manifest
+from pipeline.components import Choice, chosen_from
+from pipeline.errors import DataError
+from pipeline.section import Facts, Name, RunOnly, Section
+from pipeline.stage import Context, Stage, Unit
+from pipeline.store import LabelStore
+from stages.ingest.output import read_images
+from stages.ingest.stage import IngestConfig
+from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.output import labels_folder
+
+if TYPE_CHECKING:
+    from stages.pseudolabel.shard import ShardTask
+
+Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
+LabelerChoice = Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
+
+
+class PseudolabelConfig(Section):
+    """The section `pseudolabel`."""
+
+    labelers: dict[Name, LabelerChoice] = Field(min_length=1)
+    """Labelers by the name that their labels get; `name:` picks the component."""
+    roles: tuple[Role, ...] = ("ood",)
+    """Images to label for training. Labeled images are labeled too, to measure the labels on."""
+    size_px: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 512
+    """Side of the stored masks: images are scaled so that their long side is this."""
+    batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
+    """Images a batch."""
+    device: Annotated[str, RunOnly] = "auto"
+    """cpu, cuda, or auto: a GPU where there is one."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A shard of one labeler: the unit, and what it takes to do it."""
+
+    unit: Unit
+    labeler: str
+    shard: int
+    images: list[dict[str, Any]]
+    store: LabelStore
+
+
+class PseudolabelStage(Stage):
+    """Fills the label store and the pseudo_labels manifest."""
+
+    name = "pseudolabel"
+    version = 1
+    Config = PseudolabelConfig
+    needs = ("ingest",)
+
+    def __init__(self, section: Section, context: Context) -> None:
+        super().__init__(section, context)
+        assert isinstance(section, PseudolabelConfig)
+        self._section = section
+
+    def plan(self) -> list[Unit]:
+        """A unit a labeler and shard that holds images to label."""
+        return [planned.unit for planned in self._planned]
+
+    def run(self, units: Sequence[Unit]) -> None:
+        """Labels shards on the cluster and commits each one's part when its masks are stored."""
+        from pipeline.cluster import map_in_order
+        from stages.pseudolabel.shard import label_shard
+
+        config, console = self.context.config, self.context.console
+        for name, choice in self._section.labelers.items():
+            for warning in choice.create(config.vocabulary).warnings():
+                console.warn(f"labeler {name}: {warning}")
+        wanted = {unit.part for unit in units}
+        work = [planned for planned in self._planned if planned.unit.part in wanted]
+        for store in {planned.store for planned in work}:
+            store.grow(1 + max(planned.shard for planned in self._planned))
+        done = map_in_order(config.run.cluster, label_shard, [self._task(item) for item in work])
+        plain = self._section.model_dump(mode="json")
+        total = sum(len(item.images) for item in work)
+        with console.progress("pseudolabel", total, "images") as progress:
+            for item, rows in zip(work, done, strict=True):
+                table = manifest.PSEUDO_LABELS.rows(rows)
+                manifest.write_part(item.unit.part, table, item.unit.facts, plain)
+                progress.advance(len(rows))
+
+    def summarize(self) -> None:
+        """What each labeler covered, how sure it was, and how long it took."""
+        rows = []
+        for name in self._section.labelers:
+            labels = manifest.read(self._folder(name), manifest.PSEUDO_LABELS).to_pylist()
+            good = [row for row in labels if row["status"] == "ok"]
+            count = max(1, len(good))
+            coverage = sum(row["coverage"] for row in good) / count
+            confidence = sum(row["mean_confidence"] or 0 for row in good) / count
+            seconds = sum(row["seconds"] for row in good)
+            speed = f"{len(good) / seconds:.1f}" if seconds else "-"
+            counts = (str(len(good)), str(len(labels) - len(good)))
+            rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
+        header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
+        self.context.console.table(f"pseudo-labels in {self._stores}", header, rows)
+
+    @property
+    def _stores(self) -> Path:
+        return self.context.config.artifacts / "pseudo_labels"
+
+    def _folder(self, labeler: str) -> Path:
+        return labels_folder(self.context.config.manifests, labeler)
+
+    @cached_property
+    def _planned(self) -> list[_Planned]:
+        shards = self._images_by_shard()
+        return [
+            self._plan_shard(name, facts, shard, images)
+            for name, choice in self._section.labelers.items()
+            for facts in [self._labeler_facts(name, choice)]
+            for shard, images in shards.items()
+        ]
+
+    def _plan_shard(
+        self, labeler: str, facts: Facts, shard: int, images: list[dict[str, Any]]
+    ) -> _Planned:
+        ingest = self.context.config.sections["ingest"]
+        assert isinstance(ingest, IngestConfig)
+        # Labels of another config go to a group of their own: a training on these goes on.
+        group = self._stores / f"{labeler}.zarr" / manifest.digest(facts)
+        store = LabelStore(group, ingest.shard_size, self._section.size_px)
+        content = [[row["row"], row["image_id"]] for row in images]
+        unit = Unit(
+            f"{labeler} shard {shard}",
+            self._folder(labeler) / f"part-{shard:05d}.parquet",
+            {**facts, "inputs.images": manifest.digest(content)},
+            (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
+        )
+        return _Planned(unit, labeler, shard, images, store)
+
+    def _images_by_shard(self) -> dict[int, list[dict[str, Any]]]:
+        """Good images of the roles to label, and the labeled ones, by shard and in order."""
+        roles = {*self._section.roles, "labeled"}
+        shards: dict[int, list[dict[str, Any]]] = {}
+        for row in read_images(self.context.config.manifests, roles):
+            shards.setdefault(row["shard"], []).append(row)
+        if not shards:
+            what = f"no image of role {' or '.join(sorted(roles))}"
+            where = f"{self.context.config.path}: ingest.sources"
+            raise DataError(what, where=where, fix="add a source of such images")
+        return shards
+
+    def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
+        vocabulary = self.context.config.vocabulary
+        prefix = f"pseudolabel.labelers.{name}"
+        weights = choice.create(vocabulary).weights_facts()
+        return {
+            **self.version_facts,
+            **choice.facts(prefix),
+            **{f"{prefix}.{key}": value for key, value in weights.items()},
+            **vocabulary.prompt_facts(),
+            "pseudolabel.size_px": self._section.size_px,
+        }
+
+    def _task(self, planned: _Planned) -> ShardTask:
+        from stages.pseudolabel.shard import ShardTask
+
+        workspace = self.context.config.run.workspace
+        return ShardTask(
+            shard=planned.shard,
+            images=planned.images,
+            labeler=self._section.labelers[planned.labeler],
+            vocabulary=self.context.config.vocabulary,
+            store=planned.store,
+            store_name=planned.store.path.relative_to(workspace).as_posix(),
+            fingerprint=manifest.digest(planned.unit.facts),
+            batch_size=self._section.batch_size,
+            device=self._section.device,
+        )

@@ -1,0 +1,85 @@
+"""What the tiny CLIP learns from: prompts, and crops of web scenes with the name of every pixel."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stages.sandbox.captions import TEMPLATES, caption
+from stages.sandbox.looks import WEB_MEDIA
+from stages.sandbox.names import DISTRACTORS, NAMES, SYNONYMS, TARGETS
+from stages.sandbox.world import Scene, render
+
+OBJECTS = len(TARGETS + DISTRACTORS)
+"""Positions in `NAMES` below this are objects, the others stuff."""
+
+
+def prompts(name: str) -> list[str]:
+    """Every template with every word for the name."""
+    return [template.format(word) for word in SYNONYMS[name] for template in TEMPLATES]
+
+
+def random_caption(rng: np.random.Generator) -> tuple[str, list[int]]:
+    """A caption of a scene nobody drew, and the positions in `NAMES` it speaks of."""
+    objects = sorted(rng.choice(OBJECTS, rng.integers(1, 4), replace=False).tolist())
+    stuff = sorted(rng.integers(OBJECTS, len(NAMES), rng.integers(0, 2)).tolist())
+    medium = WEB_MEDIA[rng.integers(len(WEB_MEDIA))].word
+    spoken_of = objects + stuff
+    return caption(medium, [NAMES[i] for i in spoken_of], rng), spoken_of
+
+
+def normalised(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """(H, W, 3) uint8 as CLIP wants it: (3, H, W) float32, zero mean and unit variance."""
+    pixels = torch.from_numpy(image.astype(np.float32) / 255)
+    mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
+    return ((pixels - mean) / std).permute(2, 0, 1)
+
+
+class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
+    """Square crops of web scenes of one seed, each drawn when asked for.
+
+    An item is the image (3, S, S) float32, the names (S/4, S/4) int64 in `NAMES`, and a caption.
+
+    Args:
+        seed: Of the world.
+        first: Index of the first scene.
+        count: Number of scenes.
+        size_px: S, a multiple of 8.
+    """
+
+    def __init__(self, seed: int, first: int, count: int, size_px: int) -> None:
+        self.seed, self.first, self.count, self.size_px = seed, first, count, size_px
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, str]:
+        index = self.first + item
+        scene = render("web", self.seed, index)
+        rng = np.random.default_rng([self.seed, index, self.size_px])
+        image, names = _crop(scene, self.size_px, rng)
+        shown = np.flatnonzero(np.bincount(names.ravel(), minlength=len(NAMES)) > 0.01 * names.size)
+        text = caption(scene.medium, [NAMES[i] for i in shown], rng)
+        return normalised(image), torch.from_numpy(names[2::4, 2::4].astype(np.int64)), text
+
+
+def _crop(scene: Scene, size_px: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    """A flipped, scaled window, in three of five around an object."""
+    height, width = scene.names.shape
+    scale = max(rng.uniform(0.75, 1.3), size_px / height, size_px / width)
+    size = round(scale * width), round(scale * height)
+    image = np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR))
+    names = np.asarray(Image.fromarray(scene.names).resize(size, Image.Resampling.NEAREST))
+    if rng.random() < 0.5:
+        image, names = image[:, ::-1], names[:, ::-1]
+    room = np.array(names.shape) - size_px
+    corner = rng.integers(0, room + 1)
+    objects = np.argwhere(names < OBJECTS)
+    if len(objects) and rng.random() < 0.6:
+        corner = np.clip(rng.choice(objects) - rng.integers(size_px, size=2), 0, room)
+    window = tuple(slice(start, start + size_px) for start in corner)
+    return image[window].copy(), names[window].copy()

@@ -1,0 +1,115 @@
+"""The drawing hand: part ids on a fine canvas first, so that masks are exact, then colours."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from stages.sandbox.drawn_distractors import DRAWN_DISTRACTORS
+from stages.sandbox.drawn_targets import DRAWN_TARGETS
+from stages.sandbox.layout import Placement, Setting
+from stages.sandbox.looks import Medium, object_colours, stuff_colours
+from stages.sandbox.shapes import ROLES
+from stages.sandbox.textures import grain, noise
+
+Parts = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]
+
+_DRAWINGS = DRAWN_TARGETS | DRAWN_DISTRACTORS
+_SMOOTH = 2  # canvas pixels a side for each image pixel, so that edges come out anti-aliased
+_FAR, _NEAR, _FIRST = 0, 1, 2  # part ids: the two stuffs, then each object's roles in a row
+
+
+def outline(
+    setting: Setting,
+    placements: list[Placement],
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+) -> Parts:
+    """Decides which part of what is seen where.
+
+    Args:
+        setting: The stuff.
+        placements: The objects from back to front, 25 at most.
+        width: Of the image.
+        height: Of the image.
+        rng: Bends the horizon.
+
+    Returns:
+        (2H, 2W) uint8 of part ids, for the functions of this file.
+    """
+    canvas = Image.new("L", (_SMOOTH * width, _SMOOTH * height), _FAR)
+    draw = ImageDraw.Draw(canvas)
+    slope, bend, phase = rng.uniform(-0.04, 0.04), rng.uniform(0, 0.03), rng.uniform(0, 6)
+    across = np.linspace(0, 1, 24)
+    line = setting.horizon + bool(setting.horizon) * (
+        slope * (across - 0.5) + bend * np.sin(phase + 5 * across)
+    )
+    ridge = [(x * canvas.width, y * canvas.height) for x, y in zip(across, line, strict=True)]
+    draw.polygon([*ridge, (canvas.width, canvas.height), (0, canvas.height)], fill=_NEAR)
+    for order, one in enumerate(placements):
+        drawings = _DRAWINGS[one.name]
+        for part in drawings[int(one.variant * len(drawings))]:
+            corners = _SMOOTH * (part.corners @ one.pose.T * one.size_px + one.centre)
+            role = _FIRST + order * len(ROLES) + ROLES.index(part.role)
+            draw.polygon([*map(tuple, corners)], fill=role)
+    return np.asarray(canvas)
+
+
+def instances(parts: Parts) -> tuple[Parts, npt.NDArray[np.bool_]]:
+    """Which object is seen, (H, W) uint8 with 0 = none, and where the stuff is the near one."""
+    ids = parts[::_SMOOTH, ::_SMOOTH]
+    objects = np.where(ids < _FIRST, 0, (ids - _FIRST) // len(ROLES) + 1)
+    return objects.astype(np.uint8), ids == _NEAR
+
+
+def colour(
+    parts: Parts,
+    setting: Setting,
+    placements: list[Placement],
+    medium: Medium,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """Colours the parts.
+
+    Args:
+        parts: From `outline`.
+        setting: The stuff.
+        placements: The objects.
+        medium: How the picture is made.
+        rng: Where colours, grain and light come from.
+
+    Returns:
+        RGB, (H, W).
+    """
+    natural = [stuff_colours(name, rng) for name in (setting.far, setting.near)]
+    natural += [object_colours(one.name, rng) for one in placements]
+    colours = np.clip(medium.recolour(np.concatenate(natural), rng), 0, 1).astype(np.float32)
+    grains, flat = colours[:4].reshape(2, 2, 3), np.concatenate([colours[[0, 2]], colours[4:]])
+
+    def smooth(picture: Image.Image) -> Pixels:
+        return np.asarray(picture.reduce(_SMOOTH), dtype=np.float32) / np.float32(255)
+
+    picture = smooth(Image.fromarray((255 * flat).astype(np.uint8)[parts]))
+    for stuff, name in enumerate((setting.far, setting.near)):
+        cover = smooth(Image.fromarray(np.where(parts == stuff, np.uint8(255), np.uint8(0))))
+        strength = max(medium.grain, float(name == "pattern"))
+        mix = strength * cover * grain(name, rng, cover.shape)
+        picture += mix[..., None] * (grains[stuff, 1] - grains[stuff, 0])
+    light = 1 + medium.grain * (0.4 * noise(rng, cover.shape, 3, 3) - 0.2)
+    picture *= light[..., None]
+    if rng.random() < medium.outline:
+        ink = smooth(_edges(parts, thick=bool(rng.random() < 0.5)))[..., None]
+        picture *= 1 - 0.9 * ink
+    return Image.fromarray((255 * picture.clip(0, 1)).astype(np.uint8))
+
+
+def _edges(parts: Parts, *, thick: bool) -> Image.Image:
+    """255 where a part meets another."""
+    meets = np.zeros(parts.shape, dtype=bool)
+    across, down = parts[:, 1:] != parts[:, :-1], parts[1:] != parts[:-1]
+    for half in (slice(1, None), slice(-1)):
+        meets[:, half] |= across
+        meets[half] |= down
+    edges = Image.fromarray(meets.astype(np.uint8) * 255)
+    return edges.filter(ImageFilter.MaxFilter(3)) if thick else edges

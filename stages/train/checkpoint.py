@@ -1,0 +1,91 @@
+"""Training state on disk: enough to go on after a kill as if nothing had happened."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from pipeline.errors import WeightsError
+from pipeline.section import Facts
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The resumable state of one training, in one file that is replaced as a whole.
+
+    Random numbers are not part of it: they are a function of seed and step.
+
+    Attributes:
+        path: The file.
+        facts: What the training depends on; a file of another training is not resumed.
+    """
+
+    path: Path
+    facts: Facts
+
+    def save(self, step: int, network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> None:
+        """Saves the state after `step` steps."""
+        state = {
+            "facts": json.dumps(self.facts, sort_keys=True),
+            "step": step,
+            "network": network.state_dict(),
+            "teacher": teacher.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        _replace(self.path, lambda temporary: torch.save(state, temporary))
+
+    def load(
+        self, network: nn.Module, teacher: nn.Module, optimizer: Optimizer, device: torch.device
+    ) -> int:
+        """Restores the state, if there is one of this very training.
+
+        Returns:
+            Steps that are done; 0 where there is nothing to resume.
+        """
+        if not self.path.exists():
+            return 0
+        state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+        if state["facts"] != json.dumps(self.facts, sort_keys=True):
+            return 0
+        network.load_state_dict(state["network"])
+        teacher.load_state_dict(state["teacher"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+
+def save_weights(path: Path, network: nn.Module, about: dict[str, str]) -> None:
+    """Writes a network's weights as safetensors, with text about them in the header."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    _replace(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Fills a network from a safetensors file.
+
+    Raises:
+        WeightsError: The file is missing, or holds another network.
+    """
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError) as error:
+        what = "cannot load the weights: " + " ".join(str(error).split())[:200]
+        raise WeightsError(what, where=str(path), fix="run `maskmill run train` again") from error
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)

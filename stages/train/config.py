@@ -1,0 +1,120 @@
+"""The section `train`: what a training is, and the variants of it to compare."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.components import Choice, chosen_from
+from pipeline.section import Facts, Name, RunOnly, Section
+from stages.train.label_sources.base import LabelSource, LabelSourceConfig
+from stages.train.models.base import Model
+from stages.train.perturbations.base import Perturbation
+
+ModelChoice = Annotated[Choice[Model], *chosen_from("stages.train.models", Model)]
+PerturbationChoice = Annotated[
+    Choice[Perturbation], *chosen_from("stages.train.perturbations", Perturbation)
+]
+LabelSourceChoice = Annotated[
+    Choice[LabelSource], *chosen_from("stages.train.label_sources", LabelSource)
+]
+
+
+class VariantConfig(Section):
+    """One training."""
+
+    title: Annotated[str, RunOnly] = ""
+    """What to call it in tables; default: the variant's name."""
+    model: ModelChoice
+    """The network."""
+    perturbation: PerturbationChoice
+    """How views are made and compared."""
+    label_sources: tuple[LabelSourceChoice, ...] = ()
+    """Who labels the images that nobody labeled; none = supervised training."""
+    crop_px: Annotated[int, Field(ge=16)] = 321
+    """Side of the training crops."""
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
+    """Bounds of the random resize before cropping."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Crops of each role a step."""
+    steps: Annotated[int, Field(ge=1)] = 40_000
+    """Length of the training."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD has momentum 0.9."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    """Base rate of the encoder; decays polynomially."""
+    decoder_multiplier: Annotated[float, Field(gt=0)] = 10.0
+    """The decoder's rate over the encoder's."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """On all parameters."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the averaged weights, which are the ones evaluated."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of everything random."""
+    checkpoint_every: Annotated[int, Field(ge=1), RunOnly] = 100
+    """Steps between checkpoints: what a kill can cost."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between rows of metrics."""
+    workers: Annotated[int, Field(ge=1), RunOnly] = 2
+    """Threads that read and crop ahead."""
+    device: Annotated[str, RunOnly] = "auto"
+    """cpu, cuda, or auto: a GPU where there is one."""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("write `scale` as [least, most]")
+        names = [choice.facts("") for choice in self.label_sources]
+        if any(names.count(name) > 1 for name in names):
+            raise ValueError("name each label source once")
+        return self
+
+    @property
+    def sources(self) -> tuple[LabelSourceConfig, ...]:
+        """The keys of each label source."""
+        configs = [choice.config for choice in self.label_sources]
+        return tuple(config for config in configs if isinstance(config, LabelSourceConfig))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles whose images the label sources label; unlabeled first, ood after."""
+        on = {source.on for source in self.sources}
+        return tuple(role for role in ("unlabeled", "ood") if role in on)
+
+    def facts(self, prefix: str) -> Facts:
+        """See `Section.facts`; the model's pretrained weights are part of it."""
+        weights = self.model.create().weights_facts()
+        own = {f"{prefix}.model.{key}": value for key, value in weights.items()}
+        return super().facts(prefix) | own
+
+
+class TrainConfig(Section):
+    """The section as it is after the keys beside `variants` were filled into each variant."""
+
+    variants: dict[Name, VariantConfig] = Field(min_length=1)
+    """Trainings by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_variants(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        base = {key: value for key, value in values.items() if key != "variants"}
+        variants = values.get("variants") or {"default": {}}
+        if not isinstance(variants, dict):
+            return values
+        return {"variants": {name: _merged(base, own) for name, own in variants.items()}}
+
+
+def _merged(base: dict[str, Any], own: Any) -> Any:
+    """The base's keys with the variant's laid over them; mappings are merged, lists replaced."""
+    if own is None:
+        return base
+    if not isinstance(own, dict):
+        return own
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,238 @@
+"""The crops of every step: a pure function of seed and step, so that workers and resuming are free.
+
+Threads read, decode and crop ahead of the training; colours are changed on the device, in batches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+
+from pipeline import images
+from pipeline.errors import DataError
+from pipeline.store import LabelReader
+from pipeline.vocabulary import IGNORE, Vocabulary
+from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.geometry import View, random_view
+from stages.train.mixing import cutmix_boxes
+from stages.train.photometric import normalize, strong_view
+
+_BY_HAND = "by hand"
+"""Key of the view whose mask a person drew, or that has none."""
+_NO_LABEL: dict[str, tuple[Tensor | None, Tensor | None]] = {_BY_HAND: (None, None)}
+_Views = dict[str, list[dict[str, View]]]
+"""The crops of a step on the CPU: per draw, per image, a view for each label of the image."""
+
+_DRAWS = ("labeled", "unlabeled", "ood", MIX, "boxes", "colours")
+"""Each has random numbers of its own; the position is part of the seed."""
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """Where an image's label of one labeler is.
+
+    Attributes:
+        group: Folder of the Zarr group.
+        row: Position in its arrays.
+        size: (height, width) of the part of the canvas that is image.
+    """
+
+    group: Path
+    row: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TrainImage:
+    """An image to train on, with its hand-made or stored labels.
+
+    Attributes:
+        path: The image file.
+        mask_path: Its label file, of a labeled image.
+        label_scheme: The vocabulary's scheme of the label file.
+        stored: Its stored labels by labeler.
+    """
+
+    path: Path
+    mask_path: Path | None = None
+    label_scheme: str | None = None
+    stored: Mapping[str, StoredLabel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Draws the crops of any step.
+
+    Attributes:
+        labeled: The labeled images.
+        others: The images of each role that learns from other labels; the first is drawn twice.
+        vocabulary: Reads label files.
+        seed: Of everything random.
+        batch_size: Images B of each role.
+        crop_px: Side S.
+        scale: Bounds of the random resize.
+    """
+
+    labeled: Sequence[TrainImage]
+    others: Mapping[str, Sequence[TrainImage]]
+    vocabulary: Vocabulary
+    seed: int
+    batch_size: int
+    crop_px: int
+    scale: tuple[float, float]
+
+    def batches(self, steps: range, device: torch.device, workers: int) -> Iterator[TrainBatch]:
+        """The batches of these steps, in order, drawn ahead by `workers` threads.
+
+        Raises:
+            DataError: An image cannot be read any more.
+        """
+        waiting: deque[tuple[int, Future[_Views]]] = deque()
+        with ThreadPoolExecutor(workers) as threads:
+            try:
+                for step in steps:
+                    waiting.append((step, threads.submit(self._views, step)))
+                    if len(waiting) > 2 * workers:
+                        ready, views = waiting.popleft()
+                        yield self._batch(ready, views.result(), device)
+                while waiting:
+                    ready, views = waiting.popleft()
+                    yield self._batch(ready, views.result(), device)
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def _views(self, step: int) -> _Views:
+        draws = {"labeled": self.labeled, **self.others}
+        if self.others:
+            draws[MIX] = next(iter(self.others.values()))
+        return {key: self._draw(key, listed, step) for key, listed in draws.items()}
+
+    def _draw(self, key: str, listed: Sequence[TrainImage], step: int) -> list[dict[str, View]]:
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        chosen = [listed[_shuffled(self.seed, key, len(listed), p)] for p in positions]
+        labels = _read_stored(chosen)
+        views = []
+        for position, image, maps in zip(positions, chosen, labels, strict=True):
+            if image.mask_path is not None:
+                maps = {_BY_HAND: (self._read_mask(image, image.mask_path), None)}
+            pixels = torch.from_numpy(_decode(image.path)).permute(2, 0, 1)
+            moved = {}
+            for name, (mask, confidence) in (maps or _NO_LABEL).items():
+                same_geometry = _generator(self.seed, key, position)
+                moved[name] = random_view(
+                    pixels,
+                    self.crop_px,
+                    same_geometry,
+                    mask=mask,
+                    confidence=confidence,
+                    scale=self.scale,
+                )
+            views.append(moved)
+        return views
+
+    def _read_mask(self, image: TrainImage, path: Path) -> Tensor:
+        try:
+            labels = images.decode_labels(images.read_bytes(path))
+        except images.UnreadableImageError as error:
+            raise _unreadable(path, error) from error
+        return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
+
+    def _batch(self, step: int, views: _Views, device: torch.device) -> TrainBatch:
+        boxes_generator = _generator(self.seed, "boxes", step)
+        colours = _generator(self.seed, "colours", step)
+        by_hand = [view[_BY_HAND] for view in views["labeled"]]
+        masks = torch.stack([view.mask for view in by_hand if view.mask is not None])
+        boxes = [cutmix_boxes(self.batch_size, self.crop_px, boxes_generator) for _ in range(2)]
+        return TrainBatch(
+            LabeledBatch(normalize(_pixels(by_hand, device)), masks.to(device).long()),
+            {k: _crop_batch(v, colours, device) for k, v in views.items() if k != "labeled"},
+            (boxes[0].to(device), boxes[1].to(device)),
+        )
+
+
+def _crop_batch(
+    views: list[dict[str, View]], colours: Generator, device: torch.device
+) -> CropBatch:
+    first = [next(iter(view.values())) for view in views]
+    pixels = _pixels(first, device)
+    stored = {
+        labeler: _labels([view[labeler] for view in views], device)
+        for labeler in views[0]
+        if labeler != _BY_HAND
+    }
+    return CropBatch(
+        weak=normalize(pixels),
+        strong=(normalize(strong_view(pixels, colours)), normalize(strong_view(pixels, colours))),
+        valid=torch.stack([view.valid for view in first]).to(device),
+        stored=stored,
+    )
+
+
+def _pixels(views: Sequence[View], device: torch.device) -> Tensor:
+    """(B, 3, S, S) float in [0, 1]."""
+    return torch.stack([view.image for view in views]).to(device).float() / 255
+
+
+def _labels(views: Sequence[View], device: torch.device) -> PseudoLabels:
+    masks = [view.mask for view in views if view.mask is not None]
+    confidences = [view.confidence for view in views if view.confidence is not None]
+    mask = torch.stack(masks).to(device).long()
+    confidence = torch.stack(confidences).to(device).float() / 255
+    return PseudoLabels(mask, confidence.masked_fill(mask == IGNORE, 0))
+
+
+def _read_stored(
+    chosen: Sequence[TrainImage],
+) -> list[dict[str, tuple[Tensor | None, Tensor | None]]]:
+    """Stored mask and confidence of each image by labeler; all images have the same labelers."""
+    found: list[dict[str, tuple[Tensor | None, Tensor | None]]] = [{} for _ in chosen]
+    for labeler in chosen[0].stored:
+        own = [image.stored[labeler] for image in chosen]
+        labels = _reader(own[0].group).read([o.row for o in own], [o.size for o in own])
+        for maps, (mask, confidence) in zip(found, labels, strict=True):
+            maps[labeler] = (torch.from_numpy(mask), torch.from_numpy(confidence))
+    return found
+
+
+def _decode(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        return images.decode_image(images.read_bytes(path)).pixels.copy()
+    except images.UnreadableImageError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        str(error), where=str(path), fix="run `maskmill run ingest` to see what changed"
+    )
+
+
+@lru_cache(maxsize=16)
+def _reader(group: Path) -> LabelReader:
+    return LabelReader(group)
+
+
+def _generator(seed: int, draw: str, position: int) -> Generator:
+    state = np.random.SeedSequence([seed, _DRAWS.index(draw), position]).generate_state(1)
+    return Generator().manual_seed(int(state[0]))
+
+
+def _shuffled(seed: int, draw: str, count: int, position: int) -> int:
+    """The image at a position of an endless shuffled sequence, every epoch in another order."""
+    epoch, place = divmod(position, count)
+    return int(_permutation(seed, draw, count, epoch)[place])
+
+
+@lru_cache(maxsize=16)
+def _permutation(seed: int, draw: str, count: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, _DRAWS.index(draw), epoch]).permutation(count)

@@ -1,0 +1,74 @@
+"""What every label source is: it names the pixels of crops and says how much each counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.components import Component
+from pipeline.section import Section
+
+if TYPE_CHECKING:
+    from stages.pseudolabel.pseudo_labels import PseudoLabels
+    from stages.train.batch import CropBatch, TrainBatch
+
+
+class LabelSourceConfig(Section):
+    """Keys that every label source has."""
+
+    on: Literal["unlabeled", "ood"] = "unlabeled"
+    """Role of the images it labels."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of its loss; the supervised loss has 1, and the sum is divided by all weights."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Confidence that a pixel labeled by the student needs to count."""
+
+
+class LabelSource(Component, ABC):
+    """Provides the labels of one role's images.
+
+    Args:
+        config: Its keys, an instance of its `Config`.
+    """
+
+    def __init__(self, config: LabelSourceConfig) -> None:
+        self.config = config
+
+    @property
+    def name(self) -> str:
+        """What to call its loss."""
+        return f"{self.file_name()}_{self.config.on}"
+
+    @property
+    def labeler(self) -> str | None:
+        """The labeler whose stored labels it reads, if any."""
+        return None
+
+    @abstractmethod
+    def label(self, images: CropBatch, student: PseudoLabels) -> PseudoLabels:
+        """Labels the weak view of crops.
+
+        Args:
+            images: The crops; of the role in `config.on`.
+            student: What the student sees in its weak view, without gradient.
+
+        Returns:
+            (B, S, S) labels; the confidence is the weight of the pixel's cross-entropy.
+        """
+
+    def label_partner(self, batch: TrainBatch, student: Mapping[str, PseudoLabels]) -> PseudoLabels:
+        """Labels the crops that are pasted into those of this source's role.
+
+        Crops of the same role get labels of the same source, crops of another role the student's.
+
+        Args:
+            batch: The step's crops.
+            student: What the student sees in the weak view of each.
+        """
+        key = batch.partner(self.config.on)
+        if key in batch.roles:
+            return student[key].confident(self.config.threshold)
+        return self.label(batch.crops[key], student[key])

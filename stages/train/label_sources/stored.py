@@ -1,0 +1,46 @@
+"""The labels of stage one (SemiOVS, arXiv 2507.03302), weighed by their stored confidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.section import Name
+from stages.train.label_sources.base import LabelSource, LabelSourceConfig
+
+if TYPE_CHECKING:
+    from stages.pseudolabel.pseudo_labels import PseudoLabels
+    from stages.train.batch import CropBatch
+
+
+class StoredConfig(LabelSourceConfig):
+    """Keys of a stored label source."""
+
+    on: Literal["unlabeled", "ood"] = "ood"
+    """Role of the images it labels."""
+    labeler: Name
+    """The labeler in the section `pseudolabel` whose labels to read."""
+    confidence: Literal["stored", "one"] = "stored"
+    """What a pixel counts: its stored confidence, or 1 as SemiOVS has it."""
+
+
+class StoredSource(LabelSource):
+    """Fixed labels from the store."""
+
+    Config = StoredConfig
+    version = 1
+    config: StoredConfig
+
+    @property
+    def name(self) -> str:
+        """See `LabelSource.name`."""
+        return f"{super().name}_{self.config.labeler}"
+
+    @property
+    def labeler(self) -> str:
+        """See `LabelSource.labeler`."""
+        return self.config.labeler
+
+    def label(self, images: CropBatch, student: PseudoLabels) -> PseudoLabels:
+        """See `LabelSource.label`."""
+        stored = images.stored[self.config.labeler]
+        return stored if self.config.confidence == "stored" else stored.certain()

@@ -1,0 +1,150 @@
+"""The training loop. There is one, and it knows no method by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.optim import SGD, AdamW, Optimizer
+
+from pipeline.errors import MaskmillError
+from stages.train import teacher
+from stages.train.batch import TrainBatch
+from stages.train.checkpoint import Checkpoint
+from stages.train.label_sources.base import LabelSource
+from stages.train.networks.base import SegmentationNetwork
+from stages.train.perturbations.base import Perturbation
+from stages.train.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights move.
+
+    Attributes:
+        optimizer: sgd (momentum 0.9) or adamw.
+        learning_rate: Base rate of the encoder.
+        decoder_multiplier: The decoder's rate over the encoder's.
+        weight_decay: On all parameters.
+        ema_decay: Largest share of itself that the teacher keeps a step.
+        steps: Length of the training.
+        seed: Of the perturbations' random numbers.
+    """
+
+    optimizer: str
+    learning_rate: float
+    decoder_multiplier: float
+    weight_decay: float
+    ema_decay: float
+    steps: int
+    seed: int
+
+    def build(self, network: SegmentationNetwork) -> Optimizer:
+        """The optimizer, with a group for the encoder and one for the rest."""
+        groups = [
+            {"params": list(network.encoder_parameters()), "multiplier": 1.0},
+            {"params": list(network.decoder_parameters()), "multiplier": self.decoder_multiplier},
+        ]
+        if self.optimizer == "sgd":
+            return SGD(groups, self.learning_rate, momentum=0.9, weight_decay=self.weight_decay)
+        return AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training variant, ready to go.
+
+    Attributes:
+        network: The student.
+        perturbation: Makes the losses of a step.
+        sources: Provide labels.
+        optimization: How weights move.
+        checkpoint: Where the state is kept.
+        log: JSON lines, one every `log_every` steps: step, losses, rate.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between log lines.
+    """
+
+    network: SegmentationNetwork
+    perturbation: Perturbation
+    sources: Sequence[LabelSource]
+    optimization: Optimization
+    checkpoint: Checkpoint
+    log: Path
+    checkpoint_every: int
+    log_every: int
+
+    def run(
+        self,
+        batches: Callable[[range], Iterator[TrainBatch]],
+        device: torch.device,
+        tell: Callable[[int, dict[str, float]], None],
+    ) -> SegmentationNetwork:
+        """Trains to the end, from the last checkpoint where there is one.
+
+        Args:
+            batches: The batches of a range of steps, in order.
+            device: Where the network is.
+            tell: Called with the number of steps done, at the start and at every log line.
+
+        Returns:
+            The teacher: the network to evaluate.
+
+        Raises:
+            MaskmillError: The loss is not finite; names the step.
+        """
+        ema = teacher.frozen_copy(self.network)
+        optimizer = self.optimization.build(self.network)
+        start = self.checkpoint.load(self.network, ema, optimizer, device)
+        self._cut_log(start)
+        tell(start, {})
+        steps = range(start, self.optimization.steps)
+        for step, batch in zip(steps, batches(steps), strict=True):
+            measured = self._step(step, batch, optimizer)
+            share = teacher.decay(step, self.optimization.ema_decay)
+            teacher.update(ema, self.network, share)
+            done = step + 1
+            if done % self.log_every == 0 or done == len(steps) + start:
+                values = {name: float(value) for name, value in measured.items()}
+                self._append({"step": done, **values})
+                tell(done, values)
+            if done % self.checkpoint_every == 0:
+                self.checkpoint.save(done, self.network, ema, optimizer)
+        return ema
+
+    def _step(
+        self, step: int, batch: TrainBatch, optimizer: Optimizer
+    ) -> dict[str, torch.Tensor | float]:
+        settings = self.optimization
+        rate = learning_rate(settings.learning_rate, step, settings.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["multiplier"]
+        torch.manual_seed(settings.seed * 2**32 + step)  # so that a resumed step repeats itself
+        losses = self.perturbation.step(self.network, batch, self.sources)
+        if not math.isfinite(losses.total.item()):
+            what = f"the loss became {losses.total.item()} in step {step}"
+            fix = "lower train.learning_rate; the last checkpoint is kept"
+            raise MaskmillError(what, where=str(self.checkpoint.path), fix=fix)
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
+        return {"loss/total": losses.total.detach(), **terms, "learning_rate": rate}
+
+    def _append(self, values: dict[str, float]) -> None:
+        with self.log.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(values) + "\n")
+
+    def _cut_log(self, start: int) -> None:
+        """Drops the lines of steps that will be done again."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
+        temporary = self.log.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, self.log)

@@ -1,0 +1,43 @@
+"""What every model is: a network that a config can name, and the weights it starts from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from pipeline.components import Component
+from pipeline.section import Facts, Section
+
+if TYPE_CHECKING:
+    from stages.train.networks.base import SegmentationNetwork
+
+
+class Model(Component, ABC):
+    """Builds one kind of network.
+
+    Args:
+        config: The model's own keys, an instance of its `Config`.
+    """
+
+    def __init__(self, config: Section) -> None:
+        self.config = config
+
+    @abstractmethod
+    def weights_facts(self) -> Facts:
+        """Which weights a training starts from: tag, or checksum of a file. No torch needed.
+
+        Raises:
+            WeightsError: A local file is missing.
+        """
+
+    @abstractmethod
+    def build(self, num_classes: int) -> SegmentationNetwork:
+        """The network on the CPU, its encoder with pretrained weights if the config asks for them.
+
+        Args:
+            num_classes: Number of classes C of the vocabulary.
+
+        Raises:
+            ConfigError: A key names something the field library does not have.
+            WeightsError: The weights are missing, cannot be downloaded, or belong to another model.
+        """

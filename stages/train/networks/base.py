@@ -1,0 +1,74 @@
+"""What every network is: an encoder whose features a decoder turns into logits."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn.functional import dropout2d
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """A segmentation network cut where UniMatch perturbs features.
+
+    Attributes:
+        encoder: The part with pretrained weights; it has its own learning rate.
+    """
+
+    encoder: nn.Module
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The features that the decoder reads, and no others.
+
+        Args:
+            images: (N, 3, H, W) float, normalized; any height and width.
+
+        Returns:
+            Features (N, F, h, w), from the finest to the deepest.
+        """
+
+    @abstractmethod
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits (N, C, H, W) from the features of `encode`.
+
+        Args:
+            features: As from `encode`.
+            size: Height and width (H, W) of the images.
+        """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C, H, W) of normalized images (N, 3, H, W)."""
+        return self.decode(self.encode(images), _size(images))
+
+    def forward_perturbed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits from clean and from perturbed features, with one pass through the encoder.
+
+        Half of the channels, drawn anew for each image and feature level, are set to zero, in eval
+        mode too. The decoder sees both copies in one batch, so that its BatchNorm, if it has any,
+        takes its statistics over both (UniMatch, arXiv 2208.09910, section 3.2).
+
+        Args:
+            images: (N, 3, H, W) float, normalized.
+
+        Returns:
+            Clean and perturbed logits, (N, C, H, W) each.
+        """
+        features = [torch.cat([f, dropout2d(f, 0.5, training=True)]) for f in self.encode(images)]
+        clean, perturbed = self.decode(features, _size(images)).chunk(2)
+        return clean, perturbed
+
+    def encoder_parameters(self) -> Iterator[Parameter]:
+        """Parameters that start from pretrained weights."""
+        return self.encoder.parameters()
+
+    def decoder_parameters(self) -> Iterator[Parameter]:
+        """All other parameters."""
+        encoder = set(self.encoder.parameters())
+        return (parameter for parameter in self.parameters() if parameter not in encoder)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return height, width

@@ -1,0 +1,205 @@
+"""Train: one segmenter a variant, from labeled images and whatever its label sources label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import manifest
+from pipeline.errors import ConfigError, DataError
+from pipeline.section import Facts, Section
+from pipeline.stage import Context, Stage, Unit
+from stages.ingest.output import read_images
+from stages.pseudolabel.output import read_labels
+from stages.pseudolabel.stage import PseudolabelConfig
+from stages.train.config import TrainConfig, VariantConfig
+
+if TYPE_CHECKING:
+    from stages.train.crops import TrainImage
+
+Rows = list[dict[str, Any]]
+
+
+class TrainStage(Stage):
+    """Fills artifacts/<run>/checkpoints and the training rows of the metrics manifest."""
+
+    name = "train"
+    version = 1
+    Config = TrainConfig
+    needs = ("ingest", "pseudolabel")
+
+    def __init__(self, section: Section, context: Context) -> None:
+        super().__init__(section, context)
+        assert isinstance(section, TrainConfig)
+        self._section = section
+
+    def plan(self) -> list[Unit]:
+        """A unit a variant."""
+        return [self._unit(name, variant) for name, variant in self._section.variants.items()]
+
+    def run(self, units: Sequence[Unit]) -> None:
+        """Trains the variants that are not fresh, each from its last checkpoint."""
+        for unit in units:
+            self._train(unit, self._section.variants[unit.name])
+
+    def weights(self, variant: str) -> Path:
+        """The file that a variant's training ends with."""
+        return self._folder(variant) / "model.safetensors"
+
+    def _folder(self, variant: str) -> Path:
+        return self.context.config.artifacts / "checkpoints" / variant
+
+    def _of_role(self, role: str) -> Rows:
+        config = self.context.config
+        if found := read_images(config.manifests, [role]):
+            return found
+        what = f"no {role} image"
+        fix = f"add a source with `role: {role}` whose images are readable"
+        raise DataError(what, where=f"{config.path}: ingest.sources", fix=fix)
+
+    def _labels(self, labeler: str) -> dict[int, dict[str, Any]]:
+        return read_labels(self.context.config.manifests, labeler)
+
+    def _labelers(self, variant: VariantConfig, role: str) -> list[str]:
+        sources = [choice.create() for choice in variant.label_sources]
+        return [
+            source.labeler
+            for source in sources
+            if source.labeler is not None and source.config.on == role
+        ]
+
+    def _unit(self, name: str, variant: VariantConfig) -> Unit:
+        vocabulary = self.context.config.vocabulary
+        labeled = self._of_role("labeled")
+        facts: Facts = {
+            **self.version_facts,
+            **variant.facts(f"train.variants.{name}"),
+            **vocabulary.class_facts(),
+        }
+        for scheme in sorted({row["label_scheme"] for row in labeled}, key=str):
+            facts |= vocabulary.scheme_facts(scheme)
+        content = [[row["image_id"], row["mask_id"]] for row in labeled]
+        facts["inputs.labeled images"] = manifest.digest(content)
+        for role in variant.roles:
+            rows = self._of_role(role)
+            facts[f"inputs.{role} images"] = manifest.digest([row["image_id"] for row in rows])
+            for labeler in self._labelers(variant, role):
+                self._check_labeler(name, labeler)
+                labels = self._labels(labeler)
+                used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
+                facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
+        folder = self.context.config.manifests / manifest.METRICS.name
+        return Unit(name, folder / f"part-train-{name}.parquet", facts, (self.weights(name),))
+
+    def _check_labeler(self, variant: str, labeler: str) -> None:
+        section = self.context.config.sections.get("pseudolabel")
+        known = list(section.labelers) if isinstance(section, PseudolabelConfig) else []
+        if labeler not in known:
+            where = f"{self.context.config.path}: train.variants.{variant}.label_sources"
+            fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
+            raise ConfigError(f"no labeler {labeler!r}", where=where, fix=fix)
+
+    def _train(self, unit: Unit, variant: VariantConfig) -> None:
+        import torch
+
+        from stages.pseudolabel.device import pick_device
+        from stages.train.checkpoint import Checkpoint, save_weights
+        from stages.train.crops import Crops
+        from stages.train.loop import Optimization, Training
+
+        config = self.context.config
+        device = pick_device(variant.device)
+        torch.manual_seed(variant.seed)
+        crops = Crops(
+            labeled=self._train_images(self._of_role("labeled"), []),
+            others={
+                role: self._train_images(self._of_role(role), self._labelers(variant, role))
+                for role in variant.roles
+            },
+            vocabulary=config.vocabulary,
+            seed=variant.seed,
+            batch_size=variant.batch_size,
+            crop_px=variant.crop_px,
+            scale=variant.scale,
+        )
+        network = variant.model.create().build(config.vocabulary.num_classes)
+        folder = self._folder(unit.name)
+        training = Training(
+            network=network.to(device),
+            perturbation=variant.perturbation.create(),
+            sources=[choice.create() for choice in variant.label_sources],
+            optimization=Optimization(
+                optimizer=variant.optimizer,
+                learning_rate=variant.learning_rate,
+                decoder_multiplier=variant.decoder_multiplier,
+                weight_decay=variant.weight_decay,
+                ema_decay=variant.ema_decay,
+                steps=variant.steps,
+                seed=variant.seed,
+            ),
+            checkpoint=Checkpoint(folder / "last.pt", unit.facts),
+            log=folder / "log.jsonl",
+            checkpoint_every=variant.checkpoint_every,
+            log_every=variant.log_every,
+        )
+        with self.context.console.progress(f"train {unit.name}", variant.steps, "steps") as line:
+            done = 0
+
+            def tell(step: int, values: dict[str, float]) -> None:
+                nonlocal done
+                if done == 0 and step > 0 and not values:
+                    self.context.console.note(f"train {unit.name}: resumes after step {step}")
+                loss = f"loss {values['loss/total']:.3f}" if values else ""
+                line.advance(step - done, loss)
+                done = step
+
+            trained = training.run(
+                lambda steps: crops.batches(steps, device, variant.workers), device, tell
+            )
+        save_weights(self.weights(unit.name), trained, {"fingerprint": manifest.digest(unit.facts)})
+        rows = self._metric_rows(unit.name, variant, training.log)
+        plain = variant.model_dump(mode="json")
+        manifest.write_part(unit.part, manifest.METRICS.rows(rows), unit.facts, plain)
+
+    def _train_images(self, rows: Rows, labelers: Sequence[str]) -> list[TrainImage]:
+        """The images with their labels; where a labeler is asked for, only those it labeled."""
+        from stages.train.crops import StoredLabel, TrainImage
+
+        labels = {labeler: self._labels(labeler) for labeler in labelers}
+        workspace = self.context.config.run.workspace
+        images = [
+            TrainImage(
+                path=Path(row["uri"]),
+                mask_path=Path(row["mask_uri"]) if row["role"] == "labeled" else None,
+                label_scheme=row["label_scheme"],
+                stored={
+                    labeler: StoredLabel(
+                        workspace / own[row["row"]]["store"],
+                        row["row"],
+                        (own[row["row"]]["height"], own[row["row"]]["width"]),
+                    )
+                    for labeler, own in labels.items()
+                },
+            )
+            for row in rows
+            if all(row["row"] in own for own in labels.values())
+        ]
+        if not images:
+            what = f"no {rows[0]['role']} image has labels of {', '.join(labelers)}"
+            where = f"{self.context.config.path}: pseudolabel.roles"
+            raise DataError(what, where=where, fix=f"add {rows[0]['role']} to it")
+        return images
+
+    def _metric_rows(self, name: str, variant: VariantConfig, log: Path) -> Rows:
+        role = variant.roles[0] if variant.roles else "labeled"
+        steps_an_epoch = len(self._of_role(role)) / variant.batch_size
+        rows: Rows = []
+        for line in log.read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            step = values.pop("step")
+            place = {"run": self.context.config.run.run, "variant": name, "step": step}
+            place |= {"epoch": step / steps_an_epoch, "split": "train"}
+            rows += [{**place, "name": key, "value": value} for key, value in values.items()]
+        return rows

@@ -1,0 +1,136 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+import yaml
+
+from stages.sandbox.captions import TEMPLATES
+from stages.sandbox.drawn_distractors import DRAWN_DISTRACTORS
+from stages.sandbox.drawn_targets import DRAWN_TARGETS
+from stages.sandbox.layout import Domain
+from stages.sandbox.names import DISTRACTORS, NAMES, STUFF, SYNONYMS, TARGETS
+from stages.sandbox.shapes import ROLES
+from stages.sandbox.world import Scene, render
+
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> dict[Domain, list[Scene]]:
+    return {domain: [render(domain, 3, index) for index in range(120)] for domain in DOMAINS}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_scene_depends_on_nothing_but_its_arguments(
+    domain: Domain, scenes: dict[Domain, list[Scene]]
+) -> None:
+    again, first = render(domain, 3, 7), scenes[domain][7]
+    np.testing.assert_array_equal(again.image, first.image)
+    np.testing.assert_array_equal(again.names, first.names)
+    np.testing.assert_array_equal(again.instances, first.instances)
+    assert (again.caption, again.tags, again.medium) == (first.caption, first.tags, first.medium)
+
+
+def test_seed_index_and_domain_each_make_another_scene() -> None:
+    scenes = [render("web", 3, 7), render("web", 4, 7), render("web", 3, 8), render("id", 3, 7)]
+    assert len({scene.image.tobytes() for scene in scenes}) == 4
+
+
+def test_one_camera_has_one_format_and_the_web_has_many(
+    scenes: dict[Domain, list[Scene]],
+) -> None:
+    assert {scene.names.shape for scene in scenes["id"]} == {(96, 128), (128, 96)}
+    formats = {scene.names.shape for scene in scenes["web"]}
+    assert len(formats) > 40
+    assert {max(shape) for shape in formats} <= set(range(96, 129))
+    assert any(height > width for height, width in formats)
+    assert any(height < width for height, width in formats)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("long_side_px", [32, 200])
+def test_other_sizes(domain: Domain, long_side_px: int) -> None:
+    height, width = render(domain, 1, 0, long_side_px).names.shape
+    assert 0.75 * long_side_px <= max(height, width) <= long_side_px
+    assert min(height, width) >= 0.5 * long_side_px
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_masks_agree(domain: Domain, scenes: dict[Domain, list[Scene]]) -> None:
+    stuff = len(TARGETS + DISTRACTORS)
+    for scene in scenes[domain]:
+        assert scene.image.shape == (*scene.names.shape, 3)
+        for mask in (scene.image, scene.names, scene.instances, scene.classes):
+            assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(scene.instances == 0, scene.names >= stuff)
+        for instance in range(1, scene.instances.max() + 1):
+            assert len(np.unique(scene.names[scene.instances == instance])) <= 1
+        for position, name in enumerate(TARGETS):
+            np.testing.assert_array_equal(scene.classes == position + 1, scene.names == position)
+            assert NAMES[position] == name
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_tags_name_what_covers_enough(domain: Domain, scenes: dict[Domain, list[Scene]]) -> None:
+    for scene in scenes[domain]:
+        shares = {name: (scene.names == i).mean() for i, name in enumerate(NAMES)}
+        assert scene.tags == tuple(name for name in NAMES if shares[name] > 0.002)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_captions_speak_of_every_tag(domain: Domain, scenes: dict[Domain, list[Scene]]) -> None:
+    for scene in scenes[domain]:
+        assert scene.caption.startswith(f"a {scene.medium} of ")
+        for name in scene.tags:
+            assert any(word in scene.caption for word in SYNONYMS[name]), (name, scene.caption)
+
+
+def test_everything_there_is_can_be_met(scenes: dict[Domain, list[Scene]]) -> None:
+    web = {name for scene in scenes["web"] for name in scene.tags}
+    ours = {name for scene in scenes["id"] for name in scene.tags}
+    assert web == set(NAMES)
+    assert ours >= set(TARGETS)
+    assert not ours & {"wall", "paper", "pattern"}
+    assert {scene.medium for scene in scenes["id"]} == {"photo"}
+
+
+def test_our_camera_works_at_dusk(scenes: dict[Domain, list[Scene]]) -> None:
+    id_red, _, id_blue = np.mean([scene.image.mean(axis=(0, 1)) for scene in scenes["id"]], axis=0)
+    web_red, _, web_blue = np.mean(
+        [scene.image.mean(axis=(0, 1)) for scene in scenes["web"]], axis=0
+    )
+    assert id_red < 0.75 * web_red
+    assert id_blue / id_red < 0.85 * web_blue / web_red
+    corners = np.mean(
+        [scene.image[[0, 0, -1, -1], [0, -1, 0, -1]].mean() for scene in scenes["id"]]
+    )
+    centres = np.mean([scene.image[40:56, 40:56].mean() for scene in scenes["id"]])
+    assert corners < 0.8 * centres
+
+
+def test_drawings_fill_their_square() -> None:
+    for name, variants in (DRAWN_TARGETS | DRAWN_DISTRACTORS).items():
+        for parts in variants:
+            assert {part.role for part in parts} <= set(ROLES), name
+            corners = np.concatenate([part.corners for part in parts])
+            np.testing.assert_allclose(corners.min(axis=0), -corners.max(axis=0), atol=1e-9)
+            np.testing.assert_allclose(corners.max(), 1)
+
+
+def test_every_name_is_drawn_and_has_words() -> None:
+    assert tuple(DRAWN_TARGETS) == TARGETS
+    assert tuple(DRAWN_DISTRACTORS) == DISTRACTORS
+    assert len(set(NAMES)) == len(NAMES) == 29
+    assert {name: words[0] for name, words in SYNONYMS.items()} == {name: name for name in NAMES}
+
+
+def test_the_vocabulary_file_speaks_of_this_world() -> None:
+    with open("configs/vocabularies/sandbox.yaml", encoding="utf-8") as file:
+        vocabulary = yaml.safe_load(file)
+    classes = vocabulary["classes"]
+    assert [one["name"] for one in classes] == ["background", *TARGETS]
+    assert len({one["color"] for one in classes}) == len(classes)
+    for one in classes[1:]:
+        assert set(one["concepts"]) <= set(SYNONYMS[one["name"]])
+    assert set(vocabulary["background_concepts"]) == {*STUFF, *DISTRACTORS}
+    assert set(vocabulary["templates"]) <= set(TEMPLATES)

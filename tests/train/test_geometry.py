@@ -1,0 +1,132 @@
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from stages.train.geometry import View, random_view
+
+
+def seeded(seed: int) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def ramp(height: int, width: int) -> Tensor:
+    """Values that grow by 1 a column, whatever the number of rows."""
+    return torch.arange(width, dtype=torch.uint8).expand(height, width)
+
+
+def upright(view: View) -> View:
+    """The view as it was before mirroring, told from padding at the left or a falling ramp."""
+    if view.image[0, 0, 0] <= view.image[0, 0, int(view.valid[0].sum()) - 1]:
+        return view
+    fields = (view.image, view.valid, view.mask, view.confidence)
+    image, valid, mask, confidence = (None if f is None else f.flip(-1) for f in fields)
+    assert image is not None
+    assert valid is not None
+    return View(image, valid, mask, confidence)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_padding_is_at_the_right_and_bottom_and_nowhere_else(seed: int) -> None:
+    image = torch.full((3, 100, 50), 200, dtype=torch.uint8)
+    mask = torch.full((100, 50), 3, dtype=torch.uint8)
+    mask[:50] = 255  # void: unlabeled, but no padding
+    confidence = torch.full((25, 13), 90, dtype=torch.uint8)
+    view = random_view(image, 64, seeded(seed), mask=mask, confidence=confidence, scale=(0.5, 0.5))
+    assert view.mask is not None
+    assert view.confidence is not None
+    columns = slice(39, None) if view.valid[0, -1] else slice(None, 25)
+    expected = torch.zeros(64, 64, dtype=torch.bool)
+    expected[:50, columns] = True
+    assert torch.equal(view.valid, expected)
+    assert torch.equal(view.image, 200 * expected.expand(3, 64, 64).to(torch.uint8))
+    assert torch.equal(view.confidence, 90 * expected.to(torch.uint8))
+    assert (view.mask[~expected] == 255).all()
+    assert (view.mask[:25, columns] == 255).all()
+    assert (view.mask[25:50, columns] == 3).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_without_scaling_a_view_is_a_piece_of_the_image_and_its_mask(seed: int) -> None:
+    pixels = torch.randint(0, 255, (20, 30), dtype=torch.uint8, generator=seeded(seed))
+    view = random_view(
+        pixels.expand(3, 20, 30), 12, seeded(seed), mask=pixels, confidence=pixels, scale=(1, 1)
+    )
+    assert view.valid.all()
+    assert view.mask is not None
+    assert view.confidence is not None
+    assert torch.equal(view.image, view.mask.expand(3, 12, 12))
+    assert torch.equal(view.confidence, view.mask)
+    pieces = torch.cat([p.unfold(0, 12, 1).unfold(1, 12, 1) for p in (pixels, pixels.flip(1))])
+    assert (pieces == view.mask).all(dim=(2, 3)).any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("finer", [1, 2, 4])
+def test_image_mask_and_confidence_stay_aligned_at_any_scale_and_resolution(
+    seed: int, finer: int
+) -> None:
+    width, height = 240 // finer, 120 // finer
+    image = ramp(height, width) * finer + (finer - 1) // 2
+    view = random_view(
+        image.expand(3, height, width),
+        48,
+        seeded(seed),
+        mask=ramp(120, 240),
+        confidence=ramp(30, 60) * 4 + 2,
+    )
+    assert view.mask is not None
+    assert view.confidence is not None
+    truth = view.image[0][view.valid].float()
+    # Up to an image pixel or mask cell and half of what a new pixel covers.
+    assert (view.mask[view.valid] - truth).abs().max() <= finer + 2
+    assert (view.confidence[view.valid] - truth).abs().max() <= finer + 4
+
+
+def test_the_long_side_takes_every_length_of_its_range() -> None:
+    image = ramp(2, 6).expand(3, 2, 6)
+    sizes = set()
+    for seed in range(200):
+        valid = random_view(image, 16, seeded(seed)).valid
+        sizes.add((int(valid.any(dim=1).sum()), int(valid.any(dim=0).sum())))
+    assert sizes == {(int(2 * long / 6 + 0.5), long) for long in range(3, 13)}
+
+
+def test_crops_reach_every_place_and_half_of_the_views_are_mirrored() -> None:
+    pixels = torch.arange(15, dtype=torch.uint8).view(3, 5)
+    corners = [
+        random_view(pixels.expand(3, 3, 5), 2, seeded(seed), scale=(1, 1)).image[0]
+        for seed in range(400)
+    ]
+    mirrored = [bool(corner[0, 0] > corner[0, 1]) for corner in corners]
+    starts = {int(corner.min()) for corner in corners}
+    assert starts == {0, 1, 2, 3, 5, 6, 7, 8}
+    assert sum(mirrored) / len(mirrored) == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_image_without_labels_gives_a_view_without_labels() -> None:
+    view = random_view(ramp(8, 8).expand(3, 8, 8), 8, seeded(0))
+    assert view.mask is None
+    assert view.confidence is None
+    assert (view.image.dtype, view.valid.dtype) == (torch.uint8, torch.bool)
+
+
+def test_a_view_comes_from_its_generator_alone() -> None:
+    image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    first = random_view(image, 32, seeded(7))
+    torch.manual_seed(1)
+    assert torch.equal(first.image, random_view(image, 32, seeded(7)).image)
+    assert not torch.equal(first.image, random_view(image, 32, seeded(8)).image)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 300)])
+@pytest.mark.parametrize("size_px", [1, 16])
+def test_thin_images_work(shape: tuple[int, int], size_px: int) -> None:
+    mask = torch.ones(shape, dtype=torch.uint8)
+    for seed in range(20):
+        view = random_view(
+            torch.full((3, *shape), 9, dtype=torch.uint8), size_px, seeded(seed), mask=mask
+        )
+        assert view.mask is not None
+        assert view.valid.any()
+        assert torch.equal(view.mask == 1, view.valid)
+        assert torch.equal(view.image[0] == 9, view.valid)

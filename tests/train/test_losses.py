@@ -1,0 +1,148 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.train.losses import pseudo_label_loss, supervised_loss
+
+
+def logits_with_loss(loss: Tensor) -> Tensor:
+    """Two classes; the cross-entropy of class 0 is the one given."""
+    return torch.stack([torch.zeros_like(loss), torch.log(torch.exp(loss) - 1)], dim=1)
+
+
+def everywhere_class_0(confidence: Tensor) -> PseudoLabels:
+    return PseudoLabels(torch.zeros(confidence.shape, dtype=torch.int64), confidence)
+
+
+LOSS = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+CONFIDENCE = torch.tensor([[[0.96, 0.5]], [[0.99, 0.97]]])
+VALID = torch.tensor([[[True, True]], [[True, False]]])
+
+
+def test_pseudo_label_loss_counts_confident_valid_pixels_over_valid_ones() -> None:
+    loss = pseudo_label_loss(
+        logits_with_loss(LOSS),
+        everywhere_class_0(CONFIDENCE),
+        VALID,
+        threshold=0.95,
+        weigh_by_confidence=False,
+    )
+    assert loss.item() == pytest.approx(4 / 3)
+
+
+def test_pseudo_label_loss_weighs_by_confidence() -> None:
+    loss = pseudo_label_loss(
+        logits_with_loss(LOSS),
+        everywhere_class_0(CONFIDENCE),
+        VALID,
+        threshold=0.95,
+        weigh_by_confidence=True,
+    )
+    assert loss.item() == pytest.approx((0.96 * 1 + 0.99 * 3) / 3)
+
+
+def test_the_threshold_itself_is_confident_enough() -> None:
+    logits = logits_with_loss(torch.tensor([[[1.0]]]))
+    labels = everywhere_class_0(torch.tensor([[[0.5]]]))
+    valid = torch.ones(1, 1, 1, dtype=torch.bool)
+    loss = pseudo_label_loss(logits, labels, valid, threshold=0.5, weigh_by_confidence=False)
+    assert loss.item() == pytest.approx(1)
+
+
+def test_ignored_labels_count_in_the_denominator_only() -> None:
+    labels = PseudoLabels(torch.tensor([[[0, 255]]]), torch.ones(1, 1, 2))
+    valid = torch.ones(1, 1, 2, dtype=torch.bool)
+    logits = logits_with_loss(torch.tensor([[[1.0, 8.0]]]))
+    loss = pseudo_label_loss(logits, labels, valid, threshold=0.0, weigh_by_confidence=False)
+    assert loss.item() == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("box", "mask", "confidence", "expected"),
+    [
+        ([False, True], [5, 7], [1.0, 0.5], "half the loss of pixel 0"),
+        ([False, False], [5, 255], [1.0, 0.0], "the loss of pixel 0"),
+    ],
+)
+def test_stored_labels_of_web_images_with_unsure_pixels_pasted_in(
+    box: list[bool], mask: list[int], confidence: list[float], expected: str
+) -> None:
+    # SemiOVS: the second pixel of the web image is padding; the pasted labels are not sure enough.
+    paste = torch.tensor([[box]])
+    stored = PseudoLabels(torch.tensor([[[5, 255]]]), torch.tensor([[[1.0, 0.0]]]))
+    online = PseudoLabels(torch.tensor([[[7, 7]]]), torch.tensor([[[0.5, 0.5]]]))
+    labels = stored.pasted(online, paste)
+    assert labels.mask.tolist() == [[mask]]
+    assert labels.confidence.tolist() == [[confidence]]
+
+    valid = torch.where(paste, torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
+    logits = torch.randn(1, 8, 1, 2, generator=torch.Generator().manual_seed(0))
+    first = cross_entropy(logits[..., 0], torch.tensor([[5]])).item()
+    loss = pseudo_label_loss(logits, labels, valid, threshold=0.95, weigh_by_confidence=False)
+    assert loss.item() == pytest.approx(first / 2 if expected.startswith("half") else first)
+
+
+def test_supervised_loss_is_the_mean_over_pixels_with_a_class() -> None:
+    mask = torch.tensor([[[0, 255]], [[0, 0]]])
+    assert supervised_loss(logits_with_loss(LOSS), mask).item() == pytest.approx(8 / 3)
+
+
+def test_a_batch_where_nothing_counts_has_loss_and_gradient_zero() -> None:
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    nothing = torch.full((1, 2, 2), 255)
+    labels = PseudoLabels(nothing, torch.zeros(1, 2, 2))
+    padding = torch.zeros(1, 2, 2, dtype=torch.bool)
+    unlabeled = pseudo_label_loss(logits, labels, padding, threshold=0.0, weigh_by_confidence=True)
+    loss = supervised_loss(logits, nothing) + unlabeled
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("weigh_by_confidence", [False, True])
+def test_unsure_labels_leave_the_gradient_of_the_labeled_images_alone(
+    weigh_by_confidence: bool,
+) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 4, kernel_size=1)
+    weights = list(network.parameters())
+    images, unlabeled = torch.randn(2, 3, 5, 5), torch.randn(2, 3, 5, 5)
+    mask = torch.randint(0, 4, (2, 5, 5))
+    valid = torch.ones(2, 5, 5, dtype=torch.bool)
+
+    alone = torch.autograd.grad(supervised_loss(network(images), mask), weights)
+    unsure = PseudoLabels(mask, torch.full((2, 5, 5), 0.94))
+    both = torch.autograd.grad(
+        supervised_loss(network(images), mask)
+        + pseudo_label_loss(
+            network(unlabeled),
+            unsure,
+            valid,
+            threshold=0.95,
+            weigh_by_confidence=weigh_by_confidence,
+        ),
+        weights,
+    )
+    for expected, found in zip(alone, both, strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_the_weak_view_that_gave_the_labels_gets_no_gradient() -> None:
+    torch.manual_seed(0)
+    weak = torch.randn(1, 3, 4, 4, requires_grad=True)
+    strong = torch.randn(1, 3, 4, 4, requires_grad=True)
+    confidence, mask = weak.softmax(dim=1).max(dim=1)
+    valid = torch.ones(1, 4, 4, dtype=torch.bool)
+    loss = pseudo_label_loss(
+        strong, PseudoLabels(mask, confidence), valid, threshold=0.0, weigh_by_confidence=True
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert weak.grad is None
+    assert strong.grad is not None
+    assert math.isfinite(loss.item())
+    assert strong.grad.abs().sum() > 0

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import Tensor
+
+from stages.train.mixing import cutmix_boxes, paste
+
+
+def boxes(count: int, size_px: int, seed: int = 0) -> Tensor:
+    return cutmix_boxes(count, size_px, torch.Generator().manual_seed(seed))
+
+
+def test_half_of_the_boxes_are_empty() -> None:
+    drawn = boxes(2000, 16)
+    assert drawn.flatten(1).any(dim=1).float().mean().item() == pytest.approx(0.5, abs=0.04)
+
+
+def test_boxes_are_rectangles_of_the_published_areas_and_aspects() -> None:
+    size_px = 64
+    areas = []
+    for box in boxes(600, size_px):
+        height, width = int(box.any(dim=1).sum()), int(box.any(dim=0).sum())
+        assert int(box.sum()) == height * width
+        if height:
+            # Both sides were rounded down, by less than one pixel each.
+            assert height * width <= 0.4 * size_px**2
+            assert (height + 1) * (width + 1) >= 0.02 * size_px**2
+            assert (height + 1) / width > 0.3
+            assert (width + 1) / height > 0.3
+            areas.append(height * width / size_px**2)
+    assert min(areas) < 0.05
+    assert max(areas) > 0.35
+
+
+def test_boxes_reach_every_corner_of_the_image() -> None:
+    covered = boxes(600, 32).any(dim=0)
+    assert covered.all()
+
+
+def test_boxes_come_from_their_generator_alone() -> None:
+    torch.manual_seed(1)
+    first = boxes(8, 32, seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(first, boxes(8, 32, seed=3))
+    assert not torch.equal(first, boxes(8, 32, seed=4))
+
+
+@pytest.mark.parametrize("size_px", [1, 2, 3])
+def test_tiny_images_get_boxes_too(size_px: int) -> None:
+    drawn = boxes(500, size_px)
+    assert drawn.shape == (500, size_px, size_px)
+    assert drawn.dtype == torch.bool
+
+
+def test_paste_takes_the_inside_of_the_box_from_the_partner() -> None:
+    box = torch.zeros(2, 4, 4, dtype=torch.bool)
+    box[0, 1:3, 2:] = True
+    mixed = paste(torch.full((2, 3, 4, 4), 1.0), torch.full((2, 3, 4, 4), 2.0), box)
+    assert torch.equal(mixed, (1.0 + box).unsqueeze(1).expand(2, 3, 4, 4))
+
+
+def test_paste_leaves_its_inputs_alone_so_that_order_can_be_chosen() -> None:
+    # SemiOVS pastes plain ID pixels into web images first, and mixes the ID images afterwards.
+    web, own, partner = (torch.full((1, 3, 4, 4), value) for value in (3.0, 1.0, 2.0))
+    box = boxes(40, 4).any(dim=0, keepdim=True)
+    box[:, 0] = False
+    mixed_web = paste(web, own, box)
+    mixed_own = paste(own, partner, box)
+    assert set(mixed_web.flatten().tolist()) == {1.0, 3.0}
+    assert set(mixed_own.flatten().tolist()) == {1.0, 2.0}
+    assert (own == 1).all()

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms import functional as reference  # type: ignore[import-untyped]
+
+from stages.train.photometric import (
+    blur,
+    jitter_color,
+    lightness,
+    normalize,
+    strong_view,
+    turn_hue,
+)
+
+
+def seeded(seed: int) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count: int, size_px: int = 16) -> Tensor:
+    return torch.rand(count, 3, size_px, size_px, generator=seeded(0))
+
+
+def factors(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1, 1)
+
+
+def test_jitter_is_torchvisions_with_its_own_factors_for_each_image() -> None:
+    images = noise(3)
+    brightness, contrast, saturation, hue = (
+        factors(0.5, 1.0, 1.5),
+        factors(1.4, 0.6, 0.9),
+        factors(0.5, 1.5, 1.1),
+        factors(-0.25, 0.1, 0.25),
+    )
+    views = jitter_color(images, brightness, contrast, saturation, hue)
+    for n, image in enumerate(images):
+        expected = reference.adjust_brightness(image, brightness[n].item())
+        expected = reference.adjust_contrast(expected, contrast[n].item())
+        expected = reference.adjust_saturation(expected, saturation[n].item())
+        expected = reference.adjust_hue(expected, hue[n].item())
+        torch.testing.assert_close(views[n], expected, atol=2e-3, rtol=0)
+
+
+def test_neutral_factors_change_nothing() -> None:
+    images = noise(2)
+    one, zero = factors(1, 1), factors(0, 0)
+    torch.testing.assert_close(jitter_color(images, one, one, one, zero), images)
+
+
+def test_turning_the_hue_by_a_third_moves_the_channels_and_leaves_grey_alone() -> None:
+    images = noise(1)
+    turned = turn_hue(images, factors(1 / 3))
+    torch.testing.assert_close(turned, images.roll(1, dims=1), atol=1e-5, rtol=0)
+    grey = torch.tensor([0.0, 0.4, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    assert torch.equal(turn_hue(grey, factors(0.1, 0.2, 0.3)), grey)
+
+
+def test_blur_is_a_gaussian_of_each_images_own_width() -> None:
+    images, sigma = noise(2, 32), factors(0.7, 2.0)
+    views = blur(images, sigma)
+    for n, image in enumerate(images):
+        expected = reference.gaussian_blur(image, [13, 13], [sigma[n].item()] * 2)
+        inside = slice(6, -6)  # at the border torchvision mirrors
+        torch.testing.assert_close(views[n, :, inside, inside], expected[:, inside, inside])
+
+
+def test_blur_of_hardly_any_width_and_of_flat_images_changes_nothing() -> None:
+    torch.testing.assert_close(blur(noise(1), factors(0.1)), noise(1))
+    flat = torch.full((1, 3, 5, 4), 0.3)
+    torch.testing.assert_close(blur(flat, factors(2.0)), flat)
+
+
+def test_strong_views_of_one_image_all_differ_and_stay_in_range() -> None:
+    images = noise(1).expand(24, 3, 16, 16)
+    views = strong_view(images, seeded(0))
+    assert torch.equal(images, noise(1).expand(24, 3, 16, 16))
+    assert views.shape == images.shape
+    assert views.min() >= 0
+    assert views.max() <= 1
+    changed = [view for view in views if not torch.equal(view, images[0])]
+    assert len({tuple(view.flatten().tolist()) for view in changed}) == len(changed) > 16
+
+
+def test_each_change_happens_as_often_as_published() -> None:
+    image = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(1, 3, 16, 16).clone()
+    image[..., 8:] = 0.1
+    views = strong_view(image.expand(3000, 3, 16, 16), seeded(0))
+    grey = (views[:, 0] == views[:, 2]).flatten(1).all(dim=1)
+    assert grey.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    left = views[:, :, 0, 0]  # seven pixels from the edge, so that no blur gets there
+    jittered = ((left - image[0, :, 0, 0]).abs() > 1e-6).any(dim=1)
+    assert jittered[~grey].float().mean().item() == pytest.approx(0.8, abs=0.03)
+    edge = views[:, :, 0, 7] - views[:, :, 0, 0]
+    blurred = (edge.abs() > 1e-4).any(dim=1)
+    assert blurred.float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_view_depends_on_the_generator_and_not_on_the_images_after_it() -> None:
+    images = noise(6)
+    torch.manual_seed(1)
+    views = strong_view(images, seeded(3))
+    torch.testing.assert_close(strong_view(images[:2], seeded(3)), views[:2])
+    assert not torch.equal(strong_view(images, seeded(4)), views)
+
+
+def test_one_pixel_is_enough() -> None:
+    views = strong_view(torch.rand(16, 3, 1, 1), seeded(0))
+    assert views.isfinite().all()
+
+
+def test_normalize_makes_the_mean_of_imagenet_zero() -> None:
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    brighter = mean + torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    torch.testing.assert_close(normalize(mean), torch.zeros(1, 3, 1, 1))
+    torch.testing.assert_close(normalize(brighter), torch.ones(1, 3, 1, 1))
+
+
+def test_lightness_weighs_green_most() -> None:
+    red, green, blue = lightness(torch.eye(3).view(3, 3, 1, 1)).flatten().tolist()
+    assert green > red > blue
+    assert red + green + blue == pytest.approx(1)
