@@ -1,6 +1,7 @@
 """The command line: run, status, show."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,8 @@ def show(
 
 def main() -> None:
     """Entry point of the command `maskmill`."""
+    # Torch's idle threads spin by default, and so starve those that decode images beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except MaskmillError as error:

@@ -63,4 +63,3 @@ def _print(title: str, row: dict[str, Any], console: Console) -> None:
     for key, value in row.items():
         if value is not None:
             console.line(f"  {key}: {value}")
-

@@ -28,6 +28,11 @@ class ClassEntry(Section):
     concepts: tuple[str, ...] | None = None
     """What a text model is asked for; the maximum counts. Default: the name."""
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What a text model is asked for, maybe nothing."""
+        return (self.name,) if self.concepts is None else self.concepts
+
 
 class Vocabulary(Section):
     """A class list, as read from a file in configs/vocabularies/."""
@@ -102,7 +107,7 @@ class Vocabulary(Section):
     def prompt_facts(self) -> Facts:
         """What labels made from text depend on: concepts and templates beside the classes."""
         concepts: Facts = {
-            f"vocabulary.concepts.{c.name}": list(c.concepts or (c.name,)) for c in self.classes
+            f"vocabulary.concepts.{entry.name}": list(entry.asked) for entry in self.classes
         }
         return {
             **self.class_facts(),

@@ -75,7 +75,8 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
     rows = [_row(image, task) for image in task.images]
     for batch in _batches(task, rows):
         start = time.perf_counter()
-        labels = labeler.label(_on_canvases([pixels for _, pixels in batch], size_px))
+        with torch.inference_mode():
+            labels = labeler.label(_on_canvases([pixels for _, pixels in batch], size_px))
         seconds = (time.perf_counter() - start) / len(batch)
         mask = labels.mask.to("cpu", torch.uint8).numpy()
         confidence = labels.confidence.float().cpu()

@@ -60,7 +60,7 @@ def channels(vocabulary: Vocabulary) -> Channels:
             concepts.extend(names)
 
     for class_id, entry in enumerate(vocabulary.classes):
-        add(class_id, (entry.name,) if entry.concepts is None else entry.concepts)
+        add(class_id, entry.asked)
     add(vocabulary.background_id, vocabulary.background_concepts)
     if not members.keys() - {IGNORE}:
         fix = "give at least one class a concept"

@@ -25,29 +25,21 @@ def pseudo_label_loss(
     logits: Tensor,
     labels: PseudoLabels,
     valid: Tensor,
-    *,
-    threshold: float = 0.0,
-    weigh_by_confidence: bool = True,
 ) -> Tensor:
-    """Cross-entropy against pseudo-labels that are confident enough, per valid pixel.
+    """Cross-entropy against pseudo-labels, each pixel weighed by its confidence, per valid pixel.
 
-    The sum runs over confident pixels, the denominator over all valid ones: the fewer pixels are
-    sure, the less the term weighs (UniMatch, arXiv 2208.09910, section 3.1). A pixel that the
-    labels ignore counts like one of low confidence.
+    The denominator counts all valid pixels: the fewer are sure, the less the term weighs. With
+    confidences of 0 and 1 (`PseudoLabels.confident`) this is UniMatch's loss (arXiv 2208.09910,
+    section 3.1). A pixel that the labels ignore counts like one of confidence 0.
 
     Args:
         logits: (B, C, H, W) float; the gradient goes here and nowhere else.
         labels: Of the same B images, (B, H, W); class ids below C, 255 = ignore.
         valid: (B, H, W) bool, False on padding.
-        threshold: Least confidence that counts, in [0, 1].
-        weigh_by_confidence: Multiply each pixel's cross-entropy by its confidence.
 
     Returns:
         Scalar; 0 with a zero gradient if no pixel counts.
     """
-    counts = valid & (labels.confidence >= threshold)
-    target = labels.mask.masked_fill(~counts, IGNORE)
+    target = labels.mask.masked_fill(~valid, IGNORE)
     loss = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-    if weigh_by_confidence:
-        loss = loss * labels.confidence.detach()
-    return loss.sum() / valid.sum().clamp(min=1)
+    return (loss * labels.confidence.detach()).sum() / valid.sum().clamp(min=1)

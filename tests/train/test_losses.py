@@ -26,10 +26,8 @@ VALID = torch.tensor([[[True, True]], [[True, False]]])
 def test_pseudo_label_loss_counts_confident_valid_pixels_over_valid_ones() -> None:
     loss = pseudo_label_loss(
         logits_with_loss(LOSS),
-        everywhere_class_0(CONFIDENCE),
+        everywhere_class_0(CONFIDENCE).confident(0.95),
         VALID,
-        threshold=0.95,
-        weigh_by_confidence=False,
     )
     assert loss.item() == pytest.approx(4 / 3)
 
@@ -39,17 +37,15 @@ def test_pseudo_label_loss_weighs_by_confidence() -> None:
         logits_with_loss(LOSS),
         everywhere_class_0(CONFIDENCE),
         VALID,
-        threshold=0.95,
-        weigh_by_confidence=True,
     )
-    assert loss.item() == pytest.approx((0.96 * 1 + 0.99 * 3) / 3)
+    assert loss.item() == pytest.approx((0.96 * 1 + 0.5 * 2 + 0.99 * 3) / 3)
 
 
 def test_the_threshold_itself_is_confident_enough() -> None:
     logits = logits_with_loss(torch.tensor([[[1.0]]]))
     labels = everywhere_class_0(torch.tensor([[[0.5]]]))
     valid = torch.ones(1, 1, 1, dtype=torch.bool)
-    loss = pseudo_label_loss(logits, labels, valid, threshold=0.5, weigh_by_confidence=False)
+    loss = pseudo_label_loss(logits, labels.confident(0.5), valid)
     assert loss.item() == pytest.approx(1)
 
 
@@ -57,7 +53,7 @@ def test_ignored_labels_count_in_the_denominator_only() -> None:
     labels = PseudoLabels(torch.tensor([[[0, 255]]]), torch.ones(1, 1, 2))
     valid = torch.ones(1, 1, 2, dtype=torch.bool)
     logits = logits_with_loss(torch.tensor([[[1.0, 8.0]]]))
-    loss = pseudo_label_loss(logits, labels, valid, threshold=0.0, weigh_by_confidence=False)
+    loss = pseudo_label_loss(logits, labels, valid)
     assert loss.item() == pytest.approx(1 / 2)
 
 
@@ -82,7 +78,7 @@ def test_stored_labels_of_web_images_with_unsure_pixels_pasted_in(
     valid = torch.where(paste, torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
     logits = torch.randn(1, 8, 1, 2, generator=torch.Generator().manual_seed(0))
     first = cross_entropy(logits[..., 0], torch.tensor([[5]])).item()
-    loss = pseudo_label_loss(logits, labels, valid, threshold=0.95, weigh_by_confidence=False)
+    loss = pseudo_label_loss(logits, labels.confident(0.95), valid)
     assert loss.item() == pytest.approx(first / 2 if expected.startswith("half") else first)
 
 
@@ -96,7 +92,7 @@ def test_a_batch_where_nothing_counts_has_loss_and_gradient_zero() -> None:
     nothing = torch.full((1, 2, 2), 255)
     labels = PseudoLabels(nothing, torch.zeros(1, 2, 2))
     padding = torch.zeros(1, 2, 2, dtype=torch.bool)
-    unlabeled = pseudo_label_loss(logits, labels, padding, threshold=0.0, weigh_by_confidence=True)
+    unlabeled = pseudo_label_loss(logits, labels, padding)
     loss = supervised_loss(logits, nothing) + unlabeled
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
@@ -104,10 +100,7 @@ def test_a_batch_where_nothing_counts_has_loss_and_gradient_zero() -> None:
     assert not logits.grad.any()
 
 
-@pytest.mark.parametrize("weigh_by_confidence", [False, True])
-def test_unsure_labels_leave_the_gradient_of_the_labeled_images_alone(
-    weigh_by_confidence: bool,
-) -> None:
+def test_unsure_labels_leave_the_gradient_of_the_labeled_images_alone() -> None:
     torch.manual_seed(0)
     network = torch.nn.Conv2d(3, 4, kernel_size=1)
     weights = list(network.parameters())
@@ -119,13 +112,7 @@ def test_unsure_labels_leave_the_gradient_of_the_labeled_images_alone(
     unsure = PseudoLabels(mask, torch.full((2, 5, 5), 0.94))
     both = torch.autograd.grad(
         supervised_loss(network(images), mask)
-        + pseudo_label_loss(
-            network(unlabeled),
-            unsure,
-            valid,
-            threshold=0.95,
-            weigh_by_confidence=weigh_by_confidence,
-        ),
+        + pseudo_label_loss(network(unlabeled), unsure.confident(0.95), valid),
         weights,
     )
     for expected, found in zip(alone, both, strict=True):
@@ -138,9 +125,7 @@ def test_the_weak_view_that_gave_the_labels_gets_no_gradient() -> None:
     strong = torch.randn(1, 3, 4, 4, requires_grad=True)
     confidence, mask = weak.softmax(dim=1).max(dim=1)
     valid = torch.ones(1, 4, 4, dtype=torch.bool)
-    loss = pseudo_label_loss(
-        strong, PseudoLabels(mask, confidence), valid, threshold=0.0, weigh_by_confidence=True
-    )
+    loss = pseudo_label_loss(strong, PseudoLabels(mask, confidence), valid)
     loss.backward()  # type: ignore[no-untyped-call]
     assert weak.grad is None
     assert strong.grad is not None

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms import functional as reference  # type: ignore[import-untyped]
+from torchvision.transforms import functional as reference
 
 from stages.train.photometric import (
     blur,
