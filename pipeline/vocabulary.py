@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.section import Facts, Section
 
@@ -15,7 +15,12 @@ IGNORE = 255
 _UNKNOWN = 256
 _IGNORE_NAME = "ignore"
 _OTHERS = "*"
+_TABLE_SIZE = 65536
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def _as_text(key: object) -> object:
+    return str(key) if isinstance(key, int) else key
 
 
 class ClassEntry(Section):
@@ -47,7 +52,9 @@ class Vocabulary(Section):
     """Concepts that are in the images but are no class of their own."""
     templates: Annotated[tuple[str, ...], Field(min_length=1)] = ("a photo of a {}",)
     """Prompt templates; {} stands for the concept."""
-    label_schemes: dict[str, dict[int | str, str]] = Field(default_factory=dict)
+    label_schemes: dict[str, dict[Annotated[str, BeforeValidator(_as_text)], str]] = Field(
+        default_factory=dict
+    )
     """Per scheme: pixel value or colour (#rrggbb) to class name or "ignore"; "*" = all others."""
 
     @model_validator(mode="after")
@@ -70,7 +77,7 @@ class Vocabulary(Section):
                         f"label_schemes.{scheme}.{value} names {name!r}, which is no class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(str(value))):
+                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(value)):
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
@@ -119,8 +126,8 @@ class Vocabulary(Section):
 
     def scheme_facts(self, scheme: str | None) -> Facts:
         """What a label file's reading depends on: its scheme, resolved to class ids."""
-        table = {str(value): target for value, target in self._targets(scheme).items()}
-        return {f"vocabulary.label_schemes.{scheme}": dict(sorted(table.items()))}
+        table: Facts = dict(sorted(self._targets(scheme).items()))
+        return {f"vocabulary.label_schemes.{scheme}": table}
 
     def to_mask(
         self, labels: npt.NDArray[np.integer], scheme: str | None
@@ -137,29 +144,30 @@ class Vocabulary(Section):
         """
         targets = self._targets(scheme)
         others = targets.get(_OTHERS, _UNKNOWN)
-        if labels.ndim == 3:
+        if is_color := labels.ndim == 3:
             labels = labels.astype(np.int64) @ np.array([65536, 256, 1])
-            known = {int(str(k)[1:], 16): v for k, v in targets.items() if str(k).startswith("#")}
+            known = {int(key[1:], 16): id_ for key, id_ in targets.items() if key.startswith("#")}
         else:
-            known = {k: v for k, v in targets.items() if isinstance(k, int)}
-        values, inverse = np.unique(labels, return_inverse=True)
-        ids = np.array([known.get(int(value), others) for value in values])
-        is_color = any(str(key).startswith("#") for key in targets)
-        unknown = [f"#{value:06x}" if is_color else str(value) for value in values[ids == _UNKNOWN]]
-        ids[ids == _UNKNOWN] = IGNORE
-        return ids.astype(np.uint8)[inverse].reshape(labels.shape), unknown
+            known = {int(key): id_ for key, id_ in targets.items() if key.isdecimal()}
+        if labels.size and not is_color and labels.min() >= 0 and labels.max() < _TABLE_SIZE:
+            table = np.full(_TABLE_SIZE, others, np.uint16)
+            table[list(known)] = list(known.values())
+            ids = table[labels]
+        else:
+            values, inverse = np.unique(labels, return_inverse=True)
+            found = [known.get(int(value), others) for value in values]
+            ids = np.array(found, np.uint16)[inverse].reshape(labels.shape)
+        strangers = np.unique(labels[ids == _UNKNOWN])
+        unknown = [f"#{value:06x}" if is_color else str(value) for value in strangers]
+        return np.where(ids == _UNKNOWN, IGNORE, ids).astype(np.uint8), unknown
 
-    def _targets(self, scheme: str | None) -> dict[int | str, int]:
+    def _targets(self, scheme: str | None) -> dict[str, int]:
         ids = {name: class_id for class_id, name in enumerate(self.class_names)}
         if scheme is None:
-            return {**{class_id: class_id for class_id in ids.values()}, IGNORE: IGNORE}
+            return {**{str(class_id): class_id for class_id in ids.values()}, str(IGNORE): IGNORE}
         targets = {**ids, _IGNORE_NAME: IGNORE}
-        return {_as_value(key): targets[name] for key, name in self.label_schemes[scheme].items()}
+        return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
 
 
-def _is_value(key: int | str) -> bool:
-    return isinstance(key, int) and 0 <= key <= 65535
-
-
-def _as_value(key: int | str) -> int | str:
-    return key.lower() if isinstance(key, str) else key
+def _is_value(key: str) -> bool:
+    return key.isdecimal() and int(key) < _TABLE_SIZE

@@ -1,0 +1,50 @@
+# Every target sets up first: one virtual environment, one pip install, remembered by a stamp file.
+# CONFIG= picks the run, ARGS= is passed on: make train ARGS="--set train.steps=100"
+CONFIG ?= configs/sandbox.yaml
+ARGS ?=
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/installed
+MASKMILL := $(VENV)/bin/maskmill
+
+.DEFAULT_GOAL := help
+.PHONY: help setup pseudolabel train evaluate status report test check format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(STAMP) ## install everything into .venv
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+pseudolabel: $(STAMP) ## stage one: label the images of CONFIG
+	$(MASKMILL) run pseudolabel --config $(CONFIG) $(ARGS)
+
+train: $(STAMP) ## stage two: train the variants of CONFIG, end with a table of results
+	$(MASKMILL) run train evaluate --config $(CONFIG) $(ARGS)
+
+evaluate: $(STAMP) ## score the trained variants
+	$(MASKMILL) run evaluate --config $(CONFIG) $(ARGS)
+
+report: evaluate ## score the trained variants and say where the page is (as evaluate)
+
+status: $(STAMP) ## what is fresh, stale or missing, and why
+	$(MASKMILL) status --config $(CONFIG) $(ARGS)
+
+test: $(STAMP) ## the tests
+	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+check: $(STAMP) ## lint, format check and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP) ## rewrite the code in the project's format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove what runs made: manifests and artifacts of every run (not .venv)
+	rm -rf artifacts manifests/*/
