@@ -94,7 +94,8 @@ def load(
     for override in overrides:
         _apply(override, values)
     for name in stage_sections.keys() & values.keys():
-        values[name] = values[name] or {}  # a bare `evaluate:` means all defaults
+        if values[name] is None:  # a bare `evaluate:` means all defaults
+            values[name] = {}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in stage_sections.items()}
     run = parse_section(create_model("ConfigFile", __base__=RunConfig, **fields), values, path=path)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
@@ -120,7 +121,7 @@ def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
         detail = " ".join(str(error).split())
         raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="mend it") from error
     if not isinstance(values, dict):
@@ -163,30 +164,28 @@ def _apply(override: str, values: dict[str, Any]) -> None:
         raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
     *parents, last = key.split(".")
     target: Any = values
     for parent in parents:
-        if isinstance(target, list):
-            target = target[_position(parent, target, where)]
-            continue
-        if target.get(parent) is None:
-            target[parent] = {}
-        target = target[parent]
+        step = _step(parent, target, where)
+        if isinstance(target, dict) and target.get(step) is None:
+            target[step] = {}
+        target = target[step]
         if not isinstance(target, dict | list):
             raise ConfigError(f"{parent!r} is a value", where=where, fix="set the key itself")
-    if isinstance(target, list):
-        target[_position(last, target, where)] = value
-    else:
-        target[last] = value
+    target[_step(last, target, where)] = value
 
 
-def _position(step: str, items: list[Any], where: str) -> int:
-    if step.isdecimal() and int(step) < len(items):
-        return int(step)
-    fix = f"write a position from 0 to {len(items) - 1}"
-    raise ConfigError(f"{step!r} is no position of the list", where=where, fix=fix)
+def _step(text: str, target: dict[str, Any] | list[Any], where: str) -> Any:
+    """A part of a dotted key as the key or the position that it is in its target."""
+    if isinstance(target, dict):
+        return text
+    if text.isdecimal() and int(text) < len(target):
+        return int(text)
+    fix = f"the list has {len(target)} items; write a position, from 0"
+    raise ConfigError(f"{text!r} is no position of the list", where=where, fix=fix)
 
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")

@@ -15,7 +15,11 @@ from rich.table import Table
 
 
 class Console:
-    """Where stages tell what they do. Text is printed as it is: no markup is read from it."""
+    """Where stages tell what they do. Text is printed as it is: no markup is read from it.
+
+    What cannot be printed is escaped: a file name of the web must not break a line, nor move the
+    terminal's cursor.
+    """
 
     def __init__(self) -> None:
         self._out = RichConsole(markup=False, highlight=False, soft_wrap=True)
@@ -23,19 +27,19 @@ class Console:
 
     def note(self, text: str) -> None:
         """A line about the work, on stderr."""
-        self._err.print(text)
+        self._err.print(_printable(text))
 
     def warn(self, text: str) -> None:
         """A line that a user should not miss, on stderr."""
-        self._err.print(f"warning: {text}", style="yellow")
+        self._err.print(f"warning: {_printable(text)}", style="yellow")
 
     def error(self, text: str) -> None:
         """The one line a failed command ends with, on stderr."""
-        self._err.print(f"error: {text}", style="red")
+        self._err.print(f"error: {_printable(text)}", style="red")
 
     def line(self, text: str) -> None:
         """A line of the result, on stdout."""
-        self._out.print(text)
+        self._out.print(_printable(text))
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result, on stdout; all columns but the first are right-aligned."""
@@ -43,7 +47,7 @@ class Console:
         for column, name in enumerate(header):
             table.add_column(name, justify="left" if column == 0 else "right", no_wrap=column > 0)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(_printable(cell) for cell in row))
         self._out.print(table)
 
     def progress(self, title: str, total: int, unit: str) -> "ProgressLine":
@@ -87,3 +91,9 @@ class ProgressLine:
         if self._bar.disable and crossed:
             text = f"{self._title}: {self._done}/{self._total} {self._unit} {detail}"
             self._console.print(text.rstrip())
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

@@ -151,7 +151,8 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(rows.replace_schema_metadata(metadata), temporary, compression="zstd")
+        table = rows.replace_schema_metadata(metadata)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         _fsync(temporary)
         temporary.rename(path)
         _fsync(path.parent)
@@ -170,9 +171,10 @@ def read_facts(path: Path) -> Facts | None:
         facts: Facts = json.loads(metadata[_METADATA_KEY])["facts"]
     except FileNotFoundError:
         return None
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
-        what = "not a readable manifest part"
-        raise StorageError(what, where=str(path), fix="delete it") from error
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # what the operating system refuses is no damage
+        raise _damaged(path) from error
     return facts
 
 
@@ -192,12 +194,13 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
         empty = table.schema.empty_table()
         return empty if columns is None else empty.select(list(columns))
     try:
-        return pq.read_table(
-            parts, columns=columns, schema=table.schema, partitioning=None
-        ).replace_schema_metadata(None)
-    except (pa.ArrowInvalid, OSError) as error:
-        what = f"a part cannot be read: {error}"
-        raise StorageError(what, where=str(folder), fix="delete the part it names") from error
+        return _read_parts(parts, table, columns)
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        # Arrow does not always say which one it is.
+        unreadable = (part for part in parts if not _is_readable(part, table, columns))
+        raise _damaged(next(unreadable, folder)) from error
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -227,6 +230,29 @@ def data_dictionary() -> str:
             meaning = field.metadata[b"description"].decode()
             lines.append(f"| `{field.name}` | {field.type} | {meaning} |")
     return "\n".join(lines) + "\n"
+
+
+def _read_parts(parts: Sequence[Path], table: Table, columns: Sequence[str] | None) -> pa.Table:
+    return pq.read_table(
+        parts,
+        columns=columns,
+        schema=table.schema,
+        partitioning=None,
+        page_checksum_verification=True,
+    ).replace_schema_metadata(None)
+
+
+def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> bool:
+    try:
+        _read_parts([part], table, columns)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _damaged(part: Path) -> StorageError:
+    fix = "delete it and run again: it is made anew"
+    return StorageError("damaged manifest part", where=str(part), fix=fix)
 
 
 def _fsync(path: Path) -> None:

@@ -1,9 +1,12 @@
 """One image: its rows in every manifest, and its labels drawn over it."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline import images, manifest
 from pipeline.config import Config
@@ -12,12 +15,14 @@ from pipeline.errors import DataError
 from pipeline.overlay import overlaid, resized, sheet
 from pipeline.store import LabelReader
 
+Row = dict[str, Any]
+
 
 def show_image(config: Config, image_id: str, console: Console) -> None:
     """Prints an image's rows and saves a picture: image, hand-made mask, labels, confidences.
 
     Raises:
-        DataError: No image of the run has this id.
+        DataError: No image of the run has this id, or its files can no longer be read.
     """
     folder = config.manifests / manifest.IMAGES.name
     found = [row for row in _rows(folder, manifest.IMAGES) if row["image_id"] == image_id]
@@ -27,38 +32,52 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
         raise DataError(what, where=str(folder), fix=fix)
     row = min(found, key=lambda row: str(row["status"] != "ok"))
     _print("images", row, console)
-    try:
-        pixels = images.decode_image(images.read_bytes(Path(row["uri"]))).pixels
-    except images.UnreadableImageError as error:
-        raise DataError(str(error), where=row["uri"], fix="put a readable image there") from error
-    height, width = pixels.shape[:2]
-    palette = config.vocabulary.palette
-    pictures = [pixels]
-    if row["mask_uri"] is not None:
-        labels = images.decode_labels(images.read_bytes(Path(row["mask_uri"])))
-        mask, _ = config.vocabulary.to_mask(labels, row["label_scheme"])
-        pictures.append(overlaid(pixels, mask, palette))
+    labels = []
     for part in sorted((config.manifests / manifest.PSEUDO_LABELS.name).glob("labeler=*")):
         for label in _rows(part, manifest.PSEUDO_LABELS):
             if label["row"] == row["row"] and label["image_id"] == image_id:
                 _print(f"pseudo_labels/{part.name}", label, console)
-                group = config.run.workspace / label["store"]
-                size = (label["height"], label["width"])
-                ((mask, confidence),) = LabelReader(group).read([label["row"]], [size])
-                grey = resized(confidence, height, width)
-                pictures += [overlaid(pixels, mask, palette), np.stack([grey] * 3, axis=-1)]
+                labels.append(label)
     path = config.artifacts / "show" / f"{image_id}.png"
+    pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet([pictures]).save(path)
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")
 
 
-def _rows(folder: Path, table: manifest.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = manifest.read(folder, table).to_pylist()
+def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
+    palette = config.vocabulary.palette
+    with _readable(row["uri"]) as content:
+        pixels = images.decode_image(content).pixels
+    height, width = pixels.shape[:2]
+    pictures = [pixels]
+    if row["mask_uri"] is not None:
+        with _readable(row["mask_uri"]) as content:
+            mask, _ = config.vocabulary.to_mask(images.decode_labels(content), row["label_scheme"])
+        pictures.append(overlaid(pixels, mask, palette))
+    for label in labels:
+        reader = LabelReader(config.run.workspace / label["store"])
+        size = (label["height"], label["width"])
+        ((mask, confidence),) = reader.read([label["row"]], [size])
+        grey = resized(confidence, height, width)
+        pictures += [overlaid(pixels, mask, palette), np.stack([grey] * 3, axis=-1)]
+    return pictures
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[bytes]:
+    try:
+        yield images.read_bytes(Path(uri))
+    except images.UnreadableImageError as error:
+        raise DataError(str(error), where=uri, fix="put a readable file there") from error
+
+
+def _rows(folder: Path, table: manifest.Table) -> list[Row]:
+    rows: list[Row] = manifest.read(folder, table).to_pylist()
     return rows
 
 
-def _print(title: str, row: dict[str, Any], console: Console) -> None:
+def _print(title: str, row: Row, console: Console) -> None:
     console.line(title)
     for key, value in row.items():
         if value is not None:

@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
+
+from pydantic import JsonValue
 
 from pipeline.manifest import read_facts
 from pipeline.section import Facts
@@ -95,14 +98,20 @@ def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
         old, new = recorded.get(key), present.get(key)
         if old == new:
             continue
-        lines.append(
-            f"{key.removeprefix('inputs.')} changed"
-            if key.startswith("inputs.")
-            else f"{key} {_shown(old)} -> {_shown(new)}"
-        )
+        if key.startswith("inputs."):
+            lines.append(f"{key.removeprefix('inputs.')} changed")
+        elif isinstance(old, dict) and isinstance(new, dict):
+            lines += [f"{key}.{line}" for line in _changes(old, new)]
+        else:
+            lines.append(f"{key} {_shown(old, new)} -> {_shown(new, old)}")
     return tuple(lines)
 
 
-def _shown(value: object) -> str:
+def _shown(value: JsonValue, other: JsonValue) -> str:
+    """A value as short text; of lists only from where they part."""
     text = "none" if value is None else str(value)
+    if isinstance(value, list) and isinstance(other, list):
+        pairs = zip(value, other, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        text = f"[..., {str(value[same:])[1:]}" if same else text
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,6 +6,8 @@ which group: an array holds fill values where nothing was written.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +41,17 @@ class LabelStore:
     size_px: int
 
     def grow(self, num_shards: int) -> None:
-        """Creates the arrays, or makes room for more shards; what is there stays."""
-        rows = num_shards * self.shard_size
-        zarr.open_group(self.path.parent, mode="a", zarr_format=3)
+        """Creates the arrays, or makes room for more shards; what is there stays.
+
+        Raises:
+            StorageError: What is there is damaged.
+        """
+        with _undamaged(self.path.parent, "the folder"):
+            zarr.open_group(self.path.parent, mode="a", zarr_format=3)
+        with _undamaged(self.path, "the folder"):
+            self._grow(num_shards * self.shard_size)
+
+    def _grow(self, rows: int) -> None:
         group = zarr.open_group(self.path, mode="a", zarr_format=3)
         for name, side, fill in (
             ("mask", self.size_px, IGNORE),
@@ -99,17 +109,15 @@ class LabelReader:
         group: Folder of the Zarr group.
 
     Raises:
-        StorageError: There are no label arrays.
+        StorageError: There are no label arrays, or none that can be read.
     """
 
     def __init__(self, group: Path) -> None:
         self._arrays = {}
         for name in ("mask", "confidence"):
-            if not (group / name).exists():
-                what = "no label array"
-                raise StorageError(what, where=str(group / name), fix="run pseudolabel again")
             spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(group / name)}}
-            self._arrays[name] = ts.open(spec, open=True, read=True).result()
+            with _undamaged(group, "the folder"):
+                self._arrays[name] = ts.open(spec, open=True, read=True).result()
         self._group = group
 
     def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
@@ -124,7 +132,7 @@ class LabelReader:
             of the resolution (sides rounded up) uint8, 255 = certain.
 
         Raises:
-            StorageError: A shard file is damaged: its checksum does not match.
+            StorageError: A shard file is damaged, or has no such row.
         """
         masks, confidences = self._read("mask", rows), self._read("confidence", rows)
         labels = []
@@ -134,10 +142,17 @@ class LabelReader:
         return labels
 
     def _read(self, name: str, rows: list[int]) -> Bytes:
-        try:
+        with _undamaged(self._group, "the file it names"):
             values: Bytes = self._arrays[name][rows].read().result()
-        except ValueError as error:
-            what = f"cannot read rows {rows}: {error}"
-            where = str(self._group / name)
-            raise StorageError(what, where=where, fix="delete the damaged shard file") from error
         return values
+
+
+@contextmanager
+def _undamaged(group: Path, to_delete: str) -> Iterator[None]:
+    """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).partition(" [")[0].split())  # without TensorStore's spec
+        fix = f"delete {to_delete}, then run pseudolabel"
+        raise StorageError(f"damaged labels: {reason}", where=str(group), fix=fix) from error

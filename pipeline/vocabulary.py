@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.errors import DataError
 from pipeline.section import Facts, Section
 
 IGNORE = 255
@@ -125,9 +126,14 @@ class Vocabulary(Section):
         }
 
     def scheme_facts(self, scheme: str | None) -> Facts:
-        """What a label file's reading depends on: its scheme, resolved to class ids."""
+        """What a label file's reading depends on: its scheme, resolved to class ids.
+
+        Raises:
+            DataError: There is no such scheme.
+        """
         table: Facts = dict(sorted(self._targets(scheme).items()))
-        return {f"vocabulary.label_schemes.{scheme}": table}
+        key = "class_ids" if scheme is None else f"label_schemes.{scheme}"
+        return {f"vocabulary.{key}": table}
 
     def to_mask(
         self, labels: npt.NDArray[np.integer], scheme: str | None
@@ -141,6 +147,9 @@ class Vocabulary(Section):
         Returns:
             (H, W) uint8 mask, 255 = ignore, and the values or colours found that the scheme does
             not know, as text (their pixels are 255 too).
+
+        Raises:
+            DataError: There is no such scheme.
         """
         targets = self._targets(scheme)
         others = targets.get(_OTHERS, _UNKNOWN)
@@ -165,6 +174,10 @@ class Vocabulary(Section):
         ids = {name: class_id for class_id, name in enumerate(self.class_names)}
         if scheme is None:
             return {**{str(class_id): class_id for class_id in ids.values()}, str(IGNORE): IGNORE}
+        if scheme not in self.label_schemes:
+            fix = "add it, or run ingest with a config that names another"
+            where = f"vocabulary {self.name!r}"
+            raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
         return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
 

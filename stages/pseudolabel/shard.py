@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pipeline import images
@@ -80,12 +81,12 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
         seconds = (time.perf_counter() - start) / len(batch)
         mask = labels.mask.to("cpu", torch.uint8).numpy()
         confidence = labels.confidence.float().cpu()
-        coarse = avg_pool2d(confidence[:, None], CONFIDENCE_STRIDE)[:, 0].numpy()
         for index, (position, pixels) in enumerate(batch):
             masks[position] = mask[index]
-            confidences[position] = (coarse[index] * 255).round().clip(0, 255)
             height, width = pixels.shape[:2]
             image = (slice(0, height), slice(0, width))
+            coarse = _quartered(confidence[index][image])
+            confidences[position, : coarse.shape[0], : coarse.shape[1]] = coarse
             measured = _measured(mask[index][image], confidence[index].numpy()[image])
             rows[position] |= {"height": height, "width": width, "seconds": seconds, **measured}
     task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
@@ -149,6 +150,12 @@ def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
         "status": "ok",
         "fingerprint": task.fingerprint,
     }
+
+
+def _quartered(confidence: Tensor) -> npt.NDArray[np.uint8]:
+    """The mean of each cell of pixels, 255 = certain; of cells at the edge, over what is image."""
+    means = avg_pool2d(confidence[None], CONFIDENCE_STRIDE, ceil_mode=True, count_include_pad=False)
+    return np.asarray((means[0] * 255).round().to(torch.uint8))
 
 
 def _measured(mask: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> dict[str, Any]:

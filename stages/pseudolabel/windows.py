@@ -45,7 +45,7 @@ def sliding_scores(
     """Scores images by windows, filling each forward with windows of several images.
 
     Args:
-        images: (3, H, W) float each, any sizes; windows that reach over an edge see 0 there.
+        images: (3, H, W) float each, any sizes; beyond an edge its pixels go on.
         score: From (N, 3, window_px, window_px) to (N, C, h, w), a coarse map for each window.
         window_px: Side of a window.
         stride_px: Distance between windows, at most `window_px`.
@@ -73,7 +73,8 @@ def _cut(image: Tensor, corner: tuple[int, int], window_px: int) -> Tensor:
     top, left = corner
     window = image[:, top : top + window_px, left : left + window_px]
     height, width = window.shape[-2:]
-    return F.pad(window, (0, window_px - width, 0, window_px - height))
+    padding = (0, window_px - width, 0, window_px - height)
+    return F.pad(window[None], padding, mode="replicate")[0]
 
 
 def _merge(

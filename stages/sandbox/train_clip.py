@@ -7,6 +7,7 @@ there. It never sees an `id` scene: those are measured at the end, and nothing i
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,7 @@ def main(
 
     clip_folder.start(export, words)
     clip_folder.save(model, export)
+    shutil.copy(out / "log.jsonl", export / "training_log.jsonl")
     model = clip_folder.build(export)
     metrics: dict[str, object] = {"steps": steps, "seed": MEASURED_SEED, "scenes": MEASURED_SCENES}
     for domain in get_args(Domain):

@@ -5,14 +5,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 
-from pipeline.errors import WeightsError
+from pipeline.errors import StorageError, WeightsError
 from pipeline.section import Facts
 
 
@@ -31,7 +33,11 @@ class Checkpoint:
     facts: Facts
 
     def save(self, step: int, network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> None:
-        """Saves the state after `step` steps."""
+        """Saves the state after `step` steps.
+
+        Raises:
+            StorageError: There is no room; the state saved before stays.
+        """
         state = {
             "facts": json.dumps(self.facts, sort_keys=True),
             "step": step,
@@ -48,10 +54,17 @@ class Checkpoint:
 
         Returns:
             Steps that are done; 0 where there is nothing to resume.
+
+        Raises:
+            StorageError: The file is damaged.
         """
         if not self.path.exists():
             return 0
-        state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+        except (EOFError, RuntimeError, UnpicklingError) as error:
+            fix = "delete it to start this training anew"
+            raise StorageError("damaged checkpoint", where=str(self.path), fix=fix) from error
         if state["facts"] != json.dumps(self.facts, sort_keys=True):
             return 0
         network.load_state_dict(state["network"])
@@ -61,7 +74,11 @@ class Checkpoint:
 
 
 def save_weights(path: Path, network: nn.Module, about: dict[str, str]) -> None:
-    """Writes a network's weights as safetensors, with text about them in the header."""
+    """Writes a network's weights as safetensors, with text about them in the header.
+
+    Raises:
+        StorageError: There is no room.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     _replace(path, lambda temporary: save_file(tensors, temporary, metadata=about))
 
@@ -74,9 +91,10 @@ def load_weights(path: Path, network: nn.Module) -> None:
     """
     try:
         network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError) as error:
-        what = "cannot load the weights: " + " ".join(str(error).split())[:200]
-        raise WeightsError(what, where=str(path), fix="run `maskmill run train` again") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        what = f"cannot load the weights: {_one_line(error)}"
+        fix = "delete it if it is there, then run `maskmill run train`"
+        raise WeightsError(what, where=str(path), fix=fix) from error
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
@@ -87,5 +105,16 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.rename(path)
+    except (
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # how torch and safetensors tell of a full disk
+        what = f"cannot be written: {_one_line(error)}"
+        fix = "free some space and run again; what is done stays done"
+        raise StorageError(what, where=str(path), fix=fix) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.components import Choice, chosen_from
 from pipeline.section import Facts, Name, RunOnly, Section
@@ -61,14 +61,21 @@ class VariantConfig(Section):
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
 
-    @model_validator(mode="after")
-    def _holds_together(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError("write `scale` as [least, most]")
-        names = [choice.facts("") for choice in self.label_sources]
-        if any(names.count(name) > 1 for name in names):
-            raise ValueError("name each label source once")
-        return self
+    @field_validator("label_sources")
+    @classmethod
+    def _have_a_name_each(cls, sources: tuple[Choice[LabelSource], ...]) -> object:
+        names = [choice.create().name for choice in sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two are {name}, and so are their losses; keep one of them")
+        return sources
+
+    @field_validator("scale")
+    @classmethod
+    def _ascends(cls, scale: tuple[float, float]) -> object:
+        if scale[0] > scale[1]:
+            raise ValueError("write [least, most]")
+        return scale
 
     @property
     def sources(self) -> tuple[LabelSourceConfig, ...]:
@@ -103,15 +110,18 @@ class TrainConfig(Section):
         base = {key: value for key, value in values.items() if key != "variants"}
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
-            return values
+            return {"variants": variants}
         return {"variants": {name: _merged(base, own) for name, own in variants.items()}}
 
 
 def _merged(base: dict[str, Any], own: Any) -> Any:
-    """The base's keys with the variant's laid over them; mappings are merged, lists replaced."""
+    """The base's keys with the variant's laid over them; mappings are merged, lists replaced.
+
+    A mapping that names another component replaces the base's, whose keys are not that one's.
+    """
     if own is None:
         return base
-    if not isinstance(own, dict):
+    if not isinstance(own, dict) or own.get("name", base.get("name")) != base.get("name"):
         return own
     merged = dict(base)
     for key, value in own.items():

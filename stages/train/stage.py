@@ -86,20 +86,23 @@ class TrainStage(Stage):
             rows = self._of_role(role)
             facts[f"inputs.{role} images"] = manifest.digest([row["image_id"] for row in rows])
             for labeler in self._labelers(variant, role):
-                self._check_labeler(name, labeler)
+                self._check_labeler(name, labeler, role)
                 labels = self._labels(labeler)
                 used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
                 facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
         folder = self.context.config.manifests / manifest.METRICS.name
         return Unit(name, folder / f"part-train-{name}.parquet", facts, (self.weights(name),))
 
-    def _check_labeler(self, variant: str, labeler: str) -> None:
+    def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
         section = self.context.config.sections.get("pseudolabel")
+        where = f"{self.context.config.path}: train.variants.{variant}.label_sources"
         known = list(section.labelers) if isinstance(section, PseudolabelConfig) else []
         if labeler not in known:
-            where = f"{self.context.config.path}: train.variants.{variant}.label_sources"
             fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
             raise ConfigError(f"no labeler {labeler!r}", where=where, fix=fix)
+        if isinstance(section, PseudolabelConfig) and role not in section.roles:
+            what = f"{labeler} does not label {role} images"
+            raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
 
     def _train(self, unit: Unit, variant: VariantConfig) -> None:
         import torch
@@ -188,8 +191,8 @@ class TrainStage(Stage):
         ]
         if not images:
             what = f"no {rows[0]['role']} image has labels of {', '.join(labelers)}"
-            where = f"{self.context.config.path}: pseudolabel.roles"
-            raise DataError(what, where=where, fix=f"add {rows[0]['role']} to it")
+            where = str(self.context.config.manifests / manifest.PSEUDO_LABELS.name)
+            raise DataError(what, where=where, fix="see its column error_message")
         return images
 
     def _metric_rows(self, name: str, variant: VariantConfig, log: Path) -> Rows:

@@ -1,0 +1,100 @@
+"""A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch loads: its idle threads would spin
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+COUNTS = {"test": 1, "val": 1, "labeled": 2, "unlabeled": 2, "ood": 2}
+WITH_MASKS = ("test", "val", "labeled")
+VOCABULARY: dict[str, Any] = {
+    "name": "shapes",
+    "background": "background",
+    "classes": [
+        {"name": "background", "color": "#000000", "concepts": []},
+        {"name": "disc", "color": "#ff0000"},
+        {"name": "box", "color": "#0000ff", "concepts": ["box", "square"]},
+    ],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with `<role>/images` and `<role>/masks`; masks hold class ids."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    for role, count in COUNTS.items():
+        for number in range(count):
+            grain = rng.integers(80, 120, (24, 32, 3), dtype=np.uint8)
+            image, mask = Image.fromarray(grain), Image.new("L", (32, 24))
+            left, top, size = rng.integers((0, 0, 8), (8, 8, 12)).tolist()
+            disc, box = (left, top, left + size, top + size), (left + 14, top, 31, top + size)
+            for canvas, colors in ((image, ("red", "blue")), (mask, (1, 2))):
+                pen = ImageDraw.Draw(canvas)
+                pen.ellipse(disc, fill=colors[0])
+                pen.rectangle(box, fill=colors[1])
+            kinds = {"images": image, "masks": mask} if role in WITH_MASKS else {"images": image}
+            for kind, picture in kinds.items():
+                path = folder / role / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, data: Path) -> dict[str, Any]:
+    """Plain values of a config that ingests `data` in two shards, the first with all masks."""
+    sources = {}
+    for role in COUNTS:
+        source = {"name": "folder", "images": f"{role}/images"}
+        if role in WITH_MASKS:
+            source["masks"] = f"{role}/masks"
+        sources[role] = {"role": role, "source": source}
+    return {
+        "run": "tiny",
+        "workspace": str(tmp_path / "workspace"),
+        "data": str(data),
+        "vocabulary": "vocabulary.yaml",
+        "ingest": {"shard_size": 4, "sources": sources},
+    }
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Writes plain values, and a vocabulary beside them: ``write_config(tiny, classes=[...])``."""
+
+    def write(values: dict[str, Any], **vocabulary: Any) -> Path:
+        (tmp_path / "vocabulary.yaml").write_text(yaml.safe_dump({**VOCABULARY, **vocabulary}))
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def maskmill(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    """The command line, in this process: ``maskmill("run", "ingest", "--config", path)``."""
+
+    def call(*arguments: object) -> CompletedProcess[str]:
+        from pipeline.cli import main
+
+        texts = ["maskmill", *(str(argument) for argument in arguments)]
+        monkeypatch.setattr("sys.argv", texts)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return CompletedProcess(texts, int(end.value.code or 0), *capsys.readouterr())
+
+    return call

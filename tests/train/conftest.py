@@ -1,0 +1,71 @@
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.mixing import cutmix_boxes
+from stages.train.networks.base import SegmentationNetwork
+
+NUM_CLASSES = 3
+SIZE_PX = 8
+
+
+class PixelNetwork(SegmentationNetwork):
+    """Names each pixel by its colour alone: quick to run, and quick to learn colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, kernel_size=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.classifier = nn.Conv2d(8, NUM_CLASSES, kernel_size=1)
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [self.encoder(images)]
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.classifier(features[0])
+        return logits
+
+
+@pytest.fixture
+def pixel_network() -> Callable[[], SegmentationNetwork]:
+    """Builds networks of three classes; each is the same."""
+
+    def build() -> SegmentationNetwork:
+        torch.manual_seed(0)
+        return PixelNetwork()
+
+    return build
+
+
+@pytest.fixture
+def random_batch() -> Callable[..., TrainBatch]:
+    """Builds batches of random crops; the same seed gives the same batch."""
+
+    def build(roles: Sequence[str] = (), seed: int = 0, count: int = 4) -> TrainBatch:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, SIZE_PX, SIZE_PX)
+        labeled = torch.rand(count, 3, SIZE_PX, SIZE_PX, generator=generator)
+        mask = torch.randint(0, NUM_CLASSES, shape, generator=generator)
+        mask[:, :, -1] = 255
+        keys = [*roles, MIX] if roles else []
+        crops = {key: _crops(count, generator) for key in keys}
+        boxes = [cutmix_boxes(count, SIZE_PX, generator) for _ in range(2)]
+        return TrainBatch(LabeledBatch(labeled, mask), crops, (boxes[0], boxes[1]))
+
+    return build
+
+
+def _crops(count: int, generator: Generator) -> CropBatch:
+    weak, *strong = torch.rand(3, count, 3, SIZE_PX, SIZE_PX, generator=generator)
+    shape = (count, SIZE_PX, SIZE_PX)
+    valid = torch.ones(shape, dtype=torch.bool)
+    valid[0, -2:] = False
+    mask = torch.randint(0, NUM_CLASSES, shape, generator=generator)
+    confidence = torch.rand(shape, generator=generator)
+    mask[:, 0] = 255
+    unlabeled = (mask == 255) | ~valid
+    stored = PseudoLabels(mask.masked_fill(~valid, 255), confidence.masked_fill(unlabeled, 0))
+    return CropBatch(weak, (strong[0], strong[1]), valid, {"clip": stored})

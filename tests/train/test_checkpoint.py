@@ -1,0 +1,129 @@
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from pipeline.errors import StorageError, WeightsError
+from stages.train.checkpoint import Checkpoint, load_weights, save_weights
+from stages.train.teacher import frozen_copy
+
+CPU = torch.device("cpu")
+
+
+def trained(seed: int) -> tuple[nn.Module, nn.Module, Optimizer]:
+    """A network after a step, another one as its teacher, and an optimizer with momentum."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 2, kernel_size=1), nn.BatchNorm2d(2))
+    teacher = frozen_copy(network)
+    optimizer = SGD(network.parameters(), 0.1, momentum=0.9)
+    network(torch.randn(2, 3, 4, 4)).square().sum().backward()
+    optimizer.step()
+    return network, teacher, optimizer
+
+
+def numbers(network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
+    moments = [state["momentum_buffer"] for state in optimizer.state.values()]
+    return [*network.state_dict().values(), *teacher.state_dict().values(), *moments]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints" / "variant" / "last.pt"
+
+
+def test_what_was_saved_comes_back(path: Path) -> None:
+    saved, fresh = trained(seed=0), trained(seed=1)
+    Checkpoint(path, {"train.version": 1, "list": [1, 2]}).save(7, *saved)
+    step = Checkpoint(path, {"list": [1, 2], "train.version": 1}).load(*fresh, CPU)
+    assert step == 7
+    assert all(map(torch.equal, numbers(*saved), numbers(*fresh)))
+
+
+def test_without_a_file_there_is_nothing_to_resume(path: Path) -> None:
+    assert Checkpoint(path, {}).load(*trained(seed=0), CPU) == 0
+
+
+def test_a_checkpoint_of_another_training_is_left_alone(path: Path) -> None:
+    Checkpoint(path, {"train.steps": 10}).save(7, *trained(seed=0))
+    fresh = trained(seed=1)
+    assert Checkpoint(path, {"train.steps": 20}).load(*fresh, CPU) == 0
+    assert all(map(torch.equal, numbers(*fresh), numbers(*trained(seed=1))))
+
+
+def test_a_newer_checkpoint_replaces_the_file_and_leaves_no_other(path: Path) -> None:
+    checkpoint = Checkpoint(path, {})
+    checkpoint.save(1, *trained(seed=0))
+    checkpoint.save(2, *trained(seed=0))
+    assert checkpoint.load(*trained(seed=1), CPU) == 2
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_is_an_error_with_a_way_out(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
+        Checkpoint(path, {}).load(*trained(seed=0), CPU)
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Lets no file grow beyond a size, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
+    checkpoint = Checkpoint(path, {})
+    checkpoint.save(1, *trained(seed=0))
+    with files_limited_to(500), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
+        checkpoint.save(2, *trained(seed=0))
+    assert checkpoint.load(*trained(seed=1), CPU) == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_weights_come_back(path: Path) -> None:
+    network, other, _ = trained(seed=0)
+    save_weights(path, network, {"fingerprint": "0123"})
+    load_weights(path, other)
+    assert all(map(torch.equal, network.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_full_disk_leaves_no_weights(path: Path) -> None:
+    network, *_ = trained(seed=0)
+    with files_limited_to(100), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
+        save_weights(path, network, {})
+    assert list(path.parent.iterdir()) == []
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(b"not weights")
+
+
+def foreign(path: Path) -> None:
+    save_weights(path, nn.Linear(2, 2), {})
+
+
+@pytest.mark.parametrize("spoil", [missing, damaged, foreign])
+def test_weights_that_cannot_be_loaded_are_an_error_with_a_way_out(
+    path: Path, spoil: Callable[[Path], None]
+) -> None:
+    network, *_ = trained(seed=0)
+    save_weights(path, network, {})
+    spoil(path)
+    with pytest.raises(WeightsError, match=rf"{path}: .*delete it .*`maskmill run") as info:
+        load_weights(path, network)
+    assert "\n" not in str(info.value)

@@ -1,0 +1,149 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import parse_section
+from pipeline.errors import ConfigError
+from pipeline.section import Section
+from stages.train.config import TrainConfig, VariantConfig
+
+FILE = Path("run.yaml")
+BASE: dict[str, Any] = {
+    "model": {"name": "small_unet", "encoder_weights": None},
+    "perturbation": "unimatch",
+}
+STUDENT = {"name": "student"}
+STORED = {"name": "stored", "labeler": "clip"}
+
+
+class ConfigFile(Section):
+    train: TrainConfig
+
+
+def parsed(**keys: Any) -> dict[str, VariantConfig]:
+    return parse_section(ConfigFile, {"train": {**BASE, **keys}}, path=FILE).train.variants
+
+
+def only(**keys: Any) -> VariantConfig:
+    (variant,) = parsed(**keys).values()
+    return variant
+
+
+@pytest.mark.parametrize("variants", [{}, {"variants": None}, {"variants": {}}])
+def test_without_variants_the_section_is_one_training(variants: dict[str, Any]) -> None:
+    assert list(parsed(steps=7, **variants)) == ["default"]
+    assert only(steps=7, **variants).steps == 7
+
+
+def test_variants_override_the_keys_beside_them() -> None:
+    variants = {"plain": None, "long": {"steps": 9, "label_sources": [STUDENT, STORED]}}
+    plain, long = parsed(steps=7, label_sources=[STUDENT], variants=variants).values()
+    assert (plain.steps, long.steps) == (7, 9)
+    assert [choice.name for choice in plain.label_sources] == ["student"]
+    assert [choice.name for choice in long.label_sources] == ["student", "stored"]
+    assert plain.model.plain() == long.model.plain() == BASE["model"]
+
+
+def test_variants_keep_the_order_of_the_file() -> None:
+    assert list(parsed(variants={"b": {}, "a": {}, "c": {}})) == ["b", "a", "c"]
+
+
+def test_a_variant_may_change_one_key_of_the_model() -> None:
+    model = {"name": "deeplabv3plus", "encoder": "resnet18", "encoder_weights": None}
+    variant = only(model=model, variants={"big": {"model": {"encoder": "resnet50"}}})
+    assert variant.model.plain() == {**model, "encoder": "resnet50"}
+
+
+def test_a_variant_with_another_model_takes_none_of_the_first_ones_keys() -> None:
+    model = {"name": "deeplabv3plus", "encoder": "resnet18"}
+    base = {"name": "small_unet", "encoder_weights": "sandbox"}
+    variant = only(model=base, variants={"other": {"model": model}})
+    assert variant.model.plain() == {**model, "encoder_weights": "imagenet"}
+
+
+@pytest.mark.parametrize(
+    ("sources", "roles"),
+    [
+        ([], ()),
+        ([STUDENT], ("unlabeled",)),
+        ([STORED], ("ood",)),
+        ([STORED, STUDENT], ("unlabeled", "ood")),
+        ([STORED, {**STUDENT, "on": "ood"}], ("ood",)),
+    ],
+)
+def test_unlabeled_images_come_before_web_images(
+    sources: list[dict[str, str]], roles: tuple[str, ...]
+) -> None:
+    assert only(label_sources=sources).roles == roles
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"stepz": 3}, r"train\.variants\.default\.stepz: unknown key; did you mean 'steps'\?"),
+        (
+            {"variants": {"long": {"optimiser": "sgd"}}},
+            r"train\.variants\.long\.optimiser: unknown key; did you mean 'optimizer'\?",
+        ),
+        (
+            {"variants": {"long": {"model": {"encoder": "resnet18"}}}},
+            r"train\.variants\.long\.model\.encoder: unknown key; did you mean 'encoder_weights'\?",
+        ),
+        (
+            {"label_sources": [{"name": "student", "treshold": 0.5}]},
+            r"train\.variants\.default\.label_sources\.0\.treshold: unknown key; .*'threshold'",
+        ),
+        (
+            {"label_sources": [STUDENT, {"name": "stored"}]},
+            r"train\.variants\.default\.label_sources\.1\.labeler: the key is missing",
+        ),
+        (
+            {"label_sources": ["teacher"]},
+            r"train\.variants\.default\.label_sources\.0: .*use one of: stored, student",
+        ),
+        (
+            {"perturbation": "mixup"},
+            r"train\.variants\.default\.perturbation: 'mixup' is wrong; use one of: unimatch",
+        ),
+        ({"optimizer": "lion"}, r"train\.variants\.default\.optimizer: 'lion' is wrong"),
+        (
+            {"steps": 0},
+            r"train\.variants\.default\.steps: 0 is wrong; .*greater than or equal to 1",
+        ),
+        ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
+        ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
+        ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
+        ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),
+    ],
+)
+def test_mistakes_name_the_variant_and_the_key(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^run\.yaml: {message}") as error:
+        parsed(**keys)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sources", "name"),
+    [
+        ([STUDENT, {**STUDENT, "threshold": 0.5}], "student_unlabeled"),
+        ([STORED, {**STORED, "confidence": "one"}], "stored_ood_clip"),
+    ],
+)
+def test_two_label_sources_may_not_share_a_name(sources: list[dict[str, Any]], name: str) -> None:
+    """Their losses would share it too."""
+    with pytest.raises(ConfigError, match=rf"label_sources: .*; two are {name}, "):
+        parsed(label_sources=sources)
+
+
+def test_one_kind_of_source_may_label_two_roles_or_read_two_labelers() -> None:
+    sources = [STUDENT, {**STUDENT, "on": "ood"}, STORED, {**STORED, "labeler": "sam"}]
+    assert len(only(label_sources=sources).label_sources) == 4
+
+
+def test_facts_hold_what_the_weights_depend_on_and_nothing_else() -> None:
+    facts = only(label_sources=[STORED]).facts("train.variants.default")
+    keys = {key.removeprefix("train.variants.default.") for key in facts}
+    assert {"steps", "seed", "model.name", "model.weights", "perturbation.version"} <= keys
+    assert {"label_sources.0.name", "label_sources.0.labeler"} <= keys
+    assert not keys & {"title", "workers", "device", "checkpoint_every"}

@@ -1,0 +1,249 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import SGD, AdamW
+
+from pipeline.errors import MaskmillError
+from stages.train.batch import TrainBatch
+from stages.train.checkpoint import Checkpoint
+from stages.train.label_sources.stored import StoredConfig, StoredSource
+from stages.train.label_sources.student import StudentSource
+from stages.train.loop import Optimization, Training
+from stages.train.networks.base import SegmentationNetwork
+from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
+from stages.train.schedule import learning_rate
+
+CPU = torch.device("cpu")
+STEPS = 4
+OPTIMIZATION = Optimization(
+    optimizer="sgd",
+    learning_rate=0.1,
+    decoder_multiplier=10,
+    weight_decay=1e-4,
+    ema_decay=0.9,
+    steps=STEPS,
+    seed=5,
+)
+SOURCES = [
+    StudentSource(StudentSource.Config(threshold=0.4)),
+    StoredSource(StoredConfig(labeler="clip")),
+]
+
+
+@pytest.fixture
+def draw(random_batch: Callable[..., TrainBatch]) -> Callable[[range], Iterator[TrainBatch]]:
+    def drawn(steps: range) -> Iterator[TrainBatch]:
+        return (random_batch(["unlabeled", "ood"], seed=step) for step in steps)
+
+    return drawn
+
+
+@pytest.fixture
+def build(
+    tmp_path: Path, pixel_network: Callable[[], SegmentationNetwork]
+) -> Callable[..., Training]:
+    """Builds the training of a folder; what is in the folder is resumed."""
+
+    def training(folder: str = "first", **keys: Any) -> Training:
+        settings = {key: keys.pop(key) for key in list(keys) if hasattr(OPTIMIZATION, key)}
+        facts = keys.pop("facts", {"train.steps": STEPS})
+        return Training(
+            network=pixel_network(),
+            perturbation=UniMatch(UniMatchConfig()),
+            sources=SOURCES,
+            optimization=replace(OPTIMIZATION, **settings),
+            checkpoint=Checkpoint(tmp_path / folder / "last.pt", facts),
+            log=tmp_path / folder / "log.jsonl",
+            **{"checkpoint_every": 1, "log_every": 1, **keys},
+        )
+
+    return training
+
+
+Draw = Callable[[range], Iterator[TrainBatch]]
+Build = Callable[..., Training]
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def dying_at(step: int, draw: Draw) -> Draw:
+    """Batches up to a step, then the end."""
+
+    def drawn(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == step:
+                raise Killed
+            yield batch
+
+    return drawn
+
+
+def run(training: Training, draw: Draw) -> tuple[SegmentationNetwork, list[int]]:
+    """The teacher, and the steps that were told."""
+    told: list[int] = []
+    return training.run(draw, CPU, lambda step, values: told.append(step)), told
+
+
+def numbers(training: Training, teacher: SegmentationNetwork) -> list[Tensor]:
+    """Student, teacher, and the saved state of both and of the optimizer."""
+    state = torch.load(training.checkpoint.path, weights_only=True)
+    moments = [entry["momentum_buffer"] for entry in state["optimizer"]["state"].values()]
+    saved = [*state["network"].values(), *state["teacher"].values(), *moments]
+    return [*training.network.state_dict().values(), *teacher.state_dict().values(), *saved]
+
+
+def log_of(training: Training) -> list[dict[str, float]]:
+    lines = training.log.read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+@pytest.mark.parametrize("checkpoint_every", [1, 2])
+def test_a_resumed_training_equals_an_undisturbed_one(
+    build: Build, draw: Draw, killed_at: int, checkpoint_every: int
+) -> None:
+    whole = build("whole")
+    teacher, _ = run(whole, draw)
+    with pytest.raises(Killed):
+        run(build(checkpoint_every=checkpoint_every), dying_at(killed_at, draw))
+    torch.manual_seed(99)
+    resumed = build(checkpoint_every=checkpoint_every)
+    resumed_teacher, told = run(resumed, draw)
+    start = killed_at // checkpoint_every * checkpoint_every
+    assert told == [start, *range(start + 1, STEPS + 1)]
+    pairs = zip(numbers(whole, teacher), numbers(resumed, resumed_teacher), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert resumed.log.read_text() == whole.log.read_text()
+
+
+def test_a_finished_training_resumes_at_its_end(build: Build, draw: Draw) -> None:
+    teacher, _ = run(build(), draw)
+    again, told = run(build(), draw)
+    assert told == [STEPS]
+    assert all(map(torch.equal, teacher.state_dict().values(), again.state_dict().values()))
+
+
+def test_another_training_starts_anew(build: Build, draw: Draw) -> None:
+    run(build(seed=1, facts={"train.seed": 1}), draw)
+    other = build(facts={"train.seed": 5})
+    teacher, told = run(other, draw)
+    alone = build("alone", facts={"train.seed": 5})
+    assert told[0] == 0
+    pairs = zip(numbers(other, teacher), numbers(alone, run(alone, draw)[0]), strict=True)
+    assert all(torch.equal(one, another) for one, another in pairs)
+    assert [line["step"] for line in log_of(other)] == [1, 2, 3, 4]
+
+
+def test_a_torn_last_line_of_the_log_is_dropped(build: Build, draw: Draw) -> None:
+    with pytest.raises(Killed):
+        run(build(), dying_at(2, draw))
+    with build().log.open("a") as log:
+        log.write('{"step": 3, "loss/to')
+    training = build()
+    run(training, draw)
+    assert [line["step"] for line in log_of(training)] == [1, 2, 3, 4]
+
+
+def test_the_teacher_comes_back_frozen_and_apart_from_the_student(build: Build, draw: Draw) -> None:
+    training = build()
+    teacher, _ = run(training, draw)
+    assert not teacher.training
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    student = training.network.state_dict()
+    assert any(not torch.equal(student[name], own) for name, own in teacher.state_dict().items())
+
+
+def test_the_log_holds_every_term_and_the_rate(build: Build, draw: Draw) -> None:
+    training = build(log_every=3)
+    run(training, draw)
+    lines = log_of(training)
+    assert [line["step"] for line in lines] == [3, STEPS]
+    losses = ["total", "supervised", "student_unlabeled", "stored_ood_clip"]
+    assert list(lines[0]) == ["step", *(f"loss/{name}" for name in losses), "learning_rate"]
+    for line in lines:
+        terms = [line[f"loss/{name}"] for name in losses[1:]]
+        assert line["loss/total"] == pytest.approx(sum(terms) / 3)
+
+
+def test_the_rate_decays_polynomially_with_the_published_lag(build: Build, draw: Draw) -> None:
+    training = build()
+    run(training, draw)
+    rates = [line["learning_rate"] for line in log_of(training)]
+    assert rates == [learning_rate(0.1, step, STEPS) for step in range(STEPS)]
+    assert rates[:2] == [0.1, 0.1]
+
+
+def test_the_decoder_moves_at_a_multiple_of_the_encoders_rate(build: Build, draw: Draw) -> None:
+    """Of one step without momentum and decay, from the same weights."""
+    moved: dict[float, dict[str, Tensor]] = {}
+    for multiplier in (1.0, 10.0):
+        training = build(str(multiplier), steps=1, decoder_multiplier=multiplier, weight_decay=0)
+        before = {name: p.detach().clone() for name, p in training.network.named_parameters()}
+        run(training, draw)
+        after = dict(training.network.named_parameters())
+        moved[multiplier] = {name: after[name].detach() - p for name, p in before.items()}
+    for name, change in moved[1.0].items():
+        factor = 1 if name.startswith("encoder.") else 10
+        torch.testing.assert_close(moved[10.0][name], factor * change, rtol=1e-3, atol=1e-6)
+    for name in ("encoder.0.weight", "classifier.weight"):
+        assert moved[1.0][name].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
+def test_the_optimizer_has_a_group_for_the_encoder_and_one_for_the_rest(
+    build: Build, name: str, kind: type[torch.optim.Optimizer]
+) -> None:
+    training = build(optimizer=name)
+    optimizer = training.optimization.build(training.network)
+    assert isinstance(optimizer, kind)
+    encoder, decoder = optimizer.param_groups
+    assert [id(p) for p in encoder["params"]] == [
+        id(p) for p in training.network.encoder.parameters()
+    ]
+    assert len(encoder["params"]) + len(decoder["params"]) == len(
+        list(training.network.parameters())
+    )
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_its_checkpoint(
+    build: Build, draw: Draw
+) -> None:
+    def drawn(steps: range) -> Iterator[TrainBatch]:
+        for step, batch in zip(steps, draw(steps), strict=True):
+            if step == 2:
+                batch.labeled.images.fill_(float("nan"))
+            yield batch
+
+    training = build()
+    with pytest.raises(MaskmillError, match=r"the loss became nan in step 2; lower") as error:
+        run(training, drawn)
+    assert error.value.where == str(training.checkpoint.path)
+    assert torch.load(training.checkpoint.path, weights_only=True)["step"] == 2
+    assert all(p.isfinite().all() for p in training.network.parameters())
+
+
+def test_a_training_learns(build: Build, draw: Draw) -> None:
+    """Of stored labels that are the labels of the images' own brightest channel."""
+
+    def bright(steps: range) -> Iterator[TrainBatch]:
+        for batch in draw(steps):
+            batch.labeled.mask.copy_(batch.labeled.images.argmax(1))
+            for part in batch.crops.values():
+                part.stored["clip"].mask.copy_(part.weak.argmax(1))
+                part.stored["clip"].confidence.fill_(1)
+            yield batch
+
+    training = build(steps=25, log_every=25, checkpoint_every=25)
+    teacher, _ = run(training, bright)
+    (batch,) = draw(range(100, 101))
+    images = batch.labeled.images
+    assert (teacher(images).argmax(1) == images.argmax(1)).float().mean() > 0.8

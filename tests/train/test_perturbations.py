@@ -1,0 +1,144 @@
+"""What holds for every perturbation in the folder, whatever views it makes."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import components
+from stages.train.batch import TrainBatch
+from stages.train.label_sources.base import LabelSource
+from stages.train.label_sources.stored import StoredConfig, StoredSource
+from stages.train.label_sources.student import StudentSource
+from stages.train.losses import supervised_loss
+from stages.train.networks.base import SegmentationNetwork
+from stages.train.perturbations.base import Perturbation
+
+FAMILY = "stages.train.perturbations"
+BuildNetwork = Callable[[], SegmentationNetwork]
+RandomBatch = Callable[..., TrainBatch]
+
+
+def student(**keys: object) -> LabelSource:
+    return StudentSource(StudentSource.Config.model_validate(keys))
+
+
+def stored(**keys: object) -> LabelSource:
+    return StoredSource(StoredConfig.model_validate({"labeler": "clip", **keys}))
+
+
+SOURCES: dict[str, list[LabelSource]] = {
+    "student": [student(threshold=0.4)],
+    "stored": [stored()],
+    "both": [student(threshold=0.4), stored(threshold=0.4)],
+    "three": [
+        student(threshold=0.4),
+        student(on="ood", threshold=0.4),
+        stored(on="unlabeled", weight=0.5),
+    ],
+}
+
+
+def roles(sources: Sequence[LabelSource]) -> list[str]:
+    return [role for role in ("unlabeled", "ood") if role in {s.config.on for s in sources}]
+
+
+def gradients(loss: Tensor, network: SegmentationNetwork) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(network.parameters()), retain_graph=True))
+
+
+@pytest.fixture(params=components.names(FAMILY))
+def perturbation(request: pytest.FixtureRequest) -> Perturbation:
+    found = components.find(FAMILY, request.param, Perturbation)  # type: ignore[type-abstract]
+    return found(found.Config())
+
+
+@pytest.fixture(params=SOURCES)
+def sources(request: pytest.FixtureRequest) -> list[LabelSource]:
+    return SOURCES[request.param]
+
+
+def test_without_sources_the_step_is_supervised(
+    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+) -> None:
+    batch = random_batch()
+    losses = perturbation.step(pixel_network(), batch, [])
+    alone = supervised_loss(pixel_network().train()(batch.labeled.images), batch.labeled.mask)
+    torch.testing.assert_close(losses.total, alone)
+    assert losses.terms.keys() == {"supervised"}
+
+
+def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
+    perturbation: Perturbation,
+    sources: list[LabelSource],
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    network = pixel_network().eval()
+    losses = perturbation.step(network, random_batch(roles(sources)), sources)
+    assert next(iter(losses.terms)) == "supervised"
+    assert set(losses.terms) == {"supervised", *(source.name for source in sources)}
+    weights = {source.name: source.config.weight for source in sources}
+    weighted = sum(weights.get(name, 1) * term for name, term in losses.terms.items())
+    torch.testing.assert_close(losses.total, weighted / (1 + sum(weights.values())))
+    assert network.training
+    for name, term in losses.terms.items():
+        assert any(gradient.abs().sum() > 0 for gradient in gradients(term, network)), name
+
+
+def test_a_step_is_a_function_of_its_seed(
+    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+) -> None:
+    totals = []
+    for seed in (1, 1, 2):
+        network = pixel_network()
+        torch.manual_seed(seed)
+        totals.append(perturbation.step(network, random_batch(["ood"]), SOURCES["stored"]).total)
+    assert torch.equal(totals[0], totals[1])
+    assert not torch.equal(totals[0], totals[2])
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.25, 3.0), (7.0, 0.01)])
+def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
+    perturbation: Perturbation,
+    weights: tuple[float, float],
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    """A network that knows nothing has cross-entropy ln 3 everywhere."""
+    network = pixel_network()
+    for parameter in network.decoder_parameters():
+        torch.nn.init.zeros_(parameter)
+    own, others = weights
+    on_web = student(threshold=0, weight=others, on="ood")
+    alone = student(threshold=0, weight=own)
+    for chosen in ([alone], [on_web], [alone, on_web]):
+        losses = perturbation.step(network, random_batch(roles(chosen)), chosen)
+        torch.testing.assert_close(losses.total, torch.tensor(3.0).log())
+
+
+def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
+    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+) -> None:
+    network = pixel_network()
+    unsure = [student(threshold=1, weight=2), student(threshold=1, on="ood")]
+    losses = perturbation.step(network, random_batch(roles(unsure)), unsure)
+    alone = gradients(losses.terms["supervised"], network)
+    for found, expected in zip(gradients(losses.total, network), alone, strict=True):
+        torch.testing.assert_close(found * (1 + 2 + 1), expected)
+        assert expected.abs().sum() > 0
+    assert all(losses.terms[source.name] == 0 for source in unsure)
+
+
+def test_padding_teaches_nothing(
+    perturbation: Perturbation,
+    sources: list[LabelSource],
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    batch = random_batch(roles(sources))
+    for crops in batch.crops.values():
+        crops.valid.zero_()
+    losses = perturbation.step(pixel_network(), batch, sources)
+    assert all(losses.terms[source.name] == 0 for source in sources)
