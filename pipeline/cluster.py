@@ -1,15 +1,17 @@
 """Where stage one runs: Dask distributed, inside this process unless the config says otherwise."""
 
 import logging
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 
 from pipeline.config import ClusterConfig
+from pipeline.errors import ConfigError, MaskmillError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,36 +32,85 @@ def map_in_order(
 
     Yields:
         The results in the order of the tasks.
+
+    Raises:
+        ConfigError: The scheduler does not answer.
+        MaskmillError: A worker process died, or what `function` raised.
     """
     if not tasks:
         return
-    settings = {"distributed.admin.tick.limit": "1h", "distributed.worker.daemon": False}
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    settings = {
+        "distributed.admin.tick.limit": "1h",
+        "distributed.worker.daemon": False,
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+    }
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
+    # Where Ctrl-C meets Dask while it begins to wait, its own cancelling fails, with a traceback.
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
     with dask.config.set(settings), _connected(cluster) as client:
         workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         waiting: deque[Any] = deque()
         for task in tasks:
-            waiting.append(client.submit(function, task, pure=False))
+            waiting.append(client.submit(_attempt, function, task, pure=False))
             if len(waiting) >= _WINDOW * workers:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft())
+
+
+def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
+    """Hands back what a user can mend as a result: of what is raised, workers log a traceback."""
+    try:
+        return function(task)
+    except (MaskmillError, OSError) as error:
+        return error
+
+
+def _result(task: Any) -> Any:
+    try:
+        result = task.result()
+    except KilledWorker as error:
+        what = "a worker process died, maybe for want of memory"
+        fix = "set fewer `cluster.workers` or a smaller `batch_size`"
+        raise MaskmillError(what, where="cluster", fix=fix) from error
+    if isinstance(result, MaskmillError | OSError):
+        raise result
+    return result
 
 
 @contextmanager
 def _connected(cluster: ClusterConfig) -> Iterator[Any]:
     if cluster.address is not None:
-        with Client(cluster.address) as client:  # type: ignore[no-untyped-call]
+        with _client_of(cluster.address) as client:
             yield client
         return
-    with (
-        LocalCluster(  # type: ignore[no-untyped-call]
+    with _interrupts_ignored():  # by the workers too, for good: this process ends them
+        local = LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=max(1, cluster.workers),
             threads_per_worker=1,
             processes=cluster.workers > 0,
             dashboard_address="localhost:0",  # any free port
             memory_limit=0,
-        ) as local,
-        Client(local) as client,  # type: ignore[no-untyped-call]
-    ):
+        )
+    with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignores Ctrl-C; processes that are started meanwhile do so all their life."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _client_of(address: str) -> Any:
+    try:
+        return Client(address)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        what = f"no Dask scheduler at {address}: {reason}"
+        fix = "start one there with `dask scheduler`, or drop the key"
+        raise ConfigError(what, where="cluster.address", fix=fix) from error

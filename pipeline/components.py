@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 from pipeline.section import Facts, Section
 
@@ -108,7 +109,8 @@ def find(family: str, name: str, base: type[C]) -> type[C]:
     """
     known = names(family)
     if name not in known:
-        raise ValueError(f"use one of: {', '.join(known)}")
+        fix = f"use one of: {', '.join(known)}"
+        raise PydanticCustomError("unknown_component", "{fix}", {"name": repr(name), "fix": fix})
     module = importlib.import_module(f"{family}.{name}")
     found = [
         item

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -26,7 +26,7 @@ class ClusterConfig(Section):
 
     workers: int = Field(default=0, ge=0)
     """Local worker processes; 0 = one worker thread inside this process."""
-    address: str | None = None
+    address: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|wss?)://.")] | None = None
     """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
 
 
@@ -148,12 +148,17 @@ def _first_error(error: ValidationError, path: Path) -> ConfigError:
     if detail["type"] == "unknown_key":
         where = f"{where}.{detail['ctx']['key']}".replace(": .", ": ")
         return ConfigError("unknown key", where=where, fix=detail["msg"])
+    if detail["type"] == "unknown_component":
+        return ConfigError(f"no component {detail['ctx']['name']}", where=where, fix=detail["msg"])
     if detail["type"] == "missing":
         return ConfigError("the key is missing", where=where, fix="add it")
+    where = where.removesuffix(": ")
+    fix = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
+        return ConfigError("these keys are wrong", where=where, fix=fix)
     text = repr(detail["input"])
     shown = text if len(text) <= 60 else f"{text[:57]}..."
-    fix = detail["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{shown} is wrong", where=where.removesuffix(": "), fix=fix)
+    return ConfigError(f"{shown} is wrong", where=where, fix=fix)
 
 
 def _apply(override: str, values: dict[str, Any]) -> None:

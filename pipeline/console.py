@@ -13,6 +13,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+_PIPE_COLUMNS = 10_000
+"""Room for any table: in a pipe there is no edge to cut it at."""
+
 
 class Console:
     """Where stages tell what they do. Text is printed as it is: no markup is read from it.
@@ -43,11 +46,14 @@ class Console:
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result, on stdout; all columns but the first are right-aligned."""
-        table = Table(title=title, title_justify="left")
+        self.line(title)
+        table = Table()
         for column, name in enumerate(header):
             table.add_column(name, justify="left" if column == 0 else "right", no_wrap=column > 0)
         for row in rows:
             table.add_row(*(_printable(cell) for cell in row))
+        if not self._out.is_terminal:
+            self._out.width = _PIPE_COLUMNS
         self._out.print(table)
 
     def progress(self, title: str, total: int, unit: str) -> "ProgressLine":

@@ -1,6 +1,10 @@
 """The errors a user can mend: each says what is wrong, where, and what would be right."""
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class MaskmillError(Exception):
@@ -53,4 +57,15 @@ def from_os_error(error: OSError) -> MaskmillError:
         errno.EROFS: "set `workspace` to a folder that can be written",
     }
     fix = fixes.get(error.errno or 0, "mend it and run again; what is done stays done")
-    return StorageError(error.strerror or str(error), where=where, fix=fix)
+    what = os.strerror(error.errno) if error.errno else str(error)
+    return StorageError(what, where=where, fix=fix)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Adds the path to what the operating system refuses, where a library leaves it out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, writing
 from pipeline.section import Facts
 
 _METADATA_KEY = b"maskmill"
@@ -118,7 +118,7 @@ METRICS = Table(
         ("step", pa.int64(), "training steps done when it was measured"),
         ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
         ("split", pa.string(), "images it was measured on: train, labeled, val or test"),
-        ("name", pa.string(), "loss/<term>, lr, miou, pixel_accuracy, coverage, iou/<class>"),
+        ("name", pa.string(), "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>"),
         ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
     ),
 )
@@ -140,6 +140,9 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
         rows: Table of one of the schemas above.
         facts: What the shard was made from; its digest is the shard's fingerprint.
         config: The resolved config section, for people.
+
+    Raises:
+        OSError: There is no room, say; names the part. What was there before stays.
     """
     record = {
         "fingerprint": digest(facts),
@@ -150,10 +153,11 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
     metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table = rows.replace_schema_metadata(metadata)
     try:
-        table = rows.replace_schema_metadata(metadata)
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-        _fsync(temporary)
+        with writing(path):
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            _fsync(temporary)
         temporary.rename(path)
         _fsync(path.parent)
     finally:

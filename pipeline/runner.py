@@ -39,7 +39,8 @@ class Runner:
             self._check_configured(name)
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
-            for stage in self._stages(needed):
+            # All are built first: where two sections disagree, that shows before any work.
+            for stage in list(self._stages(needed)):
                 self._run_stage(stage)
 
     def status(self) -> Iterator[StageState]:

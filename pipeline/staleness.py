@@ -1,6 +1,5 @@
 """Which units are fresh, stale or missing, and why: recorded facts against present ones."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +10,8 @@ from pydantic import JsonValue
 from pipeline.manifest import read_facts
 from pipeline.section import Facts
 from pipeline.stage import Stage, Unit
+
+_REASONS_TOLD = 20
 
 
 class State(StrEnum):
@@ -65,11 +66,16 @@ class StageState:
     @property
     def reasons(self) -> list[str]:
         """Why it is not fresh, one line a cause, with the units that it touches."""
-        causes = Counter(reason for unit in self.units for reason in unit.reasons)
-        lines = []
-        for reason, count in causes.items():
-            names = [unit.unit.name for unit in self.units if reason in unit.reasons]
-            lines.append(f"{reason}: {names[0] if count == 1 else f'{count} units'}")
+        touched: dict[str, list[str]] = {}
+        for unit in self.units:
+            for reason in unit.reasons:
+                touched.setdefault(reason, []).append(unit.unit.name)
+        lines = [
+            f"{reason}: {names[0] if len(names) == 1 else f'{len(names)} units'}"
+            for reason, names in touched.items()
+        ]
+        if more := lines[_REASONS_TOLD:]:
+            lines = [*lines[:_REASONS_TOLD], f"{len(more)} more reasons"]
         return lines + [f"{name} is not fresh" for name in self.waits_for]
 
 

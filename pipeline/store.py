@@ -17,7 +17,7 @@ import tensorstore as ts
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, writing
 from pipeline.vocabulary import IGNORE
 
 CONFIDENCE_STRIDE = 4
@@ -82,6 +82,9 @@ class LabelStore:
             rows: Positions in the arrays that the labels belong to; the shard's others are filled.
             masks: (len(rows), S, S) uint8, 255 = ignore.
             confidences: (len(rows), S/4, S/4) uint8, 255 = certain.
+
+        Raises:
+            OSError: There is no room, say; names the file.
         """
         group = zarr.open_group(self.path, mode="r+")
         first = shard * self.shard_size
@@ -93,9 +96,11 @@ class LabelStore:
             array = array.with_config({"write_empty_chunks": True})
             block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
             block[inside] = values
-            array[first : first + self.shard_size] = block
-            with self.shard_file(shard, name).open("rb") as handle:
-                os.fsync(handle.fileno())
+            path = self.shard_file(shard, name)
+            with writing(path):
+                array[first : first + self.shard_size] = block
+                with path.open("rb") as handle:
+                    os.fsync(handle.fileno())
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file that holds a shard of an array."""

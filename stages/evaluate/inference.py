@@ -1,5 +1,7 @@
 """Segmentation of whole images with a trained network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def read_pixels(row: dict[str, Any]) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    return images.decode_image(_read(row["uri"])).pixels
+    with _content(row["uri"]) as content:
+        return images.decode_image(content).pixels
 
 
 def read_truth(row: dict[str, Any], vocabulary: Vocabulary) -> Bytes:
@@ -78,13 +81,16 @@ def read_truth(row: dict[str, Any], vocabulary: Vocabulary) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    labels = images.decode_labels(_read(row["mask_uri"]))
+    with _content(row["mask_uri"]) as content:
+        labels = images.decode_labels(content)
     return vocabulary.to_mask(labels, row["label_scheme"])[0]
 
 
-def _read(uri: str) -> bytes:
+@contextmanager
+def _content(uri: str) -> Iterator[bytes]:
+    """The bytes of a file that ingest could read; what cannot be read or decoded now is named."""
     try:
-        return images.read_bytes(Path(uri))
+        yield images.read_bytes(Path(uri))
     except images.UnreadableImageError as error:
         fix = "put it back, then run `maskmill run ingest`"
         raise DataError(str(error), where=uri, fix=fix) from error

@@ -51,6 +51,7 @@ class EvaluateStage(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         """Scores what is not fresh, then draws the report anew."""
+        self._page.unlink(missing_ok=True)  # it comes back last: what has no page is not done
         plain = self._section.model_dump(mode="json")
         with self.context.console.progress("evaluate", len(units), "models") as progress:
             for unit in units:
@@ -118,7 +119,8 @@ class EvaluateStage(Stage):
 
         config, folder = self.context.config, self._page.parent
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = [draw_labels(config, folder, name) for name in self._labelers]
+        sheets = [draw_labels(config, folder, name) for name in self._labelers]
+        pictures = [sheet for sheet in sheets if sheet is not None]
         predictors = {name: self._predictor(name) for name in self._variants}
         splits = [split for split in SPLITS if read_images(config.manifests, [split])]
         if predictors and splits:

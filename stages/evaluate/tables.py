@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.config import Config
+from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig
 
 
@@ -51,7 +52,9 @@ def read_tables(config: Config) -> list[ScoreTable]:
         ]
         header = ("class", *titles)
         tables.append(ScoreTable(f"IoU by class on {last}, %", header, per_class))
-    labelers = {name: own for (name, split), own in scores.items() if split == "labeled"}
+    pseudolabel = config.sections.get("pseudolabel")
+    configured = pseudolabel.labelers if isinstance(pseudolabel, PseudolabelConfig) else {}
+    labelers = {n: scores[n, "labeled"] for n in configured if (n, "labeled") in scores}
     if labelers:
         rows = [
             (name, _percent(own, "miou"), _percent(own, "pixel_accuracy"))

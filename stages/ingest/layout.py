@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-
-from pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -47,28 +45,29 @@ def lay_out(
 
     Returns:
         The entries of each shard, in the order of rows.
-
-    Raises:
-        ConfigError: The manifest was made with another shard size.
     """
-    known = {(row["source"], row["uri"]): row for row in manifest_rows.to_pylist()}
-    if any(row["row"] // shard_size != row["shard"] for row in known.values()):
-        what = f"{shard_size}, but this run's images were laid out with another size"
-        fix = "set it back, or start a new run: --set run=NAME"
-        raise ConfigError(what, where="ingest.shard_size", fix=fix)
-    next_row = (1 + max((row["shard"] for row in known.values()), default=-1)) * shard_size
+    columns = manifest_rows.select(["source", "uri", "row", "shard"]).to_pydict()
+    places = zip(columns["source"], columns["uri"], strict=True)
+    unseen = {place: index for index, place in enumerate(places)}
+    next_row = (1 + max(columns["shard"], default=-1)) * shard_size
     entries = []
     for entry in listed:
-        if (row := known.pop((entry.source, str(entry.uri)), None)) is not None:
-            entries.append(_placed(entry, row["row"]))
+        if (index := unseen.pop((entry.source, as_text(entry.uri)), None)) is not None:
+            entries.append(replace(entry, row=columns["row"][index]))
         else:
-            entries.append(_placed(entry, next_row))
+            entries.append(replace(entry, row=next_row))
             next_row += 1
-    entries += [_vanished(row) for row in known.values()]
+    vanished = manifest_rows.take(pa.array(unseen.values(), pa.int64()))
+    entries += [_vanished(row) for row in vanished.to_pylist()]
     shards: dict[int, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.row):
         shards.setdefault(entry.row // shard_size, []).append(entry)
     return shards
+
+
+def as_text(path: Path) -> str:
+    """A path as a manifest can hold it; bytes that are not UTF-8 are escaped."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def stamp(path: Path | None) -> str | None:
@@ -78,10 +77,6 @@ def stamp(path: Path | None) -> str | None:
     except OSError:
         return None
     return None if found is None else f"{found.st_size}:{found.st_mtime_ns}"
-
-
-def _placed(entry: Entry, row: int) -> Entry:
-    return Entry(entry.uri, entry.mask_uri, entry.source, entry.role, entry.scheme, row)
 
 
 def _vanished(row: dict[str, Any]) -> Entry:

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline import images
 from pipeline.errors import DataError
 from pipeline.vocabulary import IGNORE, Vocabulary
-from stages.ingest.layout import Entry, stamp
+from stages.ingest.layout import Entry, as_text, stamp
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,19 @@ class Scanned:
 
 
 def scan(
-    entries: Sequence[Entry], vocabulary: Vocabulary, seen: dict[str, str]
+    entries: Sequence[Entry], vocabulary: Vocabulary
 ) -> tuple[list[dict[str, Any]], list[DataError]]:
     """Reads a shard's files.
 
     Args:
         entries: The shard, in the order of rows.
         vocabulary: Reads the label files.
-        seen: image_id to uri of good images so far; the shard's are added.
 
     Returns:
         A row an entry, without `shard`, and the label files that do not fit image or vocabulary.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         scanned = list(threads.map(lambda entry: _scan_one(entry, vocabulary), entries))
-    for result in scanned:
-        row = result.row
-        if row["status"] != "ok":
-            continue
-        first = seen.setdefault(row["image_id"], row["uri"])
-        if first != row["uri"]:
-            row |= {"status": "duplicate", "error_message": f"same content as {first}"}
     return [r.row for r in scanned], [r.problem for r in scanned if r.problem is not None]
 
 
@@ -53,10 +45,10 @@ def _scan_one(entry: Entry, vocabulary: Vocabulary) -> Scanned:
     if entry.gone is not None:
         return Scanned({**entry.gone, "status": "gone", "error_message": "no longer in the source"})
     row: dict[str, Any] = {
-        "uri": str(entry.uri),
+        "uri": as_text(entry.uri),
         "source": entry.source,
         "role": entry.role,
-        "mask_uri": None if entry.mask_uri is None else str(entry.mask_uri),
+        "mask_uri": None if entry.mask_uri is None else as_text(entry.mask_uri),
         "label_scheme": entry.scheme,
         "row": entry.row,
         "status": "ok",
@@ -64,6 +56,8 @@ def _scan_one(entry: Entry, vocabulary: Vocabulary) -> Scanned:
         "mask_stamp": stamp(entry.mask_uri),
     }
     try:
+        if row["uri"] != str(entry.uri):
+            raise images.UnreadableImageError("its name is not UTF-8 text")
         content = images.read_bytes(entry.uri)
         row["image_id"] = images.content_id(content)
         decoded = images.decode_image(content)
@@ -97,7 +91,7 @@ def _scan_mask(entry: Entry, row: dict[str, Any], vocabulary: Vocabulary) -> Sca
             fix = f"use 0 to {vocabulary.num_classes - 1} or {IGNORE}, or name a label_scheme"
         else:
             fix = f"add it to label_schemes.{entry.scheme} of vocabulary {vocabulary.name!r}"
-        what = f"class id {shown} is not in the vocabulary"
+        what = f"{'colour' if labels.ndim == 3 else 'class id'} {shown} is not in the vocabulary"
         return Scanned(row, DataError(what, where=where, fix=fix))
     found = np.unique(mask)
     row["mask_id"] = images.content_id(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,12 +14,14 @@ from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Name, Section
 from pipeline.stage import Context, Stage, Unit
+from stages.ingest.duplicates import PRECEDENCE, settle
 from stages.ingest.layout import Entry, lay_out, stamp
 from stages.ingest.scan import scan
 from stages.ingest.sources.base import Source
 
+Rows = list[dict[str, Any]]
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
-_PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
+_SHARD_SIZE = "ingest.shard_size"
 
 
 class SourceConfig(Section):
@@ -63,24 +65,13 @@ class IngestStage(Stage):
     def run(self, units: Sequence[Unit]) -> None:
         """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
         shards = {self._part(shard): shard for shard in self._shards}
-        vocabulary = self.context.config.vocabulary
-        seen = {
-            row["image_id"]: row["uri"]
-            for row in manifest.read(self.folder, manifest.IMAGES).to_pylist()
-            if row["status"] == "ok"
-        }
         total = sum(len(self._shards[shards[unit.part]]) for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
-                shard = shards[unit.part]
-                rows, problems = scan(self._shards[shard], vocabulary, seen)
-                if problems:
-                    more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
-                    first = problems[0]
-                    raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
-                table = manifest.IMAGES.rows({**row, "shard": shard} for row in rows)
-                plain = self._section.model_dump(mode="json")
-                manifest.write_part(unit.part, table, unit.facts, plain)
+                rows = self._scan(shards[unit.part])
+                if unit is units[-1]:  # before its part is there: a killed run settles again
+                    self._settle(rows)
+                self._write(unit.part, rows, unit.facts)
                 progress.advance(len(rows))
 
     def summarize(self) -> None:
@@ -110,14 +101,36 @@ class IngestStage(Stage):
         if roles.get("labeled") and absent:
             self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
 
+    def _scan(self, shard: int) -> Rows:
+        rows, problems = scan(self._shards[shard], self.context.config.vocabulary)
+        if problems:
+            more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
+            first = problems[0]
+            raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
+        return [{**row, "shard": shard} for row in rows]
+
+    def _settle(self, rows: Rows) -> None:
+        """Settles which of equal images counts, and rewrites other shards where that changes."""
+        known: Rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
+        others = [row for row in known if row["shard"] != rows[0]["shard"]]
+        changed = {row["shard"] for row in settle([*others, *rows])}
+        for shard in sorted(changed - {rows[0]["shard"]}):
+            part = self._part(shard)
+            facts = manifest.read_facts(part)
+            assert facts is not None
+            self._write(part, [row for row in others if row["shard"] == shard], facts)
+
+    def _write(self, part: Path, rows: Rows, facts: Facts) -> None:
+        plain = self._section.model_dump(mode="json")
+        manifest.write_part(part, manifest.IMAGES.rows(rows), facts, plain)
+
     def _unit(self, shard: int, entries: Sequence[Entry]) -> Unit:
-        used = sorted({entry.source for entry in entries if entry.gone is None})
-        facts: Facts = {**self.version_facts, "ingest.shard_size": self._section.shard_size}
-        for name in used:
-            source = self._section.sources[name]
-            facts |= source.facts(f"ingest.sources.{name}")
-            facts |= self.context.config.vocabulary.scheme_facts(source.label_scheme)
-            facts |= self.context.config.vocabulary.class_facts()
+        listed = [entry for entry in entries if entry.gone is None]
+        facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
+        for name in sorted({entry.source for entry in listed}):
+            facts |= self._section.sources[name].facts(f"ingest.sources.{name}")
+        for scheme in {entry.scheme for entry in listed if entry.mask_uri is not None}:
+            facts |= self.context.config.vocabulary.scheme_facts(scheme)
         files = [[str(e.uri), stamp(e.uri), stamp(e.mask_uri), e.gone is None] for e in entries]
         facts["inputs.images"] = manifest.digest(files)
         return Unit(f"shard {shard}", self._part(shard), facts)
@@ -130,10 +143,21 @@ class IngestStage(Stage):
         entries: list[Entry] = []
         # What is kept out of training comes first: of equal images the first one counts.
         sources = self._section.sources.items()
-        for name, source in sorted(sources, key=lambda item: _PRECEDENCE.index(item[1].role)):
+        for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
             entries.extend(self._listed(name, source))
+        self._check_shard_size()
         known = manifest.read(self.folder, manifest.IMAGES)
         return lay_out(entries, known, self._section.shard_size)
+
+    def _check_shard_size(self) -> None:
+        part = min(self.folder.glob("part-*.parquet"), default=None)
+        size = self._section.shard_size
+        facts = manifest.read_facts(part) if part is not None else None
+        if facts is not None and facts[_SHARD_SIZE] != size:
+            what = f"{size}, but the images of this run were laid out with {facts[_SHARD_SIZE]}"
+            where = f"{self.context.config.path}: {_SHARD_SIZE}"
+            fix = "set it back, or start a new run: --set run=NAME"
+            raise ConfigError(what, where=where, fix=fix)
 
     def _listed(self, name: str, source: SourceConfig) -> list[Entry]:
         config = self.context.config

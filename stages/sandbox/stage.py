@@ -7,7 +7,7 @@ not to know is not on disk.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,15 @@ from PIL import Image
 from pydantic import Field
 
 from pipeline import manifest
+from pipeline.errors import ConfigError
 from pipeline.section import Section
 from pipeline.stage import Context, Stage, Unit
 from stages.sandbox.layout import Domain
+from stages.sandbox.names import TARGETS
 from stages.sandbox.world import Scene, render
 
-Count = Annotated[int, Field(ge=1)]
+_SCENES_A_ROLE = 100_000
+Count = Annotated[int, Field(ge=1, le=_SCENES_A_ROLE)]
 
 
 class SandboxConfig(Section):
@@ -44,7 +47,13 @@ class SandboxConfig(Section):
     """Labeled scenes that nothing is chosen on."""
 
 
-_FIRST_INDEX = {"labeled": 0, "unlabeled": 100_000, "ood": 0, "val": 200_000, "test": 300_000}
+_FIRST_INDEX = {  # no two roles of a domain draw the same scene
+    "labeled": 0,
+    "unlabeled": _SCENES_A_ROLE,
+    "ood": 0,
+    "val": 2 * _SCENES_A_ROLE,
+    "test": 3 * _SCENES_A_ROLE,
+}
 _WITH_LABELS = ("labeled", "val", "test")
 
 
@@ -61,7 +70,16 @@ class SandboxStage(Stage):
         self._section = section
 
     def plan(self) -> list[Unit]:
-        """A unit a role."""
+        """A unit a role.
+
+        Raises:
+            ConfigError: The config sets a data folder; drawing anew would empty the user's.
+        """
+        config = self.context.config
+        if config.run.data is not None:
+            what = "the sandbox draws into a folder of its own"
+            fix = "remove the key `data`, or the section `sandbox`"
+            raise ConfigError(what, where=f"{config.path}: data", fix=fix)
         return [self._unit(role) for role in _FIRST_INDEX]
 
     def run(self, units: Sequence[Unit]) -> None:
@@ -72,8 +90,8 @@ class SandboxStage(Stage):
             for unit in units:
                 shutil.rmtree(self.context.config.data / unit.name, ignore_errors=True)
                 rows = []
-                for number in range(counts[unit.name]):
-                    rows.append(self._draw(unit.name, number))
+                for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
+                    rows.append(self._save(unit.name, number, *scene))
                     progress.advance()
                 plain = self._section.model_dump(mode="json")
                 manifest.write_part(unit.part, manifest.SCENES.rows(rows), unit.facts, plain)
@@ -89,10 +107,22 @@ class SandboxStage(Stage):
         outputs = (self.context.config.data / role / "images",)
         return Unit(role, folder / f"part-{role}.parquet", facts, outputs)
 
-    def _draw(self, role: str, number: int) -> dict[str, object]:
-        domain: Domain = "web" if role == "ood" else "id"
-        index = _FIRST_INDEX[role] + number
-        scene = render(domain, self._section.seed, index, self._section.long_side_px)
+    def _scenes(self, role: str, count: int) -> Iterator[tuple[int, Scene]]:
+        """Indices and scenes of a role; labeled ones show each target in turn.
+
+        A person who labels few images sees to it that every class is in them.
+        """
+        index = _FIRST_INDEX[role]
+        for number in range(count):
+            while True:
+                scene = render(_domain(role), self._section.seed, index, self._section.long_side_px)
+                index += 1
+                if role != "labeled" or TARGETS[number % len(TARGETS)] in scene.tags:
+                    break
+            yield index - 1, scene
+
+    def _save(self, role: str, number: int, index: int, scene: Scene) -> dict[str, object]:
+        domain = _domain(role)
         folder = self.context.config.data / role
         image = folder / "images" / f"{number:05d}.{'jpg' if domain == 'web' else 'png'}"
         _write(image, _encoded(scene, image.suffix))
@@ -106,6 +136,10 @@ class SandboxStage(Stage):
             "index": index,
             "caption": scene.caption,
         }
+
+
+def _domain(role: str) -> Domain:
+    return "web" if role == "ood" else "id"
 
 
 def _encoded(scene: Scene, ending: str) -> bytes:

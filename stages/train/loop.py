@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -124,7 +125,9 @@ class Training:
         rate = learning_rate(settings.learning_rate, step, settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["multiplier"]
-        torch.manual_seed(settings.seed * 2**32 + step)  # so that a resumed step repeats itself
+        # So that a resumed step repeats itself. Of a larger seed torch would drop the upper bits.
+        (seed,) = np.random.SeedSequence([settings.seed, step]).generate_state(1).tolist()
+        torch.manual_seed(seed)
         losses = self.perturbation.step(self.network, batch, self.sources)
         if not math.isfinite(losses.total.item()):
             what = f"the loss became {losses.total.item()} in step {step}"

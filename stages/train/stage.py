@@ -34,6 +34,10 @@ class TrainStage(Stage):
         super().__init__(section, context)
         assert isinstance(section, TrainConfig)
         self._section = section
+        for name, variant in section.variants.items():
+            for source in (choice.create() for choice in variant.label_sources):
+                if source.labeler is not None:
+                    self._check_labeler(name, source.labeler, source.config.on)
 
     def plan(self) -> list[Unit]:
         """A unit a variant."""
@@ -86,7 +90,6 @@ class TrainStage(Stage):
             rows = self._of_role(role)
             facts[f"inputs.{role} images"] = manifest.digest([row["image_id"] for row in rows])
             for labeler in self._labelers(variant, role):
-                self._check_labeler(name, labeler, role)
                 labels = self._labels(labeler)
                 used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
                 facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)

@@ -62,7 +62,7 @@ def _crops(count: int, generator: Generator) -> CropBatch:
     weak, *strong = torch.rand(3, count, 3, SIZE_PX, SIZE_PX, generator=generator)
     shape = (count, SIZE_PX, SIZE_PX)
     valid = torch.ones(shape, dtype=torch.bool)
-    valid[0, -2:] = False
+    valid[0, int(torch.randint(SIZE_PX, (), generator=generator)) :] = False
     mask = torch.randint(0, NUM_CLASSES, shape, generator=generator)
     confidence = torch.rand(shape, generator=generator)
     mask[:, 0] = 255

@@ -30,4 +30,6 @@ def write_page(config: Config, page: Path, pictures: Sequence[Picture]) -> None:
         tables=read_tables(config),
         pictures=pictures,
     )
-    page.write_text(text, encoding="utf-8")
+    temporary = page.with_name(f".{page.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(page)

@@ -17,6 +17,8 @@ from stages.pseudolabel.output import read_labels
 
 Bytes = npt.NDArray[np.uint8]
 
+_ROLES = ("unlabeled", "ood", "val", "test")
+"""Of the images whose labels are shown; the labeled ones only measure a labeler."""
 _SIDE_PX = 160
 _LABELS_SHOWN = 20
 _PREDICTIONS_SHOWN = 8
@@ -38,16 +40,22 @@ class Picture:
     file: str
 
 
-def draw_labels(config: Config, folder: Path, labeler: str) -> Picture:
-    """Saves a sheet of stored labels over images drawn at random (seed 0) from those labeled."""
-    labels = list(read_labels(config.manifests, labeler).values())
-    every = {row["row"]: row for row in read_images(config.manifests, _ROLES)}
+def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
+    """Saves a sheet of stored labels over images drawn at random (seed 0) from those labeled.
+
+    Returns:
+        The picture; None where no label is of an image that is still there.
+    """
+    labels = read_labels(config.manifests, labeler)
+    others = {row["row"]: row for row in read_images(config.manifests, _ROLES)}
+    shown = [row for row in labels if row in others]
+    if not shown:
+        return None
     rng = np.random.default_rng(0)
-    shown = [label for label in labels if every[label["row"]]["role"] != "labeled"]
-    chosen = [shown[i] for i in rng.permutation(len(shown))[:_LABELS_SHOWN]]
+    chosen = [labels[shown[i]] for i in rng.permutation(len(shown))[:_LABELS_SHOWN]]
     cells = []
     for label in chosen:
-        pixels = images.fit(read_pixels(every[label["row"]]), _SIDE_PX)
+        pixels = images.fit(read_pixels(others[label["row"]]), _SIDE_PX)
         reader = LabelReader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = reader.read([label["row"]], [size])
@@ -76,9 +84,6 @@ def draw_predictions(
     sheet(rows).save(folder / file)
     columns = f"image, truth, {', '.join(predictors)}"
     return Picture(f"Predictions on {split} images", columns, file)
-
-
-_ROLES = ("labeled", "unlabeled", "ood", "val", "test")
 
 
 def _side_by_side(cells: list[list[Bytes]]) -> Iterator[list[Bytes]]:

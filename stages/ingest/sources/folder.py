@@ -1,5 +1,7 @@
 """A folder of images, whole or by a list of ids, with or without a folder of label files."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -70,34 +72,40 @@ class FolderSource(Source):
             fix = "create it, correct the path, or set `data` to the folder it starts from"
             raise DataError("no such folder", where=where, fix=fix)
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() not in IMAGE_ENDINGS or not path.is_file():
+        for path in _files_below(folder):
+            stem, ending = os.path.splitext(path)
+            if ending.lower() not in IMAGE_ENDINGS:
                 continue
-            identifier = path.relative_to(folder).with_suffix("").as_posix()
+            identifier = stem[len(str(folder)) :].lstrip("/")
             if identifier in found:
-                what = f"{found[identifier].name} and {path.name} differ only in their ending"
+                names = sorted((found[identifier].name, os.path.basename(path)))
+                what = f"{' and '.join(names)} differ only in their ending"
                 raise DataError(what, where=where, fix="keep one of them, or rename it")
-            found[identifier] = path
+            found[identifier] = Path(path)
         if not found:
             endings = " ".join(sorted(IMAGE_ENDINGS))
             raise DataError(
                 "no image file in the folder", where=where, fix=f"put in any of {endings}"
             )
-        return found
+        return dict(sorted(found.items()))
 
     def _chosen(self, images: dict[str, Path], ids: Path) -> dict[str, Path]:
         """The images that a list file names, in its order."""
         file = self.beside / ids
         where = f"{self.where}.ids: {file}"
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError("cannot read the list", where=where, fix="write a text file") from error
+            reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
+            fix = "write a text file of one image id a line, or leave `ids` out"
+            raise DataError(f"cannot read the list: {reason}", where=where, fix=fix) from error
         chosen: dict[str, Path] = {}
         for number, line in enumerate(lines, start=1):
             if not (text := line.strip()):
                 continue
-            known = text if text in images else str(Path(text).with_suffix(""))
+            known = text
+            if text not in images and Path(text).suffix.lower() in IMAGE_ENDINGS:
+                known = str(Path(text).with_suffix(""))
             if known not in images:
                 what = f"line {number}: no image {text!r} in {self.data / self.config.images}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
@@ -105,6 +113,17 @@ class FolderSource(Source):
         if not chosen:
             raise DataError("the list is empty", where=where, fix="write one image id a line")
         return chosen
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Paths of files; a subfolder that cannot be listed is an error: its images are not gone."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for root, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            yield os.path.join(root, name)
 
 
 def _count(items: list[str], noun: str) -> str:

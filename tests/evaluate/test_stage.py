@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.images import content_id
+from pipeline.manifest import METRICS
+from pipeline.store import LabelReader
+from stages.evaluate.confusion import Confusion
+from stages.train.checkpoint import load_weights
+from stages.train.models.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.train.photometric import normalize
+
+Call = Callable[..., CompletedProcess[str]]
+WriteConfig = Callable[..., Path]
+CLASSES = ("background", "disc", "box")
+
+
+@pytest.fixture
+def config(values: dict[str, Any], write_config: WriteConfig) -> Path:
+    return write_config(values)
+
+
+def scores_of(manifests: Path, variant: str, split: str) -> dict[str, float]:
+    rows = pd.read_parquet(manifests / "metrics")
+    assert list(rows.columns) == METRICS.schema.names
+    rows = rows[(rows["variant"] == variant) & (rows["split"] == split)]
+    assert set(rows["run"]) == {"tiny"}
+    return dict(zip(rows["name"], rows["value"], strict=True))
+
+
+def parts(manifests: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (manifests / "metrics").iterdir()}
+
+
+def test_variants_are_scored_on_val_and_test(
+    config: Path, call: Call, data: Path, manifests: Path, artifacts: Path
+) -> None:
+    assert call("run", config).returncode == 0
+    for variant in ("plain", "web"):
+        network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
+        load_weights(artifacts / "checkpoints" / variant / "model.safetensors", network)
+        for split in ("val", "test"):
+            pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))
+            with torch.inference_mode():
+                logits = network(normalize(pixels.permute(2, 0, 1)[None].float() / 255))
+            confusion = Confusion.empty(len(CLASSES))
+            truth = np.array(Image.open(data / split / "masks/0.png"))
+            confusion.add(truth, logits.argmax(1)[0].numpy().astype(np.uint8))
+            assert scores_of(manifests, variant, split) == pytest.approx(confusion.scores(CLASSES))
+
+
+def test_labelers_are_scored_on_the_labeled_images(
+    config: Path, call: Call, data: Path, manifests: Path, tmp_path: Path
+) -> None:
+    assert call("run", config).returncode == 0
+    labels = pd.read_parquet(manifests / "pseudo_labels").set_index("image_id")
+    confusion = Confusion.empty(len(CLASSES))
+    for number in range(2):
+        image_id = content_id((data / f"labeled/images/{number}.png").read_bytes())
+        label = labels.loc[[image_id]].to_dict("records")[0]
+        reader = LabelReader(tmp_path / "workspace" / label["store"])
+        ((mask, _),) = reader.read([label["row"]], [(24, 32)])
+        confusion.add(np.array(Image.open(data / f"labeled/masks/{number}.png")), mask)
+    assert scores_of(manifests, "clip", "labeled") == pytest.approx(confusion.scores(CLASSES))
+
+
+def test_a_run_ends_with_the_tables_and_where_the_report_is(
+    config: Path, call: Call, manifests: Path, artifacts: Path
+) -> None:
+    result = call("run", config)
+    for text in ("Labeled only", "web", "val mIoU", "test mIoU", *CLASSES, "clip"):
+        assert text in result.stdout
+    miou = scores_of(manifests, "plain", "test")["miou"]
+    assert f"{100 * miou:.1f}" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"report: {artifacts}/report/index.html"
+    before = parts(manifests)
+    again = call("run", config)
+    assert "evaluate: nothing to do, 3 fresh" in again.stderr
+    assert again.stdout == result.stdout
+    assert parts(manifests) == before
+
+
+def test_only_what_was_trained_anew_is_scored_anew(
+    config: Path, call: Call, manifests: Path
+) -> None:
+    call("run", config)
+    before = parts(manifests)
+    call("run", config, "train.variants.web.steps=2")
+    changed = {name for name, time in parts(manifests).items() if before[name] != time}
+    assert changed == {"part-train-web.parquet", "part-evaluate-web.parquet"}
+    scores = pd.read_parquet(manifests / "metrics/part-evaluate-web.parquet")
+    assert set(scores["step"]) == {2}
+
+
+def test_new_labels_are_scored_anew(config: Path, call: Call, manifests: Path) -> None:
+    call("run", config)
+    threshold = "pseudolabel.labelers.clip.threshold=0.5"
+    assert "evaluate: labels changed: labeler clip" in call("run", config, threshold).stderr
+
+
+def test_a_lost_report_comes_back(config: Path, call: Call, artifacts: Path) -> None:
+    call("run", config)
+    page = artifacts / "report/index.html"
+    content = page.read_text()
+    page.unlink()
+    assert "is gone: 3 units" in call("run", config).stderr
+    assert page.read_text() == content
+
+
+def test_a_report_that_was_never_drawn_is_missed(
+    config: Path, call: Call, data: Path, artifacts: Path, manifests: Path
+) -> None:
+    """New scores and an old page: whatever came in between, the page is drawn again."""
+    call("run", config)
+    page = artifacts / "report/index.html"
+    old = page.read_text()
+    picture = page.with_name("labels-clip.png")
+    picture.unlink()
+    picture.mkdir()  # so that the report fails after the scores were committed
+    before = parts(manifests)
+    assert call("run", config, "train.steps=2").returncode == 1
+    assert parts(manifests) != before
+    picture.rmdir()
+    assert call("run", config, "train.steps=2").returncode == 0
+    assert page.read_text() != old
+    assert picture.is_file()
+
+
+def test_a_split_without_images_has_no_column(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    del values["ingest"]["sources"]["test"]
+    result = call("run", write_config(values))
+    assert result.returncode == 0
+    assert "val mIoU" in result.stdout
+    assert "test mIoU" not in result.stdout
+
+
+def test_without_training_only_labelers_are_scored(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    del values["train"]
+    result = call("run", write_config(values))
+    assert result.returncode == 0, result.stderr
+    assert "labelers, on the labeled images" in result.stdout
+    assert "variant" not in result.stdout

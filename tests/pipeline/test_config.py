@@ -1,0 +1,208 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+from pipeline.config import Config, load
+from pipeline.errors import ConfigError
+from pipeline.section import RunOnly, Section
+from stages.graph import GRAPH
+
+SECTIONS = {stage.name: stage.Config for stage in GRAPH}
+WriteConfig = Callable[..., Path]
+
+
+class Inner(Section):
+    threshold: float = 0.5
+    device: Annotated[str, RunOnly] = "auto"
+
+
+class Outer(Section):
+    sizes: tuple[int, ...] = (1, 2)
+    inner: Inner = Inner()
+    by_name: dict[str, Inner] = Field(default_factory=dict)
+    several: tuple[Inner, ...] = ()
+    workers: Annotated[int, RunOnly] = 2
+
+
+def test_facts_are_flat_and_leave_out_what_only_changes_how_it_runs() -> None:
+    section = Outer(by_name={"a": Inner(threshold=0.7)}, several=(Inner(), Inner(threshold=1)))
+    assert section.facts("stage") == {
+        "stage.sizes": [1, 2],
+        "stage.inner.threshold": 0.5,
+        "stage.by_name.a.threshold": 0.7,
+        "stage.several.0.threshold": 0.5,
+        "stage.several.1.threshold": 1.0,
+    }
+
+
+def test_the_default_config_is_read() -> None:
+    config = load(Path("configs/sandbox.yaml"), SECTIONS)
+    assert list(config.sections) == [stage.name for stage in GRAPH]
+    assert config.manifests == Path("manifests/sandbox")
+    assert config.data == Path("artifacts/sandbox/data")
+    assert config.vocabulary.class_names[:3] == ("background", "car", "bus")
+
+
+def test_every_config_of_the_project_is_read() -> None:
+    for path in Path("configs").glob("*.yaml"):
+        assert load(path, SECTIONS).run.run == path.stem
+
+
+@pytest.fixture
+def load_tiny(tiny: dict[str, Any], write_config: WriteConfig) -> Callable[..., Config]:
+    return lambda *overrides: load(write_config(tiny), SECTIONS, overrides)
+
+
+def test_overrides_reach_mappings_lists_and_keys_that_are_not_there(
+    tiny: dict[str, Any], load_tiny: Callable[..., Config]
+) -> None:
+    tiny["train"] = {
+        "model": "small_unet",
+        "perturbation": "unimatch",
+        "label_sources": [{"name": "student", "threshold": 0.95}],
+    }
+    config = load_tiny(
+        "run=other", "cluster.workers=2", "train.label_sources.0.threshold=0.5", "train.steps=7"
+    )
+    assert config.run.run == "other"
+    assert config.run.cluster.workers == 2
+    facts = config.sections["train"].facts("train")
+    assert facts["train.variants.default.label_sources.0.threshold"] == 0.5
+    assert facts["train.variants.default.steps"] == 7
+
+
+def test_the_environment_fills_in_values(
+    tiny: dict[str, Any], load_tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    tiny["workspace"] = "${SCRATCH}/work"
+    tiny["data"] = "${NOWHERE:-/default}/images"
+    tiny["ingest"]["shard_size"] = "${NOWHERE:-8}"
+    config = load_tiny()
+    assert config.run.workspace == Path("/scratch/work")
+    assert config.run.data == Path("/default/images")
+    assert config.sections["ingest"].facts("ingest")["ingest.shard_size"] == 8
+
+
+def test_a_bare_section_means_all_defaults(
+    tiny: dict[str, Any], load_tiny: Callable[..., Config]
+) -> None:
+    tiny["sandbox"] = None
+    assert load_tiny().sections["sandbox"] == SECTIONS["sandbox"]()
+
+
+SOURCE = "ingest.sources.ood"
+WRONG_VALUES = {
+    "ingset={}": "{file}: ingset: unknown key; did you mean 'ingest'?",
+    "runn=a": "{file}: runn: unknown key; did you mean 'run'?",
+    "speed=1": "{file}: speed: unknown key; use one of: cluster, data, evaluate, ingest, "
+    "pseudolabel, run, sandbox, train, vocabulary, workspace",
+    "cluster.worker=1": "{file}: cluster.worker: unknown key; did you mean 'workers'?",
+    "cluster.address=localhost": "{file}: cluster.address: 'localhost' is wrong; ",
+    "ingest.shard_sise=8": "{file}: ingest.shard_sise: unknown key; did you mean 'shard_size'?",
+    f"{SOURCE}.rolle=ood": f"{{file}}: {SOURCE}.rolle: unknown key; did you mean 'role'?",
+    f"{SOURCE}.source.imagess=x": f"{{file}}: {SOURCE}.source.imagess: unknown key; "
+    "did you mean 'images'?",
+    f"{SOURCE}.source.name=foldr": f"{{file}}: {SOURCE}.source: no component 'foldr'; "
+    "use one of: folder",
+    f"{SOURCE}.source.name=[folder]": f"{{file}}: {SOURCE}.source: no component ['folder']; "
+    "use one of: folder",
+    f"{SOURCE}.source=7": f"{{file}}: {SOURCE}.source: 7 is wrong; "
+    "write a name, or a mapping with the key `name`; one of: folder",
+    f"{SOURCE}.source={{images: x}}": f"{{file}}: {SOURCE}.source: these keys are wrong; "
+    "write a name, or a mapping with the key `name`; one of: folder",
+    f"{SOURCE}.source=folder": f"{{file}}: {SOURCE}.source.images: the key is missing; add it",
+    f"{SOURCE}.role=training": f"{{file}}: {SOURCE}.role: 'training' is wrong; "
+    "Input should be 'labeled', 'unlabeled', ",
+    "ingest.sources.Big Ones={role: ood, source: {name: folder, images: x}}": "{file}: "
+    "ingest.sources.Big Ones.[key]: 'Big Ones' is wrong; ",
+    "ingest.shard_size=many": "{file}: ingest.shard_size: 'many' is wrong; ",
+    "ingest.shard_size=0": "{file}: ingest.shard_size: 0 is wrong; ",
+    "ingest=5": "{file}: ingest: 5 is wrong; ",
+    "ingest.sources={}": "{file}: ingest.sources: {} is wrong; ",
+    "run=../up": "{file}: run: '../up' is wrong; ",
+    "run=": "{file}: run: None is wrong; ",
+}
+WRONG_OVERRIDES = {
+    "run": "not an override; write --set key.subkey=value",
+    "=3": "not an override; write --set key.subkey=value",
+    "run=[": "the value is not valid YAML; quote it",
+    "run=2024-13-01": "the value is not valid YAML; quote it",
+    "run.name=a": "'run' is a value; set the key itself",
+    "list.5=a": "'5' is no position of the list; the list has 2 items; write a position, from 0",
+    "list.first=a": "'first' is no position of the list; "
+    "the list has 2 items; write a position, from 0",
+    "list.0.deeper=a": "'0' is a value; set the key itself",
+    "list.0.deeper.still=a": "'0' is a value; set the key itself",
+}
+
+
+@pytest.mark.parametrize("override", WRONG_VALUES)
+def test_a_wrong_value_is_named_with_its_file_and_key(
+    override: str, load_tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_tiny(override)
+    expected = WRONG_VALUES[override].replace("{file}", f"{tmp_path}/config.yaml")
+    assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize("override", WRONG_OVERRIDES)
+def test_a_wrong_override_is_named_as_it_was_typed(
+    override: str, tiny: dict[str, Any], load_tiny: Callable[..., Config]
+) -> None:
+    tiny["list"] = [1, 2]
+    with pytest.raises(ConfigError) as error:
+        load_tiny(override)
+    assert str(error.value) == f"--set {override}: {WRONG_OVERRIDES[override]}"
+
+
+WRONG_FILES = {
+    "a: [1": 'not valid YAML: while parsing a flow sequence in "<unicode string>", line 1, ',
+    "day: 2024-13-01": "not valid YAML: month must be in 1..12; mend it",
+    "- a": "not a mapping of keys; write `key: value` lines",
+    "": "not a mapping of keys; write `key: value` lines",
+    "\xff": "cannot read the file: it is not a UTF-8 text file; "
+    "name an existing file with --config, e.g. configs/sandbox.yaml",
+}
+
+
+@pytest.mark.parametrize("content", WRONG_FILES)
+def test_a_file_that_is_no_config_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError) as error:
+        load(path, SECTIONS)
+    assert str(error.value).startswith(f"{path}: {WRONG_FILES[content]}")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_are_named_with_who_asks_for_them(
+    tmp_path: Path, tiny: dict[str, Any], write_config: WriteConfig
+) -> None:
+    with pytest.raises(ConfigError) as no_config:
+        load(tmp_path / "none.yaml", SECTIONS)
+    assert str(no_config.value) == (
+        f"{tmp_path}/none.yaml: cannot read the file: No such file or directory; "
+        "name an existing file with --config, e.g. configs/sandbox.yaml"
+    )
+    path = write_config({**tiny, "vocabulary": "none.yaml"})
+    with pytest.raises(ConfigError) as no_vocabulary:
+        load(path, SECTIONS)
+    assert str(no_vocabulary.value) == (
+        f"{tmp_path}/none.yaml: cannot read the file: No such file or directory; "
+        f"set `vocabulary` in {path} to an existing file"
+    )
+
+
+def test_an_unset_variable_is_named(
+    tiny: dict[str, Any], load_tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    tiny["data"] = "${NOWHERE}/images"
+    with pytest.raises(ConfigError, match=r"NOWHERE is not set; set it: export NOWHERE="):
+        load_tiny()

@@ -1,0 +1,169 @@
+"""Who may import whom, from the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.graph import GRAPH
+
+STAGES = [kind.__module__.split(".")[1] for kind in GRAPH]
+SOURCES = sorted([*Path("pipeline").rglob("*.py"), *Path("stages").rglob("*.py")])
+MODULES = {".".join(path.with_suffix("").parts): path for path in SOURCES}
+FAMILIES = sorted(path.parent for path in SOURCES if path.name == "base.py")
+COMPONENTS = [
+    family for family in FAMILIES if "pipeline.components" in (family / "base.py").read_text()
+]
+NO_CONFIG_NO_FILES = [
+    *Path("stages/train/networks").glob("*.py"),
+    *(
+        Path(f"stages/train/{name}.py")
+        for name in ("mixing", "losses", "geometry", "photometric", "schedule")
+    ),
+]
+
+
+def imported(path: Path, *, at_once: bool = False) -> set[str]:
+    """Modules that a file imports, `at_once`: when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in at_import(tree.body) if at_once else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path}:{node.lineno} is relative"
+            assert node.level == 0, f"{path}:{node.lineno} is relative"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {node.module} | (names & MODULES.keys())
+    return found
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run when a module is imported; TYPE_CHECKING blocks do not."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            yield from at_import(node.body)
+
+
+def stage_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "stages" and len(parts) > 1 else None
+
+
+def test_what_counts_as_an_import(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import json, numpy.typing\n"
+        "from pipeline import config as c\n"
+        "from pipeline.errors import DataError\n"
+        "if TYPE_CHECKING:\n    import torch\n"
+        "try:\n    import zarr\nexcept ImportError:\n    pass\n"
+        "def work():\n    from stages.ingest import scan\n"
+    )
+    at_once = {"json", "numpy.typing", "pipeline", "pipeline.config", "pipeline.errors", "zarr"}
+    assert imported(path, at_once=True) == at_once
+    assert imported(path) == at_once | {"torch", "stages.ingest", "stages.ingest.scan"}
+
+
+def test_every_stage_package_is_in_the_graph() -> None:
+    packages = {path.name for path in Path("stages").iterdir() if (path / "__init__.py").exists()}
+    assert packages == set(STAGES)
+    assert [kind.name for kind in GRAPH] == STAGES
+
+
+def test_the_pipeline_imports_no_stage() -> None:
+    for path in Path("pipeline").glob("*.py"):
+        if path.name != "cli.py":
+            assert not {name for name in imported(path) if name.startswith("stages")}, path
+
+
+def test_nothing_imports_the_command_line_or_the_graph() -> None:
+    for path in SOURCES:
+        assert "pipeline.cli" not in imported(path), path
+        if path != Path("pipeline/cli.py"):
+            assert "stages.graph" not in imported(path), path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
+    later = set(STAGES[STAGES.index(stage) + 1 :])
+    for path in Path("stages", stage).rglob("*.py"):
+        wrong = {name for name in imported(path) if stage_of(name) in later}
+        assert not wrong, f"{path} imports {wrong}"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_siblings_never_import_each_other(family: Path) -> None:
+    package = ".".join(family.parts)
+    for path in family.glob("*.py"):
+        siblings = {name for name in imported(path) if name.startswith(f"{package}.")}
+        assert siblings <= {f"{package}.base"}, path
+
+
+def test_networks_mixing_and_losses_know_no_config_file_or_stage() -> None:
+    files = {f"pipeline.{name}" for name in ("config", "manifest", "store", "images", "section")}
+    for path in NO_CONFIG_NO_FILES:
+        for name in imported(path):
+            assert name not in files, path
+            assert not name.endswith((".stage", ".config")), path
+
+
+def test_stages_and_components_import_torch_inside_methods() -> None:
+    heavy = {"torch", "torchvision", "open_clip", "timm", "segmentation_models_pytorch"}
+    for path in SOURCES:
+        if path.name == "stage.py" or path.parent in COMPONENTS:
+            roots = {name.partition(".")[0] for name in imported(path, at_once=True)}
+            assert not roots & heavy, path
+
+
+def test_a_package_is_a_docstring() -> None:
+    for path in SOURCES:
+        if path.name == "__init__.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert len(tree.body) == 1, path
+            assert ast.get_docstring(tree), path
+
+
+def test_every_folder_of_sources_is_a_package() -> None:
+    for path in SOURCES:
+        assert (path.parent / "__init__.py").exists(), path
+
+
+STATUS = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        assert name.partition(".")[0] != "torch", "somebody imports torch"
+
+sys.meta_path.insert(0, Refuse())
+sys.argv = ["maskmill", "status", "--json", "--set", f"workspace={sys.argv[1]}"]
+from pipeline.cli import main
+main()
+"""
+
+
+def test_status_of_the_default_config_works_without_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STATUS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"run": "sandbox"' in done.stdout
+
+
+def test_stages_and_components_load_without_torch() -> None:
+    names = [
+        name
+        for name, path in MODULES.items()
+        if path.name == "stage.py" or (path.parent in COMPONENTS and path.name != "__init__.py")
+    ]
+    program = f"import sys\nimport {', '.join(names)}\nprint('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False\n", done.stderr
