@@ -35,3 +35,17 @@ def rows(manifest_folder: Path, data: Path) -> Callable[[], pd.DataFrame]:
         return table.set_index(table.uri.str.removeprefix(f"{data}/"))
 
     return read
+
+
+@pytest.fixture
+def written(manifest_folder: Path) -> Callable[[], set[int]]:
+    """The shards whose part is new, or was written again, since the last call."""
+    seen: dict[Path, int] = {}
+
+    def since() -> set[int]:
+        times = {path: path.stat().st_mtime_ns for path in manifest_folder.glob("*.parquet")}
+        shards = {int(path.stem[5:]) for path, time in times.items() if seen.get(path) != time}
+        seen.update(times)
+        return shards
+
+    return since

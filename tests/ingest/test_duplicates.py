@@ -1,6 +1,16 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
+import pandas as pd
+
 from stages.ingest.duplicates import settle
+
+Ingest = Callable[..., CompletedProcess[str]]
+Rows = Callable[[], pd.DataFrame]
+Written = Callable[[], set[int]]
 
 
 def row(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict[str, Any]:
@@ -50,3 +60,69 @@ def test_settling_twice_changes_nothing() -> None:
     rows = [row(0, "a"), row(1, "a", "val"), row(2, "b"), row(3, "b")]
     assert len(settle(rows)) == 2
     assert settle(rows) == []
+
+
+def test_of_equal_images_the_evaluation_keeps_its_own(
+    ingest: Ingest, rows: Rows, data: Path
+) -> None:
+    shutil.copy(data / "test/images/0.png", data / "unlabeled/images/copy.png")
+    shutil.copy(data / "test/images/0.png", data / "ood/images/copy.png")
+    shutil.copy(data / "unlabeled/images/0.png", data / "ood/images/copy2.png")
+    done = ingest()
+    assert "warning: 3 images duplicate; first: " in done.stderr
+    table = rows()
+    assert set(table[table.status == "duplicate"].index) == {
+        "unlabeled/images/copy.png",
+        "ood/images/copy.png",
+        "ood/images/copy2.png",
+    }
+    message = f"same content as {data}/test/images/0.png of source test"
+    assert table.error_message["ood/images/copy.png"] == message
+    assert table.status["test/images/0.png"] == "ok"
+
+
+def test_an_evaluation_image_added_later_is_taken_out_of_training(
+    ingest: Ingest, rows: Rows, written: Written, data: Path
+) -> None:
+    ingest()
+    written()
+    shutil.copy(data / "ood/images/1.png", data / "val/images/1.png")
+    shutil.copy(data / "val/masks/0.png", data / "val/masks/1.png")
+    ingest()
+    assert written() == {1, 2}
+    table = rows()
+    assert table.status["val/images/1.png"] == "ok"
+    assert table.status["ood/images/1.png"] == "duplicate"
+    assert "ingest: nothing to do, 3 fresh\n" in ingest().stderr
+
+
+def test_a_duplicate_counts_once_its_twin_is_gone(ingest: Ingest, rows: Rows, data: Path) -> None:
+    shutil.copy(data / "unlabeled/images/0.png", data / "ood/images/9.png")
+    ingest()
+    assert rows().status["ood/images/9.png"] == "duplicate"
+    (data / "unlabeled/images/0.png").unlink()
+    ingest()
+    table = rows()
+    assert table.status["ood/images/9.png"] == "ok"
+    assert table.error_message.isna()["ood/images/9.png"]
+
+
+def test_a_file_of_two_sources_counts_once(
+    ingest: Ingest, rows: Rows, tiny: dict[str, Any]
+) -> None:
+    tiny["ingest"]["sources"]["unlabeled"]["source"]["images"] = "labeled/images"
+    ingest()
+    table = rows()
+    assert set(table[table.role == "labeled"].status) == {"ok"}
+    assert set(table[table.role == "unlabeled"].status) == {"duplicate"}
+
+
+def test_a_run_killed_before_its_last_part_is_finished_by_the_next(
+    ingest: Ingest, rows: Rows, manifest_folder: Path, data: Path
+) -> None:
+    shutil.copy(data / "unlabeled/images/0.png", data / "ood/images/9.png")
+    ingest()
+    whole = rows()
+    (manifest_folder / "part-00002.parquet").unlink()
+    ingest()
+    pd.testing.assert_frame_equal(rows(), whole)

@@ -1,0 +1,95 @@
+"""The README's commands and code, run as they stand, on a smaller world."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SMALLER = (
+    *("sandbox.labeled=8", "sandbox.unlabeled=4", "sandbox.ood=4", "sandbox.val=2"),
+    *("sandbox.test=2", "train.steps=2", "train.batch_size=2", "train.crop_px=32"),
+)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def shown_commands() -> list[str]:
+    lines = re.findall(r"^    ((?:make|\.venv/bin/maskmill) .*)$", README, re.MULTILINE)
+    return [re.sub(r"\s+#.*", "", line) for line in lines]
+
+
+def expanded(command: str) -> list[str]:
+    """The lines that a make command would run; a plain command is its own."""
+    if not command.startswith("make "):
+        return [command]
+    dry = subprocess.run(
+        ["make", "--dry-run", "--directory", REPOSITORY, *shlex.split(command)[1:]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dry.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    return folder
+
+
+def maskmill(workspace: Path, *arguments: str) -> None:
+    smaller = [part for override in SMALLER for part in ("--set", override)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments, *smaller],
+        cwd=workspace,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_shows_the_two_commands_that_do_everything() -> None:
+    assert "make pseudolabel train" in shown_commands()
+    assert "make test" in shown_commands()
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_every_make_target_exists(command: str) -> None:
+    assert expanded(command)
+
+
+def test_commands_and_code_run_as_shown(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [c for c in shown_commands() if "CONFIG=" not in c]
+    image_id = ""
+    for line in (line for command in commands for line in expanded(command)):
+        name, *arguments = shlex.split(line)
+        if name != ".venv/bin/maskmill":
+            continue
+        if "IMAGE_ID" in arguments:
+            image_id = pd.read_parquet(workspace / "manifests/sandbox/images").image_id.iloc[0]
+        maskmill(workspace, *(image_id if a == "IMAGE_ID" else a for a in arguments))
+    assert (workspace / f"artifacts/sandbox/show/{image_id}.png").exists()
+    assert (workspace / "artifacts/sandbox/report/index.html").exists()
+
+    monkeypatch.chdir(workspace)
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})
+    assert "uint8" in capsys.readouterr().out
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (REPOSITORY / target).exists(), f"{page} links to {target}"
