@@ -31,12 +31,16 @@ class Runner:
         """Does stages with all they need; without names, all that the config has.
 
         Raises:
-            ConfigError: A requested stage does not exist or has no section in the config.
+            ConfigError: A requested stage does not exist or has no section in the config, or the
+                config has no section at all.
             MaskmillError: Whatever a stage cannot do and the user can mend.
         """
-        needed = self._with_needs(requested or list(self.config.sections))
         for name in requested:
             self._check_configured(name)
+        if not self.config.sections:
+            fix = f"add one of: {', '.join(kind.name for kind in self.graph)}"
+            raise ConfigError("no section of a stage", where=str(self.config.path), fix=fix)
+        needed = self._with_needs(requested or list(self.config.sections))
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
             # All are built first: where two sections disagree, that shows before any work.

@@ -179,6 +179,15 @@ def test_what_a_killed_run_left_is_removed(build: Build) -> None:
     assert not left.exists()
 
 
+def test_a_config_without_any_stage_is_told(build: Build) -> None:
+    runner = build()
+    with pytest.raises(ConfigError) as error:
+        runner.run([])
+    assert str(error.value) == (
+        f"{runner.config.path}: no section of a stage; add one of: count, total"
+    )
+
+
 def test_stages_that_are_not_there_are_named(build: Build) -> None:
     runner = build(count={})
     with pytest.raises(ConfigError) as unknown:
