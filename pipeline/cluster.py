@@ -4,11 +4,12 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, wait
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, MaskmillError
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 _WINDOW = 4
 """Tasks submitted ahead of the oldest unfinished one, a worker: memory stays flat at any length."""
+_ALERT_S = 0.2
+"""How long Ctrl-C may go unnoticed while a result is awaited."""
 
 
 def map_in_order(
@@ -45,17 +48,23 @@ def map_in_order(
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
-    # Where Ctrl-C meets Dask while it begins to wait, its own cancelling fails, with a traceback.
-    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
-    with dask.config.set(settings), _connected(cluster) as client:
+    # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.
+    interrupted = Event()
+    with (
+        dask.config.set(settings),
+        _connected(cluster) as client,
+        _on_interrupt(lambda *_: interrupted.set()),
+    ):
         workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         waiting: deque[Any] = deque()
         for task in tasks:
             waiting.append(client.submit(_attempt, function, task, pure=False))
             if len(waiting) >= _WINDOW * workers:
-                yield _result(waiting.popleft())
+                yield _result(waiting.popleft(), interrupted)
         while waiting:
-            yield _result(waiting.popleft())
+            yield _result(waiting.popleft(), interrupted)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
@@ -66,7 +75,12 @@ def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError
         return error
 
 
-def _result(task: Any) -> Any:
+def _result(task: Any, interrupted: Event) -> Any:
+    while not task.done():
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        with suppress(TimeoutError):
+            wait(task, timeout=_ALERT_S)  # type: ignore[no-untyped-call]
     try:
         result = task.result()
     except KilledWorker as error:
@@ -84,7 +98,7 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    with _interrupts_ignored():  # by the workers too, for good: this process ends them
+    with _on_interrupt(signal.SIG_IGN):  # of the workers for good: this process ends them
         local = LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=max(1, cluster.workers),
             threads_per_worker=1,
@@ -97,13 +111,13 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ignores Ctrl-C; processes that are started meanwhile do so all their life."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _on_interrupt(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
+    """Changes what Ctrl-C does; processes that start while it is ignored ignore it for good."""
+    before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, before)
 
 
 def _client_of(address: str) -> Any:

@@ -135,8 +135,10 @@ def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, dat
 
 def test_classes_that_nobody_labeled_are_told(ingest: Ingest, data: Path) -> None:
     for number in range(2):
-        mask = data / f"labeled/masks/{number}.png"
-        Image.fromarray(np.asarray(Image.open(mask)) % 2).save(mask)
+        path = data / f"labeled/masks/{number}.png"
+        with Image.open(path) as mask:
+            class_ids = np.asarray(mask)
+        Image.fromarray(class_ids % 2).save(path)
     assert ingest().stderr.endswith("warning: no labeled pixel of: box\n")
 
 

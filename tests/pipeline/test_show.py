@@ -4,6 +4,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -52,8 +53,10 @@ def labeled(image: dict[str, Any], tmp_path: Path) -> Callable[..., None]:
     return write
 
 
-def picture(tmp_path: Path, image: dict[str, Any]) -> Image.Image:
-    return Image.open(tmp_path / f"workspace/artifacts/tiny/show/{image['image_id']}.png")
+def picture(tmp_path: Path, image: dict[str, Any]) -> npt.NDArray[np.int64]:
+    path = tmp_path / f"workspace/artifacts/tiny/show/{image['image_id']}.png"
+    with Image.open(path) as drawn:
+        return np.asarray(drawn).astype(np.int64)
 
 
 def test_rows_are_printed_and_labels_drawn_beside_the_image(
@@ -68,7 +71,7 @@ def test_rows_are_printed_and_labels_drawn_beside_the_image(
     assert "pseudo_labels/labeler=clip" in lines
     assert f"  store: {GROUP}" in lines
     assert not any("caption" in line for line in lines)  # null
-    drawn = np.asarray(picture(tmp_path, image)).astype(int)
+    drawn = picture(tmp_path, image)
     # Image, hand-made mask, pseudo-label and confidence, 4 px apart.
     assert drawn.shape == (24, 4 * 32 + 3 * 4, 3)
     with Image.open(image["uri"]) as original:
@@ -86,7 +89,7 @@ def test_a_label_that_failed_is_printed_and_not_drawn(
     done = show()
     assert done.returncode == 0, done.stderr
     assert "  error_message: the file is empty" in done.stdout.splitlines()
-    assert picture(tmp_path, image).size == (2 * 32 + 4, 24)
+    assert picture(tmp_path, image).shape == (24, 2 * 32 + 4, 3)
 
 
 @pytest.mark.parametrize("key", ["uri", "mask_uri"])
