@@ -28,6 +28,8 @@ def map_in_order(
 ) -> Iterator[R]:
     """Runs a function over tasks on the cluster's workers, one task a worker at a time.
 
+    Only the main thread may call it, for it looks after Ctrl-C.
+
     Args:
         cluster: One thread in this process, local worker processes, or a running scheduler.
         function: Picklable; what is slow to build it keeps for the next call in its process.
@@ -45,7 +47,7 @@ def map_in_order(
     settings = {
         "distributed.admin.tick.limit": "1h",
         "distributed.worker.daemon": False,
-        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
     # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.

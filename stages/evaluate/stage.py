@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pipeline import manifest
+from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
 from stages.evaluate.tables import read_tables
 from stages.ingest.output import read_images
+from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
@@ -75,9 +77,9 @@ class EvaluateStage(Stage):
         return section.variants if isinstance(section, TrainConfig) else {}
 
     @property
-    def _labelers(self) -> list[str]:
+    def _labelers(self) -> dict[str, Choice[Labeler]]:
         section = self.context.config.sections.get("pseudolabel")
-        return list(section.labelers) if isinstance(section, PseudolabelConfig) else []
+        return section.labelers if isinstance(section, PseudolabelConfig) else {}
 
     @property
     def _train(self) -> TrainStage:
@@ -125,7 +127,11 @@ class EvaluateStage(Stage):
         splits = [split for split in SPLITS if read_images(config.manifests, [split])]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
-        write_page(config, self._page, pictures)
+        warnings = {
+            name: choice.create(config.vocabulary).warnings()
+            for name, choice in self._labelers.items()
+        }
+        write_page(config, self._page, pictures, warnings)
 
     def _score_variant(self, name: str) -> Rows:
         """A row a split and score."""

@@ -1,6 +1,6 @@
 """Writes the report's page from the tables and pictures; every text on it is escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,13 +10,19 @@ from stages.evaluate.report.pictures import Picture
 from stages.evaluate.tables import read_tables
 
 
-def write_page(config: Config, page: Path, pictures: Sequence[Picture]) -> None:
+def write_page(
+    config: Config,
+    page: Path,
+    pictures: Sequence[Picture],
+    warnings: Mapping[str, Sequence[str]],
+) -> None:
     """Writes the page, beside its pictures.
 
     Args:
         config: The run; its manifests are complete.
         page: Where the HTML goes.
         pictures: What to show below the tables; already saved in the page's folder.
+        warnings: What a reader should know of each labeler before trusting its labels.
     """
     environment = Environment(
         loader=PackageLoader("stages.evaluate.report", "."),
@@ -29,6 +35,7 @@ def write_page(config: Config, page: Path, pictures: Sequence[Picture]) -> None:
         vocabulary=config.vocabulary,
         tables=read_tables(config),
         pictures=pictures,
+        warnings=warnings,
     )
     temporary = page.with_name(f".{page.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
