@@ -1,6 +1,7 @@
 """All that is printed: results on stdout, progress and notes on stderr, plain lines in a pipe."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -25,8 +26,8 @@ class Console:
     """
 
     def __init__(self) -> None:
-        self._out = RichConsole(markup=False, highlight=False, soft_wrap=True)
-        self._err = RichConsole(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        plain = partial(RichConsole, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        self._out, self._err = plain(), plain(stderr=True)
 
     def note(self, text: str) -> None:
         """A line about the work, on stderr."""

@@ -71,6 +71,10 @@ class LabelStore:
                 continue
             array = group[name]
             assert isinstance(array, zarr.Array)
+            if array.shards != (self.shard_size, side, side):
+                what = f"laid out by other shards than of {self.shard_size} images"
+                fix = "delete the folder, then run pseudolabel"
+                raise StorageError(what, where=str(self.path), fix=fix)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 

@@ -64,6 +64,8 @@ class Vocabulary(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"give each class its own name; {name!r} stands twice")
+        if _IGNORE_NAME in names:
+            raise ValueError(f"a class cannot be called {_IGNORE_NAME!r}: schemes mean 255 by it")
         if self.background is not None and self.background not in names:
             raise ValueError(
                 f"background {self.background!r} is no class; use one of: {', '.join(names)}"

@@ -68,7 +68,11 @@ class IngestStage(Stage):
         total = sum(len(self._shards[shards[unit.part]]) for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
-                rows = self._scan(shards[unit.part])
+                try:
+                    rows = self._scan(shards[unit.part])
+                except DataError:
+                    self._settle([])  # the shards before it may stay when this one is taken back
+                    raise
                 if unit is units[-1]:  # before its part is there: a killed run settles again
                     self._settle(rows)
                 self._write(unit.part, rows, unit.facts)
@@ -112,9 +116,10 @@ class IngestStage(Stage):
     def _settle(self, rows: Rows) -> None:
         """Settles which of equal images counts, and rewrites other shards where that changes."""
         known: Rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
-        others = [row for row in known if row["shard"] != rows[0]["shard"]]
+        own = {row["shard"] for row in rows}
+        others = [row for row in known if row["shard"] not in own]
         changed = {row["shard"] for row in settle([*others, *rows])}
-        for shard in sorted(changed - {rows[0]["shard"]}):
+        for shard in sorted(changed - own):
             part = self._part(shard)
             facts = manifest.read_facts(part)
             assert facts is not None

@@ -68,6 +68,7 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
         task.labeler.config.model_dump_json(),
         task.vocabulary.model_dump_json(),
         task.device,
+        task.store_name,
     )
     size_px = task.store.size_px
     masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
@@ -94,8 +95,13 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(component: type[Labeler], config: str, vocabulary: str, device: str) -> Labeler:
-    """The labeler of a config, both as JSON text, for they key the cache."""
+def _loaded(
+    component: type[Labeler], config: str, vocabulary: str, device: str, store_name: str
+) -> Labeler:
+    """The labeler of a config, both as JSON text, for they key the cache.
+
+    So does the name of the store: it changes with the weights too, which a worker may outlive.
+    """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
     labeler.load(pick_device(device))

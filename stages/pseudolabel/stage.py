@@ -84,6 +84,11 @@ class PseudolabelStage(Stage):
         work = [planned for planned in self._planned if planned.unit.part in wanted]
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
+        for planned in work:
+            if any(output.exists() for output in planned.unit.outputs):
+                # Its labels are replaced in place: a part beside half-written ones would be fresh
+                # again as soon as its images are.
+                planned.unit.part.unlink(missing_ok=True)
         done = map_in_order(config.run.cluster, label_shard, [self._task(item) for item in work])
         plain = self._section.model_dump(mode="json")
         total = sum(len(item.images) for item in work)

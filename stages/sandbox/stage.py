@@ -31,7 +31,7 @@ Count = Annotated[int, Field(ge=1, le=_SCENES_A_ROLE)]
 class SandboxConfig(Section):
     """The section `sandbox`: how many scenes to draw for each role."""
 
-    seed: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=1, lt=2**63)] = 1
     """Which world. Seed 0 is refused: the tiny CLIP was trained on its web scenes."""
     long_side_px: Annotated[int, Field(ge=32, le=1024)] = 128
     """Longer side of the images, in pixels."""
@@ -88,6 +88,7 @@ class SandboxStage(Stage):
         total = sum(counts.values())
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
+                unit.part.unlink(missing_ok=True)  # it says nothing of a folder half drawn
                 shutil.rmtree(self.context.config.data / unit.name, ignore_errors=True)
                 rows = []
                 for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
@@ -104,7 +105,8 @@ class SandboxStage(Stage):
             "sandbox.long_side_px": self._section.long_side_px,
             f"sandbox.{role}": getattr(self._section, role),
         }
-        outputs = (self.context.config.data / role / "images",)
+        kinds = ("images", "masks") if role in _WITH_LABELS else ("images",)
+        outputs = tuple(self.context.config.data / role / kind for kind in kinds)
         return Unit(role, folder / f"part-{role}.parquet", facts, outputs)
 
     def _scenes(self, role: str, count: int) -> Iterator[tuple[int, Scene]]:

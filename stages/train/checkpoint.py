@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -62,10 +61,13 @@ class Checkpoint:
             return 0
         try:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
-        except (EOFError, RuntimeError, UnpicklingError) as error:
+            facts = state["facts"]
+        except OSError:
+            raise  # what the operating system refuses is no damage
+        except Exception as error:  # torch reads damage as a pickle: that can fail in any way
             fix = "delete it to start this training anew"
             raise StorageError("damaged checkpoint", where=str(self.path), fix=fix) from error
-        if state["facts"] != json.dumps(self.facts, sort_keys=True):
+        if facts != json.dumps(self.facts, sort_keys=True):
             return 0
         network.load_state_dict(state["network"])
         teacher.load_state_dict(state["teacher"])

@@ -20,6 +20,8 @@ LabelSourceChoice = Annotated[
     Choice[LabelSource], *chosen_from("stages.train.label_sources", LabelSource)
 ]
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class VariantConfig(Section):
     """One training."""
@@ -34,7 +36,7 @@ class VariantConfig(Section):
     """Who labels the images that nobody labeled; none = supervised training."""
     crop_px: Annotated[int, Field(ge=16)] = 321
     """Side of the training crops."""
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Bounds of the random resize before cropping."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Crops of each role a step."""
@@ -42,11 +44,11 @@ class VariantConfig(Section):
     """Length of the training."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD has momentum 0.9."""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    learning_rate: Positive = 0.001
     """Base rate of the encoder; decays polynomially."""
-    decoder_multiplier: Annotated[float, Field(gt=0)] = 10.0
+    decoder_multiplier: Positive = 10.0
     """The decoder's rate over the encoder's."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """On all parameters."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the averaged weights, which are the ones evaluated."""

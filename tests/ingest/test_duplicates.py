@@ -96,6 +96,20 @@ def test_an_evaluation_image_added_later_is_taken_out_of_training(
     assert "ingest: nothing to do, 3 fresh\n" in ingest().stderr
 
 
+def test_a_run_that_a_wrong_mask_stopped_lets_no_evaluation_image_into_training(
+    ingest: Ingest, rows: Rows, data: Path
+) -> None:
+    ingest()
+    shutil.copy(data / "test/images/0.png", data / "ood/images/0.png")
+    (data / "labeled/images/9.png").write_bytes((data / "labeled/images/0.png").read_bytes())
+    (data / "labeled/masks/9.png").write_bytes(b"no mask")
+    assert ingest().returncode == 1
+    for kind in ("images", "masks"):
+        (data / "labeled" / kind / "9.png").unlink()
+    ingest()
+    assert rows().status["ood/images/0.png"] == "duplicate"
+
+
 def test_a_duplicate_counts_once_its_twin_is_gone(ingest: Ingest, rows: Rows, data: Path) -> None:
     shutil.copy(data / "unlabeled/images/0.png", data / "ood/images/9.png")
     ingest()

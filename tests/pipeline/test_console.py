@@ -31,12 +31,12 @@ def test_wide_tables_are_not_cut_in_a_pipe(capsys: Captured) -> None:
 
 def test_markup_and_control_characters_are_text(capsys: Captured) -> None:
     console = Console()
-    hostile = "[red]a[/red]\x1b[2Jb\nc\udce9"
+    hostile = "[red]a:car:[/red]\x1b[2Jb\nc\udce9"
     console.line(hostile)
     console.error(hostile)
     console.table("t", ["name"], [[hostile]])
     captured = capsys.readouterr()
-    shown = r"[red]a[/red]\x1b[2Jb\nc\udce9"
+    shown = r"[red]a:car:[/red]\x1b[2Jb\nc\udce9"
     assert captured.out.startswith(f"{shown}\n")
     assert captured.out.count(shown) == 2
     assert captured.err == f"error: {shown}\n"

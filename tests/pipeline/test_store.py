@@ -148,6 +148,12 @@ def test_a_damaged_store_cannot_grow(store: LabelStore, where: str) -> None:
         store.grow(3)
 
 
+def test_shards_of_another_size_are_refused(store: LabelStore) -> None:
+    smaller = LabelStore(store.path, shard_size=2, size_px=32)
+    with pytest.raises(StorageError, match=r"other shards than of 2 images; delete the folder"):
+        smaller.grow(4)
+
+
 def test_rows_that_no_array_has_are_an_error(store: LabelStore) -> None:
     with pytest.raises(StorageError, match="Index 99 is outside valid range"):
         LabelReader(store.path).read([99], [(32, 32)])

@@ -140,6 +140,10 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
             "these keys are wrong; give each class its own name; 'road' stands twice",
         ),
         (
+            {"names": ("road", "ignore")},
+            "these keys are wrong; a class cannot be called 'ignore'",
+        ),
+        (
             {"background": "sky"},
             "these keys are wrong; background 'sky' is no class; use one of: background, road, car",
         ),

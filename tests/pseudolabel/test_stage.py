@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import zarr
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pipeline import config as config_file
 from pipeline.console import Console
@@ -151,6 +154,41 @@ def test_a_lost_shard_alone_is_labeled_again(call: Call, workspace: Path, lost: 
     assert before["part-00000.parquet"] == after["part-00000.parquet"]
     assert before["part-00001.parquet"] != after["part-00001.parquet"]
     assert all(map(np.array_equal, labels, arrays(workspace, group)))
+
+
+def test_a_shard_half_replaced_is_not_taken_for_what_it_was(
+    call: Call, maskmill: Call, config: Path, workspace: Path, data: Path
+) -> None:
+    call("run")
+    (group,) = set(table(workspace)["store"])
+    labels = arrays(workspace, group)
+    image, shard = data / "ood/images/0.png", workspace / group / "confidence/c/1/0/0"
+    drawn, confidences = image.read_bytes(), shard.read_bytes()
+    Image.new("RGB", (32, 24)).save(image)
+    shard.unlink()
+    shard.mkdir()  # where a file must go: masks are written, confidences are not
+    assert maskmill("run", "--config", config).returncode == 1
+    shard.rmdir()
+    shard.write_bytes(confidences)
+    image.write_bytes(drawn)
+    call("run")
+    assert all(map(np.array_equal, labels, arrays(workspace, group)))
+
+
+def test_a_worker_that_has_other_weights_reads_the_new_ones(
+    call: Call, workspace: Path, clip_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(clip_folder("vit"), tmp_path / "clip")
+    model = f"pseudolabel.labelers.clip.model=local-dir:{folder}"
+    call("run", model)
+    (group,) = set(table(workspace)["store"])
+    before = arrays(workspace, group)
+    path = folder / "open_clip_model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "visual.proj": weights["visual.proj"].flip(0).contiguous()}, path)
+    call("run", model)
+    (group,) = set(table(workspace)["store"])
+    assert not np.array_equal(before[1], arrays(workspace, group)[1])
 
 
 def test_batches_and_workers_change_no_label(call: Call, workspace: Path, config: Path) -> None:

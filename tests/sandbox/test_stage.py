@@ -105,11 +105,25 @@ def test_another_seed_is_another_world(draw: Draw, data: Path) -> None:
     assert not set(files(data).values()) & set(first.values())
 
 
-def test_a_role_whose_images_are_gone_is_drawn_again(draw: Draw, data: Path) -> None:
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_role_whose_files_are_gone_is_drawn_again(draw: Draw, data: Path, kind: str) -> None:
     draw()
     first = files(data)
-    (data / "test/images").rename(data.parent / "elsewhere")
-    assert f"sandbox: {data}/test/images is gone: test" in draw().stderr
+    (data / "test" / kind).rename(data.parent / "elsewhere")
+    assert f"sandbox: {data}/test/{kind} is gone: test" in draw().stderr
+    assert files(data) == first
+
+
+def test_a_role_half_drawn_is_not_taken_for_what_it_was(draw: Draw, data: Path) -> None:
+    draw()
+    first = files(data)
+    aside = (data / "val").rename(data.parent / "aside")
+    (data / "val").touch()  # where a folder must go: drawing stops
+    assert draw("sandbox.val=3").returncode == 1
+    (data / "val").unlink()
+    aside.rename(data / "val")
+    (data / "val/images/00000.png").unlink()
+    draw()
     assert files(data) == first
 
 
@@ -135,7 +149,9 @@ def test_it_never_draws_into_a_folder_of_the_user(draw: Draw, tmp_path: Path) ->
     assert mine.exists()
 
 
-@pytest.mark.parametrize("override", ["sandbox.seed=0", "sandbox.ood=0", "sandbox.val=100001"])
+@pytest.mark.parametrize(
+    "override", ["sandbox.seed=0", "sandbox.ood=0", "sandbox.val=100001", f"sandbox.seed={2**63}"]
+)
 def test_a_seed_or_count_that_would_leak_is_refused(draw: Draw, override: str) -> None:
     done = draw(override)
     key, _, value = override.partition("=")

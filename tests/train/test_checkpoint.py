@@ -63,7 +63,7 @@ def test_a_newer_checkpoint_replaces_the_file_and_leaves_no_other(path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"hello\n", b"PK\x03\x04 torn"])
 def test_a_damaged_checkpoint_is_an_error_with_a_way_out(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

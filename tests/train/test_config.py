@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ def test_unlabeled_images_come_before_web_images(
             r"train\.variants\.default\.steps: 0 is wrong; .*greater than or equal to 1",
         ),
         ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
+        ({"scale": [1, math.inf]}, r"train\.variants\.default\.scale\.1: inf is wrong"),
+        ({"learning_rate": math.inf}, r"train\.variants\.default\.learning_rate: inf is wrong"),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),

@@ -21,7 +21,7 @@ class LabelSourceConfig(Section):
 
     on: Literal["unlabeled", "ood"] = "unlabeled"
     """Role of the images it labels."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Weight of its loss; the supervised loss has 1, and the sum is divided by all weights."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Confidence that a pixel labeled by the student needs to count."""
