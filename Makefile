@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 MASKMILL := $(VENV)/bin/maskmill
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pseudolabel train evaluate status report test check format clean
+.PHONY: help setup pseudolabel train evaluate status report test test-slow check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ status: $(STAMP) ## what is fresh, stale or missing, and why
 
 test: $(STAMP) ## the tests
 	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 check: $(STAMP) ## lint, format check and types
 	$(VENV)/bin/ruff check .

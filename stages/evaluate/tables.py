@@ -61,7 +61,7 @@ def read_tables(config: Config) -> list[ScoreTable]:
             for name, own in labelers.items()
         ]
         header = ("labeler", "mIoU", "pixels right")
-        title = "labelers, on the labeled images (never trained on), %"
+        title = "labelers against the masks of the labeled images, %"
         tables.append(ScoreTable(title, header, rows))
     return tables
 

@@ -34,7 +34,7 @@ class VariantConfig(Section):
     """How views are made and compared."""
     label_sources: tuple[LabelSourceChoice, ...] = ()
     """Who labels the images that nobody labeled; none = supervised training."""
-    crop_px: Annotated[int, Field(ge=16)] = 321
+    crop_px: Annotated[int, Field(ge=16, le=8192)] = 321
     """Side of the training crops."""
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Bounds of the random resize before cropping."""

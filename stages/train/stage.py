@@ -164,6 +164,8 @@ class TrainStage(Stage):
             trained = training.run(
                 lambda steps: crops.batches(steps, device, variant.workers), device, tell
             )
+        # The old part must not speak for new weights, should this run die before the new one.
+        unit.part.unlink(missing_ok=True)
         save_weights(self.weights(unit.name), trained, {"fingerprint": manifest.digest(unit.facts)})
         rows = self._metric_rows(unit.name, variant, training.log)
         plain = variant.model_dump(mode="json")

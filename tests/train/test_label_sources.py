@@ -81,8 +81,9 @@ def test_every_source_leaves_pasted_pixels_of_another_role_to_the_student(
 ) -> None:
     batch = random_batch(["unlabeled", "ood"])
     student = seen_by_a_student(batch)
-    pasted = source(name, on="ood", threshold=0.8).label_partner(batch, student)
-    assert_equal(pasted, student["unlabeled"].confident(0.8))
+    own = source(name, on="ood")
+    pasted = own.label_partner(batch, student)
+    assert_equal(pasted, student["unlabeled"].confident(own.student_threshold))
 
 
 def test_the_student_counts_where_it_is_confident_and_nowhere_else() -> None:
@@ -131,7 +132,7 @@ def test_unlabeled_pixels_in_ood_crops_count_only_where_the_student_is_confident
         (inside, inside),
     )
     student = {"unlabeled": PseudoLabels(torch.full((1, 1, 2), 7), torch.full((1, 1, 2), 0.5))}
-    semiovs = source("stored", confidence="one", threshold=0.95)
+    semiovs = source("stored", confidence="one", student_threshold=0.95)
     labels = semiovs.label(own, PseudoLabels.from_logits(ONES))
     mixed = labels.pasted(semiovs.label_partner(batch, student), inside)
     assert_equal(mixed, PseudoLabels(torch.tensor([[mask]]), torch.tensor([[weights]])))

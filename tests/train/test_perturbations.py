@@ -31,7 +31,7 @@ def stored(**keys: object) -> LabelSource:
 SOURCES: dict[str, list[LabelSource]] = {
     "student": [student(threshold=0.4)],
     "stored": [stored()],
-    "both": [student(threshold=0.4), stored(threshold=0.4)],
+    "both": [student(threshold=0.4), stored(student_threshold=0.4)],
     "three": [
         student(threshold=0.4),
         student(on="ood", threshold=0.4),

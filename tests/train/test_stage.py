@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from pipeline import manifest
 from pipeline.manifest import METRICS, digest, read_facts
 
 WriteConfig = Callable[..., Path]
@@ -204,3 +206,24 @@ def test_a_role_without_images_is_one_line(
     message = f"error: {config}: ingest.sources: no {role} image; {fix}"
     assert result.stderr.splitlines()[-1] == message
     assert "Traceback" not in result.stderr
+
+
+def test_weights_of_another_config_never_pass_for_those_of_the_old_part(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    reasons: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that dies after the new weights and before their part, then the old config again."""
+    values["train"]["variants"] = {"plain": {}}
+    config = write_config(values)
+    assert call("run", config).returncode == 0
+
+    def dies(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room", "part")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "write_part", dies)
+        assert call("run", config, "train.steps=3").returncode == 1
+    assert reasons(config) == ["not done yet: plain"]

@@ -61,7 +61,7 @@ class DenseClipConfig(Section):
     """What labels, with a warning, where `weights` is a file that is not there."""
     short_side_px: Annotated[int, Field(ge=1)] | None = None
     """Images are resized to this short side before they are cut. Default: as they are stored."""
-    window_px: Annotated[int, Field(ge=1)]
+    window_px: Annotated[int, Field(ge=1, le=8192)]
     """Side of the squares that the model sees; a multiple of its patch size."""
     stride_px: Annotated[int, Field(ge=1)]
     """Distance between windows; what several windows cover is averaged."""

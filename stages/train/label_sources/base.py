@@ -23,8 +23,10 @@ class LabelSourceConfig(Section):
     """Role of the images it labels."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Weight of its loss; the supervised loss has 1, and the sum is divided by all weights."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Confidence that a pixel labeled by the student needs to count."""
+
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
+"""A confidence from which on a pixel counts."""
 
 
 class LabelSource(Component, ABC):
@@ -41,6 +43,11 @@ class LabelSource(Component, ABC):
     def name(self) -> str:
         """What to call its loss."""
         return f"{self.file_name()}_{self.config.on}"
+
+    @property
+    @abstractmethod
+    def student_threshold(self) -> float:
+        """Confidence that a pixel labeled by the student needs to count."""
 
     @property
     def labeler(self) -> str | None:
@@ -70,5 +77,5 @@ class LabelSource(Component, ABC):
         """
         key = batch.partner(self.config.on)
         if key in batch.roles:
-            return student[key].confident(self.config.threshold)
+            return student[key].confident(self.student_threshold)
         return self.label(batch.crops[key], student[key])

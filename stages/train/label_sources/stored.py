@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.section import Name
-from stages.train.label_sources.base import LabelSource, LabelSourceConfig
+from stages.train.label_sources.base import LabelSource, LabelSourceConfig, Threshold
 
 if TYPE_CHECKING:
     from stages.pseudolabel.pseudo_labels import PseudoLabels
@@ -21,6 +21,8 @@ class StoredConfig(LabelSourceConfig):
     """The labeler in the section `pseudolabel` whose labels to read."""
     confidence: Literal["stored", "one"] = "stored"
     """What a pixel counts: its stored confidence, or 1 as SemiOVS has it."""
+    student_threshold: Threshold = 0.95
+    """Confidence that pixels pasted in from another role need; the student labels those."""
 
 
 class StoredSource(LabelSource):
@@ -29,6 +31,11 @@ class StoredSource(LabelSource):
     Config = StoredConfig
     version = 1
     config: StoredConfig
+
+    @property
+    def student_threshold(self) -> float:
+        """See `LabelSource.student_threshold`."""
+        return self.config.student_threshold
 
     @property
     def name(self) -> str:
