@@ -149,5 +149,5 @@ def test_without_training_only_labelers_are_scored(
     del values["train"]
     result = call("run", write_config(values))
     assert result.returncode == 0, result.stderr
-    assert "labelers, on the labeled images" in result.stdout
+    assert "labelers against the masks of the labeled images" in result.stdout
     assert "variant" not in result.stdout
