@@ -130,7 +130,7 @@ def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
     return filled
 
 
-def parse_section(model: type[S], values: object, *, path: Path, key: tuple[str, ...] = ()) -> S:
+def parse_section(model: type[S], values: object, *, path: Path) -> S:
     """Checks plain values against a section's model.
 
     Raises:

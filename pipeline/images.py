@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.errors import DataError
+
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -55,6 +57,25 @@ def read_bytes(path: Path) -> bytes:
     if not content:
         raise UnreadableImageError("the file is empty")
     return content
+
+
+@contextmanager
+def readable(
+    path: Path, fix: str = "put it back, then run `maskmill run ingest`"
+) -> Iterator[bytes]:
+    """The bytes of a file that has to be readable, here and inside the block that decodes it.
+
+    Args:
+        path: The file.
+        fix: What would be right; the default suits files that ingest could read.
+
+    Raises:
+        DataError: It cannot be read, or the block cannot decode it; names the file.
+    """
+    try:
+        yield read_bytes(path)
+    except UnreadableImageError as error:
+        raise DataError(str(error), where=str(path), fix=fix) from error
 
 
 def content_id(content: bytes) -> str:

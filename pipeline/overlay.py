@@ -25,6 +25,12 @@ def overlaid(pixels: Bytes, mask: Bytes, palette: Bytes) -> Bytes:
     return np.asarray(pixels * (1 - _OPACITY) + colors * _OPACITY).astype(np.uint8)
 
 
+def shaded(pixels: Bytes, confidence: Bytes) -> Bytes:
+    """A confidence (h, w) uint8 as a grey picture of its image's size; white = certain."""
+    grey = resized(confidence, pixels.shape[0], pixels.shape[1])
+    return np.stack([grey] * 3, axis=-1)
+
+
 def resized(mask: Bytes, height: int, width: int) -> Bytes:
     """A mask (h, w) uint8 at another resolution, nearest neighbour."""
     image = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)

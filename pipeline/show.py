@@ -1,7 +1,6 @@
 """One image: its rows in every manifest, and its labels drawn over it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from pipeline import images, manifest
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
-from pipeline.overlay import overlaid, resized, sheet
+from pipeline.overlay import overlaid, shaded, sheet
 from pipeline.store import LabelReader
 
 Row = dict[str, Any]
+
+_FIX = "put a readable file there"
 
 
 def show_image(config: Config, image_id: str, console: Console) -> None:
@@ -47,29 +48,19 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
     palette = config.vocabulary.palette
-    with _readable(row["uri"]) as content:
+    with images.readable(Path(row["uri"]), _FIX) as content:
         pixels = images.decode_image(content).pixels
-    height, width = pixels.shape[:2]
     pictures = [pixels]
     if row["mask_uri"] is not None:
-        with _readable(row["mask_uri"]) as content:
+        with images.readable(Path(row["mask_uri"]), _FIX) as content:
             mask, _ = config.vocabulary.to_mask(images.decode_labels(content), row["label_scheme"])
         pictures.append(overlaid(pixels, mask, palette))
     for label in labels:
         reader = LabelReader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = reader.read([label["row"]], [size])
-        grey = resized(confidence, height, width)
-        pictures += [overlaid(pixels, mask, palette), np.stack([grey] * 3, axis=-1)]
+        pictures += [overlaid(pixels, mask, palette), shaded(pixels, confidence)]
     return pictures
-
-
-@contextmanager
-def _readable(uri: str) -> Iterator[bytes]:
-    try:
-        yield images.read_bytes(Path(uri))
-    except images.UnreadableImageError as error:
-        raise DataError(str(error), where=uri, fix="put a readable file there") from error
 
 
 def _rows(folder: Path, table: manifest.Table) -> list[Row]:

@@ -1,7 +1,5 @@
 """Segmentation of whole images with a trained network."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import torch
 
 from pipeline import images
 from pipeline.components import Choice
-from pipeline.errors import DataError
 from pipeline.vocabulary import Vocabulary
 from stages.pseudolabel.device import pick_device
 from stages.train.checkpoint import load_weights
@@ -71,7 +68,7 @@ def read_pixels(row: dict[str, Any]) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    with _content(row["uri"]) as content:
+    with images.readable(Path(row["uri"])) as content:
         return images.decode_image(content).pixels
 
 
@@ -81,16 +78,6 @@ def read_truth(row: dict[str, Any], vocabulary: Vocabulary) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    with _content(row["mask_uri"]) as content:
+    with images.readable(Path(row["mask_uri"])) as content:
         labels = images.decode_labels(content)
     return vocabulary.to_mask(labels, row["label_scheme"])[0]
-
-
-@contextmanager
-def _content(uri: str) -> Iterator[bytes]:
-    """The bytes of a file that ingest could read; what cannot be read or decoded now is named."""
-    try:
-        yield images.read_bytes(Path(uri))
-    except images.UnreadableImageError as error:
-        fix = "put it back, then run `maskmill run ingest`"
-        raise DataError(str(error), where=uri, fix=fix) from error

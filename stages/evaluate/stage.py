@@ -9,7 +9,7 @@ from pipeline import manifest
 from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.tables import read_tables
+from stages.evaluate.tables import SPLITS, read_tables
 from stages.ingest.output import read_images
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import read_labels
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stages.evaluate.inference import Predictor
 
 Rows = list[dict[str, Any]]
-SPLITS = ("val", "test")
 
 
 class EvaluateConfig(Section):

@@ -8,6 +8,9 @@ from pipeline.config import Config
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig
 
+SPLITS = ("val", "test")
+"""Images that variants are scored on; where there are both, the report shows the last."""
+
 
 @dataclass(frozen=True)
 class ScoreTable:
@@ -35,7 +38,7 @@ def read_tables(config: Config) -> list[ScoreTable]:
     train = config.sections.get("train")
     variants = train.variants if isinstance(train, TrainConfig) else {}
     titles = {name: variant.title or name for name, variant in variants.items()}
-    splits = [s for s in ("val", "test") if any((name, s) in scores for name in titles)]
+    splits = [s for s in SPLITS if any((name, s) in scores for name in titles)]
     rows = [
         (title, *(_percent(scores.get((name, split), {}), "miou") for split in splits))
         for name, title in titles.items()

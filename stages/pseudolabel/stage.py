@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -17,14 +17,13 @@ from pipeline.section import Facts, Name, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
 from pipeline.store import LabelStore
 from stages.ingest.output import read_images
-from stages.ingest.stage import IngestConfig
+from stages.ingest.stage import IngestConfig, Role
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labels_folder
 
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
 
-Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
 LabelerChoice = Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
 
 

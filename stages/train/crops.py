@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 
 from pipeline import images
-from pipeline.errors import DataError
 from pipeline.store import LabelReader
 from pipeline.vocabulary import IGNORE, Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
@@ -141,10 +140,8 @@ class Crops:
         return views
 
     def _read_mask(self, image: TrainImage, path: Path) -> Tensor:
-        try:
-            labels = images.decode_labels(images.read_bytes(path))
-        except images.UnreadableImageError as error:
-            raise _unreadable(path, error) from error
+        with images.readable(path) as content:
+            labels = images.decode_labels(content)
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
     def _batch(self, step: int, views: _Views, device: torch.device) -> TrainBatch:
@@ -205,16 +202,8 @@ def _read_stored(
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        return images.decode_image(images.read_bytes(path)).pixels.copy()
-    except images.UnreadableImageError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        str(error), where=str(path), fix="run `maskmill run ingest` to see what changed"
-    )
+    with images.readable(path) as content:
+        return images.decode_image(content).pixels.copy()
 
 
 @lru_cache(maxsize=16)

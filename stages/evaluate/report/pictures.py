@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline import images
 from pipeline.config import Config
-from pipeline.overlay import overlaid, resized, sheet
+from pipeline.overlay import overlaid, shaded, sheet
 from pipeline.store import LabelReader
 from stages.evaluate.inference import Predictor, read_pixels, read_truth
 from stages.ingest.output import read_images
@@ -59,9 +59,8 @@ def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
         reader = LabelReader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = reader.read([label["row"]], [size])
-        grey = resized(confidence, pixels.shape[0], pixels.shape[1])
         over = overlaid(pixels, mask, config.vocabulary.palette)
-        cells.append([pixels, over, np.stack([grey] * 3, axis=-1)])
+        cells.append([pixels, over, shaded(pixels, confidence)])
     file = f"labels-{labeler}.png"
     sheet(list(_side_by_side(cells))).save(folder / file)
     title = f"Stored labels of {labeler}: {len(chosen)} random images"

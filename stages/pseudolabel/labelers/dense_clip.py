@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.checksum import checksum
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.vocabulary import IGNORE
@@ -124,9 +124,9 @@ class DenseClip(Labeler):
         if isinstance(weights, str):
             return {"weights": weights}
         stands_in = "stand-in sandbox: " if self._stands_in else ""
-        facts: Facts = {"weights": f"{stands_in}{_checksum(weights)}"}
+        facts: Facts = {"weights": f"{stands_in}{checksum(weights)}"}
         if isinstance(model, Path):
-            facts["weights.config"] = _checksum(model / _FOLDER_CONFIG)
+            facts["weights.config"] = checksum(model / _FOLDER_CONFIG)
         return facts
 
     def warnings(self) -> list[str]:
@@ -253,8 +253,3 @@ def _how_to_fetch(config: DenseClipConfig) -> str:
         settings.append(f"`weights: {fetched}`")
     command = f"hf download {repository} {fetched.name} --local-dir {fetched.parent}"
     return f"run `{command}`" + (f" and set {' and '.join(settings)}" if settings else "")
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return f"{file.name} sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]}"

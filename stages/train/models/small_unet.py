@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import stages.sandbox
+from pipeline.checksum import checksum
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, Section
 from stages.train.models.base import Model
@@ -41,11 +41,9 @@ class SmallUNetModel(Model):
         if self.config.encoder_weights is None:
             return {"weights": None}
         try:
-            with SANDBOX_WEIGHTS.open("rb") as file:
-                checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"weights": checksum(SANDBOX_WEIGHTS)}
         except FileNotFoundError as error:
             raise _weights_error("the weights of the sandbox's CLIP are missing") from error
-        return {"weights": f"{SANDBOX_WEIGHTS.name} sha256:{checksum[:12]}"}
 
     def build(self, num_classes: int) -> SegmentationNetwork:
         """See `Model.build`."""
