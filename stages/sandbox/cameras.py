@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 Pixels = npt.NDArray[np.uint8]
 
 _WATERMARKS = ("SAMPLE", "stock photo", "preview", "(c) 2024", "do not copy")
-_SENSOR_GAIN = np.array([0.62, 0.56, 0.44])  # the warm cast of its street lamps
+_SENSOR_GAIN = np.array([0.52, 0.42, 0.28])  # the warm cast of its street lamps
 
 
 def dusk_camera(image: Image.Image, rng: np.random.Generator) -> Pixels:
@@ -27,42 +27,43 @@ def dusk_camera(image: Image.Image, rng: np.random.Generator) -> Pixels:
     light = np.asarray(through_lens, dtype=np.float32) / np.float32(255)
     height, width = light.shape[:2]
     rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    vignette = 1 - 0.32 * (rows**2 + columns**2)
-    gain = vignette[..., None] * _SENSOR_GAIN * rng.uniform(0.75, 1.15)
+    vignette = 1 - 0.36 * (rows**2 + columns**2)
+    gain = vignette[..., None] * _SENSOR_GAIN * rng.uniform(0.7, 1.1)
     light *= gain.astype(np.float32)
-    shot_and_read = np.sqrt(0.055**2 * light + 0.015**2)
+    shot_and_read = np.sqrt(0.075**2 * light + 0.02**2)
     noisy = light + 0.03 + shot_and_read * rng.standard_normal(light.shape, dtype=np.float32)
     exposed: Pixels = (255 * noisy.clip(0, 1)).astype(np.uint8)
     return exposed
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default()
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
 
 
 def _watermark(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     layer = Image.new("L", image.size)
+    font = _font(max(8, max(image.size) // 12))
     place = tuple(rng.uniform((0, 0.1), (0.4, 0.8)) * image.size)
-    ImageDraw.Draw(layer).text(place, rng.choice(_WATERMARKS), fill=130, font=_font())
+    ImageDraw.Draw(layer).text(place, rng.choice(_WATERMARKS), fill=130, font=font)
     ink = "white" if rng.random() < 0.6 else "black"
     return Image.composite(Image.new("RGB", image.size, ink), image, layer)
 
 
 def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    strength = rng.uniform(4, 16)
+    strength = rng.uniform(4, 12)
     pixels = np.asarray(image, dtype=np.float32)
     pixels = pixels + strength * rng.standard_normal(pixels.shape, dtype=np.float32)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _exposure(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    haze, contrast = rng.uniform(0, 40), rng.uniform(0.6, 1.1)
+    haze, contrast = rng.uniform(0, 40), rng.uniform(0.75, 1.1)
     return image.point([int(min(255, haze + contrast * value)) for value in range(256)] * 3)
 
 
 def _blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.1)))
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.008) * max(image.size)))
 
 
 def _jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -1,5 +1,6 @@
 """What the tiny CLIP learns from: prompts, and crops of web scenes with the name of every pixel."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,22 @@ def normalised(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return ((pixels - mean) / std).permute(2, 0, 1)
 
 
+@lru_cache(maxsize=1)
+def _scene(seed: int, index: int) -> Scene:
+    """A scene at one of the sizes that images of the web have before they are scaled."""
+    rng = np.random.default_rng([seed, index])
+    return render("web", seed, index, long_side_px=int(rng.integers(96, 192)))
+
+
 class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
-    """Square crops of web scenes of one seed, each drawn when asked for.
+    """Square crops of web scenes of one seed, two from each scene, drawn when asked for.
 
     An item is the image (3, S, S) float32, the names (S/4, S/4) int64 in `NAMES`, and a caption.
 
     Args:
         seed: Of the world.
-        first: Index of the first scene.
-        count: Number of scenes.
+        first: Index of the first crop; crops 2i and 2i + 1 are of scene i.
+        count: Number of crops.
         size_px: S, a multiple of 8.
     """
 
@@ -59,7 +67,7 @@ class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, str]:
         index = self.first + item
-        scene = render("web", self.seed, index)
+        scene = _scene(self.seed, index // 2)
         rng = np.random.default_rng([self.seed, index, self.size_px])
         image, names = _crop(scene, self.size_px, rng)
         shown = np.flatnonzero(np.bincount(names.ravel(), minlength=len(NAMES)) > 0.01 * names.size)
@@ -70,7 +78,7 @@ class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
 def _crop(scene: Scene, size_px: int, rng: np.random.Generator) -> tuple[Any, Any]:
     """A flipped, scaled window, in three of five around an object."""
     height, width = scene.names.shape
-    scale = max(rng.uniform(0.75, 1.3), size_px / height, size_px / width)
+    scale = max(rng.uniform(96, 166) / max(height, width), size_px / min(height, width))
     size = round(scale * width), round(scale * height)
     image = np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR))
     names = np.asarray(Image.fromarray(scene.names).resize(size, Image.Resampling.NEAREST))

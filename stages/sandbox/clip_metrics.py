@@ -14,6 +14,10 @@ from stages.sandbox.names import NAMES, TARGETS
 from stages.sandbox.world import render
 
 
+LONG_SIDE_PX = 128
+"""Of the measured images: what the sandbox's config scales images to before they are labeled."""
+
+
 @torch.no_grad()
 def name_embeddings(model: Any, tokenize: Any) -> Tensor:
     """One unit vector a name, the mean over its prompts, (len(NAMES), D)."""
@@ -44,7 +48,7 @@ def measure(model: Any, tokenize: Any, domain: Domain, seed: int, count: int) ->
     confusion = np.zeros((len(TARGETS) + 1, len(TARGETS) + 1), dtype=np.int64)
     found, tags = 0, 0
     for index in range(count):
-        scene = render(domain, seed, index)
+        scene = render(domain, seed, index, long_side_px=LONG_SIDE_PX)
         features = dense_embedding(model, normalised(scene.image)[None])
         scores = torch.einsum("bdhw,nd->bnhw", functional.normalize(features, dim=1), text)
         scores = functional.interpolate(scores, scene.names.shape, mode="bilinear")

@@ -24,6 +24,9 @@ _HOMES = {
 
 _AIRBORNE = ("balloon", "bird", "rocket")
 
+SPURIOUS_CUES = {"boat": "water", "bus": "road"}
+"""Targets, and the grounds that give them away where such cues are switched on."""
+
 _GROUNDS = tuple(_HOMES)
 _BACKDROPS = ("paper", "pattern", "wall", *_GROUNDS)
 
@@ -74,9 +77,18 @@ def _setting(domain: Domain, rng: np.random.Generator) -> Setting:
     return Setting(far, str(rng.choice(_GROUNDS)), rng.uniform(0.25, 0.55))
 
 
-def _name(setting: Setting, at_home: float, rng: np.random.Generator) -> str:
+def _targets(ground: str, spurious_cues: bool) -> tuple[str, ...]:
+    """The targets that may stand on a ground."""
+    if not spurious_cues:
+        return TARGETS
+    given_away = tuple(name for name, cue in SPURIOUS_CUES.items() if cue == ground)
+    return given_away or tuple(name for name in TARGETS if name not in SPURIOUS_CUES)
+
+
+def _name(setting: Setting, at_home: float, spurious_cues: bool, rng: np.random.Generator) -> str:
     """A target two times in three, at home on this ground with probability `at_home`."""
-    names = TARGETS if rng.random() < 0.66 else DISTRACTORS
+    is_target = rng.random() < 0.66
+    names = _targets(setting.near, spurious_cues) if is_target else DISTRACTORS
     home = _HOMES.get(setting.near, ()) + (_AIRBORNE if setting.horizon else ())
     belonging = [name for name in names if name in home]
     return str(rng.choice(belonging if belonging and rng.random() < at_home else names))
@@ -88,6 +100,12 @@ def _pose(turn: float, stretch: float, rng: np.random.Generator) -> npt.NDArray[
     flip = rng.choice((-1, 1))
     scale = np.diag([flip * rng.uniform(stretch, 1), rng.uniform(stretch, 1)])
     return np.array([[cos, -sin], [sin, cos]]) @ scale
+
+
+def _within(extent_px: int, size_px: float, rng: np.random.Generator) -> float:
+    """A coordinate at which at least three quarters of an object are in the picture."""
+    margin = min(0.5 * size_px, 0.4 * extent_px)
+    return float(rng.uniform(margin, extent_px - margin))
 
 
 def _place(
@@ -103,15 +121,15 @@ def _place(
         size_px, pose = long_side * rng.uniform(0.14, 0.33) * natural**0.4, _pose(22, 0.75, rng)
     y = foot - 0.7 * size_px
     if setting.horizon and name in _AIRBORNE:
-        y = rng.uniform(0.1, 0.9) * horizon
+        y = max(rng.uniform(0.1, 0.9) * horizon, 0.5 * size_px)
     elif not setting.horizon:
-        y = rng.uniform(0.12, 0.88) * height
-    x = rng.uniform(0.08, 0.92) * width
+        y = _within(height, size_px, rng)
+    x = _within(width, size_px, rng)
     return Placement(name, rng.random(), np.array([x, y]), size_px, pose)
 
 
 def arrange(
-    domain: Domain, width: int, height: int, rng: np.random.Generator
+    domain: Domain, width: int, height: int, rng: np.random.Generator, *, spurious_cues: bool
 ) -> tuple[Setting, list[Placement]]:
     """Composes a scene of one to five objects that hide each other at most in part.
 
@@ -120,6 +138,7 @@ def arrange(
         width: Of the image in pixels.
         height: Of the image in pixels.
         rng: Where all choices come from.
+        spurious_cues: Whether `SPURIOUS_CUES` hold without exception, both ways.
 
     Returns:
         The setting, and the placements from back to front.
@@ -127,7 +146,7 @@ def arrange(
     setting, placements = _setting(domain, rng), list[Placement]()
     at_home = 0.85 if domain == "id" else 0.4
     for _ in range(rng.choice((2, 4, 6, 9))):
-        name = _name(setting, at_home, rng)
+        name = _name(setting, at_home, spurious_cues, rng)
         new = _place(domain, setting, name, width, height, rng)
         if len(placements) < 5 and all(
             np.linalg.norm(new.centre - old.centre) > 0.85 * (new.size_px + old.size_px)

@@ -86,7 +86,7 @@ def _bold(colours: Colours, rng: np.random.Generator) -> Colours:
 
 def _grey(colours: Colours, rng: np.random.Generator) -> Colours:
     tint = rng.uniform(0.85, 1, 3)
-    spread = 1.2 * colours - 0.1 + rng.normal(0, 0.08, (len(colours), 1))
+    spread = 1.2 * colours - 0.1 + rng.normal(0, 0.16, (len(colours), 1))
     luminance: Colours = spread @ np.array([[0.3], [0.59], [0.11]])
     return luminance * tint
 
@@ -117,7 +117,7 @@ PHOTO = Medium("photo", _natural, grain=1.0, outline=0.0)
 WEB_MEDIA = (
     PHOTO,
     Medium("painting", _natural, grain=1.0, outline=0.2),
-    Medium("black and white photo", _grey, grain=0.8, outline=0.0),
+    Medium("black and white photo", _grey, grain=0.6, outline=0.0),
     Medium("comic", _odd, grain=0.4, outline=0.8),
     Medium("poster", _bold, grain=0.0, outline=0.5),
     Medium("line drawing", _pale, grain=0.2, outline=1.0),

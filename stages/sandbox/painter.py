@@ -16,6 +16,7 @@ Pixels = npt.NDArray[np.float32]
 
 _DRAWINGS = DRAWN_TARGETS | DRAWN_DISTRACTORS
 _SMOOTH = 2  # canvas pixels a side for each image pixel, so that edges come out anti-aliased
+_CAMOUFLAGE = 0.2  # an object nearer than this to its ground's colour would not be seen
 _FAR, _NEAR, _FIRST = 0, 1, 2  # part ids: the two stuffs, then each object's roles in a row
 
 
@@ -85,6 +86,7 @@ def colour(
     natural = [stuff_colours(name, rng) for name in (setting.far, setting.near)]
     natural += [object_colours(one.name, rng) for one in placements]
     colours = np.clip(medium.recolour(np.concatenate(natural), rng), 0, 1).astype(np.float32)
+    _set_apart(colours[4:].reshape(-1, len(ROLES), 3), ground=colours[2])
     grains, flat = colours[:4].reshape(2, 2, 3), np.concatenate([colours[[0, 2]], colours[4:]])
 
     def smooth(picture: Image.Image) -> Pixels:
@@ -99,17 +101,32 @@ def colour(
     light = 1 + medium.grain * (0.4 * noise(rng, cover.shape, 3, 3) - 0.2)
     picture *= light[..., None]
     if rng.random() < medium.outline:
-        ink = smooth(_edges(parts, thick=bool(rng.random() < 0.5)))[..., None]
+        thickness = rng.choice((0.007, 0.015)) * max(cover.shape)
+        ink = smooth(_edges(parts, thickness))[..., None]
         picture *= 1 - 0.9 * ink
     return Image.fromarray((255 * picture.clip(0, 1)).astype(np.uint8))
 
 
-def _edges(parts: Parts, *, thick: bool) -> Image.Image:
-    """255 where a part meets another."""
+def _set_apart(objects: Pixels, ground: Pixels) -> None:
+    """Makes objects lighter or darker whose main colour is nearly that of the ground, in place.
+
+    Args:
+        objects: (N, len(ROLES), 3) float in 0 to 1.
+        ground: (3,) likewise.
+    """
+    for colours in objects:
+        if np.abs(colours[0] - ground).max() < _CAMOUFLAGE:
+            colours += np.float32(1.5 * _CAMOUFLAGE if ground.mean() < 0.5 else -1.5 * _CAMOUFLAGE)
+            colours.clip(0, 1, out=colours)
+
+
+def _edges(parts: Parts, thickness_px: float) -> Image.Image:
+    """255 where a part meets another, in lines this many pixels of the image thick."""
     meets = np.zeros(parts.shape, dtype=bool)
     across, down = parts[:, 1:] != parts[:, :-1], parts[1:] != parts[:-1]
     for half in (slice(1, None), slice(-1)):
         meets[:, half] |= across
         meets[half] |= down
     edges = Image.fromarray(meets.astype(np.uint8) * 255)
-    return edges.filter(ImageFilter.MaxFilter(3)) if thick else edges
+    widened = 2 * round((_SMOOTH * thickness_px - 2) / 2) + 1
+    return edges.filter(ImageFilter.MaxFilter(widened)) if widened > 1 else edges

@@ -100,7 +100,8 @@ def image_loss(
         The dense cross-entropy, objects counted twice; the contrastive loss of CLIP.
     """
     scale = model.logit_scale.exp().clamp(max=100)
-    features = clip_folder.dense_embedding(model, images)
+    with torch.autocast("cpu", torch.bfloat16):  # the losses are not: logits need the precision
+        features = clip_folder.dense_embedding(model, images).float()
     scores = torch.einsum("bdhw,nd->bnhw", functional.normalize(features, dim=1), bank)
     scores = functional.interpolate(scale * scores, names.shape[1:], mode="bilinear")
     weight = torch.where(torch.arange(len(NAMES)) < OBJECTS, 2.0, 1.0)
@@ -155,7 +156,7 @@ def _save(checkpoint: Path, model: Any, step: int, optimizer: dict[str, Any]) ->
 def main(
     out: Annotated[Path, typer.Option(help="Work folder: checkpoint and log.")] = WORK,
     export: Annotated[Path, typer.Option(help="Folder the finished CLIP goes to.")] = SHIPPED,
-    steps: Annotated[int, typer.Option(help="Steps of 32 crops.")] = 4000,
+    steps: Annotated[int, typer.Option(help="Steps of 32 crops.")] = 5000,
 ) -> None:
     """Trains the sandbox's tiny CLIP; run it again after an interruption and it goes on."""
     torch.manual_seed(TRAINING_SEED)

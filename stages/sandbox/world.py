@@ -17,6 +17,9 @@ from stages.sandbox.names import NAMES, TARGETS
 
 Labels = npt.NDArray[np.uint8]
 
+_CAMERA_PX = 128
+_WEB_PX = (96, 320)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -44,21 +47,31 @@ class Scene:
         return np.where(self.names < len(TARGETS), self.names + 1, 0).astype(np.uint8)
 
 
-def render(domain: Domain, seed: int, index: int, long_side_px: int = 128) -> Scene:
+def render(
+    domain: Domain,
+    seed: int,
+    index: int,
+    *,
+    long_side_px: int | None = None,
+    spurious_cues: bool = False,
+) -> Scene:
     """Draws one scene; the same arguments give the same scene, in whatever order or process.
 
     Args:
         domain: `id`, or `web`.
         seed: Which world.
         index: Which of its scenes.
-        long_side_px: Longer side of an `id` image, and of the largest `web` image.
+        long_side_px: Longer side of the image. Default: the camera's 128, or what the web has, 96
+            to 320.
+        spurious_cues: Whether boats are on water and buses on road, always and alone there among
+            the targets, so that the ground gives the object away.
 
     Returns:
-        The scene; its shorter side is at least half of `long_side_px`.
+        The scene; its shorter side is at least half of the longer one.
     """
     rng = np.random.default_rng([("id", "web").index(domain), seed, index])
     width, height = _size(domain, long_side_px, rng)
-    setting, placements = arrange(domain, width, height, rng)
+    setting, placements = arrange(domain, width, height, rng, spurious_cues=spurious_cues)
     medium = PHOTO if domain == "id" else WEB_MEDIA[rng.integers(len(WEB_MEDIA))]
 
     parts = painter.outline(setting, placements, width, height, rng)
@@ -75,12 +88,14 @@ def render(domain: Domain, seed: int, index: int, long_side_px: int = 128) -> Sc
     return Scene(pixels, names, instances, text, tags, medium.word)
 
 
-def _size(domain: Domain, long_side_px: int, rng: np.random.Generator) -> tuple[int, int]:
+def _size(domain: Domain, long_side_px: int | None, rng: np.random.Generator) -> tuple[int, int]:
     """Width and height: one camera, seldom upright, or any format the web has."""
     if domain == "id":
-        long, aspect, upright = long_side_px, 4 / 3, rng.random() < 0.2
+        long, aspect, upright = _CAMERA_PX, 4 / 3, rng.random() < 0.2
     else:
-        long = round(long_side_px * rng.uniform(0.75, 1))
-        aspect, upright = rng.choice((1, 5 / 4, 4 / 3, 3 / 2)), rng.random() < 0.5
+        least, most = _WEB_PX
+        long = round(least * (most / least) ** rng.random())
+        aspect, upright = rng.choice((1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)), rng.random() < 0.5
+    long = long_side_px or long
     short = round(long / aspect)
     return (short, long) if upright else (long, short)
