@@ -116,6 +116,8 @@ def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
 def _shown(value: JsonValue, other: JsonValue) -> str:
     """A value as short text; of lists only from where they part."""
     text = "none" if value is None else str(value)
+    if isinstance(value, bool):
+        text = text.lower()  # as the config spells it
     if isinstance(value, list) and isinstance(other, list):
         pairs = zip(value, other, strict=False)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

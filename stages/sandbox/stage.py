@@ -1,7 +1,7 @@
 """Sandbox: draws the embedded world into the run's data folder, as if a user had put it there.
 
-Label files are written for labeled, val and test images only: what the labeler and the student are
-not to know is not on disk.
+Label files are written for labeled, val and test images only, unless the config asks for those of
+the web images too: what the labeler and the student are not to know is not on disk.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,8 +33,12 @@ class SandboxConfig(Section):
 
     seed: Annotated[int, Field(ge=1, lt=2**63)] = 1
     """Which world. Seed 0 is refused: the tiny CLIP was trained on its web scenes."""
-    long_side_px: Annotated[int, Field(ge=32, le=1024)] = 128
-    """Longer side of the images, in pixels."""
+    long_side_px: Annotated[int, Field(ge=32, le=1024)] | None = None
+    """Longer side of the images, in pixels. Default: 128 of the target domain, 96 to 320 of the web."""
+    spurious_cues: tuple[Literal["labeled", "unlabeled", "ood", "val", "test"], ...] = ()
+    """Roles in whose scenes boats are on water and buses on road, always and alone there."""
+    ood_masks: bool = False
+    """Whether to write label files of the web images too, to see what perfect labels would give."""
     labeled: Count = 16
     """Scenes of the target domain with label files."""
     unlabeled: Count = 256
@@ -61,7 +65,7 @@ class SandboxStage(Stage):
     """Fills `<data>/<role>/images` and `masks`, and the scenes manifest."""
 
     name = "sandbox"
-    version = 1
+    version = 2
     Config = SandboxConfig
 
     def __init__(self, section: Section, context: Context) -> None:
@@ -104,10 +108,15 @@ class SandboxStage(Stage):
             "sandbox.seed": self._section.seed,
             "sandbox.long_side_px": self._section.long_side_px,
             f"sandbox.{role}": getattr(self._section, role),
+            "sandbox.spurious_cues": role in self._section.spurious_cues,
+            "sandbox.masks": self._has_masks(role),
         }
-        kinds = ("images", "masks") if role in _WITH_LABELS else ("images",)
+        kinds = ("images", "masks") if self._has_masks(role) else ("images",)
         outputs = tuple(self.context.config.data / role / kind for kind in kinds)
         return Unit(role, folder / f"part-{role}.parquet", facts, outputs)
+
+    def _has_masks(self, role: str) -> bool:
+        return role in _WITH_LABELS or (role == "ood" and self._section.ood_masks)
 
     def _scenes(self, role: str, count: int) -> Iterator[tuple[int, Scene]]:
         """Indices and scenes of a role; labeled ones show each target in turn.
@@ -117,7 +126,13 @@ class SandboxStage(Stage):
         index = _FIRST_INDEX[role]
         for number in range(count):
             while True:
-                scene = render(_domain(role), self._section.seed, index, self._section.long_side_px)
+                scene = render(
+                    _domain(role),
+                    self._section.seed,
+                    index,
+                    long_side_px=self._section.long_side_px,
+                    spurious_cues=role in self._section.spurious_cues,
+                )
                 index += 1
                 if role != "labeled" or TARGETS[number % len(TARGETS)] in scene.tags:
                     break
@@ -128,7 +143,7 @@ class SandboxStage(Stage):
         folder = self.context.config.data / role
         image = folder / "images" / f"{number:05d}.{'jpg' if domain == 'web' else 'png'}"
         _write(image, _encoded(scene, image.suffix))
-        if role in _WITH_LABELS:
+        if self._has_masks(role):
             _write(folder / "masks" / f"{number:05d}.png", _encoded_classes(scene))
         return {
             "uri": image.relative_to(self.context.config.data).as_posix(),

@@ -72,7 +72,7 @@ def test_the_manifest_draws_every_scene_again(draw: Draw, data: Path, workspace:
     assert set(table.domain[table.role != "ood"]) == {"id"}
     for uri in ("val/images/00001.png", "labeled/images/00000.png"):
         row: Any = table.loc[uri]
-        scene = render(row["domain"], row["seed"], row["index"], 32)
+        scene = render(row["domain"], row["seed"], row["index"], long_side_px=32)
         with (
             Image.open(data / uri) as image,
             Image.open(data / uri.replace("images", "masks")) as mask,
@@ -81,6 +81,25 @@ def test_the_manifest_draws_every_scene_again(draw: Draw, data: Path, workspace:
             np.testing.assert_array_equal(np.asarray(mask), scene.classes)
             assert np.asarray(mask).max() <= len(TARGETS)
         assert row["caption"] == scene.caption
+
+
+def test_label_files_of_web_images_only_where_asked_for(draw: Draw, data: Path) -> None:
+    draw()
+    first = files(data)
+    assert "sandbox: sandbox.masks false -> true: ood" in draw("sandbox.ood_masks=true").stderr
+    more = files(data)
+    assert {name: more[name] for name in first} == first
+    assert more.keys() - first.keys() == {f"ood/masks/{n:05d}.png" for n in range(COUNTS["ood"])}
+
+
+def test_spurious_cues_of_a_role_redraw_that_role(draw: Draw, data: Path) -> None:
+    draw()
+    first = files(data)
+    done = draw("sandbox.spurious_cues=[ood]")
+    assert "sandbox: sandbox.spurious_cues false -> true: ood" in done.stderr
+    changed = {name for name, content in files(data).items() if content != first[name]}
+    assert changed
+    assert all(name.startswith("ood/") for name in changed)
 
 
 def test_drawing_again_gives_the_same_files_and_an_edit_only_its_role(

@@ -7,7 +7,7 @@ import yaml
 from stages.sandbox.captions import TEMPLATES
 from stages.sandbox.drawn_distractors import DRAWN_DISTRACTORS
 from stages.sandbox.drawn_targets import DRAWN_TARGETS
-from stages.sandbox.layout import Domain
+from stages.sandbox.layout import SPURIOUS_CUES, Domain
 from stages.sandbox.names import DISTRACTORS, NAMES, STUFF, SYNONYMS, TARGETS
 from stages.sandbox.shapes import ROLES
 from stages.sandbox.world import Scene, render
@@ -42,7 +42,10 @@ def test_one_camera_has_one_format_and_the_web_has_many(
     assert {scene.names.shape for scene in scenes["id"]} == {(96, 128), (128, 96)}
     formats = {scene.names.shape for scene in scenes["web"]}
     assert len(formats) > 40
-    assert {max(shape) for shape in formats} <= set(range(96, 129))
+    long_sides = {max(shape) for shape in formats}
+    assert long_sides <= set(range(96, 321))
+    assert min(long_sides) < 110
+    assert max(long_sides) > 280
     assert any(height > width for height, width in formats)
     assert any(height < width for height, width in formats)
 
@@ -50,9 +53,45 @@ def test_one_camera_has_one_format_and_the_web_has_many(
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("long_side_px", [32, 200])
 def test_other_sizes(domain: Domain, long_side_px: int) -> None:
-    height, width = render(domain, 1, 0, long_side_px).names.shape
-    assert 0.75 * long_side_px <= max(height, width) <= long_side_px
-    assert min(height, width) >= 0.5 * long_side_px
+    for index in range(8):
+        shape = render(domain, 1, index, long_side_px=long_side_px).names.shape
+        assert max(shape) == long_side_px
+        assert min(shape) >= 0.5 * long_side_px
+
+
+def test_a_scene_is_the_same_at_every_size() -> None:
+    small, large = (render("web", 3, 7, long_side_px=size) for size in (100, 200))
+    assert small.tags == large.tags
+    assert (small.names == large.names[::2, ::2]).mean() > 0.97
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_spurious_cues_give_boats_and_buses_away_and_are_off_by_default(domain: Domain) -> None:
+    def grounds_of(name: str, *, spurious_cues: bool) -> set[str]:
+        scenes = [
+            render(domain, 3, index, long_side_px=64, spurious_cues=spurious_cues)
+            for index in range(150)
+        ]
+        # what the lowest row shows is the ground
+        return {
+            NAMES[scene.names[-1].max()]
+            for scene in scenes
+            if name in scene.tags and scene.names[-1].max() >= len(TARGETS + DISTRACTORS)
+        }
+
+    for name, ground in SPURIOUS_CUES.items():
+        assert grounds_of(name, spurious_cues=True) == {ground}
+        assert len(grounds_of(name, spurious_cues=False)) > 1
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_with_spurious_cues_a_ground_shows_no_other_target(domain: Domain) -> None:
+    for index in range(100):
+        scene = render(domain, 3, index, long_side_px=64, spurious_cues=True)
+        targets = set(scene.tags) & set(TARGETS)
+        for name, ground in SPURIOUS_CUES.items():
+            if ground in scene.tags and name in targets:
+                assert targets == {name}
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
