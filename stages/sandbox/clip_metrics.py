@@ -13,7 +13,6 @@ from stages.sandbox.layout import Domain
 from stages.sandbox.names import NAMES, TARGETS
 from stages.sandbox.world import render
 
-
 LONG_SIDE_PX = 128
 """Of the measured images: what the sandbox's config scales images to before they are labeled."""
 

@@ -34,7 +34,7 @@ class SandboxConfig(Section):
     seed: Annotated[int, Field(ge=1, lt=2**63)] = 1
     """Which world. Seed 0 is refused: the tiny CLIP was trained on its web scenes."""
     long_side_px: Annotated[int, Field(ge=32, le=1024)] | None = None
-    """Longer side of the images, in pixels. Default: 128 of the target domain, 96 to 320 of the web."""
+    """Longer side of the images in pixels. Default: 128, and of the web 96 to 320."""
     spurious_cues: tuple[Literal["labeled", "unlabeled", "ood", "val", "test"], ...] = ()
     """Roles in whose scenes boats are on water and buses on road, always and alone there."""
     ood_masks: bool = False

@@ -93,7 +93,7 @@ LONG: list[JsonValue] = [f"class {number}" for number in range(50)]
         ("stage.threshold", 0.5, 0.6, ["stage.threshold 0.5 -> 0.6"]),
         ("stage.version", 1, 2, ["stage.version 1 -> 2"]),
         ("stage.new", None, "a", ["stage.new none -> a"]),
-        ("stage.flag", True, None, ["stage.flag True -> none"]),
+        ("stage.flag", True, None, ["stage.flag true -> none"]),
         ("inputs.ood images", "0f", "f0", ["ood images changed"]),
         ("s.classes", ["a", "b"], ["a", "c"], ["s.classes [..., 'b'] -> [..., 'c']"]),
         ("s.classes", ["a", "b"], ["b", "a"], ["s.classes ['a', 'b'] -> ['b', 'a']"]),
