@@ -88,6 +88,35 @@ IMAGES = Table(
     ),
 )
 
+PROPOSALS = Table(
+    "proposals",
+    "SAM's masks of an image, the sure ones first; they overlap and know no class. The lists have "
+    "an item a mask.",
+    _schema(
+        ("image_id", pa.string(), "the image, as in `images`"),
+        ("shard", pa.int32(), "shard of the image"),
+        ("row", pa.int64(), "row of the image, as in `images`"),
+        (
+            "height",
+            pa.int32(),
+            "rows of the masks: the image's, its long side brought to `size_px`",
+        ),
+        ("width", pa.int32(), "columns of the masks"),
+        (
+            "rle",
+            pa.list_(pa.string()),
+            "COCO's compressed run-length `counts`; size = height, width",
+        ),
+        ("area", pa.list_(pa.int32()), "pixels of the mask"),
+        ("bbox", pa.list_(pa.list_(pa.int32(), 4)), "left, top, right - left, bottom - top in px"),
+        ("predicted_iou", pa.list_(pa.float32()), "SAM's own estimate of the mask's IoU"),
+        ("stability_score", pa.list_(pa.float32()), "IoU of the mask cut lower and cut higher"),
+        ("seconds", pa.float32(), "time that the image's masks took"),
+        ("status", pa.string(), "ok, or failed: the file could no longer be read"),
+        ("error_message", pa.string(), "why the status is not ok"),
+    ),
+)
+
 PSEUDO_LABELS = Table(
     "pseudo_labels",
     "A pseudo-label of one labeler for one image. The folder's partition column is `labeler`.",
@@ -123,7 +152,7 @@ METRICS = Table(
     ),
 )
 
-TABLES = (SCENES, IMAGES, PSEUDO_LABELS, METRICS)
+TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, METRICS)
 
 
 def digest(value: object) -> str:
@@ -205,6 +234,23 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
         # Arrow does not always say which one it is.
         unreadable = (part for part in parts if not _is_readable(part, table, columns))
         raise _damaged(next(unreadable, folder)) from error
+
+
+def read_part(path: Path, table: Table) -> pa.Table:
+    """The rows of one part.
+
+    Raises:
+        StorageError: It is missing or damaged.
+    """
+    try:
+        return _read_parts([path], table, columns=None)
+    except FileNotFoundError as error:
+        fix = "run again: what is missing is made"
+        raise StorageError("no such manifest part", where=str(path), fix=fix) from error
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise _damaged(path) from error
 
 
 def remove_temporaries(folder: Path) -> None:

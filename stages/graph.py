@@ -3,6 +3,7 @@
 from pipeline.stage import Stage
 from stages.evaluate.stage import EvaluateStage
 from stages.ingest.stage import IngestStage
+from stages.propose.stage import ProposeStage
 from stages.pseudolabel.stage import PseudolabelStage
 from stages.sandbox.stage import SandboxStage
 from stages.train.stage import TrainStage
@@ -10,6 +11,7 @@ from stages.train.stage import TrainStage
 GRAPH: tuple[type[Stage], ...] = (
     SandboxStage,  # draws the embedded world; only where the config has a `sandbox` section
     IngestStage,
+    ProposeStage,  # SAM's masks; only where the config has a `propose` section
     PseudolabelStage,
     TrainStage,
     EvaluateStage,

@@ -11,7 +11,7 @@ import torch
 from pipeline import images
 from pipeline.components import Choice
 from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.device import pick_device
+from stages.device import pick_device
 from stages.train.checkpoint import load_weights
 from stages.train.models.base import Model
 from stages.train.networks.base import SegmentationNetwork

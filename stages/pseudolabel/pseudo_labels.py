@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.vocabulary import IGNORE
+from stages.propose.output import Proposals
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,12 @@ class ImageBatch:
     Attributes:
         pixels: (B, 3, S, S) uint8 RGB, 0 outside the image.
         sizes: (height, width) in pixels of each image; the longer one is S, the shorter at least 1.
+        proposals: SAM's masks of each image, of its size; empty unless the labeler needs them.
+        label_files: The label file of each image, (height, width) uint8 class ids, 255 = ignore;
+            empty unless the labeler needs them.
     """
 
     pixels: Tensor
     sizes: tuple[tuple[int, int], ...]
+    proposals: tuple[Proposals, ...] = ()
+    label_files: tuple[Tensor, ...] = ()

@@ -5,10 +5,8 @@ Runs on a Dask worker. The labeler with its weights is built once a worker and k
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pipeline import images
 from pipeline.components import Choice
+from pipeline.images import UnreadableImageError
 from pipeline.store import CONFIDENCE_STRIDE, LabelStore
 from pipeline.vocabulary import IGNORE, Vocabulary
-from stages.pseudolabel.device import pick_device
+from stages.device import pick_device
+from stages.pseudolabel.inputs import InputReader, LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.pseudo_labels import ImageBatch
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class ShardTask:
         images: Manifest rows of the images to label, in the order of rows.
         labeler: The component that labels.
         vocabulary: The classes.
+        proposals: The shard's part of the proposals manifest, for labelers that need it.
         store: Where the labels go; it has room for the shard.
         store_name: The store's path below the workspace, for the rows.
         fingerprint: Of all the shard is made from, for the rows.
@@ -49,6 +48,7 @@ class ShardTask:
     images: Sequence[dict[str, Any]]
     labeler: Choice[Labeler]
     vocabulary: Vocabulary
+    proposals: Path
     store: LabelStore
     store_name: str
     fingerprint: str
@@ -78,13 +78,13 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
     for batch in _batches(task, rows):
         start = time.perf_counter()
         with torch.inference_mode():
-            labels = labeler.label(_on_canvases([pixels for _, pixels in batch], size_px))
+            labels = labeler.label(batch_of([item for _, item in batch], size_px))
         seconds = (time.perf_counter() - start) / len(batch)
         mask = labels.mask.to("cpu", torch.uint8).numpy()
         confidence = labels.confidence.float().cpu()
-        for index, (position, pixels) in enumerate(batch):
+        for index, (position, item) in enumerate(batch):
             masks[position] = mask[index]
-            height, width = pixels.shape[:2]
+            height, width = item.pixels.shape[:2]
             image = (slice(0, height), slice(0, width))
             coarse = _quartered(confidence[index][image])
             confidences[position, : coarse.shape[0], : coarse.shape[1]] = coarse
@@ -110,38 +110,25 @@ def _loaded(
 
 def _batches(
     task: ShardTask, rows: list[dict[str, Any]]
-) -> Iterator[list[tuple[int, npt.NDArray[np.uint8]]]]:
-    """Batches of (position in the shard, fitted pixels), decoding ahead; notes failures in rows."""
-    batch: list[tuple[int, npt.NDArray[np.uint8]]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        decoded = threads.map(lambda image: _decoded(Path(image["uri"]), task), task.images)
-        for position, pixels in enumerate(decoded):
-            if isinstance(pixels, str):
-                rows[position] |= {"status": "failed", "error_message": pixels}
-                continue
-            batch.append((position, pixels))
-            if len(batch) == task.batch_size:
-                yield batch
-                batch = []
+) -> Iterator[list[tuple[int, LabelerInput]]]:
+    """Batches of (position in the shard, input), reading ahead; notes failures in rows."""
+    component = task.labeler.component
+    reader = InputReader(
+        task.store.size_px,
+        task.proposals if component.needs_proposals else None,
+        task.vocabulary if component.needs_label_files else None,
+    )
+    batch: list[tuple[int, LabelerInput]] = []
+    for position, item in enumerate(reader.read(task.images)):
+        if isinstance(item, UnreadableImageError):
+            rows[position] |= {"status": "failed", "error_message": str(item)}
+            continue
+        batch.append((position, item))
+        if len(batch) == task.batch_size:
+            yield batch
+            batch = []
     if batch:
         yield batch
-
-
-def _decoded(path: Path, task: ShardTask) -> npt.NDArray[np.uint8] | str:
-    try:
-        pixels = images.decode_image(images.read_bytes(path)).pixels
-    except images.UnreadableImageError as error:
-        return str(error)
-    return images.fit(pixels, task.store.size_px)
-
-
-def _on_canvases(pixels: Sequence[npt.NDArray[np.uint8]], size_px: int) -> ImageBatch:
-    canvases = torch.zeros(len(pixels), 3, size_px, size_px, dtype=torch.uint8)
-    for canvas, image in zip(canvases, pixels, strict=True):
-        canvas[:, : image.shape[0], : image.shape[1]] = torch.from_numpy(image.copy()).permute(
-            2, 0, 1
-        )
-    return ImageBatch(canvases, tuple((image.shape[0], image.shape[1]) for image in pixels))
 
 
 def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:

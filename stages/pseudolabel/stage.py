@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,15 @@ from pydantic import Field
 
 from pipeline import manifest
 from pipeline.components import Choice, chosen_from
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Name, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
 from pipeline.store import LabelStore
 from stages.ingest.output import read_images
 from stages.ingest.stage import IngestConfig, Role
+from stages.propose.config import ProposeConfig
+from stages.propose.output import proposals_part
+from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labels_folder
 
@@ -59,12 +63,15 @@ class PseudolabelStage(Stage):
     name = "pseudolabel"
     version = 1
     Config = PseudolabelConfig
-    needs = ("ingest",)
+    needs = ("ingest", "propose")
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
         assert isinstance(section, PseudolabelConfig)
         self._section = section
+        for name, choice in section.labelers.items():
+            if choice.component.needs_proposals:
+                self._check_proposals(f"pseudolabel.labelers.{name}")
 
     def plan(self) -> list[Unit]:
         """A unit a labeler and shard that holds images to label."""
@@ -122,12 +129,11 @@ class PseudolabelStage(Stage):
 
     @cached_property
     def _planned(self) -> list[_Planned]:
-        shards = self._images_by_shard()
         return [
             self._plan_shard(name, facts, shard, images)
             for name, choice in self._section.labelers.items()
             for facts in [self._labeler_facts(name, choice)]
-            for shard, images in shards.items()
+            for shard, images in self._images_by_shard.items()
         ]
 
     def _plan_shard(
@@ -139,6 +145,8 @@ class PseudolabelStage(Stage):
         group = self._stores / f"{labeler}.zarr" / manifest.digest(facts)
         store = LabelStore(group, ingest.shard_size, self._section.size_px)
         content = [[row["row"], row["image_id"]] for row in images]
+        if self._section.labelers[labeler].component.needs_label_files:
+            content = [[*item, row["mask_id"]] for item, row in zip(content, images, strict=True)]
         unit = Unit(
             f"{labeler} shard {shard}",
             self._folder(labeler) / f"part-{shard:05d}.parquet",
@@ -147,6 +155,7 @@ class PseudolabelStage(Stage):
         )
         return _Planned(unit, labeler, shard, images, store)
 
+    @cached_property
     def _images_by_shard(self) -> dict[int, list[dict[str, Any]]]:
         """Good images of the roles to label, and the labeled ones, by shard and in order."""
         roles = {*self._section.roles, "labeled"}
@@ -162,14 +171,37 @@ class PseudolabelStage(Stage):
     def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
         vocabulary = self.context.config.vocabulary
         prefix = f"pseudolabel.labelers.{name}"
-        weights = choice.create(vocabulary).weights_facts()
-        return {
+        labeler = choice.create(vocabulary)
+        facts = {
             **self.version_facts,
             **choice.facts(prefix),
-            **{f"{prefix}.{key}": value for key, value in weights.items()},
-            **vocabulary.prompt_facts(),
+            **{f"{prefix}.{key}": value for key, value in labeler.weights_facts().items()},
+            **labeler.vocabulary_facts(),
             "pseudolabel.size_px": self._section.size_px,
         }
+        if choice.component.needs_label_files:
+            images = chain.from_iterable(self._images_by_shard.values())
+            for scheme in {row["label_scheme"] for row in images if row["mask_uri"] is not None}:
+                facts |= vocabulary.scheme_facts(scheme)
+        if choice.component.needs_proposals:
+            propose = self.context.config.sections["propose"]
+            facts |= ProposeStage(propose, self.context).mask_facts
+        return facts
+
+    def _check_proposals(self, key: str) -> None:
+        """Refuses a labeler whose images would have no masks, or masks of another size."""
+        path, propose = self.context.config.path, self.context.config.sections.get("propose")
+        if not isinstance(propose, ProposeConfig):
+            what = "it needs SAM's masks, and the config has no section `propose`"
+            raise ConfigError(what, where=f"{path}: {key}", fix="add `propose: {model: ...}` to it")
+        roles = {*self._section.roles} - {*propose.roles, "labeled"}
+        if roles:
+            what = f"{key} needs SAM's masks of the role {', '.join(sorted(roles))} too"
+            raise ConfigError(what, where=f"{path}: propose.roles", fix="add it")
+        if propose.size_px != self._section.size_px:
+            what = f"{propose.size_px}, where {key} needs masks of the labels' size"
+            fix = f"set it to pseudolabel.size_px, {self._section.size_px}"
+            raise ConfigError(what, where=f"{path}: propose.size_px", fix=fix)
 
     def _task(self, planned: _Planned) -> ShardTask:
         from stages.pseudolabel.shard import ShardTask
@@ -180,6 +212,7 @@ class PseudolabelStage(Stage):
             images=planned.images,
             labeler=self._section.labelers[planned.labeler],
             vocabulary=self.context.config.vocabulary,
+            proposals=proposals_part(self.context.config.manifests, planned.shard),
             store=planned.store,
             store_name=planned.store.path.relative_to(workspace).as_posix(),
             fingerprint=manifest.digest(planned.unit.facts),

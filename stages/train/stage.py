@@ -110,7 +110,7 @@ class TrainStage(Stage):
     def _train(self, unit: Unit, variant: VariantConfig) -> None:
         import torch
 
-        from stages.pseudolabel.device import pick_device
+        from stages.device import pick_device
         from stages.train.checkpoint import Checkpoint, save_weights
         from stages.train.crops import Crops
         from stages.train.loop import Optimization, Training

@@ -17,9 +17,10 @@ from torch import Tensor
 from pipeline.components import Component, find, names
 from pipeline.errors import WeightsError
 from pipeline.vocabulary import Vocabulary
+from stages.pseudolabel import clip_weights
 from stages.pseudolabel.clip import load_clip
-from stages.pseudolabel.labelers import dense_clip
-from stages.pseudolabel.labelers.dense_clip import DenseClip, DenseClipConfig
+from stages.pseudolabel.clip_weights import ClipConfig
+from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 CPU = torch.device("cpu")
@@ -29,8 +30,8 @@ ClipFolder = Callable[[str], Path]
 BuildVocabulary = Callable[..., Vocabulary]
 
 
-def config(**keys: Any) -> DenseClipConfig:
-    return DenseClipConfig(**{"window_px": 32, "stride_px": 16, **keys})
+def config(**keys: Any) -> ClipConfig:
+    return ClipConfig(**{"window_px": 32, "stride_px": 16, **keys})
 
 
 def loaded(vocabulary: Vocabulary, **keys: Any) -> DenseClip:
@@ -358,7 +359,7 @@ def test_the_sandboxs_clip_warns_where_it_is_asked_about_other_things(
 
 
 def test_named_repositories_are_open_clips(vocabulary: BuildVocabulary) -> None:
-    for model, repository in dense_clip._OPENAI_REPOSITORIES.items():
+    for model, repository in clip_weights._OPENAI_REPOSITORIES.items():
         tag = open_clip.get_pretrained_cfg(model, "openai")
         assert tag["hf_hub"] == f"{repository}/"
         assert tag["quick_gelu"]
@@ -369,10 +370,10 @@ def test_checking_a_config_takes_no_torch() -> None:
     code = (
         "import sys\n"
         "from pipeline.vocabulary import Vocabulary\n"
-        "from stages.pseudolabel.labelers.dense_clip import DenseClip, DenseClipConfig\n"
+        "from stages.pseudolabel.labelers.dense_clip import DenseClip\n"
         "keys = {'model': 'ViT-B-16', 'weights': 'openai', 'window_px': 224, 'stride_px': 112}\n"
         "classes = [{'name': 'cat', 'color': '#000000'}]\n"
-        "labeler = DenseClip(DenseClipConfig(**keys), Vocabulary(name='a', classes=classes))\n"
+        "labeler = DenseClip(DenseClip.Config(**keys), Vocabulary(name='a', classes=classes))\n"
         "assert (labeler.weights_facts(), labeler.warnings()) == ({'weights': 'openai'}, [])\n"
         "assert not {'torch', 'open_clip', 'timm'} & sys.modules.keys()\n"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.components import Component
 from pipeline.section import Facts, Section
@@ -20,10 +20,17 @@ class Labeler(Component, ABC):
 
     Building one is cheap; `load` reads weights and is called once a worker, before `label`.
 
+    Attributes:
+        needs_proposals: Whether its batches must hold SAM's masks, made by the stage propose.
+        needs_label_files: Whether they must hold the images' label files.
+
     Args:
         config: The labeler's own keys, an instance of its `Config`.
         vocabulary: The classes to tell apart.
     """
+
+    needs_proposals: ClassVar[bool] = False
+    needs_label_files: ClassVar[bool] = False
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
         self.config = config
@@ -36,6 +43,10 @@ class Labeler(Component, ABC):
         Raises:
             WeightsError: A local file is missing.
         """
+
+    def vocabulary_facts(self) -> Facts:
+        """What of the vocabulary the labels depend on; here its texts too."""
+        return self.vocabulary.prompt_facts()
 
     @abstractmethod
     def warnings(self) -> list[str]:

@@ -1,0 +1,97 @@
+"""The section `propose`: which SAM, over which images, with which settings of its generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.checksum import checksum
+from pipeline.errors import WeightsError
+from pipeline.section import Facts, RunOnly, Section
+from stages.ingest.stage import Role
+
+SANDBOX = "sandbox"
+SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "sam"
+
+_SANDBOX_FILES = {"weights": "sam_model.safetensors", "weights.config": "sam_config.json"}
+_PUBLISHED = {  # segment_anything's own names of its checkpoints
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+_PUBLISHED_AT = "https://dl.fbaipublicfiles.com/segment_anything"
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GeneratorConfig(Section):
+    """What segment_anything's `SamAutomaticMaskGenerator` can be told, by its names."""
+
+    points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
+    """Points asked about along each side of an image; their square is what it costs."""
+    points_per_batch: Annotated[int, Field(ge=1), RunOnly] = 64
+    """Points a forward of the decoder."""
+    pred_iou_thresh: Share = 0.88
+    """Masks that SAM itself thinks less of are dropped."""
+    stability_score_thresh: Share = 0.95
+    """Masks that change more with the cut of their logits are dropped."""
+    stability_score_offset: Annotated[float, Field(gt=0)] = 1.0
+    """How far that cut is moved up and down."""
+    box_nms_thresh: Share = 0.7
+    """Of masks whose boxes overlap more, the surest one stays."""
+    crop_n_layers: Annotated[int, Field(ge=0, le=4)] = 0
+    """Layers of crops that are looked at beside the whole image; layer i has 4^i."""
+    crop_nms_thresh: Share = 0.7
+    """As `box_nms_thresh`, between crops."""
+    crop_overlap_ratio: Share = 512 / 1500
+    """How much crops of the first layer overlap, in short sides."""
+    crop_n_points_downscale_factor: Annotated[int, Field(ge=1)] = 1
+    """Layer i has this to the power of i times fewer points a side."""
+    min_mask_region_area: Annotated[int, Field(ge=0)] = 0
+    """Holes and islands of fewer pixels are mended; needs OpenCV."""
+
+
+class ProposeConfig(GeneratorConfig):
+    """The section `propose`."""
+
+    model: Literal["sandbox", "vit_b", "vit_l", "vit_h"]
+    """A SAM by segment_anything's name, or the sandbox's own."""
+    weights: Annotated[Path | None, RunOnly] = None  # what is in it counts, not where it lies
+    """The model's checkpoint file; the sandbox's SAM brings its own."""
+    roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # each shard says which images it has
+    """Images to find masks in, beside the labeled ones, on which labels are measured."""
+    size_px: Annotated[int, Field(ge=32, le=4096)] = 512
+    """Long side that images are scaled to; labelers need it equal to that of `pseudolabel`."""
+    device: Annotated[str, RunOnly] = "auto"
+    """cpu, cuda, or auto: a GPU where there is one."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.model == SANDBOX and self.weights is not None:
+            raise ValueError("leave out `weights`: the sandbox's SAM brings its own")
+        if self.model != SANDBOX and self.weights is None:
+            raise ValueError(
+                f"name the `weights` of {self.model}: a file such as "
+                f"weights/{_PUBLISHED[self.model]} from {_PUBLISHED_AT}"
+            )
+        return self
+
+    def weights_facts(self) -> Facts:
+        """Checksums of the files that the model is read from. No torch needed.
+
+        Raises:
+            WeightsError: One of them is missing.
+        """
+        if self.weights is None:
+            files = {key: SANDBOX_FOLDER / name for key, name in _SANDBOX_FILES.items()}
+            fix = "restore stages/sandbox/sam, or run `python -m stages.sandbox.train_sam`"
+        else:
+            files = {"weights": self.weights}
+            address = f"{_PUBLISHED_AT}/{_PUBLISHED[self.model]}"
+            fix = f"download {address} and put it there, or use `model: sandbox` to try without it"
+        for file in files.values():
+            if not file.is_file():
+                where = f"propose.weights: {file}"
+                raise WeightsError("there is no such file", where=where, fix=fix)
+        return {f"propose.{key}": checksum(file) for key, file in files.items()}

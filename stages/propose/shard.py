@@ -1,0 +1,73 @@
+"""Proposes masks in one shard: decode, ask SAM image by image, hand back the manifest rows.
+
+Runs on a Dask worker. The model is read once a worker and kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pipeline.images import UnreadableImageError
+from stages.device import pick_device
+from stages.propose.config import GeneratorConfig, ProposeConfig
+from stages.propose.mask_generator import MaskGenerator, Proposal
+from stages.propose.sam import load_sam
+from stages.reading import fitted_pixels, read_ahead
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All a worker needs to propose masks in a shard.
+
+    Attributes:
+        shard: Its number.
+        images: Manifest rows of the images, in the order of rows.
+        config: The section `propose`.
+        weights: Checksums of the model's files.
+    """
+
+    shard: int
+    images: Sequence[dict[str, Any]]
+    config: ProposeConfig
+    weights: str
+
+
+def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
+    """Proposes masks in the shard's images.
+
+    Returns:
+        A row of the proposals manifest for each image; one that can no longer be read has status
+        failed, the reason, and no mask.
+    """
+    generator = _loaded(task.config.model_dump_json(), task.weights)
+    rows = []
+    read = read_ahead(lambda image: fitted_pixels(image, task.config.size_px), task.images)
+    for image, pixels in zip(task.images, read, strict=True):
+        row = {"image_id": image["image_id"], "shard": task.shard, "row": image["row"]}
+        if isinstance(pixels, UnreadableImageError):
+            failure = {"status": "failed", "error_message": str(pixels)}
+            rows.append({**row, **_columns([]), **failure})
+            continue
+        start = time.perf_counter()
+        proposals = generator(pixels)
+        row |= {"seconds": time.perf_counter() - start, "status": "ok"}
+        height, width = pixels.shape[:2]
+        rows.append({**row, "height": height, "width": width, **_columns(proposals)})
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _loaded(config: str, weights: str) -> MaskGenerator:
+    """The generator of a config, as JSON text; with the checksums, for they key the cache."""
+    section = ProposeConfig.model_validate_json(config)
+    sam = load_sam(section.model, section.weights).to(pick_device(section.device))
+    return MaskGenerator(sam, **section.model_dump(include=set(GeneratorConfig.model_fields)))
+
+
+def _columns(proposals: Sequence[Proposal]) -> dict[str, list[Any]]:
+    names = ("rle", "area", "bbox", "predicted_iou", "stability_score")
+    return {name: [getattr(proposal, name) for proposal in proposals] for name in names}

@@ -1,0 +1,159 @@
+"""Which CLIP a labeler asks: the keys for it, and the files behind them. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.checksum import checksum
+from pipeline.errors import WeightsError
+from pipeline.section import Facts, RunOnly, Section
+
+SANDBOX = "sandbox"
+_SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "clip"
+_FOLDER_PREFIX = "local-dir:"
+_FOLDER_CONFIG = "open_clip_config.json"
+_CHECKPOINT_ENDINGS = frozenset([".bin", ".pt", ".pth", ".safetensors"])
+
+# In the order in which open_clip prefers them, so that the file we hash is the file it loads.
+_CHECKPOINT_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+
+# Repositories of OpenAI's weights; open_clip knows them too, but importing it takes torch.
+_OPENAI_REPOSITORIES = {
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B-32": "timm/vit_base_patch32_clip_224.openai",
+    "ViT-B-16": "timm/vit_base_patch16_clip_224.openai",
+    "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
+    "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
+}
+
+
+class ClipConfig(Section):
+    """Keys of every labeler that asks a CLIP."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """An open_clip architecture (ViT-B-16), local-dir:FOLDER in open_clip's layout, or sandbox."""
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    """An architecture's weights: an open_clip tag (openai), downloaded on first use, or a file.
+    OpenAI's weights in a file need the architecture that ends in -quickgelu; a tag sees to that."""
+    stand_in: Literal["sandbox"] | None = None
+    """What labels, with a warning, where `weights` is a file that is not there."""
+    short_side_px: Annotated[int, Field(ge=1)] | None = None
+    """Images are resized to this short side before they are cut. Default: as they are stored."""
+    window_px: Annotated[int, Field(ge=1, le=8192)]
+    """Side of the squares that the model sees; a multiple of its patch size."""
+    stride_px: Annotated[int, Field(ge=1)]
+    """Distance between windows; what several windows cover is averaged."""
+    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Cosines are multiplied by this before the softmax. Default: what the model learned."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class is less probable are ignored."""
+    batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
+    """Windows a forward."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.folder is None and self.weights is None:
+            raise ValueError(
+                f"name the `weights` of {self.model}: an open_clip tag such as openai, or a file"
+            )
+        if self.folder is not None and self.weights is not None:
+            raise ValueError(f"leave out `weights`: {self.model} brings its own")
+        if self.stand_in is not None and self.weights_file is None:
+            raise ValueError(
+                "leave out `stand_in`, or name a file in `weights`, such as "
+                f"weights/{_CHECKPOINT_NAMES[0]}: it stands in only for a file that is missing"
+            )
+        if self.stride_px > self.window_px:
+            raise ValueError(
+                f"stride_px {self.stride_px} leaves gaps between windows of {self.window_px}; "
+                f"use at most {self.window_px}, or half of it for smooth seams"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the model is, if it is one."""
+        if self.model == SANDBOX:
+            return _SANDBOX_FOLDER
+        if self.model.startswith(_FOLDER_PREFIX):
+            return Path(self.model.removeprefix(_FOLDER_PREFIX))
+        return None
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that `weights` names, there or not; None for a tag."""
+        if self.weights is None:
+            return None
+        path = Path(self.weights)
+        is_path = os.sep in self.weights or "/" in self.weights or path.is_file()
+        return path if is_path or path.suffix in _CHECKPOINT_ENDINGS else None
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the stand-in labels, since the file that was asked for is missing."""
+        file = self.weights_file
+        return self.stand_in is not None and file is not None and not file.is_file()
+
+    def chosen(self) -> tuple[str | Path, str | Path]:
+        """The architecture or folder to load, and its tag or checkpoint file.
+
+        Raises:
+            WeightsError: A local file is missing.
+        """
+        folder = _SANDBOX_FOLDER if self.stands_in else self.folder
+        if folder is not None:
+            return folder, _checkpoint_in(folder)
+        assert self.weights is not None
+        file = self.weights_file
+        if file is not None and not file.is_file():
+            fix = f"{self.how_to_fetch()}; or set `stand_in: {SANDBOX}` to try without it"
+            raise WeightsError("there is no such file", where=f"weights: {file}", fix=fix)
+        return self.model, file or self.weights
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`; of a folder also its config, which is half the model."""
+        model, weights = self.chosen()
+        if isinstance(weights, str):
+            return {"weights": weights}
+        stands_in = f"stand-in {SANDBOX}: " if self.stands_in else ""
+        facts: Facts = {"weights": f"{stands_in}{checksum(weights)}"}
+        if isinstance(model, Path):
+            facts["weights.config"] = checksum(model / _FOLDER_CONFIG)
+        return facts
+
+    def how_to_fetch(self) -> str:
+        """The command that fetches weights for the architecture, and what to set then."""
+        repository = _OPENAI_REPOSITORIES.get(self.model.removesuffix("-quickgelu"))
+        if repository is None or self.weights_file is None:
+            return f"save a checkpoint of {self.model} there"
+        fetched = self.weights_file.parent / _CHECKPOINT_NAMES[0]
+        settings = []
+        if not self.model.endswith("-quickgelu"):
+            settings.append(f"`model: {self.model}-quickgelu`")
+        if fetched != self.weights_file:
+            settings.append(f"`weights: {fetched}`")
+        command = f"hf download {repository} {fetched.name} --local-dir {fetched.parent}"
+        return f"run `{command}`" + (f" and set {' and '.join(settings)}" if settings else "")
+
+
+def _checkpoint_in(folder: Path) -> Path:
+    found = [folder / name for name in _CHECKPOINT_NAMES if (folder / name).is_file()]
+    if not (found and (folder / _FOLDER_CONFIG).is_file()):
+        what = f"no folder with {_FOLDER_CONFIG} and weights in open_clip's layout"
+        fix = f"put {_FOLDER_CONFIG} and {_CHECKPOINT_NAMES[0]} there"
+        raise WeightsError(what, where=f"model: {_FOLDER_PREFIX}{folder}", fix=fix)
+    return found[0]

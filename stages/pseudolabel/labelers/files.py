@@ -1,0 +1,52 @@
+"""Labels that are there already: the label files of the images, made by people or another tool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.section import Facts, Section
+from pipeline.vocabulary import IGNORE
+from stages.pseudolabel.labelers.base import Labeler
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+
+
+class FilesConfig(Section):
+    """The labeler `files` has no keys: `ingest.sources.<name>` says where the files are."""
+
+
+class Files(Labeler):
+    """Takes every class in a label file for certain."""
+
+    Config = FilesConfig
+    version = 1
+    needs_label_files = True
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`; there are none."""
+        return {}
+
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`; no text is asked for."""
+        return self.vocabulary.class_facts()
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`."""
+        return []
+
+    def load(self, device: torch.device) -> None:
+        """See `Labeler.load`; there is nothing to load."""
+
+    def label(self, images: ImageBatch) -> PseudoLabels:
+        """See `Labeler.label`."""
+        import torch
+
+        from stages.pseudolabel.pseudo_labels import PseudoLabels
+
+        mask = torch.full((len(images.sizes), *images.pixels.shape[2:]), IGNORE)
+        for canvas, label in zip(mask, images.label_files, strict=True):
+            canvas[: label.shape[0], : label.shape[1]] = label
+        return PseudoLabels(mask, (mask != IGNORE).float())

@@ -1,0 +1,71 @@
+"""Probabilities pooled over masks, and masks that overlap turned back into pixels.
+
+Shapes: C channels, P masks, H x W pixels.
+"""
+
+import torch
+from torch import Tensor
+
+_MASKS_AT_ONCE = 64
+
+
+def mask_means(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """The mean over each mask, SAM-based pooling (methods.md section 11, ZPL).
+
+    Args:
+        probabilities: (C, H, W) float.
+        masks: (P, H, W) bool.
+
+    Returns:
+        (P, C) float; 0 for a mask without a pixel.
+    """
+    pixels = probabilities.flatten(1).T
+    sums = [
+        chunk.flatten(1).to(pixels.dtype) @ pixels for chunk in torch.split(masks, _MASKS_AT_ONCE)
+    ]
+    areas = masks.flatten(1).sum(1).clamp(min=1)
+    return torch.cat(sums) / areas[:, None]
+
+
+def soft(dense: Tensor, masks: Tensor, weights: Tensor, share: float) -> Tensor:
+    """Dense probabilities mixed with the weighted mean of what the masks over a pixel hold.
+
+    Args:
+        dense: (C, H, W) float.
+        masks: (P, H, W) bool.
+        weights: (P,) float, at least 0.
+        share: Of the masks, 0 to 1; where none of any weight covers a pixel it is 0.
+
+    Returns:
+        (C, H, W) float.
+    """
+    if not len(masks):
+        return dense
+    means = mask_means(dense, masks)
+    total, mixed = dense.new_zeros(dense[0].numel()), torch.zeros_like(dense).flatten(1)
+    chunks = (torch.split(part, _MASKS_AT_ONCE) for part in (masks, weights, means))
+    for some, weight, mean in zip(*chunks, strict=True):
+        weighted = some.flatten(1) * weight[:, None]
+        total += weighted.sum(0)
+        mixed += mean.T @ weighted
+    pooled = (mixed / total.clamp(min=torch.finfo(total.dtype).tiny)).view_as(dense)
+    covered = (total > 0).view_as(dense[0])
+    return torch.where(covered, (1 - share) * dense + share * pooled, dense)
+
+
+def paint(dense: Tensor, masks: Tensor) -> Tensor:
+    """The mean of the smallest mask over each pixel; dense probabilities where there is none.
+
+    Args:
+        dense: (C, H, W) float.
+        masks: (P, H, W) bool; of equally large ones the later wins.
+
+    Returns:
+        (C, H, W) float.
+    """
+    if not len(masks):
+        return dense
+    owner = torch.full(dense.shape[1:], -1, device=dense.device)
+    for index in masks.flatten(1).sum(1).argsort(descending=True, stable=True).tolist():
+        owner.masked_fill_(masks[index], index)
+    return torch.where(owner >= 0, mask_means(dense, masks).T[:, owner], dense)
