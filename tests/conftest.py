@@ -82,6 +82,42 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def build_sam() -> Callable[[], Any]:
+    """Builds SAMs of segment_anything's own modules that see 32 px, all of equal random weights."""
+    import torch
+    from segment_anything import modeling
+
+    def build() -> Any:
+        torch.manual_seed(0)
+        encoder = modeling.ImageEncoderViT(
+            img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, out_chans=16
+        )
+        prompts = modeling.PromptEncoder(
+            embed_dim=16, image_embedding_size=(4, 4), input_image_size=(32, 32), mask_in_chans=4
+        )
+        transformer = modeling.TwoWayTransformer(depth=1, embedding_dim=16, num_heads=2, mlp_dim=16)
+        decoder = modeling.MaskDecoder(transformer_dim=16, transformer=transformer)
+        return modeling.Sam(encoder, prompts, decoder).eval()
+
+    return build
+
+
+@pytest.fixture
+def propose(
+    build_sam: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Any]:
+    """A section `propose` with a tiny SAM, which segment_anything knows for as long as `vit_b`."""
+    from safetensors.torch import save_file
+    from segment_anything import sam_model_registry
+
+    monkeypatch.setitem(sam_model_registry, "vit_b", build_sam)
+    weights = tmp_path / "sam.safetensors"
+    save_file(build_sam().state_dict(), weights)
+    open_to_all = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+    return {"model": "vit_b", "weights": str(weights), "size_px": 48, **open_to_all}
+
+
+@pytest.fixture
 def maskmill(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., CompletedProcess[str]]:

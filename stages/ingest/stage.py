@@ -176,9 +176,14 @@ class IngestStage(Stage):
         files = choice.create(
             data=config.data, beside=config.path.parent, where=f"{key}.source"
         ).list()
-        if source.role in ("labeled", "val", "test") and any(f.mask is None for f in files):
+        without = [f.image for f in files if f.mask is None]
+        if source.role in ("labeled", "val", "test") and without:
             what = f"images of role {source.role} need label files"
-            raise DataError(what, where=f"{key}.source", fix="name their folder: `masks: ...`")
+            fix = "name their folder: `masks: ...`"
+            if len(without) < len(files):
+                what = f"{what}, {len(without)} of {len(files)} have none, first: {without[0]}"
+                fix = "add its label file to `masks`, or leave the image out"
+            raise DataError(what, where=f"{key}.source", fix=fix)
         return [
             Entry(
                 uri=f.image,

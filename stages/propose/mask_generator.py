@@ -1,6 +1,5 @@
 """Masks of everything in an image: segment_anything's generator over a grid of points."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import MaskData, generate_crop_boxes
 
 from pipeline.errors import ConfigError
 
@@ -44,9 +44,8 @@ class MaskGenerator:
     """
 
     def __init__(self, sam: Sam, **options: Any) -> None:
-        self._side_px = sam.image_encoder.img_size
         try:
-            self._generator = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **options)
+            self._generator = _Generator(sam, output_mode="coco_rle", **options)
         except ImportError as error:
             where = f"propose.min_mask_region_area: {options['min_mask_region_area']}"
             fix = "run `pip install opencv-python-headless`, or set it to 0"
@@ -55,10 +54,9 @@ class MaskGenerator:
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> list[Proposal]:
         """The masks of one image, (H, W, 3) uint8 RGB; none is a possible answer.
 
-        A strip so thin that less than a row of pixels would reach the network has none.
+        A strip so thin that of a crop not a row of pixels would reach the network has none.
         """
-        short, long = sorted(pixels.shape[:2])
-        if math.floor(short * self._side_px / long + 0.5) < 1:
+        if not self._generator.can_crop(pixels.shape[0], pixels.shape[1]):
             return []
         with torch.inference_mode():
             found = self._generator.generate(pixels)
@@ -72,3 +70,23 @@ class MaskGenerator:
             )
             for mask in found
         ]
+
+
+class _Generator(SamAutomaticMaskGenerator):  # type: ignore[misc]  # it has no types
+    """The official generator, which stumbles over crops of no pixel and over crops of no mask."""
+
+    def can_crop(self, height: int, width: int) -> bool:
+        """Whether every crop of such an image has a row of pixels at the network's scale."""
+        boxes, _ = generate_crop_boxes((height, width), self.crop_n_layers, self.crop_overlap_ratio)
+        resize = self.predictor.transform
+        return all(
+            right > left
+            and bottom > top
+            and min(resize.get_preprocess_shape(bottom - top, right - left, resize.target_length))
+            for left, top, right, bottom in boxes
+        )
+
+    def _process_crop(self, *args: Any) -> MaskData:
+        data = super()._process_crop(*args)
+        data["crop_boxes"] = data["crop_boxes"].reshape(-1, 4)
+        return data

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.section import Facts, Section
 from pipeline.stage import Context, Stage, Unit
 from stages.ingest.output import read_images
-from stages.propose.config import ProposeConfig
+from stages.propose.config import SANDBOX, ProposeConfig
 from stages.propose.output import proposals_part
 
 Rows = list[dict[str, Any]]
@@ -43,6 +43,9 @@ class ProposeStage(Stage):
         from stages.propose.shard import ShardTask, propose_shard
 
         config, console = self.context.config, self.context.console
+        if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
+            what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
+            console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
         weights = manifest.digest(self._section.weights_facts())
         wanted = {unit.part: unit for unit in units}
         work = [

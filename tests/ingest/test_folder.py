@@ -79,6 +79,12 @@ def test_only_masks_of_the_chosen_images_are_needed(listed: List, tmp_path: Path
     assert listed(ids="ids.txt", masks="masks") == [("images/a.jpg", "masks/a.png")]
 
 
+def test_an_image_may_be_without_a_mask(listed: List, tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg", "b.jpg")
+    touch(tmp_path / "masks", "b.png")
+    assert listed(masks="masks") == [("images/a.jpg", None), ("images/b.jpg", "masks/b.png")]
+
+
 ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
     "missing folder": (
         [],
@@ -105,12 +111,6 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
         ["images/a.png", "masks/a.npy"],
         {"masks": "masks"},
         "config.yaml: web.masks: {tmp}/masks: no image file in the folder; ",
-    ),
-    "image without mask": (
-        ["images/a.png", "images/b.png", "images/c.png", "masks/b.png"],
-        {"masks": "masks"},
-        "config.yaml: web.masks: {tmp}/masks: 2 images without a mask, "
-        "first: {tmp}/images/a.png; add {tmp}/masks/a.png, or leave the image out",
     ),
     "mask without image": (
         ["images/a.png", "masks/a.png", "masks/sub/b.png"],

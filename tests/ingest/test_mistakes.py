@@ -83,12 +83,16 @@ def test_mistakes_end_with_one_line(
     )
     del sources["ood"]["source"]["ids"]
 
-    (data / "val/masks/0.png").unlink()
-    Image.new("L", (32, 24)).save(data / "val/masks/1.png")
+    mask = data / "labeled/masks/0.png"
+    mask.rename(tmp_path / "0.png")
     fails_with(
-        f"{config}.sources.val.source.masks: {data}/val/masks: 1 image without a mask, "
-        f"first: {data}/val/images/0.png; add {data}/val/masks/0.png, or leave the image out"
+        f"{config}.sources.labeled.source: images of role labeled need label files, "
+        f"1 of 2 have none, first: {data}/labeled/images/0.png; "
+        "add its label file to `masks`, or leave the image out"
     )
+    (tmp_path / "0.png").rename(mask)
+
+    Image.new("L", (32, 24)).save(data / "val/masks/1.png")
     Image.new("L", (24, 32)).save(data / "val/masks/0.png")
     fails_with(
         f"{config}.sources.val.source.masks: {data}/val/masks: 1 mask without an image, "

@@ -36,7 +36,8 @@ class FolderConfig(Section):
     """Text file of ids, one a line: a file's path below `images`, its ending optional. The file's
     own relative path starts at the config file. Default: every image file."""
     masks: Path | None = None
-    """Folder of label files, each at its image's place and name, with any ending."""
+    """Folder of label files, each at its image's place and name, with any ending. Web and unlabeled
+    images may have some too, for the labeler `files`."""
 
 
 class FolderSource(Source):
@@ -54,15 +55,12 @@ class FolderSource(Source):
             return [Listed(path) for path in chosen.values()]
         masks = self._files("masks", self.config.masks)
         folder = self.data / self.config.masks
-        if without := [key for key in chosen if key not in masks]:
-            what = f"{_count(without, 'image')} without a mask, first: {chosen[without[0]]}"
-            fix = f"add {folder / without[0]}.png, or leave the image out"
-            raise DataError(what, where=f"{self.where}.masks: {folder}", fix=fix)
         if without := [key for key in masks if key not in images]:
-            what = f"{_count(without, 'mask')} without an image, first: {masks[without[0]]}"
+            count = f"{len(without)} mask{'s' if without[1:] else ''}"
+            what = f"{count} without an image, first: {masks[without[0]]}"
             fix = f"add the image to {self.data / self.config.images}, or remove the mask"
             raise DataError(what, where=f"{self.where}.masks: {folder}", fix=fix)
-        return [Listed(path, masks[key]) for key, path in chosen.items()]
+        return [Listed(path, masks.get(key)) for key, path in chosen.items()]
 
     def _files(self, key: str, relative: Path) -> dict[str, Path]:
         """Image files below a folder by path without ending, sorted."""
@@ -124,7 +122,3 @@ def _files_below(folder: Path) -> Iterator[str]:
     for root, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             yield os.path.join(root, name)
-
-
-def _count(items: list[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''}"

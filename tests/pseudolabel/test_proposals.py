@@ -1,0 +1,155 @@
+"""The labeler `sam_clip` in its stage: masks of propose, and configs that have none for it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import zarr
+
+from pipeline import config as config_file
+from pipeline.console import Console
+from pipeline.stage import Context
+from stages.graph import GRAPH
+from stages.propose.stage import ProposeStage
+
+Call = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def values(
+    tiny: dict[str, Any], propose: dict[str, Any], clip_folder: Callable[[str], Path]
+) -> dict[str, Any]:
+    """A config of both labelers over web images of 32 x 24 pixels and the labeled ones."""
+    model = f"local-dir:{clip_folder('vit')}"
+    clip = {"model": model, "window_px": 32, "stride_px": 16}
+    sam = {"name": "sam_clip", "power": 0, **clip}  # a random SAM thinks little of its masks
+    labelers = {"dense": {"name": "dense_clip", **clip}, "sam": sam}
+    labels = {"size_px": 48, "labelers": labelers}
+    return {**tiny, "propose": propose, "pseudolabel": labels}
+
+
+@pytest.fixture
+def call(maskmill: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
+    """The command line with the config as it is now: ``call("run", templates=...)``."""
+
+    def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
+        sets = [part for override in overrides for part in ("--set", override)]
+        path = write_config(values, **vocabulary)
+        return maskmill(*verb.split(), "--config", path, *sets)
+
+    return command
+
+
+def labels(tmp_path: Path, labeler: str) -> pd.DataFrame:
+    folder = tmp_path / "workspace/manifests/tiny/pseudo_labels" / f"labeler={labeler}"
+    return pd.read_parquet(folder).sort_values("row")
+
+
+def confidences(workspace: Path, rows: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    group = zarr.open_group(workspace / rows["store"].iloc[0], mode="r")
+    return np.asarray(group["confidence"])[rows["row"]]
+
+
+def states(call: Call, *overrides: str) -> dict[str, dict[str, Any]]:
+    stages = json.loads(call("status --json", *overrides).stdout)["stages"]
+    return {stage["name"]: stage for stage in stages}
+
+
+def test_masks_change_the_labels(call: Call, tmp_path: Path) -> None:
+    done = call("run")
+    assert done.returncode == 0, done.stderr
+    dense, sam = labels(tmp_path, "dense"), labels(tmp_path, "sam")
+    assert (sam["status"] == "ok").all()
+    assert sam["row"].tolist() == dense["row"].tolist()
+    maps = [confidences(tmp_path / "workspace", rows) for rows in (dense, sam)]
+    assert (maps[0] != maps[1]).any(axis=(1, 2)).all()
+    assert "pseudolabel: nothing to do, 4 fresh" in call("run").stderr
+
+
+def test_another_class_list_leaves_the_masks(call: Call) -> None:
+    call("run")
+    told = call("run", templates=["a {}"]).stderr
+    assert "propose: nothing to do, 2 fresh" in told
+    assert "pseudolabel: vocabulary.templates" in told
+
+
+def test_other_masks_make_only_labels_that_need_them_stale(call: Call, tmp_path: Path) -> None:
+    call("run")
+    before = labels(tmp_path, "sam")["store"].iloc[0]
+    found = states(call, "propose.points_per_side=3")
+    assert found["propose"]["state"] == "stale"
+    assert "propose.points_per_side 4 -> 3: 2 units" in json.dumps(found["pseudolabel"])
+    told = call("run", "propose.points_per_side=3").stderr
+    assert "pseudolabel: propose.points_per_side 4 -> 3: 2 units" in told
+    assert labels(tmp_path, "sam")["store"].iloc[0] != before  # a training on those goes on
+
+
+def test_an_image_without_masks_is_a_failed_row(
+    call: Call,
+    values: dict[str, Any],
+    write_config: Callable[..., Path],
+    tmp_path: Path,
+    data: Path,
+) -> None:
+    call("run ingest")
+    loaded = config_file.load(write_config(values), {stage.name: stage.Config for stage in GRAPH})
+    stage = ProposeStage(loaded.sections["propose"], Context(loaded, Console()))
+    units = stage.plan()
+    image = data / "ood/images/0.png"
+    image.rename(tmp_path / "away.png")
+    stage.run(units)
+    (tmp_path / "away.png").rename(image)
+    done = call("run pseudolabel")
+    assert "propose: nothing to do" in done.stderr
+    assert labels(tmp_path, "dense")["status"].tolist() == ["ok"] * 4
+    rows = labels(tmp_path, "sam").set_index("status")
+    assert rows.index.value_counts().to_dict() == {"ok": 3, "failed": 1}
+    assert rows.loc["failed", "error_message"] == "propose found no masks in it as it is now"
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no section": (
+        {"propose": None},
+        "{config}: pseudolabel.labelers.sam: it needs SAM's masks, and the config has no section "
+        "`propose`; add `propose: {{model: ...}}` to it",
+    ),
+    "roles": (
+        {"pseudolabel.roles": ["ood", "unlabeled"]},
+        "{config}: propose.roles: pseudolabel.labelers.sam needs SAM's masks of the role unlabeled "
+        "too; add it",
+    ),
+    "size": (
+        {"pseudolabel.size_px": 64},
+        "{config}: propose.size_px: 48, where pseudolabel.labelers.sam needs masks of the labels' "
+        "size; set it to pseudolabel.size_px, 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_config_without_the_masks_is_one_line(
+    call: Call, values: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    changes, text = WRONG[kind]
+    for key, value in changes.items():
+        section, _, own = key.partition(".")
+        if own:
+            values[section][own] = value
+        else:
+            del values[section]
+    for verb in ("run ingest pseudolabel", "status"):
+        done = call(verb)
+        assert done.returncode == 1
+        assert done.stderr == f"error: {text.format(config=tmp_path / 'config.yaml')}\n"
+
+
+def test_labelers_that_need_no_masks_need_no_section(call: Call, values: dict[str, Any]) -> None:
+    del values["propose"], values["pseudolabel"]["labelers"]["sam"]
+    assert call("run").returncode == 0
+    assert "propose" not in states(call)

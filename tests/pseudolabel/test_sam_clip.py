@@ -1,0 +1,129 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco
+from torch import Tensor
+
+from pipeline.vocabulary import Vocabulary
+from stages.propose.output import Proposals
+from stages.pseudolabel import pooling
+from stages.pseudolabel.clip_weights import ClipConfig
+from stages.pseudolabel.labelers.dense_clip import DenseClip
+from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
+from stages.pseudolabel.pseudo_labels import ImageBatch
+
+CPU = torch.device("cpu")
+SIZES = ((64, 64), (20, 64), (64, 1), (33, 64))
+
+
+@pytest.fixture
+def labeler(
+    clip_folder: Callable[[str], Path], vocabulary: Callable[..., Vocabulary]
+) -> Callable[..., SamClip]:
+    """A loaded labeler of two classes and a background: ``labeler(fusion="paint")``."""
+
+    def build(**keys: Any) -> SamClip:
+        clip = {"model": f"local-dir:{clip_folder('vit')}", "window_px": 32, "stride_px": 16}
+        classes = vocabulary(cat=["cat"], dog=["dog", "puppy"], background_concepts=["sky"])
+        built = SamClip(SamClipConfig.model_validate({**clip, **keys}), classes)
+        built.load(CPU)
+        return built
+
+    return build
+
+
+@pytest.fixture
+def batch() -> ImageBatch:
+    """Noise of several sizes; of the first image six masks, of the last none."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.zeros(len(SIZES), 3, 64, 64, dtype=torch.uint8)
+    proposals = []
+    for image, (height, width), count in zip(pixels, SIZES, (6, 3, 2, 0), strict=True):
+        noise = torch.randint(0, 256, (3, height, width), generator=generator)
+        image[:, :height, :width] = noise.to(torch.uint8)
+        masks = torch.rand(count, height, width, generator=generator) > 0.6
+        quality = torch.rand(2, count, generator=generator).tolist()
+        proposals.append(Proposals((height, width), encoded(masks), *map(tuple, quality)))
+    return ImageBatch(pixels, SIZES, tuple(proposals))
+
+
+def encoded(masks: Tensor) -> tuple[str, ...]:
+    stacked = np.asfortranarray(masks.permute(1, 2, 0).numpy().astype(np.uint8))
+    return tuple(rle["counts"].decode() for rle in coco.encode(stacked))
+
+
+def alone(batch: ImageBatch, index: int) -> ImageBatch:
+    place = slice(index, index + 1)
+    return ImageBatch(batch.pixels[place], batch.sizes[place], batch.proposals[place])
+
+
+@pytest.mark.parametrize("fusion", ["soft", "paint"])
+def test_an_image_gets_the_same_label_in_any_batch(
+    labeler: Callable[..., SamClip], batch: ImageBatch, fusion: str
+) -> None:
+    built = labeler(fusion=fusion)
+    together = built.label(batch)
+    assert together.mask.shape == together.confidence.shape == (4, 64, 64)
+    assert (together.mask.dtype, together.confidence.dtype) == (torch.int64, torch.float32)
+    assert set(together.mask.flatten().tolist()) <= {0, 1, 255}
+    for index, (height, width) in enumerate(SIZES):
+        own = built.label(alone(batch, index))
+        assert torch.equal(together.mask[index], own.mask[0])
+        confidence = together.confidence[index]
+        torch.testing.assert_close(confidence, own.confidence[0], atol=1e-5, rtol=0)
+        outside = torch.ones(64, 64, dtype=torch.bool)
+        outside[:height, :width] = False
+        assert (together.mask[index][outside] == 255).all()
+        assert (confidence[together.mask[index] == 255] == 0).all()
+
+
+@pytest.mark.parametrize("fusion", ["soft", "paint"])
+def test_labels_are_the_fused_probabilities(
+    labeler: Callable[..., SamClip], batch: ImageBatch, fusion: str
+) -> None:
+    built = labeler(fusion=fusion, sam_share=0.3, power=2, threshold=0.34)
+    found = built.label(batch)
+    values = torch.tensor([0, 1, 255])
+    for index, dense in enumerate(built.dense_probabilities(batch)):
+        proposals = batch.proposals[index]
+        masks = torch.from_numpy(proposals.masks())
+        iou, stability = proposals.predicted_iou, proposals.stability_score
+        weights = torch.tensor([(i * s) ** 2 for i, s in zip(iou, stability, strict=True)])
+        fused = (
+            pooling.paint(dense, masks)
+            if fusion == "paint"
+            else pooling.soft(dense, masks, weights, 0.3)
+        )
+        best, channel = fused.max(0)
+        expected = values[channel].where(best >= 0.34, 255)
+        image = (index, slice(SIZES[index][0]), slice(SIZES[index][1]))
+        assert torch.equal(found.mask[image], expected)
+        torch.testing.assert_close(found.confidence[image], best.where(expected != 255, 0))
+
+
+def test_without_masks_its_labels_are_those_of_dense_clip(
+    labeler: Callable[..., SamClip], batch: ImageBatch
+) -> None:
+    built = labeler()
+    shared = built.config.model_dump(include=set(ClipConfig.model_fields))
+    dense = DenseClip(ClipConfig(**shared), built.vocabulary)
+    dense.load(CPU)
+    masked, plain = built.label(batch), dense.label(batch)
+    assert torch.equal(masked.mask[3], plain.mask[3])
+    assert torch.equal(masked.confidence[3], plain.confidence[3])
+    assert not torch.equal(masked.confidence[0], plain.confidence[0])
+
+
+def test_scores_that_are_no_shares_do_no_harm(labeler: Callable[..., SamClip]) -> None:
+    """SAM's estimates are no probabilities; a stability of 0/0 is NaN."""
+    pixels = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
+    masks = encoded(torch.ones(3, 64, 64, dtype=torch.bool))
+    scores = ((-0.2, 1.3, 0.5), (0.5, 1.0, float("nan")))
+    batch = ImageBatch(pixels, ((64, 64),), (Proposals((64, 64), masks, *scores),))
+    confidence = labeler(sam_share=1.0).label(batch).confidence
+    assert confidence.isfinite().all()
+    assert ((confidence == 0) | (confidence > 1 / 3)).all()
