@@ -1,0 +1,259 @@
+"""Makes the sandbox's tiny SAM: `python -m stages.sandbox.train_sam`, half an hour on two cores.
+
+First the image encoder alone learns which locations of **web** scenes belong together; then the
+whole SAM learns to answer points and boxes with the segment they mean. It never sees an `id`
+scene: those are measured at the end, and nothing is chosen by them.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import torch
+import typer
+from segment_anything.modeling.transformer import Attention
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from stages.sandbox import sam_folder
+from stages.sandbox.layout import Domain
+from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts
+from stages.sandbox.sam_metrics import GENERATOR, measure
+
+SHIPPED = Path(__file__).parent / "sam"
+WORK = Path("artifacts/sandbox-sam")
+TRAINING_SEED, MEASURED_SEED, MEASURED_SCENES = 0, 1_000_000, 300
+BATCH_SIZE, POINTS, BOXES = 8, 6, 2
+LEARNING_RATE = 1.5e-3
+AFFINITY_SHARE = 0.1
+"""Share of the steps in which the encoder learns alone."""
+LOCATIONS = 256
+"""Locations of an image that are compared with each other."""
+SAVE_EVERY = 100
+"""Steps from one checkpoint, and line of the log, to the next."""
+
+
+def start_from_identity(model: Any) -> None:
+    """Lets every attention begin as a comparison of what it is given.
+
+    A point then looks at the locations near it and takes over their embedding, and a location
+    listens to the prompts it resembles, from the first step; random projections take hundreds of
+    steps to find that out.
+    """
+    transformer = model.mask_decoder.transformer
+    for attention in (part for part in transformer.modules() if isinstance(part, Attention)):
+        for linear in attention.children():
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+    prompts = model.prompt_encoder
+    for kind in (*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed):
+        nn.init.normal_(kind.weight, std=0.5)  # as drawn they would drown the position
+
+
+class Affinity(nn.Module):
+    """Do two locations belong together? Read off the cosine of their embeddings, with two scalars.
+
+    It teaches the encoder and is not part of SAM.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.tensor(5.0)), nn.Parameter(torch.tensor(-2.5))
+
+    def forward(self, embedding: Tensor, segments: Tensor) -> Tensor:
+        """Cross-entropy over pairs of locations, same and different ones counting alike.
+
+        Args:
+            embedding: (B, C, S/8, S/8).
+            segments: (B, S, S) uint8.
+
+        Returns:
+            The loss, a scalar.
+        """
+        stride = segments.shape[-1] // embedding.shape[-1]
+        labels = segments[:, stride // 2 :: stride, stride // 2 :: stride].flatten(1)
+        vectors = functional.normalize(embedding, dim=1).flatten(2)
+        picked = torch.randint(labels.shape[1], (len(labels), LOCATIONS))
+        labels = labels.gather(1, picked)
+        vectors = vectors.gather(2, picked[:, None].expand(-1, vectors.shape[1], -1))
+        score = self.scale * vectors.transpose(1, 2) @ vectors + self.bias
+        valid = (labels != PADDING)[:, :, None] & (labels != PADDING)[:, None]
+        same = labels[:, :, None] == labels[:, None]
+        loss = functional.binary_cross_entropy_with_logits(score, same.float(), reduction="none")
+        return (loss[valid & same].mean() + loss[valid & ~same].mean()) / 2
+
+
+def answers(model: Any, embedding: Tensor, batch: Prompts) -> tuple[Tensor, Tensor]:
+    """Asks every prompt of a batch at once.
+
+    A point comes with a padding point and a box has two corners, so both are two tokens. The
+    decoder takes one image for all its prompts; to give it many, the image goes where each prompt
+    has an embedding of its own, as a dense prompt, to which the decoder adds the image.
+
+    Args:
+        model: The SAM.
+        embedding: (B, C, S/8, S/8) of the images.
+        batch: With P points and Q boxes an image.
+
+    Returns:
+        Mask logits (B * (P + Q), 4, S/2, S/2), of which the first is the single mask; predicted IoUs
+        (B * (P + Q), 4).
+    """
+    points = batch.points.flatten(0, 1)[:, None]
+    labels = torch.ones(points.shape[:2])
+    of_points, _ = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    of_boxes, no_mask = model.prompt_encoder(
+        points=None, boxes=batch.boxes.flatten(0, 1), masks=None
+    )
+    images = len(batch.image)
+    sparse = torch.cat(
+        [one.unflatten(0, (images, -1)) for one in (of_points, of_boxes)], dim=1
+    ).flatten(0, 1)
+    dense = (embedding + no_mask[:1]).repeat_interleave(len(sparse) // images, dim=0)
+    positions = model.prompt_encoder.get_dense_pe()
+    with torch.autocast("cpu", torch.bfloat16):
+        masks, ious = model.mask_decoder.predict_masks(
+            image_embeddings=torch.zeros_like(embedding[:1]),
+            image_pe=positions,  # made outside: in bfloat16 it would be off by some pixels
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+    return masks, ious
+
+
+def mask_loss(logits: Tensor, ious: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """What SAM learns by (Kirillov et al. 2023, appendix A), cross-entropy instead of focal loss.
+
+    Args:
+        logits: (N, 4, H, W), the single mask first.
+        ious: (N, 4), as predicted.
+        target: (N, H, W) bool.
+        valid: (N, H, W) bool, False beside the image.
+
+    Returns:
+        `single` of the single mask; `multiple` of the three others, half their mean and half the
+        best of them, for few points here can mean two things; `iou`, the squared error of the
+        prediction.
+    """
+    inside = valid[:, None].float()
+    truth = (target & valid)[:, None].float()
+    logits = logits.float()
+    entropy = functional.binary_cross_entropy_with_logits(
+        logits, truth.expand_as(logits), reduction="none"
+    )
+    entropy = (entropy * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3))
+    chance = logits.sigmoid() * inside
+    both, either = (chance * truth).sum(dim=(2, 3)), (chance + truth).sum(dim=(2, 3))
+    loss = 4 * entropy + 1 - (2 * both + 1) / (either + 1)
+    with torch.no_grad():
+        hard = (logits > 0) * inside
+        overlap = (hard * truth).sum(dim=(2, 3))
+        actual = overlap / ((hard + truth).sum(dim=(2, 3)) - overlap).clamp(min=1)
+    others = loss[:, 1:]
+    return {
+        "single": loss[:, 0].mean(),
+        "multiple": (others.amin(dim=1).mean() + others.mean()) / 2,
+        "iou": functional.mse_loss(ious.float(), actual),
+    }
+
+
+def batches(model: Any, step: int, steps: int) -> Iterator[Prompts]:
+    """Batches from a step on, the same ones whether training was interrupted or not."""
+    span = (BATCH_SIZE * step, BATCH_SIZE * (steps - step))
+    data = WebPrompts(model, TRAINING_SEED, *span, POINTS, BOXES)
+    yield from DataLoader(data, BATCH_SIZE, num_workers=1)
+
+
+def losses(
+    model: Any, affinity: Affinity, batch: Prompts, *, with_prompts: bool
+) -> dict[str, Tensor]:
+    """The terms of the loss of one step, those of `mask_loss` only where asked for."""
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding = model.image_encoder(batch.image.contiguous(memory_format=torch.channels_last))
+    embedding = embedding.float()
+    terms = {"affinity": affinity(embedding, batch.segments)}
+    if with_prompts:
+        logits, ious = answers(model, embedding, batch)
+        stride = batch.segments.shape[-1] // logits.shape[-1]
+        segments = batch.segments[:, None, ::stride, ::stride]
+        target = (segments == batch.wanted[:, :, None, None]).flatten(0, 1)
+        valid = (segments != PADDING).expand(-1, batch.wanted.shape[1], -1, -1).flatten(0, 1)
+        terms |= mask_loss(logits, ious, target, valid)
+    return terms
+
+
+def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
+    """All steps from the checkpoint on, or from the first."""
+    affinity = Affinity()
+    learning = nn.ModuleList([model, affinity])
+    optimizer = torch.optim.AdamW(learning.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    begin = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        learning.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        begin = state["step"]
+    alone, sums = int(AFFINITY_SHARE * steps), Counter[str]()
+    for step, batch in enumerate(batches(model, begin, steps), start=begin):
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 100) * cosine
+        terms = losses(model, affinity, batch, with_prompts=step >= alone)
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
+        optimizer.step()
+        sums.update({name: term.item() for name, term in terms.items()} | {"steps": 1})
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            _save(checkpoint, learning, step + 1, optimizer.state_dict())
+            log(step=step + 1, **{name: round(sums[name] / sums["steps"], 4) for name in terms})
+            sums.clear()
+
+
+def _save(checkpoint: Path, learning: nn.Module, step: int, optimizer: dict[str, Any]) -> None:
+    state = {"model": learning.state_dict(), "step": step, "optimizer": optimizer}
+    torch.save(state, checkpoint.with_suffix(".new"))
+    checkpoint.with_suffix(".new").replace(checkpoint)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Work folder: checkpoint and log.")] = WORK,
+    export: Annotated[Path, typer.Option(help="Folder the finished SAM goes to.")] = SHIPPED,
+    steps: Annotated[int, typer.Option(help="Steps of 8 scenes.")] = 3000,
+    scenes: Annotated[int, typer.Option(help="Scenes to measure on.")] = MEASURED_SCENES,
+) -> None:
+    """Trains the sandbox's tiny SAM; run it again after an interruption and it goes on."""
+    torch.manual_seed(TRAINING_SEED)
+    sam_folder.start(out)
+    model = sam_folder.build(out).train()
+    start_from_identity(model)
+    model.image_encoder.to(memory_format=torch.channels_last)
+    began = time.monotonic()
+
+    def log(**values: float | str) -> None:
+        with (out / "log.jsonl").open("a") as file:
+            line = values | {"seconds": round(time.monotonic() - began, 1)}
+            file.write(json.dumps(line) + "\n")
+
+    learn(model, out / "checkpoint.pt", steps, log)
+
+    sam_folder.start(export)
+    sam_folder.save(model, export)
+    shutil.copy(out / "log.jsonl", export / "training_log.jsonl")
+    model = sam_folder.build(export)
+    metrics: dict[str, object] = {"steps": steps, "seed": MEASURED_SEED, "scenes": scenes}
+    metrics["generator"] = GENERATOR
+    for domain in get_args(Domain):
+        metrics[domain] = measure(model, domain, MEASURED_SEED, scenes)
+    (export / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
