@@ -94,7 +94,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         (
             ["run", "digest"],
             "maskmill run: no such stage: 'digest'; "
-            "use one of: sandbox, ingest, pseudolabel, train, evaluate",
+            "use one of: sandbox, ingest, propose, pseudolabel, train, evaluate",
         ),
         (
             ["run", "train"],
