@@ -17,11 +17,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.checksum import checksum_of_bytes
 from pipeline.errors import StorageError, writing
 from pipeline.section import Facts
 
 _METADATA_KEY = b"maskmill"
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a part's key-value metadata says of it.
+
+    Attributes:
+        facts: What it was made from.
+        files: SHA-256 of the files that its rows describe, by their path from the part's folder.
+        failed: Images whose files could not be read although ingest could: worth another try.
+    """
+
+    facts: Facts
+    files: Mapping[str, str]
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -143,10 +159,11 @@ METRICS = Table(
     "One number that a stage measured.",
     _schema(
         ("run", pa.string(), "name of the run"),
-        ("variant", pa.string(), "training variant, or the labeler where split is `labeled`"),
+        ("variant", pa.string(), "training variant; where `seed` is null the labeler"),
+        ("seed", pa.int64(), "seed of the training; null where a labeler was measured"),
         ("step", pa.int64(), "training steps done when it was measured"),
         ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
-        ("split", pa.string(), "images it was measured on: train, labeled, val or test"),
+        ("split", pa.string(), "images it was measured on: train, or the role of the images"),
         ("name", pa.string(), "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>"),
         ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
     ),
@@ -161,7 +178,15 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, Any]) -> None:
+def write_part(
+    path: Path,
+    rows: pa.Table,
+    facts: Facts,
+    config: Mapping[str, Any],
+    *,
+    files: Iterable[Path] = (),
+    failed: int = 0,
+) -> None:
     """Commits a part: the last thing that happens to a shard.
 
     Args:
@@ -169,6 +194,8 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
         rows: Table of one of the schemas above.
         facts: What the shard was made from; its digest is the shard's fingerprint.
         config: The resolved config section, for people.
+        files: Finished files that the rows describe; their checksums are recorded.
+        failed: Number of images that another run should try again.
 
     Raises:
         OSError: There is no room, say; names the part. What was there before stays.
@@ -176,6 +203,8 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
     record = {
         "fingerprint": digest(facts),
         "facts": facts,
+        "files": {os.path.relpath(file, path.parent): checksum_of_bytes(file) for file in files},
+        "failed": failed,
         "config": dict(config),
         "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
     }
@@ -193,22 +222,51 @@ def write_part(path: Path, rows: pa.Table, facts: Facts, config: Mapping[str, An
         temporary.unlink(missing_ok=True)
 
 
-def read_facts(path: Path) -> Facts | None:
-    """What a committed part was made from; None where there is no part.
+def read_record(path: Path) -> Record | None:
+    """What a committed part says of itself; None where there is no part.
 
     Raises:
         StorageError: The file is no part of ours, or is damaged.
     """
     try:
         metadata = pq.read_metadata(path).metadata or {}
-        facts: Facts = json.loads(metadata[_METADATA_KEY])["facts"]
+        record = json.loads(metadata[_METADATA_KEY])
+        return Record(record["facts"], record.get("files", {}), record.get("failed", 0))
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         if getattr(error, "errno", None) is not None:
             raise  # what the operating system refuses is no damage
         raise _damaged(path) from error
-    return facts
+
+
+def read_facts(path: Path) -> Facts | None:
+    """What a committed part was made from; None where there is no part.
+
+    Raises:
+        StorageError: The file is no part of ours, or is damaged.
+    """
+    record = read_record(path)
+    return None if record is None else record.facts
+
+
+def damage(path: Path, record: Record) -> list[str]:
+    """What is wrong with a part or with the files that its rows describe; reads all of them."""
+    found = []
+    try:
+        pq.read_table(path, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        found.append(f"{path}: damaged manifest part")
+    for name, expected in record.files.items():
+        file = Path(os.path.normpath(path.parent / name))
+        try:
+            if checksum_of_bytes(file) != expected:
+                found.append(f"{file}: not the bytes that were written, its checksum differs")
+        except FileNotFoundError:
+            found.append(f"{file}: gone")
+    return found
 
 
 def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:

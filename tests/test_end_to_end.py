@@ -143,8 +143,8 @@ def labels(workspace: Path) -> dict[tuple[str, str], bytes]:
 
 
 def weights(workspace: Path) -> dict[str, bytes]:
-    files = (workspace / CHECKPOINTS).glob("*/model.safetensors")
-    return {path.parent.name: path.read_bytes() for path in files}
+    files = (workspace / CHECKPOINTS).glob("*/seed-0/model.safetensors")
+    return {path.parent.parent.name: path.read_bytes() for path in files}
 
 
 def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     override = "pseudolabel.labelers.clip.threshold=0.5"
     _, err = maskmill(workspace, "run", "--set", override)
     assert "pseudolabel: pseudolabel.labelers.clip.threshold 0.0 -> 0.5" in err
-    assert "train: ood labels of clip changed: plus-ood" in err
+    assert "train: ood labels of clip changed: plus-ood seed 0" in err
     after = outputs(workspace)
     changed = {path.relative_to(workspace) for path in after if after[path] != before.get(path)}
     parts = {path for path in changed if path.suffix == ".parquet"}
@@ -189,9 +189,9 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     }
     assert {path for path in parts if path.parent != LABELS} == {
         MANIFESTS / "metrics" / f"part-{name}.parquet"
-        for name in ("train-plus-ood", "evaluate-plus-ood", "labeler-clip")
+        for name in ("train-plus-ood-seed-0", "evaluate-plus-ood-seed-0", "labeler-clip")
     }
-    assert CHECKPOINTS / "plus-ood/model.safetensors" in changed
+    assert CHECKPOINTS / "plus-ood/seed-0/model.safetensors" in changed
     assert not any(path.is_relative_to(CHECKPOINTS / "labeled-only") for path in changed)
 
 
@@ -216,11 +216,11 @@ def test_training_that_was_killed_resumes_to_the_same_weights(
 ) -> None:
     shutil.rmtree(workspace / MANIFESTS / "metrics")
     shutil.rmtree(workspace / CHECKPOINTS)
-    checkpoint = workspace / CHECKPOINTS / "plus-ood/last.pt"
+    checkpoint = workspace / CHECKPOINTS / "plus-ood/seed-0/last.pt"
     ended_by(signal.SIGKILL, workspace, checkpoint.exists, "run", "train")
     assert weights(workspace).keys() == {"labeled-only"}
     _, err = maskmill(workspace, "run", "train")
-    assert "train plus-ood: resumes after step" in err
+    assert "train plus-ood seed 0: resumes after step" in err
     assert "train labeled-only" not in err
     assert weights(workspace) == weights(finished)
     for part in (workspace / MANIFESTS / "metrics").iterdir():
@@ -245,7 +245,7 @@ def test_ctrl_c_ends_labeling_quietly_and_keeps_what_is_done(
 def test_ctrl_c_ends_training_quietly_and_keeps_what_is_done(workspace: Path) -> None:
     shutil.rmtree(workspace / MANIFESTS / "metrics")
     shutil.rmtree(workspace / CHECKPOINTS)
-    checkpoint = workspace / CHECKPOINTS / "labeled-only/last.pt"
+    checkpoint = workspace / CHECKPOINTS / "labeled-only/seed-0/last.pt"
     code, err = ended_by(signal.SIGINT, workspace, checkpoint.exists, "run", "train")
     assert_ended_quietly(code, err, workspace)
     assert checkpoint.exists()

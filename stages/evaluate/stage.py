@@ -1,9 +1,9 @@
-"""Evaluate: scores every variant on val and test, and every labeler on the labeled images."""
+"""Evaluate: scores every training on val and test, and every labeler on what has a label file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pipeline import manifest
 from pipeline.components import Choice
@@ -11,6 +11,7 @@ from pipeline.section import Facts, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
 from stages.evaluate.tables import SPLITS, read_tables
 from stages.ingest.output import read_images
+from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
@@ -22,19 +23,24 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 
+_LABELER = "labeler "
+"""What the names of units begin with that score a labeler."""
+
 
 class EvaluateConfig(Section):
     """The section `evaluate`."""
 
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
+    notes: Annotated[tuple[str, ...], RunOnly] = ()
+    """What a reader of the tables should know; printed below them, and on the report's page."""
 
 
 class EvaluateStage(Stage):
     """Fills the evaluation rows of the metrics manifest and the report."""
 
     name = "evaluate"
-    version = 1
+    version = 2
     Config = EvaluateConfig
     needs = ("train",)
 
@@ -46,9 +52,9 @@ class EvaluateStage(Stage):
         self._page = context.config.artifacts / "report" / "index.html"
 
     def plan(self) -> list[Unit]:
-        """A unit a training variant, and one a labeler."""
-        variants = [self._variant_unit(name) for name in self._variants]
-        return variants + [self._labeler_unit(name) for name in self._labelers]
+        """A unit a training, and one a labeler."""
+        trainings = [self._training_unit(*key) for key in self._trainings.values()]
+        return trainings + [self._labeler_unit(name) for name in self._labelers]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Scores what is not fresh, then draws the report anew."""
@@ -56,24 +62,37 @@ class EvaluateStage(Stage):
         plain = self._section.model_dump(mode="json")
         with self.context.console.progress("evaluate", len(units), "models") as progress:
             for unit in units:
-                kind, _, name = unit.name.partition(" ")
-                score = self._score_variant if kind == "variant" else self._score_labeler
-                rows = score(name)
+                if unit.name in self._trainings:
+                    rows = self._score_training(*self._trainings[unit.name])
+                else:
+                    rows = self._score_labeler(unit.name.removeprefix(_LABELER))
                 table = manifest.METRICS.rows(rows)
                 manifest.write_part(unit.part, table, unit.facts, plain)
                 progress.advance()
         self._report()
 
     def summarize(self) -> None:
-        """The tables that compare the variants, and where the report is."""
+        """The tables that compare the variants, what to know of them, and where the report is."""
         for table in read_tables(self.context.config):
             self.context.console.table(table.title, table.header, table.rows)
+        for note in self._section.notes:
+            self.context.console.line(f"note: {note}")
         self.context.console.line(f"report: {self._page}")
 
     @property
     def _variants(self) -> dict[str, VariantConfig]:
         section = self.context.config.sections.get("train")
         return section.variants if isinstance(section, TrainConfig) else {}
+
+    @property
+    def _trainings(self) -> dict[str, tuple[str, int]]:
+        """Variant and seed of each unit that scores a training, by its name."""
+        variants = self._variants.items()
+        return {
+            f"variant {name} seed {seed}": (name, seed)
+            for name, variant in variants
+            for seed in variant.seeds
+        }
 
     @property
     def _labelers(self) -> dict[str, Choice[Labeler]]:
@@ -84,20 +103,25 @@ class EvaluateStage(Stage):
     def _train(self) -> TrainStage:
         return TrainStage(self.context.config.sections["train"], self.context)
 
-    def _variant_unit(self, name: str) -> Unit:
+    def _training_unit(self, name: str, seed: int) -> Unit:
         rows = read_images(self.context.config.manifests, SPLITS)
-        trained = manifest.read_facts(self._metrics / f"part-train-{name}.parquet")
+        trained = manifest.read_facts(self._train.part(name, seed))
         facts = {**self._facts(rows), "inputs.training": manifest.digest(trained)}
-        part = self._metrics / f"part-evaluate-{name}.parquet"
-        return Unit(f"variant {name}", part, facts, (self._page,))
+        part = self._metrics / f"part-evaluate-{name}-seed-{seed}.parquet"
+        return Unit(f"variant {name} seed {seed}", part, facts, (self._page,))
 
     def _labeler_unit(self, name: str) -> Unit:
-        rows = read_images(self.context.config.manifests, ["labeled"])
         labels = read_labels(self.context.config.manifests, name)
-        used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
+        rows = self._measured(labels)
+        used = [labels[row["row"]]["fingerprint"] for row in rows]
         facts = {**self._facts(rows), "inputs.labels": manifest.digest(used)}
         part = self._metrics / f"part-labeler-{name}.parquet"
-        return Unit(f"labeler {name}", part, facts, (self._page,))
+        return Unit(f"{_LABELER}{name}", part, facts, (self._page,))
+
+    def _measured(self, labels: Collection[int]) -> Rows:
+        """The images that both a labeler and a person, or whoever drew them, labeled."""
+        images = read_images(self.context.config.manifests, get_args(Role))
+        return [row for row in images if row["mask_uri"] is not None and row["row"] in labels]
 
     def _facts(self, rows: Rows) -> Facts:
         """What scores on these images depend on, beside what is scored."""
@@ -108,11 +132,12 @@ class EvaluateStage(Stage):
         content = [[row["image_id"], row["mask_id"]] for row in rows]
         return {**facts, "inputs.images": manifest.digest(content)}
 
-    def _predictor(self, name: str) -> Predictor:
+    def _predictor(self, name: str, seed: int) -> Predictor:
         from stages.evaluate.inference import Predictor
 
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
-        return Predictor.load(model, self._train.weights(name), vocabulary, self._section.device)
+        weights = self._train.weights(name, seed)
+        return Predictor.load(model, weights, vocabulary, self._section.device)
 
     def _report(self) -> None:
         from stages.evaluate.report.page import write_page
@@ -122,7 +147,7 @@ class EvaluateStage(Stage):
         folder.mkdir(parents=True, exist_ok=True)
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
-        predictors = {name: self._predictor(name) for name in self._variants}
+        predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}
         splits = [split for split in SPLITS if read_images(config.manifests, [split])]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
@@ -130,15 +155,15 @@ class EvaluateStage(Stage):
             name: choice.create(config.vocabulary).warnings()
             for name, choice in self._labelers.items()
         }
-        write_page(config, self._page, pictures, warnings)
+        write_page(config, self._page, pictures, warnings, self._section.notes)
 
-    def _score_variant(self, name: str) -> Rows:
+    def _score_training(self, name: str, seed: int) -> Rows:
         """A row a split and score."""
         from stages.evaluate.confusion import Confusion
         from stages.evaluate.inference import read_pixels, read_truth
 
         config = self.context.config
-        predictor = self._predictor(name)
+        predictor = self._predictor(name, seed)
         rows: Rows = []
         for split in SPLITS:
             confusion = Confusion.empty(config.vocabulary.num_classes)
@@ -147,30 +172,35 @@ class EvaluateStage(Stage):
                 predicted = predictor.predict(read_pixels(image))
                 confusion.add(read_truth(image, config.vocabulary), predicted)
             if images:
-                place = {"variant": name, "step": self._variants[name].steps, "split": split}
+                place = {"variant": name, "seed": seed, "split": split}
+                place |= {"step": self._variants[name].steps}
                 rows += self._rows(place, confusion.scores(config.vocabulary.class_names))
         return rows
 
     def _score_labeler(self, name: str) -> Rows:
-        """A row a score of the labeler on the labeled images, which it never saw labels of."""
+        """A row a role and score: the labeler on images whose label files it never saw."""
         from pipeline.overlay import resized
         from pipeline.store import LabelReader
         from stages.evaluate.confusion import Confusion
         from stages.evaluate.inference import read_truth
 
         config = self.context.config
-        confusion = Confusion.empty(config.vocabulary.num_classes)
+        confusions: dict[str, Confusion] = {}
         labels = read_labels(config.manifests, name)
-        images = read_images(config.manifests, ["labeled"])
-        for image in (image for image in images if image["row"] in labels):
+        for image in self._measured(labels):
             label = labels[image["row"]]
             reader = LabelReader(config.run.workspace / label["store"])
             size = (label["height"], label["width"])
             ((mask, _),) = reader.read([label["row"]], [size])
             truth = read_truth(image, config.vocabulary)
+            empty = Confusion.empty(config.vocabulary.num_classes)
+            confusion = confusions.setdefault(image["role"], empty)
             confusion.add(truth, resized(mask, truth.shape[0], truth.shape[1]))
-        place = {"variant": name, "split": "labeled"}
-        return self._rows(place, confusion.scores(config.vocabulary.class_names))
+        rows: Rows = []
+        for role, confusion in confusions.items():
+            place = {"variant": name, "split": role}
+            rows += self._rows(place, confusion.scores(config.vocabulary.class_names))
+        return rows
 
     def _rows(self, place: dict[str, Any], scores: dict[str, float]) -> Rows:
         run = {"run": self.context.config.run.run}

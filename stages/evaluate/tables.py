@@ -1,15 +1,23 @@
 """The tables that compare variants, from the metrics manifest alone."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 from pipeline import manifest
 from pipeline.config import Config
 from stages.pseudolabel.stage import PseudolabelConfig
-from stages.train.config import TrainConfig
+from stages.train.config import TrainConfig, VariantConfig
 
 SPLITS = ("val", "test")
 """Images that variants are scored on; where there are both, the report shows the last."""
+
+Place = tuple[str, int | None, str]
+"""Variant or labeler, seed (None of a labeler), split."""
+Scores = Mapping[Place, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -30,51 +38,96 @@ class ScoreTable:
 def read_tables(config: Config) -> list[ScoreTable]:
     """Tables of the variants, of their classes, and of the labelers; without those that are empty.
 
-    IoU is in percent, the mean over all classes of the vocabulary.
+    IoU is in percent, the mean over all classes of the vocabulary. Of several seeds a table has the
+    mean and, where there is room, the sample standard deviation.
     """
-    scores: dict[tuple[str, str], dict[str, float]] = {}
-    for row in _metrics(config):
-        scores.setdefault((row["variant"], row["split"]), {})[row["name"]] = row["value"]
+    scores = _read_scores(config)
     train = config.sections.get("train")
     variants = train.variants if isinstance(train, TrainConfig) else {}
+    pseudolabel = config.sections.get("pseudolabel")
+    labelers = pseudolabel.labelers if isinstance(pseudolabel, PseudolabelConfig) else {}
+    return [
+        *_variant_tables(scores, variants, config.vocabulary.class_names),
+        *_labeler_tables(scores, list(labelers)),
+    ]
+
+
+def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
+    folder = config.manifests / manifest.METRICS.name
+    rows: list[dict[str, Any]] = manifest.read(folder, manifest.METRICS).to_pylist()
+    scores: dict[Place, dict[str, float]] = {}
+    for row in rows:
+        if row["split"] != "train":
+            place = (row["variant"], row["seed"], row["split"])
+            scores.setdefault(place, {})[row["name"]] = row["value"]
+    return scores
+
+
+def _variant_tables(
+    scores: Scores, variants: Mapping[str, VariantConfig], class_names: Sequence[str]
+) -> list[ScoreTable]:
+    """Mean IoU on every split, on the last one also the gain over the first variant; by class.
+
+    A gain is the mean of the differences at equal seeds, which see the same labeled crops.
+    """
+
+    def of(name: str, split: str, score: str) -> dict[int, float]:
+        """A variant's score by seed."""
+        places = {seed: scores.get((name, seed, split), {}) for seed in variants[name].seeds}
+        return {seed: found[score] for seed, found in places.items() if score in found}
+
+    splits = [split for split in SPLITS if any(of(name, split, "miou") for name in variants)]
+    if not splits:
+        return []
     titles = {name: variant.title or name for name, variant in variants.items()}
-    splits = [s for s in SPLITS if any((name, s) in scores for name in titles)]
+    (first, *others), last = titles, splits[-1]
+    header = ["training variant", *(f"{split} mIoU" for split in splits)]
     rows = [
-        (title, *(_percent(scores.get((name, split), {}), "miou") for split in splits))
+        [title, *(_spread([*of(name, split, "miou").values()]) for split in splits)]
         for name, title in titles.items()
     ]
-    tables = []
-    if splits:
-        header = ("training variant", *(f"{split} mIoU" for split in splits))
-        tables.append(ScoreTable("mean IoU, %", header, rows))
-        last = splits[-1]
-        names = config.vocabulary.class_names
-        per_class = [
-            (name, *(_percent(scores.get((v, last), {}), f"iou/{name}") for v in titles))
-            for name in names
-        ]
-        header = ("class", *titles)
-        tables.append(ScoreTable(f"IoU by class on {last}, %", header, per_class))
-    pseudolabel = config.sections.get("pseudolabel")
-    configured = pseudolabel.labelers if isinstance(pseudolabel, PseudolabelConfig) else {}
-    labelers = {n: scores[n, "labeled"] for n in configured if (n, "labeled") in scores}
-    if labelers:
-        rows = [
-            (name, _percent(own, "miou"), _percent(own, "pixel_accuracy"))
-            for name, own in labelers.items()
-        ]
-        header = ("labeler", "mIoU", "pixels right")
-        title = "labelers against the masks of the labeled images, %"
-        tables.append(ScoreTable(title, header, rows))
-    return tables
+    counts = sorted({len(variant.seeds) for variant in variants.values()})
+    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    spread_told = f", mean ± sample standard deviation of {seeds} seeds" if seeds != "1" else ""
+    mean_told = f", mean of {seeds} seeds" if seeds != "1" else ""
+    title = f"mean IoU, %{spread_told}"
+    if others:
+        title += f"; gain over {titles[first]} on {last}"
+        header.append("gain")
+        base = of(first, last, "miou")
+        for name, row in zip(titles, rows, strict=True):
+            own = of(name, last, "miou")
+            gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
+            row.append(_spread(gains, "+.1f"))
+    by_class = [
+        (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
+        for each in class_names
+    ]
+    return [
+        ScoreTable(title, tuple(header), [tuple(row) for row in rows]),
+        ScoreTable(f"IoU by class on {last}, %{mean_told}", ("class", *titles), by_class),
+    ]
 
 
-def _metrics(config: Config) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = manifest.read(
-        config.manifests / manifest.METRICS.name, manifest.METRICS
-    ).to_pylist()
-    return [row for row in rows if row["split"] != "train"]
+def _labeler_tables(scores: Scores, labelers: Sequence[str]) -> list[ScoreTable]:
+    rows: list[tuple[str, ...]] = [
+        (name, role, _mean([found["miou"]]), _mean([found["pixel_accuracy"]]))
+        for name in labelers
+        for (labeler, seed, role), found in scores.items()
+        if labeler == name and seed is None
+    ]
+    title = "labelers against the label files of the images they labeled, %"
+    header = ("labeler", "images", "mIoU", "pixels right")
+    return [ScoreTable(title, header, rows)] if rows else []
 
 
-def _percent(scores: dict[str, float], name: str) -> str:
-    return f"{100 * scores[name]:.1f}" if name in scores else "-"
+def _mean(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.1f}" if values else "-"
+
+
+def _spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Mean and sample standard deviation in percent; the mean alone of a single value."""
+    if not values:
+        return "-"
+    text = f"{100 * mean(values):{form}}"
+    return f"{text} ± {100 * stdev(values):.1f}" if len(values) > 1 else text

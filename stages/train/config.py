@@ -21,10 +21,11 @@ LabelSourceChoice = Annotated[
 ]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class VariantConfig(Section):
-    """One training."""
+    """One way to train, once a seed."""
 
     title: Annotated[str, RunOnly] = ""
     """What to call it in tables; default: the variant's name."""
@@ -52,8 +53,14 @@ class VariantConfig(Section):
     """On all parameters."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the averaged weights, which are the ones evaluated."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of everything random."""
+    freeze_encoder: bool = False
+    """Whether the encoder stays as it was pretrained: its weights and its BatchNorm statistics."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in while training (autocast; weights stay float32). A CPU without
+    bfloat16 arithmetic is slower with it."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), RunOnly] = (0,)
+    """A training each; of everything random. One more makes nothing else stale: the facts of a
+    training hold its own seed."""
     checkpoint_every: Annotated[int, Field(ge=1), RunOnly] = 100
     """Steps between checkpoints: what a kill can cost."""
     log_every: Annotated[int, Field(ge=1)] = 50
@@ -71,6 +78,14 @@ class VariantConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"two are {name}, and so are their losses; keep one of them")
         return sources
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> object:
+        for seed in seeds:
+            if seeds.count(seed) > 1:
+                raise ValueError(f"{seed} stands there twice, and would train the same network")
+        return seeds
 
     @field_validator("scale")
     @classmethod

@@ -35,6 +35,7 @@ class Optimization:
         ema_decay: Largest share of itself that the teacher keeps a step.
         steps: Length of the training.
         seed: Of the perturbations' random numbers.
+        precision: float32, or bfloat16 where autocast deems it safe; weights stay float32.
     """
 
     optimizer: str
@@ -44,6 +45,7 @@ class Optimization:
     ema_decay: float
     steps: int
     seed: int
+    precision: str
 
     def build(self, network: SegmentationNetwork) -> Optimizer:
         """The optimizer, with a group for the encoder and one for the rest."""
@@ -128,7 +130,9 @@ class Training:
         # So that a resumed step repeats itself. Of a larger seed torch would drop the upper bits.
         (seed,) = np.random.SeedSequence([settings.seed, step]).generate_state(1).tolist()
         torch.manual_seed(seed)
-        losses = self.perturbation.step(self.network, batch, self.sources)
+        is_reduced = settings.precision != "float32"
+        with torch.autocast(batch.labeled.mask.device.type, torch.bfloat16, enabled=is_reduced):
+            losses = self.perturbation.step(self.network, batch, self.sources)
         if not math.isfinite(losses.total.item()):
             what = f"the loss became {losses.total.item()} in step {step}"
             fix = "lower train.learning_rate; the last checkpoint is kept"

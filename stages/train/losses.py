@@ -17,7 +17,7 @@ def supervised_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Returns:
         Scalar; 0 with a zero gradient if every pixel is ignored.
     """
-    total = cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
+    total = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
     return total / (mask != IGNORE).sum().clamp(min=1)
 
 
@@ -41,5 +41,5 @@ def pseudo_label_loss(
         Scalar; 0 with a zero gradient if no pixel counts.
     """
     target = labels.mask.masked_fill(~valid, IGNORE)
-    loss = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+    loss = cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
     return (loss * labels.confidence.detach()).sum() / valid.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Train: one segmenter a variant, from labeled images and whatever its label sources label."""
+"""Train: a segmenter a variant and seed, from labeled images and whatever its sources label."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainStage(Stage):
     """Fills artifacts/<run>/checkpoints and the training rows of the metrics manifest."""
 
     name = "train"
-    version = 1
+    version = 2
     Config = TrainConfig
     needs = ("ingest", "pseudolabel")
 
@@ -40,20 +40,31 @@ class TrainStage(Stage):
                     self._check_labeler(name, source.labeler, source.config.on)
 
     def plan(self) -> list[Unit]:
-        """A unit a variant."""
-        return [self._unit(name, variant) for name, variant in self._section.variants.items()]
+        """A unit a variant and seed."""
+        return [self._unit(name, seed) for name, seed in self._trainings.values()]
 
     def run(self, units: Sequence[Unit]) -> None:
-        """Trains the variants that are not fresh, each from its last checkpoint."""
+        """Does the trainings that are not fresh, each from its last checkpoint."""
         for unit in units:
-            self._train(unit, self._section.variants[unit.name])
+            self._train(unit, *self._trainings[unit.name])
 
-    def weights(self, variant: str) -> Path:
-        """The file that a variant's training ends with."""
-        return self._folder(variant) / "model.safetensors"
+    def weights(self, variant: str, seed: int) -> Path:
+        """The file that the training of a variant ends with."""
+        return self._folder(variant, seed) / "model.safetensors"
 
-    def _folder(self, variant: str) -> Path:
-        return self.context.config.artifacts / "checkpoints" / variant
+    def part(self, variant: str, seed: int) -> Path:
+        """The part of the metrics manifest that the training of a variant commits."""
+        folder = self.context.config.manifests / manifest.METRICS.name
+        return folder / f"part-train-{variant}-seed-{seed}.parquet"
+
+    @property
+    def _trainings(self) -> dict[str, tuple[str, int]]:
+        """Variant and seed of each unit, by its name."""
+        variants = self._section.variants.items()
+        return {f"{name} seed {n}": (name, n) for name, variant in variants for n in variant.seeds}
+
+    def _folder(self, variant: str, seed: int) -> Path:
+        return self.context.config.artifacts / "checkpoints" / variant / f"seed-{seed}"
 
     def _of_role(self, role: str) -> Rows:
         config = self.context.config
@@ -74,12 +85,13 @@ class TrainStage(Stage):
             if source.labeler is not None and source.config.on == role
         ]
 
-    def _unit(self, name: str, variant: VariantConfig) -> Unit:
-        vocabulary = self.context.config.vocabulary
+    def _unit(self, name: str, seed: int) -> Unit:
+        variant, vocabulary = self._section.variants[name], self.context.config.vocabulary
         labeled = self._of_role("labeled")
         facts: Facts = {
             **self.version_facts,
             **variant.facts(f"train.variants.{name}"),
+            "train.seed": seed,
             **vocabulary.class_facts(),
         }
         for scheme in sorted({row["label_scheme"] for row in labeled}, key=str):
@@ -93,8 +105,8 @@ class TrainStage(Stage):
                 labels = self._labels(labeler)
                 used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
                 facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
-        folder = self.context.config.manifests / manifest.METRICS.name
-        return Unit(name, folder / f"part-train-{name}.parquet", facts, (self.weights(name),))
+        outputs = (self.weights(name, seed),)
+        return Unit(f"{name} seed {seed}", self.part(name, seed), facts, outputs)
 
     def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
         section = self.context.config.sections.get("pseudolabel")
@@ -107,7 +119,7 @@ class TrainStage(Stage):
             what = f"{labeler} does not label {role} images"
             raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
 
-    def _train(self, unit: Unit, variant: VariantConfig) -> None:
+    def _train(self, unit: Unit, name: str, seed: int) -> None:
         import torch
 
         from stages.device import pick_device
@@ -115,9 +127,9 @@ class TrainStage(Stage):
         from stages.train.crops import Crops
         from stages.train.loop import Optimization, Training
 
-        config = self.context.config
+        config, variant = self.context.config, self._section.variants[name]
         device = pick_device(variant.device)
-        torch.manual_seed(variant.seed)
+        torch.manual_seed(seed)
         crops = Crops(
             labeled=self._train_images(self._of_role("labeled"), []),
             others={
@@ -125,15 +137,18 @@ class TrainStage(Stage):
                 for role in variant.roles
             },
             vocabulary=config.vocabulary,
-            seed=variant.seed,
+            seed=seed,
             batch_size=variant.batch_size,
             crop_px=variant.crop_px,
             scale=variant.scale,
         )
         network = variant.model.create().build(config.vocabulary.num_classes)
-        folder = self._folder(unit.name)
+        if variant.freeze_encoder:
+            network.freeze_encoder()
+        folder = self._folder(name, seed)
         training = Training(
-            network=network.to(device),
+            # The layout that convolutions are quickest in, on CPUs and GPUs alike.
+            network=network.to(device).to(memory_format=torch.channels_last),
             perturbation=variant.perturbation.create(),
             sources=[choice.create() for choice in variant.label_sources],
             optimization=Optimization(
@@ -143,7 +158,8 @@ class TrainStage(Stage):
                 weight_decay=variant.weight_decay,
                 ema_decay=variant.ema_decay,
                 steps=variant.steps,
-                seed=variant.seed,
+                seed=seed,
+                precision=variant.precision,
             ),
             checkpoint=Checkpoint(folder / "last.pt", unit.facts),
             log=folder / "log.jsonl",
@@ -166,8 +182,9 @@ class TrainStage(Stage):
             )
         # The old part must not speak for new weights, should this run die before the new one.
         unit.part.unlink(missing_ok=True)
-        save_weights(self.weights(unit.name), trained, {"fingerprint": manifest.digest(unit.facts)})
-        rows = self._metric_rows(unit.name, variant, training.log)
+        about = {"fingerprint": manifest.digest(unit.facts)}
+        save_weights(self.weights(name, seed), trained, about)
+        rows = self._metric_rows(name, seed, training.log)
         plain = variant.model_dump(mode="json")
         manifest.write_part(unit.part, manifest.METRICS.rows(rows), unit.facts, plain)
 
@@ -200,14 +217,15 @@ class TrainStage(Stage):
             raise DataError(what, where=where, fix="see its column error_message")
         return images
 
-    def _metric_rows(self, name: str, variant: VariantConfig, log: Path) -> Rows:
+    def _metric_rows(self, name: str, seed: int, log: Path) -> Rows:
+        variant, run = self._section.variants[name], self.context.config.run.run
         role = variant.roles[0] if variant.roles else "labeled"
         steps_an_epoch = len(self._of_role(role)) / variant.batch_size
         rows: Rows = []
         for line in log.read_text(encoding="utf-8").splitlines():
             values = json.loads(line)
             step = values.pop("step")
-            place = {"run": self.context.config.run.run, "variant": name, "step": step}
-            place |= {"epoch": step / steps_an_epoch, "split": "train"}
+            place = {"run": run, "variant": name, "seed": seed, "split": "train"}
+            place |= {"step": step, "epoch": step / steps_an_epoch}
             rows += [{**place, "name": key, "value": value} for key, value in values.items()]
         return rows

@@ -27,10 +27,11 @@ def config(values: dict[str, Any], write_config: WriteConfig) -> Path:
     return write_config(values)
 
 
-def scores_of(manifests: Path, variant: str, split: str) -> dict[str, float]:
+def scores_of(manifests: Path, variant: str, split: str, seed: int | None = 0) -> dict[str, float]:
     rows = pd.read_parquet(manifests / "metrics")
     assert list(rows.columns) == METRICS.schema.names
     rows = rows[(rows["variant"] == variant) & (rows["split"] == split)]
+    rows = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed]
     assert set(rows["run"]) == {"tiny"}
     return dict(zip(rows["name"], rows["value"], strict=True))
 
@@ -45,7 +46,7 @@ def test_variants_are_scored_on_val_and_test(
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
         network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
-        load_weights(artifacts / "checkpoints" / variant / "model.safetensors", network)
+        load_weights(artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network)
         for split in ("val", "test"):
             pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))
             with torch.inference_mode():
@@ -56,19 +57,43 @@ def test_variants_are_scored_on_val_and_test(
             assert scores_of(manifests, variant, split) == pytest.approx(confusion.scores(CLASSES))
 
 
-def test_labelers_are_scored_on_the_labeled_images(
-    config: Path, call: Call, data: Path, manifests: Path, tmp_path: Path
+def test_labelers_are_scored_on_every_image_they_labeled_that_has_a_label_file(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    data: Path,
+    manifests: Path,
+    tmp_path: Path,
 ) -> None:
-    assert call("run", config).returncode == 0
+    values["pseudolabel"]["roles"] = ["ood", "unlabeled", "test"]
+    result = call("run", write_config(values))
+    assert result.returncode == 0, result.stderr
     labels = pd.read_parquet(manifests / "pseudo_labels").set_index("image_id")
-    confusion = Confusion.empty(len(CLASSES))
-    for number in range(2):
-        image_id = content_id((data / f"labeled/images/{number}.png").read_bytes())
-        label = labels.loc[[image_id]].to_dict("records")[0]
-        reader = LabelReader(tmp_path / "workspace" / label["store"])
-        ((mask, _),) = reader.read([label["row"]], [(24, 32)])
-        confusion.add(np.array(Image.open(data / f"labeled/masks/{number}.png")), mask)
-    assert scores_of(manifests, "clip", "labeled") == pytest.approx(confusion.scores(CLASSES))
+    for role, count in (("labeled", 2), ("test", 1)):
+        confusion = Confusion.empty(len(CLASSES))
+        for number in range(count):
+            image_id = content_id((data / role / f"images/{number}.png").read_bytes())
+            label = labels.loc[[image_id]].to_dict("records")[0]
+            reader = LabelReader(tmp_path / "workspace" / label["store"])
+            ((mask, _),) = reader.read([label["row"]], [(24, 32)])
+            confusion.add(np.array(Image.open(data / role / f"masks/{number}.png")), mask)
+        found = scores_of(manifests, "clip", role, seed=None)
+        assert found == pytest.approx(confusion.scores(CLASSES))
+    metrics = pd.read_parquet(manifests / "metrics")
+    assert set(metrics[metrics["variant"] == "clip"]["split"]) == {"labeled", "test"}
+
+
+def test_every_seed_is_scored_and_shown_with_the_others(
+    values: dict[str, Any], write_config: WriteConfig, call: Call, manifests: Path
+) -> None:
+    values["train"]["seeds"] = [3, 4]
+    values["evaluate"]["notes"] = ["All arms train for one step."]
+    result = call("run", write_config(values))
+    assert result.returncode == 0, result.stderr
+    each = [100 * scores_of(manifests, "plain", "test", seed)["miou"] for seed in (3, 4)]
+    assert each[0] != each[1]
+    assert f"{np.mean(each):.1f} ± {np.std(each, ddof=1):.1f}" in result.stdout
+    assert "note: All arms train for one step.\n" in result.stdout
 
 
 def test_a_run_ends_with_the_tables_and_where_the_report_is(
@@ -94,8 +119,8 @@ def test_only_what_was_trained_anew_is_scored_anew(
     before = parts(manifests)
     call("run", config, "train.variants.web.steps=2")
     changed = {name for name, time in parts(manifests).items() if before[name] != time}
-    assert changed == {"part-train-web.parquet", "part-evaluate-web.parquet"}
-    scores = pd.read_parquet(manifests / "metrics/part-evaluate-web.parquet")
+    assert changed == {"part-train-web-seed-0.parquet", "part-evaluate-web-seed-0.parquet"}
+    scores = pd.read_parquet(manifests / "metrics/part-evaluate-web-seed-0.parquet")
     assert set(scores["step"]) == {2}
 
 
@@ -149,5 +174,5 @@ def test_without_training_only_labelers_are_scored(
     del values["train"]
     result = call("run", write_config(values))
     assert result.returncode == 0, result.stderr
-    assert "labelers against the masks of the labeled images" in result.stdout
+    assert "labelers against the label files of the images they labeled" in result.stdout
     assert "variant" not in result.stdout

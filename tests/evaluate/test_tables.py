@@ -11,31 +11,33 @@ from stages.evaluate.tables import read_tables
 from stages.graph import GRAPH
 
 Scores = dict[str, float]
+Record = Callable[..., None]
+
+
+def load(values: dict[str, Any], write_config: Callable[..., Path]) -> Config:
+    return config_file.load(write_config(values), {stage.name: stage.Config for stage in GRAPH})
 
 
 @pytest.fixture
 def config(values: dict[str, Any], write_config: Callable[..., Path]) -> Config:
-    path = write_config(values)
-    return config_file.load(path, {stage.name: stage.Config for stage in GRAPH})
+    return load(values, write_config)
 
 
 @pytest.fixture
 def record(manifests: Path) -> Callable[..., None]:
     """Writes scores into the metrics manifest: ``record("plain", val={"miou": 0.5})``."""
 
-    def write(variant: str, **splits: Scores) -> None:
+    def write(variant: str, seed: int | None = 0, **splits: Scores) -> None:
+        place = {"run": "tiny", "variant": variant, "seed": seed}
         rows = [
-            {"run": "tiny", "variant": variant, "split": split, "name": name, "value": value}
+            {**place, "split": split, "name": name, "value": value}
             for split, scores in splits.items()
             for name, value in scores.items()
         ]
-        path = manifests / "metrics" / f"part-evaluate-{variant}.parquet"
+        path = manifests / "metrics" / f"part-evaluate-{variant}-{seed}.parquet"
         write_part(path, METRICS.rows(rows), {}, {})
 
     return write
-
-
-Record = Callable[..., None]
 
 
 def test_without_scores_there_is_no_table(config: Config) -> None:
@@ -53,9 +55,43 @@ def test_variants_are_compared_in_the_order_of_the_config_under_their_titles(
     record("web", val={"miou": 0.5}, test={"miou": 0.12345})
     record("plain", val={"miou": 0.25}, test={"miou": 1.0})
     first, *_ = read_tables(config)
-    assert first.title == "mean IoU, %"
-    assert first.header == ("training variant", "val mIoU", "test mIoU")
-    assert first.rows == [("Labeled only", "25.0", "100.0"), ("web", "50.0", "12.3")]
+    assert first.title == "mean IoU, %; gain over Labeled only on test"
+    assert first.header == ("training variant", "val mIoU", "test mIoU", "gain")
+    assert first.rows == [("Labeled only", "25.0", "100.0", "-"), ("web", "50.0", "12.3", "-87.7")]
+
+
+def test_several_seeds_are_a_mean_and_its_spread(
+    values: dict[str, Any], write_config: Callable[..., Path], record: Record
+) -> None:
+    """Gains are differences at equal seeds: here both gain the same, though the scores differ."""
+    values["train"]["seeds"] = [0, 1]
+    config = load(values, write_config)
+    for seed, plain in ((0, 0.25), (1, 0.35)):
+        record("plain", seed, test={"miou": plain, "iou/disc": plain})
+        record("web", seed, test={"miou": plain + 0.1})
+    record("web", 2, test={"miou": 1.0})  # of a seed that the config no longer has
+    record("web", None, test={"miou": 1.0})  # of a labeler
+    first, by_class, *_ = read_tables(config)
+    seeds = "mean ± sample standard deviation of 2 seeds"
+    assert first.title == f"mean IoU, %, {seeds}; gain over Labeled only on test"
+    assert first.rows == [
+        ("Labeled only", "30.0 ± 7.1", "-"),
+        ("web", "40.0 ± 7.1", "+10.0 ± 0.0"),
+    ]
+    assert by_class.title == "IoU by class on test, %, mean of 2 seeds"
+    assert by_class.rows[1] == ("disc", "30.0", "-")
+
+
+def test_variants_may_have_different_seeds(
+    values: dict[str, Any], write_config: Callable[..., Path], record: Record
+) -> None:
+    values["train"]["variants"]["web"]["seeds"] = [1, 2, 3]
+    config = load(values, write_config)
+    record("plain", 0, test={"miou": 0.5})
+    record("web", 2, test={"miou": 0.5})
+    first, *_ = read_tables(config)
+    assert "of 1 to 3 seeds" in first.title
+    assert first.rows == [("Labeled only", "50.0", "-"), ("web", "50.0", "-")]
 
 
 def test_classes_are_compared_on_the_last_split(config: Config, record: Record) -> None:
@@ -69,20 +105,21 @@ def test_classes_are_compared_on_the_last_split(config: Config, record: Record) 
 def test_a_split_nobody_was_scored_on_has_no_column(config: Config, record: Record) -> None:
     record("plain", val={"miou": 0.1})
     tables = read_tables(config)
-    assert tables[0].header == ("training variant", "val mIoU")
-    assert tables[0].rows == [("Labeled only", "10.0"), ("web", "-")]
+    assert tables[0].header == ("training variant", "val mIoU", "gain")
+    assert tables[0].rows == [("Labeled only", "10.0", "-"), ("web", "-", "-")]
     assert tables[1].title == "IoU by class on val, %"
 
 
-def test_labelers_are_compared_on_the_labeled_images(config: Config, record: Record) -> None:
-    record("clip", labeled={"miou": 0.3, "pixel_accuracy": 0.75})
+def test_labelers_are_compared_by_the_images_they_labeled(config: Config, record: Record) -> None:
+    scores = {"miou": 0.3, "pixel_accuracy": 0.75}
+    record("clip", None, labeled=scores, test={**scores, "miou": 0.2})
     (table,) = read_tables(config)
-    assert table.header == ("labeler", "mIoU", "pixels right")
-    assert table.rows == [("clip", "30.0", "75.0")]
+    assert table.header == ("labeler", "images", "mIoU", "pixels right")
+    assert table.rows == [("clip", "labeled", "30.0", "75.0"), ("clip", "test", "20.0", "75.0")]
 
 
 def test_what_the_config_no_longer_names_is_left_out(config: Config, record: Record) -> None:
     scores = {"miou": 0.5, "pixel_accuracy": 0.5}
     record("removed-variant", test=scores)
-    record("removed-labeler", labeled=scores)
+    record("removed-labeler", None, labeled=scores)
     assert read_tables(config) == []

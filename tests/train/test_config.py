@@ -115,6 +115,11 @@ def test_unlabeled_images_come_before_web_images(
         ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
         ({"scale": [1, math.inf]}, r"train\.variants\.default\.scale\.1: inf is wrong"),
         ({"learning_rate": math.inf}, r"train\.variants\.default\.learning_rate: inf is wrong"),
+        ({"seeds": [0, 1, 0]}, r"train\.variants\.default\.seeds: .*; 0 stands there twice, "),
+        ({"seeds": []}, r"train\.variants\.default\.seeds: \[\] is wrong; .*at least 1 item"),
+        ({"seeds": [-1]}, r"train\.variants\.default\.seeds\.0: -1 is wrong; "),
+        ({"seed": 1}, r"train\.variants\.default\.seed: unknown key; did you mean 'seeds'\?"),
+        ({"precision": "float16"}, r"train\.variants\.default\.precision: 'float16' is wrong; "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),
@@ -147,6 +152,6 @@ def test_one_kind_of_source_may_label_two_roles_or_read_two_labelers() -> None:
 def test_facts_hold_what_the_weights_depend_on_and_nothing_else() -> None:
     facts = only(label_sources=[STORED]).facts("train.variants.default")
     keys = {key.removeprefix("train.variants.default.") for key in facts}
-    assert {"steps", "seed", "model.name", "model.weights", "perturbation.version"} <= keys
+    assert {"steps", "precision", "model.name", "model.weights", "perturbation.version"} <= keys
     assert {"label_sources.0.name", "label_sources.0.labeler"} <= keys
-    assert not keys & {"title", "workers", "device", "checkpoint_every"}
+    assert not keys & {"title", "workers", "device", "checkpoint_every", "seeds"}

@@ -31,6 +31,7 @@ OPTIMIZATION = Optimization(
     ema_decay=0.9,
     steps=STEPS,
     seed=5,
+    precision="float32",
 )
 SOURCES = [
     StudentSource(StudentSource.Config(threshold=0.4)),

@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pipeline import manifest
 from pipeline.manifest import METRICS, digest, read_facts
+from stages.train.models.small_unet import SANDBOX_WEIGHTS
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]
@@ -84,19 +87,22 @@ def test_every_variant_leaves_weights_a_checkpoint_and_metrics(
     assert list(metrics.columns) == METRICS.schema.names
     assert set(metrics["run"]) == {"tiny"}
     assert set(metrics["split"]) == {"train"}
+    assert set(metrics["seed"]) == {0}
     plus = metrics[metrics["variant"] == "plus"]
     losses = {"loss/total", "loss/supervised", "loss/student_unlabeled"}
     assert set(plus["name"]) == {*losses, "learning_rate"}
     assert sorted(plus[plus["name"] == "loss/total"]["step"]) == [1, 2]
     assert (plus["epoch"] == plus["step"]).all()  # 2 crops a step, of 2 unlabeled images
     for name in ("plain", "plus"):
-        files = folder(values, "artifacts") / "checkpoints" / name
+        files = folder(values, "artifacts") / "checkpoints" / name / "seed-0"
         assert {path.name for path in files.iterdir()} == {
             "last.pt",
             "log.jsonl",
             "model.safetensors",
         }
-        facts = read_facts(folder(values, "manifests") / f"metrics/part-train-{name}.parquet")
+        facts = read_facts(
+            folder(values, "manifests") / f"metrics/part-train-{name}-seed-0.parquet"
+        )
         with safe_open(files / "model.safetensors", "pt") as weights:
             assert weights.metadata() == {"fingerprint": digest(facts)}
 
@@ -113,16 +119,60 @@ def test_only_what_changed_is_trained_again(
     assert "train: nothing to do, 2 fresh" in call("run", config).stderr
     unimportant = ["title=Plus", "workers=1", "device=cpu", "checkpoint_every=2"]
     assert reasons(config, *(f"train.variants.plus.{key}" for key in unimportant)) == []
-    changed = "train.variants.plus.steps 2 -> 3: plus"
+    changed = "train.variants.plus.steps 2 -> 3: plus seed 0"
     assert reasons(config, "train.variants.plus.steps=3") == [changed]
-    everywhere = [f"train.variants.{name}.crop_px 32 -> 48: {name}" for name in ("plain", "plus")]
+    everywhere = [
+        f"train.variants.{name}.crop_px 32 -> 48: {name} seed 0" for name in ("plain", "plus")
+    ]
     assert reasons(config, "train.crop_px=48") == everywhere
     weights = list(folder(values, "artifacts").rglob("model.safetensors"))
-    before = {path.parent.name: path.stat().st_mtime_ns for path in weights}
+    before = {path.parent.parent.name: path.stat().st_mtime_ns for path in weights}
     assert changed in call("run", config, "train.variants.plus.steps=3").stderr
-    after = {path.parent.name: path.stat().st_mtime_ns for path in weights}
+    after = {path.parent.parent.name: path.stat().st_mtime_ns for path in weights}
     assert before["plain"] == after["plain"]
     assert before["plus"] != after["plus"]
+
+
+def test_a_variant_is_trained_once_a_seed(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    reasons: Callable[..., list[str]],
+) -> None:
+    """A seed more leaves the others as they are; each begins and draws differently."""
+    config = write_config(values)
+    call("run", config)
+    two = "train.variants.plain.seeds=[0, 7]"
+    assert reasons(config, two) == ["not done yet: plain seed 7"]
+    assert call("run", config, two).returncode == 0
+    assert reasons(config, two) == []
+    assert reasons(config, "train.variants.plain.seeds=[7]") == []
+    metrics = pd.read_parquet(folder(values, "manifests") / "metrics")
+    first = metrics[(metrics["name"] == "loss/total") & (metrics["step"] == 1)]
+    losses = dict(
+        zip(zip(first["variant"], first["seed"], strict=True), first["value"], strict=True)
+    )
+    assert losses.keys() == {("plain", 0), ("plain", 7), ("plus", 0)}
+    assert losses["plain", 0] != losses["plain", 7]
+
+
+def test_a_frozen_encoder_ends_as_it_was_pretrained(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    model = {"name": "small_unet", "encoder_weights": "sandbox"}
+    values["train"] |= {"model": model, "freeze_encoder": True, "precision": "bfloat16"}
+    assert call("run", write_config(values)).returncode == 0
+    pretrained = load_file(SANDBOX_WEIGHTS)
+    for name in ("plain", "plus"):
+        trained = load_file(
+            folder(values, "artifacts") / f"checkpoints/{name}/seed-0/model.safetensors"
+        )
+        assert {tensor.dtype for tensor in trained.values()} <= {torch.float32, torch.int64}
+        encoder = {key: t for key, t in trained.items() if key.startswith("encoder.")}
+        assert encoder
+        for key, tensor in encoder.items():
+            own = pretrained[key.replace("encoder.", "visual.trunk.", 1)]
+            assert torch.equal(tensor, own.to(tensor.dtype)), key
 
 
 def test_other_images_make_stale_the_variants_that_read_them(
@@ -136,7 +186,7 @@ def test_other_images_make_stale_the_variants_that_read_them(
     call("run", config)
     (data / "unlabeled/images/0.png").unlink()
     call("run ingest", config)
-    assert reasons(config) == ["unlabeled images changed: plus"]
+    assert reasons(config) == ["unlabeled images changed: plus seed 0"]
     (data / "labeled/images/0.png").unlink()
     (data / "labeled/masks/0.png").unlink()
     call("run ingest", config)
@@ -148,12 +198,12 @@ def test_lost_weights_come_back_from_the_checkpoint(
 ) -> None:
     config = write_config(values)
     call("run", config)
-    weights = folder(values, "artifacts") / "checkpoints/plus/model.safetensors"
+    weights = folder(values, "artifacts") / "checkpoints/plus/seed-0/model.safetensors"
     content = weights.read_bytes()
     weights.unlink()
     told = call("run", config).stderr
-    assert "is gone: plus" in told
-    assert "train plus: resumes after step 2" in told
+    assert "is gone: plus seed 0" in told
+    assert "train plus seed 0: resumes after step 2" in told
     assert weights.read_bytes() == content
 
 
@@ -171,7 +221,7 @@ def test_a_labelers_key_concerns_only_the_variants_that_read_its_labels(
     assert reasons(config) == []
     threshold = "pseudolabel.labelers.clip.threshold=0.5"
     assert call("run pseudolabel", config, threshold).returncode == 0
-    assert reasons(config, threshold) == ["ood labels of clip changed: ood"]
+    assert reasons(config, threshold) == ["ood labels of clip changed: ood seed 0"]
 
 
 @pytest.mark.parametrize(
@@ -226,4 +276,4 @@ def test_weights_of_another_config_never_pass_for_those_of_the_old_part(
     with monkeypatch.context() as patched:
         patched.setattr(manifest, "write_part", dies)
         assert call("run", config, "train.steps=3").returncode == 1
-    assert reasons(config) == ["not done yet: plain"]
+    assert reasons(config) == ["not done yet: plain seed 0"]

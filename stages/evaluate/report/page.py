@@ -15,6 +15,7 @@ def write_page(
     page: Path,
     pictures: Sequence[Picture],
     warnings: Mapping[str, Sequence[str]],
+    notes: Sequence[str],
 ) -> None:
     """Writes the page, beside its pictures.
 
@@ -23,6 +24,7 @@ def write_page(
         page: Where the HTML goes.
         pictures: What to show below the tables; already saved in the page's folder.
         warnings: What a reader should know of each labeler before trusting its labels.
+        notes: What the config says of the tables.
     """
     environment = Environment(
         loader=PackageLoader("stages.evaluate.report", "."),
@@ -36,6 +38,7 @@ def write_page(
         tables=read_tables(config),
         pictures=pictures,
         warnings=warnings,
+        notes=notes,
     )
     temporary = page.with_name(f".{page.name}.tmp")
     temporary.write_text(text, encoding="utf-8")

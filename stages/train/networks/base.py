@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ class SegmentationNetwork(nn.Module, ABC):
     """
 
     encoder: nn.Module
+    _is_encoder_frozen = False
 
     @abstractmethod
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -58,6 +60,18 @@ class SegmentationNetwork(nn.Module, ABC):
         features = [torch.cat([f, dropout2d(f, 0.5, training=True)]) for f in self.encode(images)]
         clean, perturbed = self.decode(features, _size(images)).chunk(2)
         return clean, perturbed
+
+    def freeze_encoder(self) -> None:
+        """Keeps the encoder as it is: no gradients, and eval mode even while the rest trains."""
+        self.encoder.requires_grad_(False).eval()
+        self._is_encoder_frozen = True
+
+    def train(self, mode: bool = True) -> Self:
+        """Train or eval mode; a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if self._is_encoder_frozen:
+            self.encoder.eval()
+        return self
 
     def encoder_parameters(self) -> Iterator[Parameter]:
         """Parameters that start from pretrained weights."""
