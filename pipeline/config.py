@@ -1,5 +1,7 @@
 """One YAML file describes a run: a few keys for the run itself and a section per stage.
 
+With `extends: other.yaml`, which lies beside it, a file holds only what differs from that one.
+
 Sections are strict, frozen pydantic models that sit beside what they configure. Every mistake
 becomes one line that names the file, the dotted key, what is wrong and what would be right.
 """
@@ -15,6 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from pipeline.errors import ConfigError
+from pipeline.merging import merged
 from pipeline.section import Name, Section
 from pipeline.vocabulary import Vocabulary
 
@@ -25,9 +28,11 @@ class ClusterConfig(Section):
     """Where stage one runs."""
 
     workers: int = Field(default=0, ge=0)
-    """Local worker processes; 0 = one worker thread inside this process."""
+    """Local worker processes, one a GPU in turn; 0 = one worker thread inside this process."""
     address: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|wss?)://.")] | None = None
     """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
+    retries: int = Field(default=2, ge=0)
+    """How often a shard is tried again that was lost with a worker; then it counts as failed."""
 
 
 class RunConfig(Section):
@@ -90,7 +95,8 @@ def load(
     Raises:
         ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
     """
-    values = read_yaml(path, fix="name an existing file with --config, e.g. configs/sandbox.yaml")
+    fix = "name an existing file with --config, e.g. configs/sandbox.yaml"
+    values = _read_extended(path, fix, extending=())
     for override in overrides:
         _apply(override, values)
     for name in stage_sections.keys() & values.keys():
@@ -106,6 +112,29 @@ def load(
         path=vocabulary_file,
     )
     return Config(path=path, run=run, sections=sections, vocabulary=vocabulary)
+
+
+def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[str, Any]:
+    """Reads a config file, and below its values those of the file that its `extends` names.
+
+    Args:
+        path: The file.
+        fix: What to do where it cannot be read.
+        extending: The files that lead to this one, by their `extends`.
+    """
+    values = read_yaml(path, fix=fix)
+    if "extends" not in values:
+        return values
+    name, where = values.pop("extends"), f"{path}: extends"
+    if not isinstance(name, str) or Path(name).name != name:
+        fix = "name one config file in the same folder, e.g. sandbox.yaml"
+        raise ConfigError(f"{name!r} is wrong", where=where, fix=fix)
+    below = path.with_name(name)
+    if below in (*extending, path):
+        raise ConfigError(f"{name} extends this file", where=where, fix="remove one `extends`")
+    fix = f"set `extends` in {path} to an existing file"
+    filled: dict[str, Any] = merged(_read_extended(below, fix, (*extending, path)), values)
+    return filled
 
 
 def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:

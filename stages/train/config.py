@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.components import Choice, chosen_from
+from pipeline.merging import merged
 from pipeline.section import Facts, Name, RunOnly, Section
 from stages.train.label_sources.base import LabelSource, LabelSourceConfig
 from stages.train.models.base import Model
@@ -128,20 +129,4 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        return {"variants": {name: _merged(base, own) for name, own in variants.items()}}
-
-
-def _merged(base: dict[str, Any], own: Any) -> Any:
-    """The base's keys with the variant's laid over them; mappings are merged, lists replaced.
-
-    A mapping that names another component replaces the base's, whose keys are not that one's.
-    """
-    if own is None:
-        return base
-    if not isinstance(own, dict) or own.get("name", base.get("name")) != base.get("name"):
-        return own
-    merged = dict(base)
-    for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+        return {"variants": {name: merged(base, own) for name, own in variants.items()}}

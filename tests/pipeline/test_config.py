@@ -51,6 +51,46 @@ def test_every_config_of_the_project_is_read() -> None:
         assert load(path, SECTIONS).run.run == path.stem
 
 
+def test_a_config_may_extend_another(
+    tiny: dict[str, Any], write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """Through two files; the last one wins, and overrides win over it."""
+    write_config({**tiny, "cluster": {"workers": 1}})
+    (tmp_path / "more.yaml").write_text(
+        "{extends: config.yaml, cluster: {workers: 2}, ingest: {shard_size: 16}}"
+    )
+    most = tmp_path / "most.yaml"
+    most.write_text("{extends: more.yaml, run: most, ingest: {shard_size: 32}}")
+    config = load(most, SECTIONS)
+    assert (config.path, config.run.run, config.run.cluster.workers) == (most, "most", 2)
+    assert config.vocabulary.name == "shapes"
+    facts = config.sections["ingest"].facts("ingest")
+    assert facts["ingest.shard_size"] == 32
+    assert facts["ingest.sources.ood.role"] == "ood"
+    assert load(most, SECTIONS, ["run=other"]).run.run == "other"
+
+
+WRONG_EXTENDS = {
+    "none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
+    "set `extends` in {folder}/most.yaml to an existing file",
+    "../config.yaml": "{folder}/most.yaml: extends: '../config.yaml' is wrong; "
+    "name one config file in the same folder, e.g. sandbox.yaml",
+    "[config.yaml]": "{folder}/most.yaml: extends: ['config.yaml'] is wrong; "
+    "name one config file in the same folder, e.g. sandbox.yaml",
+    "most.yaml": "{folder}/most.yaml: extends: most.yaml extends this file; remove one `extends`",
+    "back.yaml": "{folder}/back.yaml: extends: most.yaml extends this file; remove one `extends`",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_EXTENDS)
+def test_a_config_that_cannot_be_extended_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "most.yaml").write_text(f"extends: {name}")
+    (tmp_path / "back.yaml").write_text("extends: most.yaml")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "most.yaml", SECTIONS)
+    assert str(error.value) == WRONG_EXTENDS[name].replace("{folder}", str(tmp_path))
+
+
 @pytest.fixture
 def load_tiny(tiny: dict[str, Any], write_config: WriteConfig) -> Callable[..., Config]:
     return lambda *overrides: load(write_config(tiny), SECTIONS, overrides)
@@ -100,7 +140,7 @@ WRONG_VALUES = {
     "ingset={}": "{file}: ingset: unknown key; did you mean 'ingest'?",
     "runn=a": "{file}: runn: unknown key; did you mean 'run'?",
     "speed=1": "{file}: speed: unknown key; use one of: cluster, data, evaluate, ingest, "
-    "pseudolabel, run, sandbox, train, vocabulary, workspace",
+    "propose, pseudolabel, run, sandbox, train, vocabulary, workspace",
     "cluster.worker=1": "{file}: cluster.worker: unknown key; did you mean 'workers'?",
     "cluster.address=localhost": "{file}: cluster.address: 'localhost' is wrong; ",
     "ingest.shard_sise=8": "{file}: ingest.shard_sise: unknown key; did you mean 'shard_size'?",
