@@ -56,14 +56,14 @@ class TrainImage:
     """An image to train on, with its hand-made or stored labels.
 
     Attributes:
-        path: The image file.
-        mask_path: Its label file, of a labeled image.
+        uri: Address of the image file.
+        mask_uri: That of its label file, of a labeled image.
         label_scheme: The vocabulary's scheme of the label file.
         stored: Its stored labels by labeler.
     """
 
-    path: Path
-    mask_path: Path | None = None
+    uri: str
+    mask_uri: str | None = None
     label_scheme: str | None = None
     stored: Mapping[str, StoredLabel] = field(default_factory=dict)
 
@@ -122,9 +122,9 @@ class Crops:
         labels = _read_stored(chosen)
         views = []
         for position, image, maps in zip(positions, chosen, labels, strict=True):
-            if image.mask_path is not None:
-                maps = {_BY_HAND: (self._read_mask(image, image.mask_path), None)}
-            pixels = torch.from_numpy(_decode(image.path)).permute(2, 0, 1)
+            if image.mask_uri is not None:
+                maps = {_BY_HAND: (self._read_mask(image, image.mask_uri), None)}
+            pixels = torch.from_numpy(_decode(image.uri)).permute(2, 0, 1)
             moved = {}
             for name, (mask, confidence) in (maps or _NO_LABEL).items():
                 same_geometry = _generator(self.seed, key, position)
@@ -139,8 +139,8 @@ class Crops:
             views.append(moved)
         return views
 
-    def _read_mask(self, image: TrainImage, path: Path) -> Tensor:
-        with images.readable(path) as content:
+    def _read_mask(self, image: TrainImage, uri: str) -> Tensor:
+        with images.readable(uri) as content:
             labels = images.decode_labels(content)
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
@@ -201,8 +201,8 @@ def _read_stored(
     return found
 
 
-def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    with images.readable(path) as content:
+def _decode(uri: str) -> npt.NDArray[np.uint8]:
+    with images.readable(uri) as content:
         return images.decode_image(content).pixels.copy()
 
 

@@ -108,7 +108,7 @@ class Training:
         tell(start, {})
         steps = range(start, self.optimization.steps)
         for step, batch in zip(steps, batches(steps), strict=True):
-            measured = self._step(step, batch, optimizer)
+            measured = self._step(step, batch, ema, optimizer)
             share = teacher.decay(step, self.optimization.ema_decay)
             teacher.update(ema, self.network, share)
             done = step + 1
@@ -121,7 +121,7 @@ class Training:
         return ema
 
     def _step(
-        self, step: int, batch: TrainBatch, optimizer: Optimizer
+        self, step: int, batch: TrainBatch, ema: SegmentationNetwork, optimizer: Optimizer
     ) -> dict[str, torch.Tensor | float]:
         settings = self.optimization
         rate = learning_rate(settings.learning_rate, step, settings.steps)
@@ -132,7 +132,7 @@ class Training:
         torch.manual_seed(seed)
         is_reduced = settings.precision != "float32"
         with torch.autocast(batch.labeled.mask.device.type, torch.bfloat16, enabled=is_reduced):
-            losses = self.perturbation.step(self.network, batch, self.sources)
+            losses = self.perturbation.step(self.network, ema, batch, self.sources)
         if not math.isfinite(losses.total.item()):
             what = f"the loss became {losses.total.item()} in step {step}"
             fix = "lower train.learning_rate; the last checkpoint is kept"

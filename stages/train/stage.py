@@ -196,8 +196,8 @@ class TrainStage(Stage):
         workspace = self.context.config.run.workspace
         images = [
             TrainImage(
-                path=Path(row["uri"]),
-                mask_path=Path(row["mask_uri"]) if row["role"] == "labeled" else None,
+                uri=row["uri"],
+                mask_uri=row["mask_uri"] if row["role"] == "labeled" else None,
                 label_scheme=row["label_scheme"],
                 stored={
                     labeler: StoredLabel(

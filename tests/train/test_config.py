@@ -101,7 +101,7 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"label_sources": ["teacher"]},
-            r"train\.variants\.default\.label_sources\.0: .*use one of: stored, student",
+            r"train\.variants\.default\.label_sources\.0: .*use one of: ema, stored, student",
         ),
         (
             {"perturbation": "mixup"},

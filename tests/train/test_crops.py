@@ -17,7 +17,7 @@ from stages.train.crops import Crops, StoredLabel, TrainImage
 from stages.train.photometric import IMAGENET_MEAN, IMAGENET_STD, lightness, normalize
 
 Bytes = npt.NDArray[np.uint8]
-Draw = Callable[[Bytes], Path]
+Draw = Callable[[Bytes], str]
 
 CPU = torch.device("cpu")
 COLORS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
@@ -47,10 +47,10 @@ def blocks(seed: int, pixels_per_block: int = BLOCK_PX) -> Bytes:
 def draw(tmp_path: Path) -> Draw:
     """Saves (H, W, 3) or (H, W) pixels as the next image file."""
 
-    def save(pixels: Bytes) -> Path:
+    def save(pixels: Bytes) -> str:
         path = tmp_path / f"{len(list(tmp_path.glob('*.png'))):03d}.png"
         Image.fromarray(pixels).save(path)
-        return path
+        return str(path)
 
     return save
 
@@ -59,7 +59,7 @@ def draw(tmp_path: Path) -> Draw:
 def labeled(draw: Draw) -> list[TrainImage]:
     masks = [blocks(seed) for seed in (10, 11)]
     return [
-        TrainImage(draw(COLORS[mask]), mask_path=draw(10 * mask), label_scheme="tens")
+        TrainImage(draw(COLORS[mask]), mask_uri=draw(10 * mask), label_scheme="tens")
         for mask in masks
     ]
 
@@ -261,8 +261,8 @@ def test_without_roles_only_labeled_crops_are_drawn(drawn: Crops) -> None:
 def test_a_file_that_went_bad_is_named(
     drawn: Crops, kind: str, damage: Callable[[Path], object]
 ) -> None:
-    path = drawn.labeled[0].path if kind == "image" else drawn.labeled[0].mask_path
-    assert path is not None
-    damage(path)
-    with pytest.raises(DataError, match=rf"{path}: .*run `maskmill run ingest`"):
+    uri = drawn.labeled[0].uri if kind == "image" else drawn.labeled[0].mask_uri
+    assert uri is not None
+    damage(Path(uri))
+    with pytest.raises(DataError, match=rf"{uri}: .*run `maskmill run ingest`"):
         batches(drawn, range(4), workers=2)

@@ -86,10 +86,26 @@ def test_every_source_leaves_pasted_pixels_of_another_role_to_the_student(
     assert_equal(pasted, student["unlabeled"].confident(own.student_threshold))
 
 
-def test_the_student_counts_where_it_is_confident_and_nowhere_else() -> None:
-    student = PseudoLabels(torch.tensor([[[0, 1, 2]]]), torch.tensor([[[0.5, 0.75, 0.7499]]]))
-    labels = source("student", threshold=0.75).label(crops([[[True] * 3]]), student)
-    assert_equal(labels, PseudoLabels(student.mask, torch.tensor([[[0.0, 1.0, 0.0]]])))
+@pytest.mark.parametrize("name", ["student", "ema"])
+def test_a_network_counts_where_it_is_confident_and_nowhere_else(name: str) -> None:
+    seen = PseudoLabels(torch.tensor([[[0, 1, 2]]]), torch.tensor([[[0.5, 0.75, 0.7499]]]))
+    labels = source(name, threshold=0.75).label(crops([[[True] * 3]]), seen)
+    assert_equal(labels, PseudoLabels(seen.mask, torch.tensor([[[0.0, 1.0, 0.0]]])))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "asked"),
+    [
+        ("student", {}, "student"),
+        ("ema", {}, "teacher"),
+        ("stored", {}, "student"),
+        ("stored", {"student": "ema"}, "teacher"),
+    ],
+)
+def test_a_source_asks_the_student_or_its_moving_average(
+    name: str, keys: dict[str, str], asked: str
+) -> None:
+    assert source(name, **keys).asks == asked
 
 
 @pytest.mark.parametrize(("confidence", "weights"), [("stored", [0.25, 0.0]), ("one", [1.0, 0.0])])

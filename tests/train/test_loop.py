@@ -13,6 +13,7 @@ from pipeline.errors import MaskmillError
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.label_sources.base import LabelSource
+from stages.train.label_sources.ema import EmaConfig, EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.loop import Optimization, Training
@@ -58,12 +59,12 @@ def build(
         facts = keys.pop("facts", {"train.steps": STEPS})
         defaults = {
             "perturbation": UniMatch(UniMatchConfig()),
+            "sources": SOURCES,
             "checkpoint_every": 1,
             "log_every": 1,
         }
         return Training(
             network=pixel_network(),
-            sources=SOURCES,
             optimization=replace(OPTIMIZATION, **settings),
             checkpoint=Checkpoint(tmp_path / folder / "last.pt", facts),
             log=tmp_path / folder / "log.jsonl",
@@ -112,17 +113,18 @@ def log_of(training: Training) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.parametrize("sources", [SOURCES, [EmaSource(EmaConfig(threshold=0.4))]])
 @pytest.mark.parametrize("killed_at", [1, 2, 3])
 @pytest.mark.parametrize("checkpoint_every", [1, 2])
 def test_a_resumed_training_equals_an_undisturbed_one(
-    build: Build, draw: Draw, killed_at: int, checkpoint_every: int
+    build: Build, draw: Draw, sources: list[LabelSource], killed_at: int, checkpoint_every: int
 ) -> None:
-    whole = build("whole")
+    whole = build("whole", sources=sources)
     teacher, _ = run(whole, draw)
     with pytest.raises(Killed):
-        run(build(checkpoint_every=checkpoint_every), dying_at(killed_at, draw))
+        run(build(sources=sources, checkpoint_every=checkpoint_every), dying_at(killed_at, draw))
     torch.manual_seed(99)
-    resumed = build(checkpoint_every=checkpoint_every)
+    resumed = build(sources=sources, checkpoint_every=checkpoint_every)
     resumed_teacher, told = run(resumed, draw)
     start = killed_at // checkpoint_every * checkpoint_every
     assert told == [start, *range(start + 1, STEPS + 1)]
@@ -246,10 +248,14 @@ class Dice(Perturbation):
         self.thrown: list[float] = []
 
     def step(
-        self, network: SegmentationNetwork, batch: TrainBatch, sources: Sequence[LabelSource]
+        self,
+        network: SegmentationNetwork,
+        teacher: SegmentationNetwork,
+        batch: TrainBatch,
+        sources: Sequence[LabelSource],
     ) -> StepLosses:
         self.thrown.append(torch.rand(()).item())
-        return UniMatch(UniMatchConfig()).step(network, replace(batch, crops={}), [])
+        return UniMatch(UniMatchConfig()).step(network, teacher, replace(batch, crops={}), [])
 
 
 def test_every_step_has_random_numbers_of_its_own(build: Build, draw: Draw) -> None:

@@ -9,11 +9,13 @@ from torch import Tensor
 from pipeline import components
 from stages.train.batch import TrainBatch
 from stages.train.label_sources.base import LabelSource
+from stages.train.label_sources.ema import EmaConfig, EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import supervised_loss
 from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.base import Perturbation
+from stages.train.teacher import frozen_copy
 
 FAMILY = "stages.train.perturbations"
 BuildNetwork = Callable[[], SegmentationNetwork]
@@ -28,14 +30,19 @@ def stored(**keys: object) -> LabelSource:
     return StoredSource(StoredConfig.model_validate({"labeler": "clip", **keys}))
 
 
+def ema(**keys: object) -> LabelSource:
+    return EmaSource(EmaConfig.model_validate(keys))
+
+
 SOURCES: dict[str, list[LabelSource]] = {
     "student": [student(threshold=0.4)],
     "stored": [stored()],
+    "ema": [ema(threshold=0.4)],
     "both": [student(threshold=0.4), stored(student_threshold=0.4)],
     "three": [
         student(threshold=0.4),
         student(on="ood", threshold=0.4),
-        stored(on="unlabeled", weight=0.5),
+        stored(on="unlabeled", weight=0.5, student="ema"),
     ],
 }
 
@@ -54,16 +61,24 @@ def perturbation(request: pytest.FixtureRequest) -> Perturbation:
     return found(found.Config())
 
 
+@pytest.fixture
+def teacher(pixel_network: BuildNetwork) -> SegmentationNetwork:
+    return frozen_copy(pixel_network())
+
+
 @pytest.fixture(params=SOURCES)
 def sources(request: pytest.FixtureRequest) -> list[LabelSource]:
     return SOURCES[request.param]
 
 
 def test_without_sources_the_step_is_supervised(
-    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+    perturbation: Perturbation,
+    teacher: SegmentationNetwork,
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
 ) -> None:
     batch = random_batch()
-    losses = perturbation.step(pixel_network(), batch, [])
+    losses = perturbation.step(pixel_network(), teacher, batch, [])
     alone = supervised_loss(pixel_network().train()(batch.labeled.images), batch.labeled.mask)
     torch.testing.assert_close(losses.total, alone)
     assert losses.terms.keys() == {"supervised"}
@@ -71,12 +86,13 @@ def test_without_sources_the_step_is_supervised(
 
 def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
     perturbation: Perturbation,
+    teacher: SegmentationNetwork,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     network = pixel_network().eval()
-    losses = perturbation.step(network, random_batch(roles(sources)), sources)
+    losses = perturbation.step(network, teacher, random_batch(roles(sources)), sources)
     assert next(iter(losses.terms)) == "supervised"
     assert set(losses.terms) == {"supervised", *(source.name for source in sources)}
     weights = {source.name: source.config.weight for source in sources}
@@ -88,13 +104,18 @@ def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
 
 
 def test_a_step_is_a_function_of_its_seed(
-    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+    perturbation: Perturbation,
+    teacher: SegmentationNetwork,
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
 ) -> None:
     totals = []
     for seed in (1, 1, 2):
         network = pixel_network()
         torch.manual_seed(seed)
-        totals.append(perturbation.step(network, random_batch(["ood"]), SOURCES["stored"]).total)
+        totals.append(
+            perturbation.step(network, teacher, random_batch(["ood"]), SOURCES["stored"]).total
+        )
     assert torch.equal(totals[0], totals[1])
     assert not torch.equal(totals[0], totals[2])
 
@@ -102,6 +123,7 @@ def test_a_step_is_a_function_of_its_seed(
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.25, 3.0), (7.0, 0.01)])
 def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     perturbation: Perturbation,
+    teacher: SegmentationNetwork,
     weights: tuple[float, float],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -114,16 +136,19 @@ def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     on_web = student(threshold=0, weight=others, on="ood")
     alone = student(threshold=0, weight=own)
     for chosen in ([alone], [on_web], [alone, on_web]):
-        losses = perturbation.step(network, random_batch(roles(chosen)), chosen)
+        losses = perturbation.step(network, teacher, random_batch(roles(chosen)), chosen)
         torch.testing.assert_close(losses.total, torch.tensor(3.0).log())
 
 
 def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
-    perturbation: Perturbation, pixel_network: BuildNetwork, random_batch: RandomBatch
+    perturbation: Perturbation,
+    teacher: SegmentationNetwork,
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
 ) -> None:
     network = pixel_network()
     unsure = [student(threshold=1, weight=2), student(threshold=1, on="ood")]
-    losses = perturbation.step(network, random_batch(roles(unsure)), unsure)
+    losses = perturbation.step(network, teacher, random_batch(roles(unsure)), unsure)
     alone = gradients(losses.terms["supervised"], network)
     for found, expected in zip(gradients(losses.total, network), alone, strict=True):
         torch.testing.assert_close(found * (1 + 2 + 1), expected)
@@ -133,6 +158,7 @@ def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
 
 def test_padding_teaches_nothing(
     perturbation: Perturbation,
+    teacher: SegmentationNetwork,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -140,5 +166,20 @@ def test_padding_teaches_nothing(
     batch = random_batch(roles(sources))
     for crops in batch.crops.values():
         crops.valid.zero_()
-    losses = perturbation.step(pixel_network(), batch, sources)
+    losses = perturbation.step(pixel_network(), teacher, batch, sources)
     assert all(losses.terms[source.name] == 0 for source in sources)
+
+
+def test_the_teacher_stays_as_it_is(
+    perturbation: Perturbation,
+    teacher: SegmentationNetwork,
+    sources: list[LabelSource],
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    losses = perturbation.step(pixel_network(), teacher, random_batch(roles(sources)), sources)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    assert not teacher.training
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(before[name], now) for name, now in teacher.state_dict().items())

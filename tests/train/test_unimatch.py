@@ -6,11 +6,13 @@ from torch import Tensor, nn
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.label_sources.ema import EmaConfig, EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import pseudo_label_loss
 from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
+from stages.train.teacher import frozen_copy
 
 BuildNetwork = Callable[[], SegmentationNetwork]
 RandomBatch = Callable[..., TrainBatch]
@@ -61,7 +63,9 @@ def test_forward_passes_and_paste_order_are_those_of_semiovs(pixel_network: Buil
         MIX: constant_crops(MIXED),
     }
     labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
-    UNIMATCH.step(network, TrainBatch(labeled, crops, (box, ~box)), [STUDENT, STORED])
+    UNIMATCH.step(
+        network, frozen_copy(network), TrainBatch(labeled, crops, (box, ~box)), [STUDENT, STORED]
+    )
     modes = [mode for mode, _ in seen]
     draw, weak, strong_unlabeled, strong_ood = (images for _, images in seen)
     assert modes == [False, True, True, True]
@@ -79,7 +83,7 @@ def test_a_lone_ood_role_is_mixed_with_its_own_second_draw(pixel_network: BuildN
     box = left_half_of_the_first()
     crops = {"ood": constant_crops(OOD), MIX: constant_crops(MIXED)}
     labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
-    UNIMATCH.step(network, TrainBatch(labeled, crops, (box, box)), [STORED])
+    UNIMATCH.step(network, frozen_copy(network), TrainBatch(labeled, crops, (box, box)), [STORED])
     first, _ = seen[-1][1].chunk(2)
     expected = torch.where(box[:, None], constant(MIXED), constant(OOD)) + STRONG
     assert torch.equal(first, expected)
@@ -93,7 +97,7 @@ def test_the_term_is_a_quarter_of_each_strong_view_and_half_of_perturbed_feature
     own, mix = batch.crops["ood"], batch.crops[MIX]
     network = pixel_network()
     torch.manual_seed(7)
-    losses = UNIMATCH.step(network, batch, [STORED])
+    losses = UNIMATCH.step(network, frozen_copy(network), batch, [STORED])
 
     network = pixel_network()
     network.eval()(mix.weak)
@@ -114,6 +118,27 @@ def test_the_term_is_a_quarter_of_each_strong_view_and_half_of_perturbed_feature
     torch.testing.assert_close(losses.total, (losses.terms["supervised"] + term) / 2)
 
 
+def test_the_teacher_labels_the_weak_views_and_what_is_pasted_into_them(
+    pixel_network: BuildNetwork, random_batch: RandomBatch
+) -> None:
+    """As stored labels would that hold just what the teacher sees."""
+    batch = random_batch(["ood"])
+    teacher = frozen_copy(pixel_network())
+    torch.nn.init.normal_(teacher.get_submodule("classifier").get_parameter("weight"), std=3)
+    with torch.no_grad():
+        for crops in batch.crops.values():
+            labels = PseudoLabels.from_logits(teacher(crops.weak)).confident(0.4)
+            crops.stored["clip"].mask.copy_(labels.mask)
+            crops.stored["clip"].confidence.copy_(labels.confidence)
+    terms = []
+    for source in (EmaSource(EmaConfig(on="ood", threshold=0.4)), STORED):
+        torch.manual_seed(7)
+        losses = UNIMATCH.step(pixel_network(), teacher, batch, [source])
+        terms.append(losses.terms[source.name])
+    torch.testing.assert_close(*terms)
+    assert terms[0] > 0
+
+
 def test_the_students_own_clean_view_only_labels(
     pixel_network: BuildNetwork, random_batch: RandomBatch
 ) -> None:
@@ -127,7 +152,7 @@ def test_the_students_own_clean_view_only_labels(
             decoded.append(logits)
 
     network.get_submodule("classifier").register_forward_hook(keep)
-    losses = UNIMATCH.step(network, random_batch(["unlabeled"]), [STUDENT])
+    losses = UNIMATCH.step(network, frozen_copy(network), random_batch(["unlabeled"]), [STUDENT])
     losses.total.backward()  # type: ignore[no-untyped-call]
     first_gradient = decoded[0].grad
     assert first_gradient is not None
@@ -147,6 +172,6 @@ def test_the_second_draw_leaves_batch_statistics_alone(
     for value in (0.0, 1.0):
         batch.crops[MIX].weak.fill_(value)
         network = pixel_network()
-        UNIMATCH.step(network, batch, [STUDENT])
+        UNIMATCH.step(network, frozen_copy(network), batch, [STUDENT])
         statistics.append(network.state_dict()[name])
     assert torch.equal(*statistics)

@@ -25,6 +25,9 @@ class LabelSourceConfig(Section):
     """Weight of its loss; the supervised loss has 1, and the sum is divided by all weights."""
 
 
+Asked = Literal["student", "teacher"]
+"""The network in training, or the moving average of its weights."""
+
 Threshold = Annotated[float, Field(ge=0, le=1)]
 """A confidence from which on a pixel counts."""
 
@@ -47,7 +50,12 @@ class LabelSource(Component, ABC):
     @property
     @abstractmethod
     def student_threshold(self) -> float:
-        """Confidence that a pixel labeled by the student needs to count."""
+        """Confidence that a pixel labeled by a network needs to count."""
+
+    @property
+    def asks(self) -> Asked:
+        """Which network sees the weak views for it."""
+        return "student"
 
     @property
     def labeler(self) -> str | None:
@@ -55,27 +63,28 @@ class LabelSource(Component, ABC):
         return None
 
     @abstractmethod
-    def label(self, images: CropBatch, student: PseudoLabels) -> PseudoLabels:
+    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
         """Labels the weak view of crops.
 
         Args:
             images: The crops; of the role in `config.on`.
-            student: What the student sees in its weak view, without gradient.
+            seen: What the network that it asks sees in the weak view, without gradient.
 
         Returns:
             (B, S, S) labels; the confidence is the weight of the pixel's cross-entropy.
         """
 
-    def label_partner(self, batch: TrainBatch, student: Mapping[str, PseudoLabels]) -> PseudoLabels:
+    def label_partner(self, batch: TrainBatch, seen: Mapping[str, PseudoLabels]) -> PseudoLabels:
         """Labels the crops that are pasted into those of this source's role.
 
-        Crops of the same role get labels of the same source, crops of another role the student's.
+        Crops of the same role get labels of the same source, crops of another role those of the
+        network that it asks.
 
         Args:
             batch: The step's crops.
-            student: What the student sees in the weak view of each.
+            seen: What that network sees in the weak view of each.
         """
         key = batch.partner(self.config.on)
         if key in batch.roles:
-            return student[key].confident(self.student_threshold)
-        return self.label(batch.crops[key], student[key])
+            return seen[key].confident(self.student_threshold)
+        return self.label(batch.crops[key], seen[key])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.section import Name
-from stages.train.label_sources.base import LabelSource, LabelSourceConfig, Threshold
+from stages.train.label_sources.base import Asked, LabelSource, LabelSourceConfig, Threshold
 
 if TYPE_CHECKING:
     from stages.pseudolabel.pseudo_labels import PseudoLabels
@@ -21,8 +21,10 @@ class StoredConfig(LabelSourceConfig):
     """The labeler in the section `pseudolabel` whose labels to read."""
     confidence: Literal["stored", "one"] = "stored"
     """What a pixel counts: its stored confidence, or 1 as SemiOVS has it."""
+    student: Literal["current", "ema"] = "current"
+    """Who labels pixels pasted in from another role: the student, or its moving average."""
     student_threshold: Threshold = 0.95
-    """Confidence that pixels pasted in from another role need; the student labels those."""
+    """Confidence that such pixels need to count."""
 
 
 class StoredSource(LabelSource):
@@ -38,6 +40,11 @@ class StoredSource(LabelSource):
         return self.config.student_threshold
 
     @property
+    def asks(self) -> Asked:
+        """See `LabelSource.asks`."""
+        return "student" if self.config.student == "current" else "teacher"
+
+    @property
     def name(self) -> str:
         """See `LabelSource.name`."""
         return f"{super().name}_{self.config.labeler}"
@@ -47,7 +54,7 @@ class StoredSource(LabelSource):
         """See `LabelSource.labeler`."""
         return self.config.labeler
 
-    def label(self, images: CropBatch, student: PseudoLabels) -> PseudoLabels:
+    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
         """See `LabelSource.label`."""
         stored = images.stored[self.config.labeler]
         return stored if self.config.confidence == "stored" else stored.certain()

@@ -30,6 +30,6 @@ class StudentSource(LabelSource):
         """See `LabelSource.student_threshold`."""
         return self.config.threshold
 
-    def label(self, images: CropBatch, student: PseudoLabels) -> PseudoLabels:
+    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
         """See `LabelSource.label`."""
-        return student.confident(self.config.threshold)
+        return seen.confident(self.config.threshold)

@@ -43,12 +43,17 @@ class Perturbation(Component, ABC):
 
     @abstractmethod
     def step(
-        self, network: SegmentationNetwork, batch: TrainBatch, sources: Sequence[LabelSource]
+        self,
+        network: SegmentationNetwork,
+        teacher: SegmentationNetwork,
+        batch: TrainBatch,
+        sources: Sequence[LabelSource],
     ) -> StepLosses:
         """The losses of one step, with the gradient's graph behind them.
 
         Args:
             network: The student; is in train mode afterwards.
+            teacher: Its moving average, in eval mode; stays as it is.
             batch: With crops of every role that a source labels.
             sources: The label sources; none means supervised training.
         """

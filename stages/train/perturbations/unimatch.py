@@ -30,12 +30,17 @@ class UniMatch(Perturbation):
     version = 1
 
     def step(
-        self, network: SegmentationNetwork, batch: TrainBatch, sources: Sequence[LabelSource]
+        self,
+        network: SegmentationNetwork,
+        teacher: SegmentationNetwork,
+        batch: TrainBatch,
+        sources: Sequence[LabelSource],
     ) -> StepLosses:
         """See `Perturbation.step`.
 
         The forward passes are those of the published code: the second draw in eval mode; labeled
         and weak views together, the decoder on clean and perturbed features; strong views by role.
+        Sources that ask the teacher get what it sees in all weak views, as in UniMatch V2.
         """
         import torch
 
@@ -48,16 +53,24 @@ class UniMatch(Perturbation):
             supervised = supervised_loss(network.train()(batch.labeled.images), batch.labeled.mask)
             return StepLosses(supervised, {"supervised": supervised})
 
+        asked = {source.asks for source in sources}
+        seen: dict[str, dict[str, PseudoLabels]] = {name: {} for name in asked}
         with torch.no_grad():
-            student = {MIX: PseudoLabels.from_logits(network.eval()(batch.crops[MIX].weak))}
+            if "student" in asked:
+                logits = network.eval()(batch.crops[MIX].weak)
+                seen["student"][MIX] = PseudoLabels.from_logits(logits)
+            if "teacher" in asked:
+                for key, crops in batch.crops.items():
+                    seen["teacher"][key] = PseudoLabels.from_logits(teacher(crops.weak))
         network.train()
         together = [batch.labeled.images, *(batch.crops[role].weak for role in batch.roles)]
         sizes = [len(images) for images in together]
         clean, perturbed = network.forward_perturbed(torch.cat(together))
         labeled_logits, *weak_logits = torch.split(clean, sizes)
         perturbed_logits = dict(zip(batch.roles, torch.split(perturbed, sizes)[1:], strict=True))
-        for role, logits in zip(batch.roles, weak_logits, strict=True):
-            student[role] = PseudoLabels.from_logits(logits.detach())
+        if "student" in asked:
+            for role, logits in zip(batch.roles, weak_logits, strict=True):
+                seen["student"][role] = PseudoLabels.from_logits(logits.detach())
 
         supervised = supervised_loss(labeled_logits, batch.labeled.mask)
         terms: dict[str, Tensor] = {}
@@ -67,8 +80,8 @@ class UniMatch(Perturbation):
             strong_logits = network(torch.cat(list(views))).chunk(2)
             valid = [torch.where(box, other.valid, own.valid) for box in batch.boxes]
             for source in (source for source in sources if source.config.on == role):
-                labels = source.label(own, student[role])
-                pasted = source.label_partner(batch, student)
+                labels = source.label(own, seen[source.asks][role])
+                pasted = source.label_partner(batch, seen[source.asks])
                 term = PERTURBED_WEIGHT * pseudo_label_loss(
                     perturbed_logits[role], labels, own.valid
                 )
