@@ -34,8 +34,8 @@ class ResidualBlock(nn.Module):
 class PyramidEncoder(nn.Module):
     """Features of stride 8 that have seen the whole image and its finest edges.
 
-    A feature pyramid (Lin et al. 2017, section 3) down to stride 16 and back up to stride 4, which
-    a last convolution packs into twice as many channels at stride 8.
+    A feature pyramid (Lin et al. 2017, section 3) down to stride 16 and back up to stride 4, from
+    which a last convolution makes the embedding.
 
     It stands where segment_anything has its ViT: `Sam` asks an encoder for `img_size` and calls it.
 

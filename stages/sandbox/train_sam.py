@@ -102,8 +102,8 @@ def answers(model: Any, embedding: Tensor, batch: Prompts) -> tuple[Tensor, Tens
         batch: With P points and Q boxes an image.
 
     Returns:
-        Mask logits (B * (P + Q), 4, S/2, S/2), of which the first is the single mask; predicted IoUs
-        (B * (P + Q), 4).
+        Mask logits (B * (P + Q), 4, S/2, S/2), of which the first is the single mask; predicted
+        IoUs (B * (P + Q), 4).
     """
     points = batch.points.flatten(0, 1)[:, None]
     labels = torch.ones(points.shape[:2])
