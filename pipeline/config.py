@@ -24,6 +24,20 @@ from pipeline.vocabulary import Vocabulary
 S = TypeVar("S", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads booleans as YAML 1.2 does: only true and false, so that the key `on` is a word."""
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
+)
+
+
 class ClusterConfig(Section):
     """Where stage one runs."""
 
@@ -149,7 +163,7 @@ def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
         detail = " ".join(str(error).split())
         raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="mend it") from error
@@ -197,7 +211,7 @@ def _apply(override: str, values: dict[str, Any]) -> None:
     if not (equals and key):
         raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
     *parents, last = key.split(".")

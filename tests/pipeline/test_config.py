@@ -70,6 +70,19 @@ def test_a_config_may_extend_another(
     assert load(most, SECTIONS, ["run=other"]).run.run == "other"
 
 
+def test_the_key_on_is_no_boolean(tiny: dict[str, Any], write_config: WriteConfig) -> None:
+    path = write_config({**tiny, "sandbox": {"ood_masks": True}})
+    sources = "[{name: student, on: ood}]"
+    train = f"train: {{model: small_unet, perturbation: unimatch, label_sources: {sources}}}\n"
+    path.write_text(path.read_text() + train)
+    for overrides in ([], [f"train.label_sources={sources}"]):
+        config = load(path, SECTIONS, ["run=truest", *overrides])
+        assert config.run.run == "truest"
+        facts = config.sections["train"].facts("train")
+        assert facts["train.variants.default.label_sources.0.on"] == "ood"
+        assert config.sections["sandbox"].facts("sandbox")["sandbox.ood_masks"] is True
+
+
 WRONG_EXTENDS = {
     "none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
     "set `extends` in {folder}/most.yaml to an existing file",
