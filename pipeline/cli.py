@@ -1,8 +1,9 @@
-"""The command line: run, status, show."""
+"""The command line: run, status, verify, gc, show."""
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,12 @@ from pipeline import config as config_file
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError, from_os_error
-from pipeline.runner import Runner
+from pipeline.garbage import collect_garbage
+from pipeline.runner import Request, Runner
 from pipeline.show import show_image
+from pipeline.stage import Unit
 from pipeline.staleness import StageState
+from pipeline.verify import Verifier
 from stages.graph import GRAPH
 
 app = typer.Typer(
@@ -35,6 +39,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; repeatable."),
 ]
 DEFAULT_CONFIG = Path("configs/sandbox.yaml")
+_UNITS_TOLD = 20
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.command(epilog="Example: maskmill run pseudolabel --config configs/camvid.yaml")
@@ -44,16 +52,51 @@ def run(
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STAGE", help="Run this stage, not what it needs."),
+    ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            "--shards", metavar="3,7", help="Of propose and pseudolabel only these; no training."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do the stages named again, even if fresh.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print JSON for programs.")
+    ] = False,
 ) -> None:
     """Do what is missing or stale, and nothing else."""
-    Runner(_load(config, overrides), GRAPH, console).run(stages or [])
+    if stages and only:
+        raise typer.BadParameter("name stages either with --only or without, not both")
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json goes with --dry-run")
+    request = Request((*(stages or ()), *(only or ())), bool(only), _numbers(shards), force)
+    loaded = _load(config, overrides)
+    runner = Runner(loaded, GRAPH, console)
+    if not dry_run:
+        runner.run(request)
+        return
+    found = list(runner.preview(request))
+    if as_json:
+        plans = [{**_as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
+        typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
+        return
+    for state, units in found:
+        _tell_plan(state, units)
 
 
 @app.command(epilog="Example: maskmill status --json")
 def status(
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell what is fresh, stale or missing, and why."""
     loaded = _load(config, overrides)
@@ -68,6 +111,31 @@ def status(
     for state in states:
         for reason in state.reasons:
             console.line(f"{state.name}: {reason}")
+
+
+@app.command(epilog="Example: maskmill verify --rerun")
+def verify(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Do what is damaged again, and what follows from it.")
+    ] = False,
+) -> None:
+    """Read all that was written, and compare it with its checksums."""
+    if not Verifier(Runner(_load(config, overrides), GRAPH, console)).verify(rerun=rerun):
+        sys.exit(1)
+
+
+@app.command(epilog="Example: maskmill gc --dry-run")
+def gc(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")
+    ] = False,
+) -> None:
+    """Delete labels, parts and checkpoints that neither the config nor a manifest points to."""
+    collect_garbage(Runner(_load(config, overrides), GRAPH, console), dry_run=dry_run)
 
 
 @app.command(epilog="Example: maskmill show 3f2a9c01d4e5b677")
@@ -99,12 +167,45 @@ def _load(path: Path, overrides: list[str] | None) -> Config:
     return config_file.load(path, sections, overrides or [])
 
 
+def _numbers(text: str | None) -> frozenset[int] | None:
+    """Numbers of shards, written "3,7"."""
+    if text is None:
+        return None
+    items = [item.strip() for item in text.split(",")]
+    if not all(item.isdecimal() for item in items):
+        raise typer.BadParameter(
+            f"{text!r} is no list of numbers such as 3,7", param_hint="--shards"
+        )
+    return frozenset(map(int, items))
+
+
+def _tell_plan(state: StageState, units: Sequence[Unit]) -> None:
+    if not units and not state.waits_for:
+        console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
+        return
+    for reason in state.reasons:
+        console.line(f"{state.name}: {reason}")
+    if units:
+        names = ", ".join(unit.name for unit in units[:_UNITS_TOLD])
+        more = f" and {len(units) - _UNITS_TOLD} more" if units[_UNITS_TOLD:] else ""
+        console.line(f"{state.name}: would do {names}{more}")
+
+
 def _as_dict(state: StageState) -> dict[str, object]:
     return {
         "name": state.name,
         "state": state.state.value,
         "shards": state.counts,
         "reasons": state.reasons,
+        "causes": [
+            {
+                "reason": cause.what,
+                "images": cause.reason.images,
+                "units": [unit.name for unit in cause.units],
+                "shards": cause.shards,
+            }
+            for cause in state.causes
+        ],
     }
 
 

@@ -2,50 +2,88 @@
 
 import logging
 import signal
+import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, LocalCluster, Nanny, Scheduler, SpecCluster, wait
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, MaskmillError
+from pipeline.gpus import visible_gpus
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _WINDOW = 4
-"""Tasks submitted ahead of the oldest unfinished one, a worker: memory stays flat at any length."""
+"""Tasks submitted and not yet done, a worker: memory stays flat at any length."""
 _ALERT_S = 0.2
 """How long Ctrl-C may go unnoticed while a result is awaited."""
+_WATCH_S = 1.0
+"""How often it is asked which worker does what."""
 
 
-def map_in_order(
-    cluster: ClusterConfig, function: Callable[[T], R], tasks: Sequence[T]
-) -> Iterator[R]:
+@dataclass(frozen=True)
+class Lost:
+    """Instead of a result: the worker died in every attempt.
+
+    Attributes:
+        attempts: How many there were.
+    """
+
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """A task with a name for people."""
+
+    name: str
+    task: T
+
+
+Watch = Callable[[Mapping[str, str]], None]
+"""Is told now and then which job each worker has at hand, or an empty text."""
+
+
+def run_jobs(
+    cluster: ClusterConfig,
+    function: Callable[[T], R],
+    jobs: Iterable[Job[T]],
+    watch: Watch | None = None,
+) -> Iterator[tuple[Job[T], R | Lost]]:
     """Runs a function over tasks on the cluster's workers, one task a worker at a time.
+
+    A dead worker takes all with it that it had been given. Such jobs are tried again when all
+    others are done, one by one, so that none is blamed for another: `cluster.retries` times.
 
     Only the main thread may call it, for it looks after Ctrl-C.
 
     Args:
         cluster: One thread in this process, local worker processes, or a running scheduler.
         function: Picklable; what is slow to build it keeps for the next call in its process.
-        tasks: Picklable arguments.
+        jobs: With picklable tasks; asked for as workers become free, never all at once.
+        watch: Who to tell what the workers do.
 
     Yields:
-        The results in the order of the tasks.
+        Each job with its result, as they come.
 
     Raises:
         ConfigError: The scheduler does not answer.
-        MaskmillError: A worker process died, or what `function` raised.
+        MaskmillError: The scheduler is gone, or what `function` raised.
     """
-    if not tasks:
+    todo = iter(jobs)
+    if (first := next(todo, None)) is None:
         return
     settings = {
         "distributed.admin.tick.limit": "1h",
+        "distributed.scheduler.allowed-failures": 0,  # counted here
         "distributed.worker.daemon": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
@@ -57,16 +95,82 @@ def map_in_order(
         _connected(cluster) as client,
         _on_interrupt(lambda *_: interrupted.set()),
     ):
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        waiting: deque[Any] = deque()
-        for task in tasks:
-            waiting.append(client.submit(_attempt, function, task, pure=False))
-            if len(waiting) >= _WINDOW * workers:
-                yield _result(waiting.popleft(), interrupted)
-        while waiting:
-            yield _result(waiting.popleft(), interrupted)
+        flight = _Flight(client, function, interrupted, watch)
+        flight.submit(first)
+        suspects: deque[Job[T]] = deque()
+        for job in todo:
+            flight.submit(job)
+            while flight.is_full:
+                yield from _told(flight.landed(), suspects)
+        while flight.futures:
+            yield from _told(flight.landed(), suspects)
+        for suspect in suspects:
+            yield suspect, flight.alone(suspect, cluster.retries)
     if interrupted.is_set():
         raise KeyboardInterrupt
+
+
+def _told(
+    landed: Iterable[tuple[Job[T], R | Lost]], suspects: deque[Job[T]]
+) -> Iterator[tuple[Job[T], R]]:
+    """Results; jobs that were lost with a worker are put aside."""
+    for job, result in landed:
+        if isinstance(result, Lost):
+            suspects.append(job)
+        else:
+            yield job, result
+
+
+@dataclass
+class _Flight(Generic[T, R]):
+    """The tasks that are submitted and not yet done."""
+
+    client: Any
+    function: Callable[[T], R]
+    interrupted: Event
+    watch: Watch | None
+    futures: dict[Any, Job[T]] = field(default_factory=dict)
+    _watched: float = 0.0
+
+    def submit(self, job: Job[T]) -> None:
+        # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
+        key = f"{job.name}-{uuid.uuid4().hex}"
+        future = self.client.submit(_attempt, self.function, job.task, key=key, pure=False)
+        self.futures[future] = job
+
+    @property
+    def is_full(self) -> bool:
+        workers = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        return len(self.futures) >= _WINDOW * workers
+
+    def landed(self) -> list[tuple[Job[T], R | Lost]]:
+        """Waits until something is done, and hands it over."""
+        done: list[Any] = []
+        while not done:
+            if self.interrupted.is_set():
+                raise KeyboardInterrupt
+            with suppress(TimeoutError):
+                wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
+            done = [future for future in self.futures if future.done()]
+            self._tell()
+        return [(self.futures.pop(future), _result(future)) for future in done]
+
+    def alone(self, job: Job[T], retries: int) -> R | Lost:
+        """The result of a job that nothing else runs beside."""
+        for _ in range(retries):
+            self.submit(job)
+            ((_, result),) = self.landed()
+            if not isinstance(result, Lost):
+                return result
+        return Lost(1 + retries)
+
+    def _tell(self) -> None:
+        if self.watch is None or time.monotonic() - self._watched < _WATCH_S:
+            return
+        self._watched = time.monotonic()
+        at_hand = {key: job.name for key, job in ((f.key, j) for f, j in self.futures.items())}
+        busy = self.client.processing()
+        self.watch({worker: at_hand.get(next(iter(busy[worker]), ""), "") for worker in busy})
 
 
 def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
@@ -77,18 +181,14 @@ def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError
         return error
 
 
-def _result(task: Any, interrupted: Event) -> Any:
-    while not task.done():
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        with suppress(TimeoutError):
-            wait(task, timeout=_ALERT_S)  # type: ignore[no-untyped-call]
+def _result(future: Any) -> Any:
+    if future.status in ("cancelled", "lost"):
+        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
+        raise MaskmillError(what, where="cluster", fix=fix)
     try:
-        result = task.result()
-    except KilledWorker as error:
-        what = "a worker process died, maybe for want of memory"
-        fix = "set fewer `cluster.workers` or a smaller `batch_size`"
-        raise MaskmillError(what, where="cluster", fix=fix) from error
+        result = future.result()
+    except KilledWorker:
+        return Lost(1)
     if isinstance(result, MaskmillError | OSError):
         raise result
     return result
@@ -101,15 +201,33 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
             yield client
         return
     with _on_interrupt(signal.SIG_IGN):  # of the workers for good: this process ends them
-        local = LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=max(1, cluster.workers),
-            threads_per_worker=1,
-            processes=cluster.workers > 0,
-            dashboard_address="localhost:0",  # any free port
-            memory_limit=0,
-        )
+        local = _processes(cluster.workers) if cluster.workers else _thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
+
+
+def _thread() -> Any:
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address="localhost:0",  # any free port
+        memory_limit=0,
+    )
+
+
+def _processes(count: int) -> Any:
+    """Worker processes of this machine, which see a GPU each, in turn, where there are GPUs."""
+    gpus = visible_gpus()
+    workers = {}
+    for number in range(count):
+        env = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        options = {"nthreads": 1, "memory_limit": 0, "env": env, "host": "127.0.0.1"}
+        workers[number] = {"cls": Nanny, "options": options}
+    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard_address": "localhost:0"}
+    return SpecCluster(  # type: ignore[no-untyped-call]
+        workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=False
+    )
 
 
 @contextmanager

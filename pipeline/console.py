@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.progress import ShardProgress
+
 _PIPE_COLUMNS = 10_000
 """Room for any table: in a pipe there is no edge to cut it at."""
 
@@ -60,6 +62,10 @@ class Console:
     def progress(self, title: str, total: int, unit: str) -> "ProgressLine":
         """Progress of a loop: a live bar on a terminal, a line every tenth elsewhere."""
         return ProgressLine(self._err, title, total, unit)
+
+    def shards(self, title: str, shards: int, images: int) -> ShardProgress:
+        """Progress of shards on workers."""
+        return ShardProgress(self._err, title, shards, images)
 
 
 class ProgressLine:

@@ -6,11 +6,28 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.console import Console
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.manifest import remove_temporaries
-from pipeline.stage import Context, Stage
+from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import StageState, State, inspect
 from pipeline.workspace import locked
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to be done.
+
+    Attributes:
+        stages: Names of stages; none means all that the config has.
+        alone: Whether to leave out what these stages need, even if it is not fresh.
+        shards: Numbers of the only shards to do; None for all.
+        force: Whether to do again what is fresh, in the stages named.
+    """
+
+    stages: tuple[str, ...] = ()
+    alone: bool = False
+    shards: frozenset[int] | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,57 +44,101 @@ class Runner:
     graph: Sequence[type[Stage]]
     console: Console
 
-    def run(self, requested: Sequence[str]) -> None:
-        """Does stages with all they need; without names, all that the config has.
+    def run(self, request: Request) -> None:
+        """Does stages with all they need.
 
         Raises:
-            ConfigError: A requested stage does not exist or has no section in the config, or the
-                config has no section at all.
+            ConfigError: A requested stage does not exist or has no section in the config, the
+                config has no section at all, or there is no such shard.
             MaskmillError: Whatever a stage cannot do and the user can mend.
         """
-        for name in requested:
-            self._check_configured(name)
-        if not self.config.sections:
-            fix = f"add one of: {', '.join(kind.name for kind in self.graph)}"
-            raise ConfigError("no section of a stage", where=str(self.config.path), fix=fix)
-        needed = self._with_needs(requested or list(self.config.sections))
+        names = self._chosen(request)
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
             # All are built first: where two sections disagree, that shows before any work.
-            for stage in list(self._stages(needed)):
-                self._run_stage(stage)
+            for stage in list(self.stages(names)):
+                if request.alone:
+                    self._warn_of_needs(stage)
+                self._run_stage(stage, request)
+
+    def preview(self, request: Request) -> Iterator[tuple[StageState, list[Unit]]]:
+        """The state of every stage that `run` would come to, and what it would do as things are.
+
+        Writes nothing.
+        """
+        fresh: dict[str, bool] = {}
+        for stage in self.stages(self._chosen(request)):
+            waits_for = [name for name in stage.needs if not fresh.get(name, True)]
+            try:
+                state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
+            except (DataError, StorageError):
+                if not waits_for:
+                    raise
+                state = StageState(stage.name, (), tuple(waits_for))  # its input is not there
+            fresh[stage.name] = state.state is State.FRESH
+            yield state, _picked(stage, state, request)
 
     def status(self) -> Iterator[StageState]:
         """The state of every configured stage, in order; writes nothing."""
-        fresh: dict[str, bool] = {}
-        for stage in self._stages(list(self.config.sections)):
-            waits_for = [name for name in stage.needs if not fresh.get(name, True)]
-            try:
-                state = inspect(stage, waits_for)
-            except DataError:
-                if not waits_for:
-                    raise
-                state = StageState(stage.name, (), tuple(waits_for))  # its input is not there yet
-            fresh[stage.name] = state.state is State.FRESH
-            yield state
+        if self.config.sections:
+            yield from (state for state, _ in self.preview(Request()))
 
-    def _run_stage(self, stage: Stage) -> None:
-        state = inspect(stage)
-        if not (units := state.unfinished):
-            self.console.note(f"{stage.name}: nothing to do, {len(state.units)} fresh")
+    def stages(self, names: Collection[str]) -> Iterator[Stage]:
+        """Those of the named stages that the config has, in order."""
+        context = Context(self.config, self.console)
+        for kind in self.graph:
+            if kind.name in names and kind.name in self.config.sections:
+                yield kind(self.config.sections[kind.name], context)
+
+    def _run_stage(self, stage: Stage, request: Request) -> None:
+        state = inspect(stage, forced=self._is_forced(stage, request))
+        for part in state.orphans:
+            self.console.note(f"{stage.name}: drops {part}: all its images are gone")
+            part.unlink(missing_ok=True)
+        if not (units := _picked(stage, state, request)):
+            self.console.note(f"{stage.name}: nothing to do, {state.counts['fresh']} fresh")
         else:
             for reason in state.reasons:
                 self.console.note(f"{stage.name}: {reason}")
+            if len(units) < len(state.unfinished):
+                self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
+            if request.force:
+                for path in (path for unit in units for path in unit.unfinished):
+                    path.unlink(missing_ok=True)
             start = time.perf_counter()
             stage.run(units)
             self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         stage.summarize()
 
-    def _stages(self, names: Collection[str]) -> Iterator[Stage]:
-        context = Context(self.config, self.console)
-        for kind in self.graph:
-            if kind.name in names and kind.name in self.config.sections:
-                yield kind(self.config.sections[kind.name], context)
+    def _is_forced(self, stage: Stage, request: Request) -> bool:
+        return request.force and stage.name in (request.stages or self.config.sections)
+
+    def _warn_of_needs(self, stage: Stage) -> None:
+        for needed in self.stages(stage.needs):
+            if inspect(needed).state is not State.FRESH:
+                what = f"{needed.name} is not fresh; {stage.name} works on what it left"
+                self.console.warn(what)
+
+    def _chosen(self, request: Request) -> set[str]:
+        """Names of the stages to come to; checks the request."""
+        for name in request.stages:
+            self._check_configured(name)
+        if not self.config.sections:
+            fix = f"add one of: {', '.join(kind.name for kind in self.graph)}"
+            raise ConfigError("no section of a stage", where=str(self.config.path), fix=fix)
+        named = request.stages or tuple(self.config.sections)
+        chosen = set(named) if request.alone else self._with_needs(named)
+        if request.shards is None:
+            return chosen
+        pickers = {kind.name for kind in self.graph if kind.picks_shards}
+        # What comes after some shards alone would take them for all there are.
+        after = {name for name in chosen - pickers if pickers & self._with_needs([name])}
+        unfit = [name for name in request.stages if name not in pickers]
+        if unfit or not chosen & pickers:
+            what = f"{unfit[0] if unfit else 'the config'} has no shards to choose from"
+            fix = f"name one of: {', '.join(kind.name for kind in self.graph if kind.picks_shards)}"
+            raise ConfigError(what, where="--shards", fix=fix)
+        return chosen - after
 
     def _with_needs(self, names: Sequence[str]) -> set[str]:
         kinds = {kind.name: kind for kind in self.graph}
@@ -98,3 +159,16 @@ class Runner:
         if name not in self.config.sections:
             what = f"the config has no section `{name}`"
             raise ConfigError(what, where=str(self.config.path), fix=f"add `{name}:` to it")
+
+
+def _picked(stage: Stage, state: StageState, request: Request) -> list[Unit]:
+    """The units to do: all that are not fresh, or those among the shards asked for."""
+    if request.shards is None or not stage.picks_shards:
+        return state.unfinished
+    known = {unit.unit.shard for unit in state.units}
+    if stage.name in request.stages and (unknown := sorted(request.shards - known)):
+        what = f"{stage.name} has no shard {unknown[0]}"
+        numbers = sorted(number for number in known if number is not None)
+        fix = f"use numbers of {numbers[0]} to {numbers[-1]}" if numbers else "add images"
+        raise ConfigError(what, where="--shards", fix=fix)
+    return [unit for unit in state.unfinished if unit.shard in request.shards]

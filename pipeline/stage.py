@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,12 +22,16 @@ class Unit:
         part: Its manifest part; the part's existence means the unit is done.
         facts: What its output depends on, now; the part holds what it was made from.
         outputs: Files beside the part that the rows of the part describe.
+        shard: Its number, where it is a shard.
+        unfinished: Files to go on from after a kill; a forced run starts without them.
     """
 
     name: str
     part: Path
     facts: Facts
     outputs: tuple[Path, ...] = ()
+    shard: int | None = None
+    unfinished: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Stage(ABC):
         version: Raised when the same input gives other output than before.
         Config: The model of its config section.
         needs: Stages whose output it reads.
+        picks_shards: Whether `--shards` may choose among its units: they are shards, and can be
+            done in any order.
 
     Args:
         section: Its config section.
@@ -58,6 +64,7 @@ class Stage(ABC):
     version: ClassVar[int]
     Config: ClassVar[type[Section]]
     needs: ClassVar[tuple[str, ...]] = ()
+    picks_shards: ClassVar[bool] = False
 
     def __init__(self, section: Section, context: Context) -> None:
         self.context = context
@@ -82,6 +89,22 @@ class Stage(ABC):
         Raises:
             MaskmillError: Something the user can mend; units committed before stay.
         """
+
+    def image_changes(self, unit: Unit) -> Mapping[str, int]:
+        """How a unit's images differ from what its part was made from, as numbers by what happened.
+
+        Asked where the digest of the images differs, or where there is no part beside others that
+        are there: {"changed": 3, "new": 1}. Nothing is said by default.
+        """
+        return {}
+
+    def orphans(self) -> Sequence[Path]:
+        """Parts of units that the plan has no longer, as all their images are gone."""
+        return ()
+
+    def garbage(self) -> Sequence[Path]:
+        """Files and folders of this stage that neither its config nor a manifest points to."""
+        return ()
 
     def summarize(self) -> None:  # noqa: B027 - most stages have nothing to add
         """Prints what came out, from manifests alone; called also where nothing was to do."""

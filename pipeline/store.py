@@ -6,7 +6,7 @@ which group: an array holds fill values where nothing was written.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,8 @@ class LabelStore:
             block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
             block[inside] = values
             path = self.shard_file(shard, name)
+            for left in path.parent.glob("*.partial"):  # by a killed writer
+                left.unlink(missing_ok=True)
             with writing(path):
                 array[first : first + self.shard_size] = block
                 with path.open("rb") as handle:
@@ -109,6 +111,17 @@ class LabelStore:
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file that holds a shard of an array."""
         return self.path / array / "c" / str(shard) / "0" / "0"
+
+
+def unused_files(group: Path, shards: Container[int]) -> list[Path]:
+    """Folders of a group's shards other than these, and what killed writers left of the others."""
+    found = list(group.glob("*.partial"))
+    for array in (group / "mask", group / "confidence"):
+        found += array.glob("*.partial")
+        for folder in array.glob("c/*"):
+            is_used = folder.name.isdecimal() and int(folder.name) in shards
+            found += folder.glob("*/*.partial") if is_used else [folder]
+    return found
 
 
 class LabelReader:

@@ -155,7 +155,7 @@ def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
     names = [stage["name"] for stage in status["stages"]]
     assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate"]
     for stage in status["stages"]:
-        assert stage.keys() == {"name", "state", "shards", "reasons"}
+        assert stage.keys() == {"name", "state", "shards", "reasons", "causes"}
         assert stage["shards"].keys() == {"fresh", "stale", "missing"}
         assert stage["shards"]["fresh"] > 0
         assert stage["shards"]["stale"] == stage["shards"]["missing"] == 0

@@ -6,13 +6,15 @@ No class name is asked here, so that another class list leaves the masks as they
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
 from pipeline.errors import DataError
 from pipeline.section import Facts, Section
 from pipeline.stage import Context, Stage, Unit
+from pipeline.staleness import count_changes
 from stages.ingest.output import read_images
 from stages.propose.config import SANDBOX, ProposeConfig
 from stages.propose.output import proposals_part
@@ -27,6 +29,7 @@ class ProposeStage(Stage):
     version = 1
     Config = ProposeConfig
     needs = ("ingest",)
+    picks_shards = True
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
@@ -39,7 +42,7 @@ class ProposeStage(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
-        from pipeline.cluster import map_in_order
+        from pipeline.shards import ShardWork, run_shards
         from stages.propose.shard import ShardTask, propose_shard
 
         config, console = self.context.config, self.context.console
@@ -49,18 +52,38 @@ class ProposeStage(Stage):
         weights = manifest.digest(self._section.weights_facts())
         wanted = {unit.part: unit for unit in units}
         work = [
-            (wanted[part], ShardTask(shard, images, self._section, weights))
+            ShardWork(
+                wanted[part],
+                len(images),
+                partial(ShardTask, shard, images, self._section, weights),
+            )
             for shard, images in self._shards.items()
             if (part := proposals_part(config.manifests, shard)) in wanted
         ]
         plain = self._section.model_dump(mode="json")
-        total = sum(len(task.images) for _, task in work)
-        done = map_in_order(config.run.cluster, propose_shard, [task for _, task in work])
-        with console.progress("propose", total, "images") as progress:
-            for (unit, _), rows in zip(work, done, strict=True):
-                table = manifest.PROPOSALS.rows(rows)
-                manifest.write_part(unit.part, table, unit.facts, plain)
-                progress.advance(len(rows))
+
+        def commit(unit: Unit, rows: Rows) -> None:
+            failed = sum(row["status"] == "failed" for row in rows)
+            table = manifest.PROPOSALS.rows(rows)
+            manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)
+
+        run_shards(self.name, work, propose_shard, commit, self.context)
+
+    def image_changes(self, unit: Unit) -> dict[str, int]:
+        """See `Stage.image_changes`."""
+        if not unit.part.exists() or unit.shard is None:
+            return {}
+        rows = manifest.read_part(unit.part, manifest.PROPOSALS).to_pylist()
+        before = {row["row"]: row["image_id"] for row in rows}
+        now = {row["row"]: row["image_id"] for row in self._shards[unit.shard]}
+        return count_changes(before, now)
+
+    def orphans(self) -> list[Path]:
+        """See `Stage.orphans`."""
+        manifests = self.context.config.manifests
+        planned = {proposals_part(manifests, shard) for shard in self._shards}
+        parts = (manifests / manifest.PROPOSALS.name).glob("part-*.parquet")
+        return sorted(part for part in parts if part not in planned)
 
     def summarize(self) -> None:
         """How many masks there are, and how long they took."""
@@ -89,7 +112,8 @@ class ProposeStage(Stage):
     def _unit(self, shard: int, images: Rows) -> Unit:
         content = [[row["row"], row["image_id"]] for row in images]
         facts = {**self.mask_facts, "inputs.images": manifest.digest(content)}
-        return Unit(f"shard {shard}", proposals_part(self.context.config.manifests, shard), facts)
+        part = proposals_part(self.context.config.manifests, shard)
+        return Unit(f"shard {shard}", part, facts, shard=shard)
 
     @cached_property
     def _shards(self) -> dict[int, Rows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,8 @@ from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Name, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
-from pipeline.store import LabelStore
+from pipeline.staleness import count_changes
+from pipeline.store import LabelStore, unused_files
 from stages.ingest.output import read_images
 from stages.ingest.stage import IngestConfig, Role
 from stages.propose.config import ProposeConfig
@@ -28,6 +29,7 @@ from stages.pseudolabel.output import labels_folder
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
 
+Rows = list[dict[str, Any]]
 LabelerChoice = Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
 
 
@@ -64,6 +66,7 @@ class PseudolabelStage(Stage):
     version = 1
     Config = PseudolabelConfig
     needs = ("ingest", "propose")
+    picks_shards = True
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
@@ -79,7 +82,7 @@ class PseudolabelStage(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         """Labels shards on the cluster and commits each one's part when its masks are stored."""
-        from pipeline.cluster import map_in_order
+        from pipeline.shards import ShardWork, run_shards
         from stages.pseudolabel.shard import label_shard
 
         config, console = self.context.config, self.context.console
@@ -95,14 +98,60 @@ class PseudolabelStage(Stage):
                 # Its labels are replaced in place: a part beside half-written ones would be fresh
                 # again as soon as its images are.
                 planned.unit.part.unlink(missing_ok=True)
-        done = map_in_order(config.run.cluster, label_shard, [self._task(item) for item in work])
         plain = self._section.model_dump(mode="json")
-        total = sum(len(item.images) for item in work)
-        with console.progress("pseudolabel", total, "images") as progress:
-            for item, rows in zip(work, done, strict=True):
-                table = manifest.PSEUDO_LABELS.rows(rows)
-                manifest.write_part(item.unit.part, table, item.unit.facts, plain)
-                progress.advance(len(rows))
+
+        planned = {item.unit.part: item for item in work}
+
+        def commit(unit: Unit, rows: Rows) -> None:
+            manifest.write_part(
+                unit.part,
+                manifest.PSEUDO_LABELS.rows(rows),
+                unit.facts,
+                plain,
+                files=unit.outputs,
+                failed=self._worth_another_try(planned[unit.part], rows),
+            )
+
+        shards = [
+            ShardWork(item.unit, len(item.images), partial(self._task, item)) for item in work
+        ]
+        run_shards(self.name, shards, label_shard, commit, self.context)
+
+    def image_changes(self, unit: Unit) -> dict[str, int]:
+        """See `Stage.image_changes`."""
+        if not unit.part.exists():
+            return {}
+        (planned,) = (planned for planned in self._planned if planned.unit == unit)
+        rows = manifest.read_part(unit.part, manifest.PSEUDO_LABELS).to_pylist()
+        before = {row["row"]: row["image_id"] for row in rows}
+        return count_changes(before, {row["row"]: row["image_id"] for row in planned.images})
+
+    def orphans(self) -> list[Path]:
+        """See `Stage.orphans`."""
+        planned = {planned.unit.part for planned in self._planned}
+        parts = (p for name in self._section.labelers for p in self._folder(name).glob("part-*"))
+        return sorted(part for part in parts if part not in planned)
+
+    def garbage(self) -> list[Path]:
+        """Parts and stores of labelers that the config has not, labels that no part points to."""
+        folders = (self.context.config.manifests / manifest.PSEUDO_LABELS.name).glob("labeler=*")
+        known = {self._folder(name) for name in self._section.labelers}
+        found = [folder for folder in folders if folder not in known]
+        workspace = self.context.config.run.workspace
+        used: dict[Path, set[int]] = {planned.store.path: set() for planned in self._planned}
+        for folder in known:
+            table = manifest.read(folder, manifest.PSEUDO_LABELS, ["store", "shard"])
+            for row in table.group_by(["store", "shard"]).aggregate([]).to_pylist():
+                used.setdefault(workspace / row["store"], set()).add(row["shard"])
+        for labeler in self._stores.glob("*.zarr"):
+            groups = {group for group in used if group.parent == labeler}
+            if labeler.stem not in self._section.labelers:
+                found.append(labeler)
+                continue
+            found += [path for path in labeler.iterdir() if path.is_dir() and path not in groups]
+            for group in groups:
+                found += unused_files(group, used[group])
+        return found
 
     def summarize(self) -> None:
         """What each labeler covered, how sure it was, and how long it took."""
@@ -152,6 +201,7 @@ class PseudolabelStage(Stage):
             self._folder(labeler) / f"part-{shard:05d}.parquet",
             {**facts, "inputs.images": manifest.digest(content)},
             (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
+            shard,
         )
         return _Planned(unit, labeler, shard, images, store)
 
@@ -187,6 +237,16 @@ class PseudolabelStage(Stage):
             propose = self.context.config.sections["propose"]
             facts |= ProposeStage(propose, self.context).mask_facts
         return facts
+
+    def _worth_another_try(self, planned: _Planned, rows: Rows) -> int:
+        """How many images failed that need not: ingest found all that the labeler needs."""
+        needs_label_files = self._section.labelers[planned.labeler].component.needs_label_files
+        hopeless = {
+            image["row"]
+            for image in planned.images
+            if needs_label_files and image["mask_uri"] is None
+        }
+        return sum(row["status"] == "failed" and row["row"] not in hopeless for row in rows)
 
     def _check_proposals(self, key: str) -> None:
         """Refuses a labeler whose images would have no masks, or masks of another size."""

@@ -55,7 +55,7 @@ def test_new_images_go_to_new_shards(
     written()
     draw(data / "ood/images/00.png")  # would come first in its folder
     done = ingest()
-    assert "ingest: not done yet: shard 2\n" in done.stderr
+    assert "ingest: 1 image new: shard 2\n" in done.stderr
     assert written() == {2}
     assert list(rows().loc["ood/images/00.png", ["row", "shard"]]) == [8, 2]
 
@@ -69,7 +69,7 @@ def test_a_vanished_image_keeps_its_row_and_may_come_back(
     path = data / "unlabeled/images/0.png"
     path.rename(data / "elsewhere.png")
     done = ingest()
-    assert "ingest: images changed: shard 1\n" in done.stderr
+    assert "ingest: 1 image gone: shard 1\n" in done.stderr
     assert f"warning: 1 images gone; first: {path}: no longer in the source\n" in done.stderr
     assert written() == {1}
     gone = rows().loc["unlabeled/images/0.png", ["status", "row", "width"]]
@@ -113,7 +113,7 @@ def test_a_changed_image_makes_only_its_shard_stale(
     written()
     draw(data / "ood/images/1.png")
     done = ingest()
-    assert "ingest: images changed: shard 1\n" in done.stderr
+    assert "ingest: 1 image changed: shard 1\n" in done.stderr
     assert written() == {1}
     assert rows().image_id["ood/images/1.png"] != first.image_id["ood/images/1.png"]
 

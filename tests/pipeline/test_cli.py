@@ -131,7 +131,7 @@ def test_status_prints_a_table_and_the_reasons(maskmill: Maskmill, config: Path)
     lines = done.stdout.splitlines()
     assert lines[0] == f"run tiny ({config})"
     assert "│ ingest │ missing │     0 │     0 │       2 │" in lines
-    assert lines[-1] == "ingest: not done yet: 2 units"
+    assert lines[-1] == "ingest: not done yet: shards 0, 1"
 
 
 def test_status_for_programs_has_this_form(maskmill: Maskmill, config: Path) -> None:
@@ -147,7 +147,11 @@ def test_status_for_programs_has_this_form(maskmill: Maskmill, config: Path) -> 
                 "name": "ingest",
                 "state": "stale",
                 "shards": {"fresh": 1, "stale": 1, "missing": 1},
-                "reasons": ["images changed: shard 1", "not done yet: shard 2"],
+                "reasons": ["1 image gone: shard 1", "1 image new: shard 2"],
+                "causes": [
+                    {"reason": "1 image gone", "images": 1, "units": ["shard 1"], "shards": [1]},
+                    {"reason": "1 image new", "images": 1, "units": ["shard 2"], "shards": [2]},
+                ],
             }
         ],
     }

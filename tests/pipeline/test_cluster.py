@@ -1,16 +1,19 @@
 import os
+import signal
 import threading
+from collections.abc import Iterable
 from functools import partial
 from operator import neg
 from pathlib import Path
+from typing import Any
 
 import dask
 import pytest
 from distributed import LocalCluster
 
-from pipeline.cluster import map_in_order
+from pipeline.cluster import Job, Lost, run_jobs
 from pipeline.config import ClusterConfig, read_yaml
-from pipeline.errors import ConfigError, MaskmillError
+from pipeline.errors import ConfigError
 
 HERE = ClusterConfig()
 PROCESSES = ClusterConfig(workers=2)
@@ -19,13 +22,22 @@ PROCESSES = ClusterConfig(workers=2)
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 
 
-def test_results_come_in_the_order_of_the_tasks() -> None:
-    assert list(map_in_order(HERE, neg, range(20))) == [-task for task in range(20)]
+def jobs(tasks: Iterable[Any]) -> Iterable[Job[Any]]:
+    return (Job(f"job {task}", task) for task in tasks)
+
+
+def results(cluster: ClusterConfig, function: Any, tasks: Iterable[Any]) -> dict[Any, Any]:
+    """The result of each task."""
+    return {job.task: result for job, result in run_jobs(cluster, function, jobs(tasks))}
+
+
+def test_every_job_comes_back_with_its_result() -> None:
+    assert results(HERE, neg, range(20)) == {task: -task for task in range(20)}
 
 
 def test_nothing_to_do_starts_nothing() -> None:
     threads = threading.active_count()
-    assert list(map_in_order(HERE, neg, [])) == []
+    assert results(HERE, neg, []) == {}
     assert threading.active_count() == threads
 
 
@@ -33,18 +45,26 @@ def test_by_default_one_thread_of_this_process_does_all() -> None:
     def work(_: int) -> tuple[int, int]:
         return os.getpid(), threading.get_ident()
 
-    [(process, _)] = set(map_in_order(HERE, work, range(8)))
+    [(process, _)] = set(results(HERE, work, range(8)).values())
     assert process == os.getpid()
 
 
-def test_few_tasks_are_ahead_of_what_was_asked_for(tmp_path: Path) -> None:
+def test_few_tasks_are_asked_for_and_done_ahead(tmp_path: Path) -> None:
+    asked = []
+
     def work(task: int) -> None:
         (tmp_path / str(task)).touch()
 
-    results = map_in_order(HERE, work, range(100))
-    next(results)
-    assert len(list(tmp_path.iterdir())) <= 4
-    assert list(results) == [None] * 99
+    def ask() -> Iterable[Job[int]]:
+        for task in range(100):
+            asked.append(task)
+            yield Job(str(task), task)
+
+    found = run_jobs(HERE, work, ask())
+    next(found)
+    assert len(asked) <= 5
+    assert len(list(tmp_path.iterdir())) <= 5
+    assert len(list(found)) == 99
     assert len(list(tmp_path.iterdir())) == 100
 
 
@@ -54,13 +74,13 @@ def test_worker_processes_give_the_same_results_and_errors(
     def work(task: int) -> tuple[int, int]:
         return -task, os.getpid()
 
-    results = list(map_in_order(PROCESSES, work, range(12)))
-    assert [result for result, _ in results] == [-task for task in range(12)]
-    assert os.getpid() not in {process for _, process in results}
+    found = results(PROCESSES, work, range(12))
+    assert {task: result for task, (result, _) in found.items()} == {t: -t for t in range(12)}
+    assert os.getpid() not in {process for _, process in found.values()}
     read = partial(read_yaml, fix="write it")
     for cluster in (HERE, PROCESSES):
         with pytest.raises(ConfigError) as error:
-            list(map_in_order(cluster, read, [tmp_path / "none.yaml"]))
+            results(cluster, read, [tmp_path / "none.yaml"])
         assert str(error.value) == (
             f"{tmp_path}/none.yaml: cannot read the file: No such file or directory; write it"
         )
@@ -72,7 +92,7 @@ def test_a_running_scheduler_is_used() -> None:
         n_workers=1, processes=False, protocol="tcp://", dashboard_address="localhost:0"
     ) as running:
         cluster = ClusterConfig(address=running.scheduler_address)
-        assert list(map_in_order(cluster, neg, range(5))) == [0, -1, -2, -3, -4]
+        assert results(cluster, neg, range(5)) == {task: -task for task in range(5)}
 
 
 def test_a_scheduler_that_does_not_answer_is_named() -> None:
@@ -81,19 +101,64 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
         dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
         pytest.raises(ConfigError) as error,
     ):
-        list(map_in_order(ClusterConfig(address=address), neg, [1]))
+        results(ClusterConfig(address=address), neg, [1])
     assert str(error.value).startswith(f"cluster.address: no Dask scheduler at {address}: ")
     assert str(error.value).endswith("; start one there with `dask scheduler`, or drop the key")
     assert "\n" not in str(error.value)
 
 
-def test_a_worker_that_dies_is_told_in_one_line() -> None:
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(MaskmillError) as error,
-    ):
-        list(map_in_order(ClusterConfig(workers=1), os._exit, [9]))
-    assert str(error.value) == (
-        "cluster: a worker process died, maybe for want of memory; "
-        "set fewer `cluster.workers` or a smaller `batch_size`"
-    )
+def test_a_job_that_kills_its_workers_is_lost_and_no_other(tmp_path: Path) -> None:
+    """It takes others with it, which are done all the same; it has as many attempts as allowed."""
+
+    def work(task: int) -> int:
+        with (tmp_path / str(task)).open("a") as log:
+            log.write("x")
+        if task == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return -task
+
+    found = results(ClusterConfig(workers=2, retries=1), work, range(12))
+    assert found.pop(3) == Lost(2)
+    assert found == {task: -task for task in range(12) if task != 3}
+    assert (tmp_path / "3").read_text() == "xx"
+
+
+def test_a_job_whose_worker_is_killed_once_is_done(tmp_path: Path) -> None:
+    def work(task: int) -> int:
+        died = tmp_path / "died"
+        if task == 1 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return -task
+
+    assert results(PROCESSES, work, range(4)) == {task: -task for task in range(4)}
+    assert (tmp_path / "died").exists()
+
+
+def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def work(_: int) -> tuple[int, str]:
+        return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    found = set(results(PROCESSES, work, range(16)).values())
+    assert len({process for process, _ in found}) == len(found) <= 2
+    assert {gpu for _, gpu in found} <= {"4", "GPU-7"}
+    assert len({gpu for _, gpu in found}) == len(found)
+
+
+def test_it_is_told_what_the_workers_do(tmp_path: Path) -> None:
+    told = []
+
+    def watch(workers: Any) -> None:
+        told.append(dict(workers))
+        (tmp_path / "told").touch()
+
+    def work(task: int) -> int:
+        while not (tmp_path / "told").exists():
+            threading.Event().wait(0.01)
+        return task
+
+    list(run_jobs(PROCESSES, work, jobs(range(6)), watch))
+    busy = [job for workers in told for job in workers.values() if job]
+    assert busy
+    assert set(busy) <= {f"job {task}" for task in range(6)}

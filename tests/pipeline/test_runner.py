@@ -8,7 +8,7 @@ from pipeline import manifest
 from pipeline.config import load
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError
-from pipeline.runner import Runner
+from pipeline.runner import Request, Runner
 from pipeline.section import Section
 from pipeline.stage import Context, Stage, Unit
 
@@ -86,7 +86,7 @@ def build(tiny: dict[str, Any], write_config: Callable[..., Path]) -> Build:
 def test_without_names_all_sections_run_in_order(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build(total={}, count={}).run([])
+    build(total={}, count={}).run(Request())
     captured = capsys.readouterr()
     assert captured.out == "count: 2 rows\ntotal: 1 rows\n"
     notes = [line.partition(" in ")[0] for line in captured.err.splitlines()]
@@ -102,11 +102,11 @@ def test_a_second_run_does_nothing_and_says_so(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = build(count={}, total={})
-    runner.run([])
+    runner.run(Request())
     parts = sorted(runner.config.manifests.rglob("*.parquet"))
     before = [path.stat().st_mtime_ns for path in parts]
     capsys.readouterr()
-    build(count={}, total={}).run([])
+    build(count={}, total={}).run(Request())
     captured = capsys.readouterr()
     assert captured.err == "count: nothing to do, 2 fresh\ntotal: nothing to do, 1 fresh\n"
     assert captured.out == "count: 2 rows\ntotal: 1 rows\n"
@@ -115,32 +115,32 @@ def test_a_second_run_does_nothing_and_says_so(
 
 def test_a_stage_brings_what_it_needs_and_no_more(build: Build) -> None:
     runner = build(count={}, total={})
-    runner.run(["total"])
+    runner.run(Request(("total",)))
     assert {state.name: state.state.value for state in runner.status()} == {
         "count": "fresh",
         "total": "fresh",
     }
     runner = build(count={"factor": 2}, total={})
-    runner.run(["count"])
+    runner.run(Request(("count",)))
     assert [state.state.value for state in runner.status()] == ["fresh", "fresh"]
 
 
 def test_a_stage_whose_need_the_config_leaves_out_runs_alone(build: Build) -> None:
-    build(count={}).run([])
-    build(total={}).run(["total"])
+    build(count={}).run(Request())
+    build(total={}).run(Request(("total",)))
     assert [state.state.value for state in build(total={}).status()] == ["fresh"]
 
 
 def test_an_edit_is_told_and_only_what_it_touches_is_done(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build(count={}, total={}).run([])
+    build(count={}, total={}).run(Request())
     capsys.readouterr()
-    build(count={"factor": 3}, total={}).run([])
+    build(count={"factor": 3}, total={}).run(Request())
     err = capsys.readouterr().err
     assert "count: count.factor 1 -> 3: 2 units\n" in err
     assert "total: nothing to do, 1 fresh\n" in err  # the rows came out equal
-    build(count={"factor": 3, "count": 3}, total={}).run([])
+    build(count={"factor": 3, "count": 3}, total={}).run(Request())
     err = capsys.readouterr().err
     assert "count: not done yet: unit 2\n" in err
     assert "total: rows changed: unit 0\n" in err
@@ -148,7 +148,7 @@ def test_an_edit_is_told_and_only_what_it_touches_is_done(
 
 def test_what_is_done_before_an_error_stays_done(build: Build) -> None:
     with pytest.raises(DataError, match="unit 1: no luck"):
-        build(count={"fails_at": 1}).run([])
+        build(count={"fails_at": 1}).run(Request())
     [state] = build(count={}).status()
     assert state.counts == {"fresh": 1, "stale": 0, "missing": 1}
 
@@ -159,7 +159,7 @@ def test_status_tells_what_waits_for_what_and_writes_nothing(build: Build) -> No
     assert (count.state.value, count.reasons) == ("missing", ["not done yet: 2 units"])
     assert (total.state.value, total.reasons) == ("missing", ["count is not fresh"])
     assert not runner.config.run.workspace.exists()
-    runner.run([])
+    runner.run(Request())
     count, total = build(count={"factor": 2}, total={}).status()
     assert (count.state.value, total.state.value) == ("stale", "stale")
     assert total.reasons == ["count is not fresh"]
@@ -175,14 +175,14 @@ def test_what_a_killed_run_left_is_removed(build: Build) -> None:
     left = runner.config.manifests / "count" / ".part-1.parquet.99.tmp"
     left.parent.mkdir(parents=True)
     left.touch()
-    runner.run([])
+    runner.run(Request())
     assert not left.exists()
 
 
 def test_a_config_without_any_stage_is_told(build: Build) -> None:
     runner = build()
     with pytest.raises(ConfigError) as error:
-        runner.run([])
+        runner.run(Request())
     assert str(error.value) == (
         f"{runner.config.path}: no section of a stage; add one of: count, total"
     )
@@ -191,10 +191,10 @@ def test_a_config_without_any_stage_is_told(build: Build) -> None:
 def test_stages_that_are_not_there_are_named(build: Build) -> None:
     runner = build(count={})
     with pytest.raises(ConfigError) as unknown:
-        runner.run(["counts"])
+        runner.run(Request(("counts",)))
     assert str(unknown.value) == ("maskmill run: no such stage: 'counts'; use one of: count, total")
     with pytest.raises(ConfigError) as absent:
-        runner.run(["total"])
+        runner.run(Request(("total",)))
     assert str(absent.value) == (
         f"{runner.config.path}: the config has no section `total`; add `total:` to it"
     )

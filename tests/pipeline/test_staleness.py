@@ -5,7 +5,6 @@ import pytest
 from pydantic import JsonValue
 
 from pipeline import manifest
-from pipeline.errors import StorageError
 from pipeline.section import Facts
 from pipeline.stage import Stage, Unit
 from pipeline.staleness import State, inspect
@@ -131,7 +130,8 @@ def test_of_very_many_reasons_the_first_are_told(tmp_path: Path) -> None:
     assert reasons[19:] == [f"{tmp_path}/shard 19 is gone: shard 19", "10 more reasons"]
 
 
-def test_a_damaged_part_is_an_error(done: Path) -> None:
+def test_a_damaged_part_is_stale(done: Path) -> None:
     (done / "part-1.parquet").write_bytes(b"PAR1")
-    with pytest.raises(StorageError, match=r"part-1\.parquet: damaged manifest part"):
-        inspect(planned(done))
+    state = inspect(planned(done))
+    assert state.counts == {"fresh": 2, "stale": 1, "missing": 0}
+    assert state.reasons == [f"{done}/part-1.parquet: damaged manifest part: shard 1"]

@@ -127,7 +127,7 @@ def test_only_what_changes_masks_makes_them_stale(
 def test_new_roles_bring_new_shards_only(call: Call, manifests: Path) -> None:
     call("run")
     told = call("run", "propose.roles=[ood, unlabeled]").stderr
-    assert "images changed: shard 1" in told
+    assert "propose: 2 images new: shard 1" in told
     rows = pd.read_parquet(manifests / "proposals")
     images = pd.read_parquet(manifests / "images").set_index("row")
     assert set(images.loc[rows["row"], "role"]) == {"labeled", "unlabeled", "ood"}

@@ -102,7 +102,7 @@ def test_another_file_or_reading_makes_labels_stale_and_a_prompt_does_not(
     assert "pseudolabel: images changed: truth shard 1" in told
     assert (rows()["status"] == "ok").all()
     told = call("run", label_schemes={"tool": {**SCHEME, "10": "box"}}).stderr
-    assert "pseudolabel: vocabulary.label_schemes.tool.10 1 -> 2: 2 units" in told
+    assert "pseudolabel: vocabulary.label_schemes.tool.10 1 -> 2: shards 0, 1" in told
     mask, _ = stored(tmp_path, rows(), "ood/0")
     assert (mask[20:30, :12] == 2).all()
 

@@ -84,9 +84,9 @@ def test_other_masks_make_only_labels_that_need_them_stale(call: Call, tmp_path:
     before = labels(tmp_path, "sam")["store"].iloc[0]
     found = states(call, "propose.points_per_side=3")
     assert found["propose"]["state"] == "stale"
-    assert "propose.points_per_side 4 -> 3: 2 units" in json.dumps(found["pseudolabel"])
+    assert "propose.points_per_side 4 -> 3: shards 0, 1" in json.dumps(found["pseudolabel"])
     told = call("run", "propose.points_per_side=3").stderr
-    assert "pseudolabel: propose.points_per_side 4 -> 3: 2 units" in told
+    assert "pseudolabel: propose.points_per_side 4 -> 3: shards 0, 1" in told
     assert labels(tmp_path, "sam")["store"].iloc[0] != before  # a training on those goes on
 
 
@@ -105,12 +105,16 @@ def test_an_image_without_masks_is_a_failed_row(
     image.rename(tmp_path / "away.png")
     stage.run(units)
     (tmp_path / "away.png").rename(image)
-    done = call("run pseudolabel")
-    assert "propose: nothing to do" in done.stderr
+    done = call("run --only pseudolabel")
+    assert "warning: propose is not fresh; pseudolabel works on what it left" in done.stderr
     assert labels(tmp_path, "dense")["status"].tolist() == ["ok"] * 4
     rows = labels(tmp_path, "sam").set_index("status")
     assert rows.index.value_counts().to_dict() == {"ok": 3, "failed": 1}
     assert rows.loc["failed", "error_message"] == "propose found no masks in it as it is now"
+    again = call("run pseudolabel").stderr  # now that the image is back
+    assert "propose: 1 image could not be read: shard " in again
+    assert "pseudolabel: 1 image could not be read: sam shard " in again
+    assert labels(tmp_path, "sam")["status"].tolist() == ["ok"] * 4
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -120,7 +120,7 @@ def test_other_keys_label_into_a_group_beside_the_old_one(call: Call, workspace:
     before = arrays(workspace, old_group)
     reader = LabelReader(workspace / old_group)
     told = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
-    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: 2 units" in told
+    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in told
     new = table(workspace)
     (new_group,) = set(new["store"])
     assert Path(new_group).parent == Path(old_group).parent

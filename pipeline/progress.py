@@ -1,0 +1,115 @@
+"""Progress of shards: how many, how fast, how long still, what failed, what each worker does."""
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+_WORKERS_SHOWN = 16
+_SILENCE_S = 60.0
+"""A line at least this often in a pipe, as long as shards get done."""
+
+
+class ShardProgress:
+    """A live picture on a terminal, plain lines elsewhere; use as a context manager.
+
+    Args:
+        console: Where to tell.
+        title: The stage.
+        shards: How many there are to do.
+        images: How many images they have.
+    """
+
+    def __init__(self, console: RichConsole, title: str, shards: int, images: int) -> None:
+        self._console, self._title, self._shards, self._images = console, title, shards, images
+        self._done = self._images_done = 0
+        self._failed: list[str] = []
+        self._workers: dict[str, tuple[str, float]] = {}
+        self._waits = False
+        self._start = self._told = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._picture, auto_refresh=False)
+
+    def __enter__(self) -> "ShardProgress":
+        """Starts the live picture, where there is one."""
+        self._start = self._told = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the picture as it stands, without the workers."""
+        self._workers = {}
+        if self._console.is_terminal:
+            self._live.refresh()
+            self._live.stop()
+
+    def advance(self, images: int) -> None:
+        """Tells that another shard is done, of so many images."""
+        self._done += 1
+        self._images_done += images
+        tenth = max(1, self._shards // 10)
+        self._refresh(self._done % tenth == 0)
+
+    def fail(self, name: str) -> None:
+        """Tells that a shard could not be done."""
+        self._failed.append(name)
+        self._refresh(is_news=True)
+
+    def watch(self, workers: Mapping[str, str]) -> None:
+        """Tells what each worker has at hand, if anything, by the worker's address."""
+        now, before = time.monotonic(), self._workers
+        self._workers = {}
+        for worker, job in workers.items():
+            known, since = before.get(worker, (job, now))
+            self._workers[worker] = (job, since if known == job else now)
+        waited, self._waits = self._waits, not workers
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif self._waits and not waited:
+            self._console.print(f"{self._title}: waits for a worker")
+
+    @property
+    def line(self) -> str:
+        """Where it stands, in a line."""
+        elapsed = time.monotonic() - self._start
+        rate = self._images_done / elapsed if elapsed > 0 else 0.0
+        parts = [
+            f"{self._done}/{self._shards} shards",
+            f"{self._images_done}/{self._images} images",
+            f"{rate:.1f} images/s",
+        ]
+        if rate and self._done < self._shards:
+            left = timedelta(seconds=round((self._images - self._images_done) / rate))
+            parts.append(f"ETA {left}")
+        if self._failed:
+            parts.append(f"{len(self._failed)} failed")
+        return ", ".join(parts)
+
+    def _refresh(self, is_news: bool) -> None:
+        now = time.monotonic()
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif is_news or now - self._told > _SILENCE_S:
+            self._told = now
+            self._console.print(f"{self._title}: {self.line}")
+
+    def _picture(self) -> Group:
+        """A bar, the line, and a line a worker."""
+        now = time.monotonic()
+        lines = [
+            f"  {worker}  {job}, {now - since:.0f} s" if job else f"  {worker}  idle"
+            for worker, (job, since) in sorted(self._workers.items())[:_WORKERS_SHOWN]
+        ]
+        if more := len(self._workers) - _WORKERS_SHOWN:
+            lines += [f"  and {more} more workers"] if more > 0 else []
+        if self._waits:
+            lines.append("  waits for a worker")
+        lines += [f"  failed: {name}" for name in self._failed[-_WORKERS_SHOWN:]]
+        bar = ProgressBar(total=max(1, self._shards), completed=self._done, width=40)
+        texts = [Text(text) for text in (f"{self._title}: {self.line}", *lines)]
+        return Group(bar, *texts)
