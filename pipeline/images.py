@@ -1,25 +1,61 @@
-"""Decoding of untrusted images and label files into defined arrays."""
+"""Untrusted images and label files: addresses in, bytes out; bytes in, defined arrays out."""
 
 import hashlib
+import os
+import stat
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
+from pydantic import Field
 
+from pipeline import tar
 from pipeline.errors import DataError
+from pipeline.jpeg import count_scans
+from pipeline.section import Section
+from pipeline.signatures import described
 
-MAX_BYTES = 256 * 2**20
-MAX_PIXELS = 100_000_000
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_MAX_SCANS = 100
+"""Of a progressive JPEG; encoders write 10 or so. Each costs a pass over all pixels (0.07 s for
+100 million), and 140 bytes are enough for one."""
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for."""
 
-Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked before any pixel is decoded
+Image.MAX_IMAGE_PIXELS = None  # `Limits` are checked before any pixel is decoded
+
+
+class Limits(Section):
+    """What an image may cost."""
+
+    max_bytes: Annotated[int, Field(ge=1, le=2**31)] = 256 * 2**20
+    """Bytes of a file."""
+    max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 100_000_000
+    """Width times height; checked before a pixel is decoded."""
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
+    """Time to decode it. WebP, AVIF, JPEG 2000 and compressed TIFF are decoded in one go and held
+    by the other limits alone."""
+
+
+CEILINGS = Limits(max_bytes=2**31, max_pixels=10**9, max_seconds=10**9)
+"""For those who read images again that ingest let pass, by whatever limits its config has."""
 
 
 class UnreadableImageError(Exception):
@@ -39,43 +75,51 @@ class DecodedImage:
     format: str
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, within `MAX_BYTES`.
+def read_bytes(uri: str, limits: Limits = CEILINGS) -> bytes:
+    """The bytes of an image or label file, wherever its address leads.
+
+    Every reader of images comes through here: a new kind of address is added here alone.
+
+    Args:
+        uri: Path of a file, or of a file in a tar archive (see `pipeline.tar`).
+        limits: How many bytes are read at most.
 
     Raises:
         UnreadableImageError: It is missing, empty, no plain file, or too large.
     """
+    member = tar.parse(uri)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
+        found = os.stat(uri if member is None else member.archive)
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
             raise UnreadableImageError("not a plain file")
-        if size > MAX_BYTES:
-            raise UnreadableImageError(f"{size:,} bytes; at most {MAX_BYTES:,} are read")
-        content = path.read_bytes()
+        size = found.st_size if member is None else member.size
+        if size > limits.max_bytes:
+            raise UnreadableImageError(f"{size:,} bytes; at most {limits.max_bytes:,} are read")
+        content = _whole_file(uri) if member is None else tar.read(member)
     except OSError as error:
         raise UnreadableImageError(f"cannot be read: {error.strerror}") from error
+    except (tar.DamagedArchiveError, ValueError) as error:  # ValueError: a name with a NUL byte
+        raise UnreadableImageError(f"cannot be read: {error}") from error
     if not content:
         raise UnreadableImageError("the file is empty")
     return content
 
 
 @contextmanager
-def readable(
-    path: Path, fix: str = "put it back, then run `maskmill run ingest`"
-) -> Iterator[bytes]:
+def readable(uri: str, fix: str = "put it back, then run `maskmill run ingest`") -> Iterator[bytes]:
     """The bytes of a file that has to be readable, here and inside the block that decodes it.
 
     Args:
-        path: The file.
+        uri: Its address, as for `read_bytes`.
         fix: What would be right; the default suits files that ingest could read.
 
     Raises:
         DataError: It cannot be read, or the block cannot decode it; names the file.
     """
     try:
-        yield read_bytes(path)
+        yield read_bytes(uri)
     except UnreadableImageError as error:
-        raise DataError(str(error), where=str(path), fix=fix) from error
+        raise DataError(str(error), where=uri, fix=fix) from error
 
 
 def content_id(content: bytes) -> str:
@@ -83,18 +127,21 @@ def content_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def decode_image(content: bytes) -> DecodedImage:
-    """Decodes any image Pillow knows into upright 8-bit RGB.
+def decode_image(content: bytes, limits: Limits = CEILINGS) -> DecodedImage:
+    """Decodes any image of the web into upright 8-bit RGB.
 
     Transparent pixels are laid over white, 16-bit grey is scaled to 8, of animations the first
-    frame counts, EXIF orientation is applied.
+    frame counts, EXIF orientation is applied, colour profiles are not.
 
     Raises:
-        UnreadableImageError: Not an image, damaged, or over `MAX_PIXELS`.
+        UnreadableImageError: Not an image, damaged, over the limits, or of fractions, which have
+            no range that everybody agrees on.
     """
-    with _opened(content) as image:
+    with _opened(content, limits) as image:
+        if image.mode == "F":
+            raise UnreadableImageError("its pixels are fractions; images are of whole numbers")
         found = image.format or "unknown"
-        upright = ImageOps.exif_transpose(image)
+        upright = _upright(image)
         if upright.mode.startswith("I"):
             values = np.asarray(upright).astype(np.int64)
             upright = Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
@@ -105,21 +152,22 @@ def decode_image(content: bytes) -> DecodedImage:
         return DecodedImage(np.asarray(upright.convert("RGB")), found)
 
 
-def decode_labels(content: bytes) -> npt.NDArray[np.integer]:
-    """Decodes a label file without touching its values.
+def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.integer]:
+    """Decodes a label file, upright as its image, without touching its values.
 
     Returns:
         (H, W) pixel values or palette indices, or (H, W, 3) uint8 where the file holds colours.
 
     Raises:
-        UnreadableImageError: Not an image, damaged, over `MAX_PIXELS`, or not of whole numbers.
+        UnreadableImageError: Not an image, damaged, over the limits, or not of whole numbers.
     """
-    with _opened(content) as image:
+    with _opened(content, limits) as image:
         if image.mode == "F":
             raise UnreadableImageError("its pixels are fractions; labels are whole numbers")
-        if image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
-            return np.asarray(image.convert("RGB"))
-        values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)
+        upright = _upright(image)
+        if upright.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
+            return np.asarray(upright.convert("RGB"))
+        values = np.asarray(upright.getchannel(0) if upright.mode in ("LA", "PA") else upright)
         return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
@@ -138,23 +186,68 @@ def fit(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def _opened(content: bytes, limits: Limits) -> Iterator[Image.Image]:
     """Opens bytes as an image; whatever Pillow raises inside becomes `UnreadableImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged metadata nobody asked for
-            with Image.open(BytesIO(content), formats=_formats()) as image:
-                if image.width * image.height > MAX_PIXELS:
+            bytes_in_time = _BytesInTime(content, limits.max_seconds)
+            with Image.open(bytes_in_time, formats=_formats()) as image:
+                if image.width * image.height > limits.max_pixels:
                     size = f"{image.width} x {image.height} pixels"
-                    raise UnreadableImageError(f"{size}; at most {MAX_PIXELS:,} are decoded")
+                    raise UnreadableImageError(f"{size}; at most {limits.max_pixels:,} are decoded")
+                if image.format in ("JPEG", "MPO"):
+                    _check_scans(content)
                 image.load()
                 yield image
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image of a known format") from error
+        raise UnreadableImageError(described(content)) from error
+    except MemoryError as error:
+        raise UnreadableImageError("decoding it takes more memory than there is") from error
     except Exception as error:  # plugins raise whatever they run into: RuntimeError, KeyError, ...
         raise UnreadableImageError(f"damaged: {error}") from error
+
+
+def _check_scans(content: bytes) -> None:
+    if content.count(b"\xff\xda") <= _MAX_SCANS:  # fast, and true of all but a few
+        return
+    if (scans := count_scans(content)) > _MAX_SCANS:
+        raise UnreadableImageError(f"{scans:,} scans; at most {_MAX_SCANS} are decoded")
+
+
+class _BytesInTime(BytesIO):
+    """Bytes that can be read for some time only.
+
+    Pillow asks for the bytes of most formats in pieces of 64 KiB, between which this can stop a
+    decoder that takes too long; a thread cannot be stopped in any other way.
+    """
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content)
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._end:
+            raise UnreadableImageError(f"takes more than {self._seconds:g} s to decode")
+        return super().read(size)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; without one, or with damaged EXIF, as it is."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as a browser does: the pixels are good, whatever its EXIF is
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _whole_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @cache

@@ -48,11 +48,11 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
     palette = config.vocabulary.palette
-    with images.readable(Path(row["uri"]), _FIX) as content:
+    with images.readable(row["uri"], _FIX) as content:
         pixels = images.decode_image(content).pixels
     pictures = [pixels]
     if row["mask_uri"] is not None:
-        with images.readable(Path(row["mask_uri"]), _FIX) as content:
+        with images.readable(row["mask_uri"], _FIX) as content:
             mask, _ = config.vocabulary.to_mask(images.decode_labels(content), row["label_scheme"])
         pictures.append(overlaid(pixels, mask, palette))
     for label in labels:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadableImageError: The file is missing or no image any more.
     """
-    content = images.read_bytes(Path(image["uri"]))
+    content = images.read_bytes(image["uri"])
     return images.fit(images.decode_image(content).pixels, size_px)
 
 

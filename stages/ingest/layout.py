@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline import tar
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file that a source lists, or listed once.
 
     Attributes:
-        uri: Path of the image.
-        mask_uri: Path of its label file, if any.
+        uri: Address of the image.
+        mask_uri: Address of its label file, if any.
         source: Name of its source.
         role: What it is for.
         scheme: The vocabulary's scheme of the label file.
+        caption: What its source says of it.
+        url: Where its source got it.
+        problem: Why its source does not let it be read, if so.
         row: Its place; -1 before it has one.
         gone: Its manifest row, where the source no longer lists it.
     """
 
-    uri: Path
-    mask_uri: Path | None
+    uri: str
+    mask_uri: str | None
     source: str
     role: str
     scheme: str | None
+    caption: str | None = None
+    url: str | None = None
+    problem: str | None = None
     row: int = -1
     gone: dict[str, Any] | None = None
 
@@ -47,12 +55,12 @@ def lay_out(
         The entries of each shard, in the order of rows.
     """
     columns = manifest_rows.select(["source", "uri", "row", "shard"]).to_pydict()
-    places = zip(columns["source"], columns["uri"], strict=True)
+    places = zip(columns["source"], map(tar.place, columns["uri"]), strict=True)
     unseen = {place: index for index, place in enumerate(places)}
     next_row = (1 + max(columns["shard"], default=-1)) * shard_size
     entries = []
     for entry in listed:
-        if (index := unseen.pop((entry.source, as_text(entry.uri)), None)) is not None:
+        if (index := unseen.pop((entry.source, tar.place(as_text(entry.uri))), None)) is not None:
             entries.append(replace(entry, row=columns["row"][index]))
         else:
             entries.append(replace(entry, row=next_row))
@@ -65,21 +73,26 @@ def lay_out(
     return shards
 
 
-def as_text(path: Path) -> str:
-    """A path as a manifest can hold it; bytes that are not UTF-8 are escaped."""
-    return str(path).encode(errors="backslashreplace").decode()
+def as_text(uri: str) -> str:
+    """An address as a manifest can hold it; bytes that are not UTF-8 are escaped."""
+    return uri.encode(errors="backslashreplace").decode()
 
 
-def stamp(path: Path | None) -> str | None:
-    """Size and modification time of a file, to see changes without reading; None without a file."""
-    try:
-        found = path.stat() if path is not None else None
-    except OSError:
+def stamp(uri: str | None) -> str | None:
+    """Size and modification time of a file, to see changes without reading; None without a file.
+
+    For a file in an archive, those of the archive.
+    """
+    if uri is None:
         return None
-    return None if found is None else f"{found.st_size}:{found.st_mtime_ns}"
+    member = tar.parse(uri)
+    try:
+        found = os.stat(uri if member is None else member.archive)
+    except (OSError, ValueError):  # ValueError: a name with a NUL byte
+        return None
+    return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def _vanished(row: dict[str, Any]) -> Entry:
-    mask = Path(row["mask_uri"]) if row["mask_uri"] else None
-    place = (Path(row["uri"]), mask, row["source"], row["role"], row["label_scheme"], row["row"])
-    return Entry(*place, gone=row)
+    names = ("uri", "mask_uri", "source", "role", "row")
+    return Entry(**{name: row[name] for name in names}, scheme=row["label_scheme"], gone=row)

@@ -25,23 +25,24 @@ class Scanned:
 
 
 def scan(
-    entries: Sequence[Entry], vocabulary: Vocabulary
+    entries: Sequence[Entry], vocabulary: Vocabulary, limits: images.Limits
 ) -> tuple[list[dict[str, Any]], list[DataError]]:
     """Reads a shard's files.
 
     Args:
         entries: The shard, in the order of rows.
         vocabulary: Reads the label files.
+        limits: What an image or a label file may cost.
 
     Returns:
         A row an entry, without `shard`, and the label files that do not fit image or vocabulary.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        scanned = list(threads.map(lambda entry: _scan_one(entry, vocabulary), entries))
+        scanned = list(threads.map(lambda entry: _scan_one(entry, vocabulary, limits), entries))
     return [r.row for r in scanned], [r.problem for r in scanned if r.problem is not None]
 
 
-def _scan_one(entry: Entry, vocabulary: Vocabulary) -> Scanned:
+def _scan_one(entry: Entry, vocabulary: Vocabulary, limits: images.Limits) -> Scanned:
     if entry.gone is not None:
         return Scanned({**entry.gone, "status": "gone", "error_message": "no longer in the source"})
     row: dict[str, Any] = {
@@ -54,28 +55,34 @@ def _scan_one(entry: Entry, vocabulary: Vocabulary) -> Scanned:
         "status": "ok",
         "stamp": stamp(entry.uri),
         "mask_stamp": stamp(entry.mask_uri),
+        "caption": entry.caption,
+        "url": entry.url,
     }
     try:
-        if row["uri"] != str(entry.uri):
+        if row["uri"] != entry.uri:
             raise images.UnreadableImageError("its name is not UTF-8 text")
-        content = images.read_bytes(entry.uri)
+        if entry.problem is not None:
+            raise images.UnreadableImageError(entry.problem)
+        content = images.read_bytes(entry.uri, limits)
         row["image_id"] = images.content_id(content)
-        decoded = images.decode_image(content)
+        decoded = images.decode_image(content, limits)
     except images.UnreadableImageError as error:
         return Scanned({**row, "status": "rejected", "error_message": str(error)})
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
     if entry.mask_uri is None:
         return Scanned(row)
-    return _scan_mask(entry, row, vocabulary)
+    return _scan_mask(entry, row, vocabulary, limits)
 
 
-def _scan_mask(entry: Entry, row: dict[str, Any], vocabulary: Vocabulary) -> Scanned:
-    where = str(entry.mask_uri)
+def _scan_mask(
+    entry: Entry, row: dict[str, Any], vocabulary: Vocabulary, limits: images.Limits
+) -> Scanned:
     assert entry.mask_uri is not None
+    where = entry.mask_uri
     try:
-        content = images.read_bytes(entry.mask_uri)
-        labels = images.decode_labels(content)
+        content = images.read_bytes(entry.mask_uri, limits)
+        labels = images.decode_labels(content, limits)
     except images.UnreadableImageError as error:
         fix = "replace it by a label image, e.g. a PNG of class ids"
         return Scanned(row, DataError(f"unreadable mask: {error}", where=where, fix=fix))

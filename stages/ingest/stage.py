@@ -12,11 +12,11 @@ from pydantic import Field
 from pipeline import manifest
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
+from pipeline.images import Limits
 from pipeline.section import Facts, Name, Section
 from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_changes
 from stages.ingest.duplicates import PRECEDENCE, settle
-from stages.ingest.layout import Entry, as_text, lay_out, stamp
+from stages.ingest.layout import Entry, lay_out, stamp
 from stages.ingest.scan import scan
 from stages.ingest.sources.base import Source
 
@@ -43,13 +43,15 @@ class IngestConfig(Section):
     """Sources by name."""
     shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Images a shard; fixed once a run has images."""
+    limits: Limits = Limits()
+    """What an image may cost; one that costs more is rejected."""
 
 
 class IngestStage(Stage):
     """Fills the images manifest."""
 
     name = "ingest"
-    version = 1
+    version = 2
     Config = IngestConfig
     needs = ("sandbox",)
 
@@ -79,21 +81,6 @@ class IngestStage(Stage):
                 self._write(unit.part, rows, unit.facts)
                 progress.advance(len(rows))
 
-    def image_changes(self, unit: Unit) -> dict[str, int]:
-        """See `Stage.image_changes`."""
-        assert unit.shard is not None
-        before = {}
-        if unit.part.exists():
-            rows = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
-            before = {
-                row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
-                for row in rows
-                if row["status"] != "gone"
-            }
-        listed = (entry for entry in self._shards[unit.shard] if entry.gone is None)
-        now = {e.row: (as_text(e.uri), stamp(e.uri), stamp(e.mask_uri)) for e in listed}
-        return count_changes(before, now)
-
     def summarize(self) -> None:
         """Counts by role and status, and what a labeled set cannot teach."""
         rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
@@ -106,6 +93,8 @@ class IngestStage(Stage):
                 bad.append(row)
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
+        for remark in self._listing[1]:
+            self.context.console.note(f"ingest: {remark}")
         for status in sorted({row["status"] for row in bad}):
             these = [row for row in bad if row["status"] == status]
             first = f"first: {these[0]['uri']}: {these[0]['error_message']}"
@@ -122,7 +111,9 @@ class IngestStage(Stage):
             self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
 
     def _scan(self, shard: int) -> Rows:
-        rows, problems = scan(self._shards[shard], self.context.config.vocabulary)
+        rows, problems = scan(
+            self._shards[shard], self.context.config.vocabulary, self._section.limits
+        )
         if problems:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
@@ -148,27 +139,36 @@ class IngestStage(Stage):
     def _unit(self, shard: int, entries: Sequence[Entry]) -> Unit:
         listed = [entry for entry in entries if entry.gone is None]
         facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
+        facts |= self._section.limits.facts("ingest.limits")
         for name in sorted({entry.source for entry in listed}):
             facts |= self._section.sources[name].facts(f"ingest.sources.{name}")
         for scheme in {entry.scheme for entry in listed if entry.mask_uri is not None}:
             facts |= self.context.config.vocabulary.scheme_facts(scheme)
-        files = [[str(e.uri), stamp(e.uri), stamp(e.mask_uri), e.gone is None] for e in entries]
-        facts["inputs.images"] = manifest.digest(files)
-        return Unit(f"shard {shard}", self._part(shard), facts, shard=shard)
+        facts["inputs.images"] = manifest.digest([_inputs(entry) for entry in entries])
+        return Unit(f"shard {shard}", self._part(shard), facts)
 
     def _part(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
 
     @cached_property
     def _shards(self) -> dict[int, list[Entry]]:
-        entries: list[Entry] = []
-        # What is kept out of training comes first: of equal images the first one counts.
-        sources = self._section.sources.items()
-        for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
-            entries.extend(self._listed(name, source))
+        entries, _ = self._listing
         self._check_shard_size()
         known = manifest.read(self.folder, manifest.IMAGES)
         return lay_out(entries, known, self._section.shard_size)
+
+    @cached_property
+    def _listing(self) -> tuple[list[Entry], list[str]]:
+        """What the sources list, and what they remark on it."""
+        entries: list[Entry] = []
+        remarks: list[str] = []
+        # What is kept out of training comes first: of equal images the first one counts.
+        sources = self._section.sources.items()
+        for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
+            listed, found = self._listed(name, source)
+            entries.extend(listed)
+            remarks.extend(found)
+        return entries, remarks
 
     def _check_shard_size(self) -> None:
         part = min(self.folder.glob("part-*.parquet"), default=None)
@@ -180,7 +180,7 @@ class IngestStage(Stage):
             fix = "set it back, or start a new run: --set run=NAME"
             raise ConfigError(what, where=where, fix=fix)
 
-    def _listed(self, name: str, source: SourceConfig) -> list[Entry]:
+    def _listed(self, name: str, source: SourceConfig) -> tuple[list[Entry], list[str]]:
         config = self.context.config
         key = f"{config.path}: ingest.sources.{name}"
         schemes = config.vocabulary.label_schemes
@@ -189,9 +189,13 @@ class IngestStage(Stage):
             what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
         choice = source.source
-        files = choice.create(
-            data=config.data, beside=config.path.parent, where=f"{key}.source"
-        ).list()
+        origin = choice.create(
+            data=config.data,
+            beside=config.path.parent,
+            cache=config.artifacts / "tar_indexes",
+            where=f"{key}.source",
+        )
+        files = origin.list()
         without = [f.image for f in files if f.mask is None]
         if source.role in ("labeled", "val", "test") and without:
             what = f"images of role {source.role} need label files"
@@ -200,13 +204,24 @@ class IngestStage(Stage):
                 what = f"{what}, {len(without)} of {len(files)} have none, first: {without[0]}"
                 fix = "add its label file to `masks`, or leave the image out"
             raise DataError(what, where=f"{key}.source", fix=fix)
-        return [
+        entries = [
             Entry(
                 uri=f.image,
                 mask_uri=f.mask,
+                caption=f.caption,
+                url=f.url,
+                problem=f.problem,
                 source=name,
                 role=source.role,
                 scheme=source.label_scheme,
             )
             for f in files
         ]
+        return entries, [f"{name}: {remark}" for remark in origin.remarks]
+
+
+def _inputs(entry: Entry) -> list[Any]:
+    """What a row is made from, beside the config; few entries have all of it."""
+    optional = (entry.mask_uri, stamp(entry.mask_uri), entry.caption, entry.url, entry.problem)
+    present = entry.gone is None
+    return [entry.uri, stamp(entry.uri), present, *(optional if any(optional) else ())]

@@ -9,24 +9,35 @@ from pipeline.errors import DataError
 from stages.ingest.sources.folder import FolderConfig, FolderSource
 
 List = Callable[..., list[tuple[str, str | None]]]
+Build = Callable[..., FolderSource]
 
 
 @pytest.fixture
-def listed(tmp_path: Path) -> List:
-    """Lists a source of `tmp_path`, as paths below it: ``listed(images="a", masks="b")``."""
+def build(tmp_path: Path) -> Build:
+    """A source of `tmp_path`: ``build(images="a", masks="b")``."""
 
-    def build(**keys: Any) -> list[tuple[str, str | None]]:
+    def build(**keys: Any) -> FolderSource:
         config = FolderConfig.model_validate({"images": "images", **keys})
-        source = FolderSource(config, data=tmp_path, beside=tmp_path, where="config.yaml: web")
-        return [
-            (
-                one.image.relative_to(tmp_path).as_posix(),
-                None if one.mask is None else one.mask.relative_to(tmp_path).as_posix(),
-            )
-            for one in source.list()
-        ]
+        where = "config.yaml: web"
+        return FolderSource(config, data=tmp_path, beside=tmp_path, cache=tmp_path, where=where)
 
     return build
+
+
+@pytest.fixture
+def listed(build: Build, tmp_path: Path) -> List:
+    """Lists such a source, as paths below `tmp_path`."""
+
+    def listed(**keys: Any) -> list[tuple[str, str | None]]:
+        return [
+            (
+                one.image.removeprefix(f"{tmp_path}/"),
+                None if one.mask is None else one.mask.removeprefix(f"{tmp_path}/"),
+            )
+            for one in build(**keys).list()
+        ]
+
+    return listed
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -85,6 +96,46 @@ def test_an_image_may_be_without_a_mask(listed: List, tmp_path: Path) -> None:
     assert listed(masks="masks") == [("images/a.jpg", None), ("images/b.jpg", "masks/b.png")]
 
 
+def test_images_may_differ_in_their_ending_where_nothing_goes_by_their_name(
+    listed: List, tmp_path: Path
+) -> None:
+    touch(tmp_path / "images", "a.jpg", "a.png", "a.webp")
+    assert sorted(listed()) == [(f"images/a.{ending}", None) for ending in ("jpg", "png", "webp")]
+
+
+def test_links_are_followed_where_they_may_be(build: Build, tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "c.jpg", "sub/d.jpg", "mask.png")
+    touch(tmp_path / "images", "a.jpg", "sub/b.jpg")
+    for name, target in {
+        "c.jpg": "../elsewhere/c.jpg",
+        "folder": "../elsewhere/sub",
+        "again": "folder",
+        "up": "..",
+        "inside": "sub",
+        "inside.jpg": "a.jpg",
+    }.items():
+        (tmp_path / "images" / name).symlink_to(target)
+    out = f"leads out of {tmp_path}/images; set `follow_links: true` where links may"
+    inside = {"images/a.jpg": None, "images/inside.jpg": None, "images/sub/b.jpg": None}
+    outside = dict.fromkeys(["images/again", "images/c.jpg", "images/folder", "images/up"], out)
+
+    def problems(**keys: Any) -> dict[str, str | None]:
+        return {one.image.removeprefix(f"{tmp_path}/"): one.problem for one in build(**keys).list()}
+
+    assert problems() == inside | outside
+    (tmp_path / "images/up").unlink()
+    followed = problems(follow_links=True)
+    assert set(followed.values()) == {None}
+    assert followed.keys() - inside.keys() in (
+        {"images/c.jpg", "images/folder/d.jpg"},
+        {"images/c.jpg", "images/again/d.jpg"},
+    )
+    touch(tmp_path / "masks", "sub/b.png")
+    (tmp_path / "masks/a.png").symlink_to("../elsewhere/mask.png")
+    with pytest.raises(DataError, match=r"masks/a.png: leads out of .*/masks; set `follow_links"):
+        build(masks="masks").list()
+
+
 ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
     "missing folder": (
         [],
@@ -120,7 +171,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
     ),
     "twins": (
         ["images/a.png", "images/a.jpg"],
-        {},
+        {"masks": "masks"},
         "config.yaml: web.images: {tmp}/images: a.jpg and a.png differ only in their ending; "
         "keep one of them, or rename it",
     ),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.images import content_id
+from pipeline.images import Limits, content_id
 from pipeline.vocabulary import Vocabulary
 from stages.ingest.layout import Entry
 from stages.ingest.scan import scan
@@ -40,11 +40,11 @@ def scan_one(tmp_path: Path) -> Scan:
     def scan_one(
         labels: Image.Image | None = None, scheme: str | None = None, image: str = "image.png"
     ) -> tuple[dict[str, Any], list[DataError]]:
-        mask = None if labels is None else tmp_path / "mask.png"
+        mask = None if labels is None else str(tmp_path / "mask.png")
         if labels is not None and mask is not None:
             labels.save(mask)
-        entry = Entry(tmp_path / image, mask, "web", "labeled", scheme, row=5)
-        [row], problems = scan([entry], VOCABULARY)
+        entry = Entry(str(tmp_path / image), mask, "web", "labeled", scheme, row=5)
+        [row], problems = scan([entry], VOCABULARY, Limits())
         return row, problems
 
     return scan_one
@@ -73,6 +73,8 @@ def test_a_good_image_becomes_a_row(scan_one: Scan, tmp_path: Path) -> None:
         "status": "ok",
         "stamp": f"{path.stat().st_size}:{path.stat().st_mtime_ns}",
         "mask_stamp": None,
+        "caption": None,
+        "url": None,
     }
 
 
@@ -165,9 +167,11 @@ def test_labels_that_do_not_fit_are_an_error(kind: str, scan_one: Scan, tmp_path
 
 
 def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) -> None:
-    entry = Entry(tmp_path / "image.png", tmp_path / "mask.png", "web", "labeled", None, row=0)
+    entry = Entry(
+        str(tmp_path / "image.png"), str(tmp_path / "mask.png"), "web", "labeled", None, row=0
+    )
     (tmp_path / "mask.png").write_text("no image")
-    _, problems = scan([entry], VOCABULARY)
+    _, problems = scan([entry], VOCABULARY, Limits())
     assert [str(problem) for problem in problems] == [
         f"{tmp_path}/mask.png: unreadable mask: not an image of a known format; "
         "replace it by a label image, e.g. a PNG of class ids"
@@ -179,7 +183,8 @@ def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) ->
     [
         (None, "cannot be read: No such file or directory"),
         (b"", "the file is empty"),
-        (b"<html>", "not an image of a known format"),
+        (b"<html>", "an HTML page, which is not decoded"),
+        (b"text", "not an image of a known format"),
         (b"P6 4 3 255\n" + bytes(9), "damaged: "),
     ],
 )
@@ -199,7 +204,7 @@ def test_an_unreadable_image_is_a_row_with_the_reason(
 def test_a_name_that_is_not_utf_8_is_a_row_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     Image.new("RGB", (4, 3)).save(path)
-    [row], _ = scan([Entry(path, None, "web", "ood", None, row=0)], VOCABULARY)
+    [row], _ = scan([Entry(str(path), None, "web", "ood", None, row=0)], VOCABULARY, Limits())
     assert row["status"] == "rejected"
     assert row["uri"] == rf"{tmp_path}/caf\udce9.png"
     assert row["error_message"] == "its name is not UTF-8 text"
@@ -207,8 +212,8 @@ def test_a_name_that_is_not_utf_8_is_a_row_with_the_reason(tmp_path: Path) -> No
 
 def test_a_vanished_image_keeps_what_was_known(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
-    entry = Entry(tmp_path / "image.png", None, "web", "labeled", None, row=5, gone=before)
-    [after], problems = scan([entry], VOCABULARY)
+    entry = Entry(str(tmp_path / "image.png"), None, "web", "labeled", None, row=5, gone=before)
+    [after], problems = scan([entry], VOCABULARY, Limits())
     assert problems == []
     assert after == {**before, "status": "gone", "error_message": "no longer in the source"}
 
@@ -218,7 +223,9 @@ def test_rows_come_in_the_order_of_the_entries(tmp_path: Path) -> None:
     for number, path in enumerate(paths):
         Image.new("L", (number + 1, 3)).save(path)
     rows, _ = scan(
-        [Entry(path, None, "web", "ood", None, row=i) for i, path in enumerate(paths)], VOCABULARY
+        [Entry(str(path), None, "web", "ood", None, row=i) for i, path in enumerate(paths)],
+        VOCABULARY,
+        Limits(),
     )
     assert [row["width"] for row in rows] == list(range(1, 21))
     assert [row["row"] for row in rows] == list(range(20))

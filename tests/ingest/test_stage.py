@@ -125,12 +125,12 @@ def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, dat
     assert done.returncode == 0
     assert done.stderr.endswith(
         f"warning: 2 images rejected; first: {data}/labeled/images/1.png: "
-        "not an image of a known format\n"
+        "an HTML page, which is not decoded\n"
     )
     table = rows()
     assert table.status["ood/images/0.png"] == "rejected"
     assert table.error_message["ood/images/0.png"] == "the file is empty"
-    assert table.error_message["labeled/images/1.png"] == "not an image of a known format"
+    assert table.error_message["labeled/images/1.png"] == "an HTML page, which is not decoded"
 
 
 def test_classes_that_nobody_labeled_are_told(ingest: Ingest, data: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import random
 from collections.abc import Callable
 from io import BytesIO
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import images
-from pipeline.images import UnreadableImageError
+from pipeline.images import Limits, UnreadableImageError
 
 # Left half red, right half blue: JPEG keeps these well enough to tell them apart.
 RED_BLUE = Image.new("RGB", (32, 16), "red")
@@ -22,12 +23,6 @@ def encoded(image: Image.Image, file_format: str = "PNG", **keys: Any) -> bytes:
     return buffer.getvalue()
 
 
-def rotated_by_exif(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encoded(RED_BLUE, "JPEG", quality=95, exif=exif)
-
-
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
 def test_every_format_of_the_web_becomes_rgb(file_format: str) -> None:
     decoded = images.decode_image(encoded(RED_BLUE, file_format))
@@ -38,12 +33,37 @@ def test_every_format_of_the_web_becomes_rgb(file_format: str) -> None:
     np.testing.assert_allclose(decoded.pixels[:, -4], [[0, 0, 255]] * 16, atol=12)
 
 
-def test_exif_orientation_is_applied() -> None:
-    # 6: the camera was held upright; what was stored on the left is shown on top.
-    pixels = images.decode_image(rotated_by_exif(6)).pixels
-    assert pixels.shape == (32, 16, 3)
-    np.testing.assert_allclose(pixels[4, 8], [255, 0, 0], atol=12)
-    np.testing.assert_allclose(pixels[-4, 8], [0, 0, 255], atol=12)
+UPRIGHT: dict[int, Callable[[Any], Any]] = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),  # the camera was held upright: left is shown on top
+    7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
+FOUR_COLORS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(orientation: int, file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = FOUR_COLORS.repeat(2, axis=0)
+    content = encoded(Image.fromarray(stored), file_format, exif=exif)
+    expected = UPRIGHT[orientation](stored)
+    np.testing.assert_array_equal(images.decode_image(content).pixels, expected)
+    np.testing.assert_array_equal(images.decode_labels(content), expected)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"Exif\0\0" + bytes(40), b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM" + b"\xff" * 60000],
+)
+def test_good_pixels_with_damaged_exif_are_taken(exif: bytes) -> None:
+    assert images.decode_image(encoded(RED_BLUE, "JPEG", exif=exif)).pixels.shape == (16, 32, 3)
 
 
 def test_cmyk_becomes_rgb() -> None:
@@ -100,19 +120,20 @@ def test_labels_of_colors_keep_them_whatever_alpha_says() -> None:
         np.testing.assert_array_equal(images.decode_labels(encoded(image)), colors)
 
 
-def test_labels_ignore_exif_and_fractions_are_no_labels() -> None:
-    assert images.decode_labels(rotated_by_exif(6)).shape == (16, 32, 3)
+def test_fractions_are_neither_labels_nor_images() -> None:
     fractions = encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
     with pytest.raises(UnreadableImageError, match="labels are whole numbers"):
         images.decode_labels(fractions)
+    with pytest.raises(UnreadableImageError, match="images are of whole numbers"):
+        images.decode_image(fractions)
 
 
 PNG = encoded(RED_BLUE)
 DAMAGED = {
-    "text": (b"<html>404 Not Found</html>", "not an image of a known format"),
+    "text": (b"\n<!DOCTYPE html><p>404", "an HTML page, which is not decoded"),
     "nothing": (b"", "not an image of a known format"),
     "truncated": (PNG[:-40], "damaged: "),
-    "program": (encoded(RED_BLUE, "EPS"), "not an image of a known format"),
+    "program": (encoded(RED_BLUE, "EPS"), "a PostScript file, which is not decoded"),
 }
 
 
@@ -130,7 +151,32 @@ def test_what_is_no_image_is_refused_with_a_reason(
 def test_a_bomb_is_refused_before_a_pixel_is_decoded() -> None:
     bomb = b"P6 40000 30000 255\n" + bytes(100)
     with pytest.raises(UnreadableImageError, match="40000 x 30000 pixels; at most 100,000,000"):
-        images.decode_image(bomb)
+        images.decode_image(bomb, Limits())
+
+
+def test_a_decoder_that_takes_too_long_is_stopped() -> None:
+    with pytest.raises(UnreadableImageError, match=r"^takes more than 1e-09 s to decode$"):
+        images.decode_image(PNG, Limits(max_seconds=1e-9))
+
+
+def scan_bomb(scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again: 141 bytes for a pass over all."""
+    content = encoded(Image.new("L", (64, 64), 100), "JPEG", progressive=True)
+    first, last = content.index(b"\xff\xda"), content.rindex(b"\xff\xda")
+    known = content.count(b"\xff\xda", first)
+    return content[:-2] + content[last:-2] * (scans - known) + content[-2:]
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
+    assert images.decode_image(scan_bomb(100)).pixels.shape == (64, 64, 3)
+    with pytest.raises(UnreadableImageError, match=r"^1,000 scans; at most 100 are decoded$"):
+        images.decode_image(scan_bomb(1000))
+
+
+def test_what_only_looks_like_scans_does_not_count() -> None:
+    comment = b"\xff\xda" * 200  # inside a metadata segment, and as of a video behind the image
+    content = encoded(RED_BLUE, "JPEG", comment=comment) + comment
+    assert images.decode_image(content).pixels.shape == (16, 32, 3)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
@@ -156,16 +202,19 @@ def test_files_are_read_within_limits(tmp_path: Path) -> None:
     good.write_bytes(PNG)
     empty.touch()
     with large.open("wb") as handle:
-        handle.truncate(images.MAX_BYTES + 1)  # a hole: takes no space
-    assert images.read_bytes(good) == PNG
+        handle.truncate(Limits().max_bytes + 1)  # a hole: takes no space
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert images.read_bytes(str(good)) == PNG
     for path, reason in (
         (empty, "the file is empty"),
         (large, "268,435,457 bytes; at most 268,435,456 are read"),
         (tmp_path, "not a plain file"),
+        (pipe, "not a plain file"),
         (tmp_path / "none", "cannot be read: No such file or directory"),
+        (Path("a\0b"), "cannot be read: embedded null byte"),
     ):
         with pytest.raises(UnreadableImageError) as error:
-            images.read_bytes(path)
+            images.read_bytes(str(path), Limits())
         assert str(error.value) == reason
 
 

@@ -1,30 +1,16 @@
 """A folder of images, whole or by a list of ids, with or without a folder of label files."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.section import Section
-from stages.ingest.sources.base import Listed, Source
+from stages.ingest.containment import Root
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source
 
-IMAGE_ENDINGS = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".jp2",
-        ".png",
-        ".ppm",
-        ".pgm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+_Files = dict[str, tuple[str, str | None]]
+"""Path and problem of files by their path below a folder; where masks or ids go by their names,
+without the ending."""
 
 
 class FolderConfig(Section):
@@ -38,48 +24,62 @@ class FolderConfig(Section):
     masks: Path | None = None
     """Folder of label files, each at its image's place and name, with any ending. Web and unlabeled
     images may have some too, for the labeler `files`."""
+    follow_links: bool = False
+    """Whether links below the folders may lead out of them."""
 
 
 class FolderSource(Source):
     """Images of a local folder."""
 
     Config = FolderConfig
-    version = 1
+    version = 2
     config: FolderConfig
 
     def list(self) -> list[Listed]:
         """See `Source.list`; in the order of the list file, else sorted by path."""
         images = self._files("images", self.config.images)
         chosen = images if self.config.ids is None else self._chosen(images, self.config.ids)
-        if self.config.masks is None:
-            return [Listed(path) for path in chosen.values()]
+        masks = self._masks(images) if self.config.masks is not None else {}
+        return [
+            Listed(path, masks.get(key), problem=problem) for key, (path, problem) in chosen.items()
+        ]
+
+    def _masks(self, images: _Files) -> dict[str, str]:
+        assert self.config.masks is not None
         masks = self._files("masks", self.config.masks)
-        folder = self.data / self.config.masks
+        where = f"{self.where}.masks: {self.data / self.config.masks}"
         if without := [key for key in masks if key not in images]:
             count = f"{len(without)} mask{'s' if without[1:] else ''}"
-            what = f"{count} without an image, first: {masks[without[0]]}"
+            what = f"{count} without an image, first: {masks[without[0]][0]}"
             fix = f"add the image to {self.data / self.config.images}, or remove the mask"
-            raise DataError(what, where=f"{self.where}.masks: {folder}", fix=fix)
-        return [Listed(path, masks.get(key)) for key, path in chosen.items()]
+            raise DataError(what, where=where, fix=fix)
+        for path, problem in masks.values():
+            if problem is not None:
+                raise DataError(problem, where=path, fix="or put the file itself there")
+        return {key: path for key, (path, _) in masks.items()}
 
-    def _files(self, key: str, relative: Path) -> dict[str, Path]:
-        """Image files below a folder by path without ending, sorted."""
+    def _files(self, key: str, relative: Path) -> _Files:
+        """Image files below a folder, sorted."""
         folder = self.data / relative
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
             raise DataError("no such folder", where=where, fix=fix)
-        found: dict[str, Path] = {}
-        for path in _files_below(folder):
+        found: _Files = {}
+        by_name = self.config.masks is not None or self.config.ids is not None
+        start = len(str(folder))
+        for path, problem in Root(folder, follow_links=self.config.follow_links).files():
             stem, ending = os.path.splitext(path)
-            if ending.lower() not in IMAGE_ENDINGS:
+            if problem and os.path.isdir(path):
+                stem, ending = f"{path}/", ""
+            elif ending.lower() not in IMAGE_ENDINGS:
                 continue
-            identifier = stem[len(str(folder)) :].lstrip("/")
+            identifier = (stem if by_name else path)[start:].lstrip("/")
             if identifier in found:
-                names = sorted((found[identifier].name, os.path.basename(path)))
+                names = sorted(os.path.basename(name) for name in (found[identifier][0], path))
                 what = f"{' and '.join(names)} differ only in their ending"
                 raise DataError(what, where=where, fix="keep one of them, or rename it")
-            found[identifier] = Path(path)
+            found[identifier] = (path, problem)
         if not found:
             endings = " ".join(sorted(IMAGE_ENDINGS))
             raise DataError(
@@ -87,7 +87,7 @@ class FolderSource(Source):
             )
         return dict(sorted(found.items()))
 
-    def _chosen(self, images: dict[str, Path], ids: Path) -> dict[str, Path]:
+    def _chosen(self, images: _Files, ids: Path) -> _Files:
         """The images that a list file names, in its order."""
         file = self.beside / ids
         where = f"{self.where}.ids: {file}"
@@ -97,7 +97,7 @@ class FolderSource(Source):
             reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
             fix = "write a text file of one image id a line, or leave `ids` out"
             raise DataError(f"cannot read the list: {reason}", where=where, fix=fix) from error
-        chosen: dict[str, Path] = {}
+        chosen: _Files = {}
         for number, line in enumerate(lines, start=1):
             if not (text := line.strip()):
                 continue
@@ -111,14 +111,3 @@ class FolderSource(Source):
         if not chosen:
             raise DataError("the list is empty", where=where, fix="write one image id a line")
         return chosen
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    """Paths of files; a subfolder that cannot be listed is an error: its images are not gone."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for root, _, names in os.walk(folder, onerror=refuse):
-        for name in names:
-            yield os.path.join(root, name)

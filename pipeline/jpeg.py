@@ -1,0 +1,23 @@
+"""What a JPEG would cost to decode, from its markers alone."""
+
+import re
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_SCAN, _END = 0xDA, 0xD9
+_WITHOUT_LENGTH = frozenset([0x01, 0xD8, *range(0xD0, 0xD8)])
+
+
+def count_scans(content: bytes) -> int:
+    """How often a decoder has to pass over the pixels: the scans of the first image.
+
+    What metadata, thumbnails and appended videos hold does not count. ITU-T T.81, annex B.
+    """
+    scans = 0
+    marker = _MARKER.search(content)
+    while marker is not None and (kind := content[marker.end() - 1]) != _END:
+        position = marker.end()
+        scans += kind == _SCAN
+        if kind not in _WITHOUT_LENGTH:
+            position += int.from_bytes(content[position : position + 2], "big")
+        marker = _MARKER.search(content, position)
+    return scans

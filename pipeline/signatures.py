@@ -1,0 +1,46 @@
+"""What bytes are, where they are no image that can be decoded: servers send pages for pictures."""
+
+_STARTS = {
+    b"%PDF": "a PDF",
+    b"%!PS": "a PostScript file",
+    b"8BPS": "a Photoshop file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file",
+    b"<html": "an HTML page",
+    b"<!doctype html": "an HTML page",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\x00\x00\x00\x0cjxl ": "a JPEG XL image",
+    b"\x1a\x45\xdf\xa3": "a video",
+}
+_IMAGES = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def described(content: bytes) -> str:
+    """What bytes that no decoder takes are: "an HTML page, which is not decoded"."""
+    for known, name in _IMAGES.items():
+        if content.startswith(known):
+            return f"damaged: the {name} has no header that can be read"
+    kind = _kind(content)
+    return "not an image of a known format" if kind is None else f"{kind}, which is not decoded"
+
+
+def _kind(content: bytes) -> str | None:
+    if content[4:8] == b"ftyp":
+        brand = content[8:12]
+        if brand in _HEIF_BRANDS:
+            return "a HEIC image"
+        return "an AVIF image" if brand in (b"avif", b"avis") else "a video"
+    start = content[:256].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for known, name in _STARTS.items():
+        if content.startswith(known) or start.startswith(known):
+            return name
+    return None

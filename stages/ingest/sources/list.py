@@ -1,0 +1,140 @@
+"""A list of images: a text file of paths, or a CSV or Parquet table with what is known of each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import tar
+from pipeline.errors import DataError
+from pipeline.section import Section
+from stages.ingest.containment import Root
+from stages.ingest.sources.base import Listed, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_Row = dict[str, str | None]
+
+
+class ListConfig(Section):
+    """Keys of a list source."""
+
+    file: Path
+    """Text file of image paths, one a line; or a .csv or .parquet table with a column `uri` (or
+    `path`) and, where they are known, `mask_uri`, `caption` and `url`: rows picked from the images
+    manifest of another run are such a table. Its own relative path starts at the config file."""
+    root: Path = Path()
+    """Folder that relative paths start from, and that no path may leave; itself below `data`."""
+    follow_links: bool = False
+    """Whether links below the folder may lead out of it."""
+
+
+class ListSource(Source):
+    """Images that a list names."""
+
+    Config = ListConfig
+    version = 1
+    config: ListConfig
+
+    def list(self) -> list[Listed]:
+        """See `Source.list`; in the order of the list."""
+        file = self.beside / self.config.file
+        where = f"{self.where}.file: {file}"
+        folder = self.data / self.config.root
+        if not folder.is_dir():
+            what = "no such folder"
+            fix = "create it, or set `root` to the folder that the list's paths start from"
+            raise DataError(what, where=f"{self.where}.root: {folder}", fix=fix)
+        root = Root(folder, follow_links=self.config.follow_links)
+        listed: dict[str, Listed] = {}
+        repeated = 0
+        for number, row in enumerate(_rows(file, where), start=1):
+            uri = row["uri"]
+            if uri is None:
+                continue
+            if _SCHEME.match(uri):
+                what = f"image {number}: {uri!r} is no file"
+                fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
+                raise DataError(what, where=where, fix=fix)
+            one = self._listed(uri, row, root, number, where)
+            repeated += one.image in listed
+            listed.setdefault(one.image, one)
+        if not listed:
+            raise DataError("the list is empty", where=where, fix="write one image path a line")
+        if repeated:
+            self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
+        return [*listed.values()]
+
+    def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
+        image, problem = _below(root, uri)
+        mask = row.get("mask_uri")
+        if mask is not None:
+            mask, mask_problem = _below(root, mask)
+            if mask_problem is not None:
+                what = f"image {number}: its mask {mask} {mask_problem}"
+                raise DataError(what, where=where, fix="correct the line or remove it")
+        return Listed(image, mask, row.get("caption"), row.get("url"), problem)
+
+
+def _below(root: Root, uri: str) -> tuple[str, str | None]:
+    """An address that starts at the folder, and why it must not be read, if so."""
+    full = os.path.join(root.folder, uri)
+    member = tar.parse(full)
+    return full, root.problem(full if member is None else member.archive)
+
+
+def _rows(file: Path, where: str) -> Iterator[_Row]:
+    """The list's rows; `uri` is None in empty ones."""
+    fix = "write a text file of one image path a line, or a .csv or .parquet table"
+    try:
+        if file.suffix.lower() in (".csv", ".parquet"):
+            yield from _table_rows(file, where)
+            return
+        content = file.read_bytes()
+    except OSError as error:
+        what = f"cannot read the list: {error.strerror or error}"
+        raise DataError(what, where=where, fix=fix) from error
+    if b"\0" in content:
+        raise DataError("cannot read the list: it is not a text file", where=where, fix=fix)
+    # Names of files are bytes; those that are not UTF-8 become rows that say so.
+    for line in content.removeprefix(b"\xef\xbb\xbf").splitlines():
+        yield {"uri": os.fsdecode(line.strip()) or None}
+
+
+def _table_rows(file: Path, where: str) -> Iterator[_Row]:
+    import pyarrow as pa
+
+    try:
+        table = _read_table(file)
+        names = [name for name in _COLUMNS if name in table.column_names]
+        texts = pa.table({name: table[name].cast(pa.string()) for name in names})
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        reason = str(error).partition("\n")[0]
+        fix = f"save it anew as {file.suffix} with columns of text"
+        raise DataError(f"cannot read the table: {reason}", where=where, fix=fix) from error
+    key = next((name for name in ("uri", "path") if name in names), None)
+    if key is None:
+        found = ", ".join(table.column_names)
+        fix = f"name the one that holds the paths so; it has: {found}"
+        raise DataError("the table has no column `uri` or `path`", where=where, fix=fix)
+    for batch in texts.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield {**row, "uri": row[key] or None}
+
+
+def _read_table(file: Path) -> pa.Table:
+    import pyarrow.csv as csv
+    import pyarrow.parquet as pq
+
+    if file.suffix.lower() == ".csv":
+        strings = csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
+        return csv.read_csv(file, convert_options=strings)
+    with pq.ParquetFile(file) as opened:
+        names = [name for name in opened.schema_arrow.names if name in _COLUMNS]
+        return opened.read(columns=names) if names else opened.schema_arrow.empty_table()

@@ -1,0 +1,74 @@
+"""Tar shards as img2dataset writes them: read where they are, nothing is unpacked."""
+
+import os
+import stat
+from collections import Counter
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.section import Section
+from stages.ingest.containment import Root
+from stages.ingest.sources.base import Listed, Source
+from stages.ingest.tar_index import index
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class WebdatasetConfig(Section):
+    """Keys of a webdataset source."""
+
+    shards: Path
+    """Folder of .tar files; subfolders are searched too. A Parquet file of the same name beside
+    one is its sidecar: caption and url by key."""
+    follow_links: bool = False
+    """Whether links below the folder may lead out of it."""
+
+
+class WebdatasetSource(Source):
+    """Images in tar archives."""
+
+    Config = WebdatasetConfig
+    version = 1
+    config: WebdatasetConfig
+
+    def list(self) -> list[Listed]:
+        """See `Source.list`; sorted by archive, then in its order."""
+        folder = self.data / self.config.shards
+        where = f"{self.where}.shards: {folder}"
+        if not folder.is_dir():
+            fix = "create it, correct the path, or set `data` to the folder it starts from"
+            raise DataError("no such folder", where=where, fix=fix)
+        listed: list[Listed] = []
+        failures: Counter[str] = Counter()
+        files = Root(folder, follow_links=self.config.follow_links).files()
+        for path, problem in sorted(files):
+            if path.endswith(_COMPRESSED):
+                problem = "a compressed archive; decompress it: its images are read at random"
+            elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
+                continue
+            if (problem := problem or _no_file(path)) is not None:
+                listed.append(Listed(path, problem=problem))
+                continue
+            found = index(path, self.cache)
+            listed.extend(found.listed)
+            failures.update(found.failures)
+            if found.remark is not None:
+                self.remarks.append(found.remark)
+        if not listed:
+            fix = "put in the .tar files of `img2dataset --output_format webdataset`"
+            raise DataError("no .tar file in the folder", where=where, fix=fix)
+        if failures:
+            (reason, count), *_ = failures.most_common(1)
+            self.remarks.append(
+                f"img2dataset could not get {failures.total():,} more images; "
+                f"most often ({count:,}): {reason}"
+            )
+        return listed
+
+
+def _no_file(path: str) -> str | None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if stat.S_ISREG(mode) else "not a plain file"

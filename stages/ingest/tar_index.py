@@ -1,0 +1,205 @@
+"""What is in a webdataset archive, worked out once and kept for as long as the archive is the same.
+
+Listing an archive takes a read a file in it; a run's plan lists all of them, every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import tar
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed
+
+_VERSION = "1"
+"""Raised when the same archive gives another index."""
+_MAX_TEXT = 2**20
+"""Bytes of a caption or metadata file that are read."""
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("image", "caption", "url", "problem")])
+
+
+@dataclass
+class TarIndex:
+    """The images of an archive.
+
+    Attributes:
+        listed: The images, in the order of the archive.
+        failures: Images that img2dataset could not get, by the reason it gives.
+        remark: What is wrong with the sidecar, if anything.
+    """
+
+    listed: list[Listed]
+    failures: dict[str, int] = field(default_factory=dict)
+    remark: str | None = None
+
+
+def index(archive: str, cache: Path) -> TarIndex:
+    """The images of an archive, with what its sidecar or the files beside them say of them.
+
+    Args:
+        archive: Path of a .tar file; ``<name>.parquet`` beside it is its sidecar.
+        cache: Folder of the indexes.
+    """
+    sidecar = f"{archive.removesuffix('.tar')}.parquet"
+    made_from = json.dumps([_VERSION, _stamp(archive), _stamp(sidecar)])
+    kept = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
+    found = _kept(kept, made_from)
+    if found is None:
+        found = _made(archive, sidecar)
+        _keep(found, kept, made_from)
+    return found
+
+
+def _made(archive: str, sidecar: str) -> TarIndex:
+    images: dict[str, Listed] = {}
+    about: dict[str, dict[str, str]] = {}
+    damage: str | None = None
+    try:
+        for entry in tar.entries(archive):
+            member = entry.member
+            key, ending = _key_and_ending(member.name)
+            if ending in IMAGE_ENDINGS:
+                images[member.name] = Listed(member.uri, problem=_problem(entry))
+            elif ending in (".txt", ".json") and entry.whole and entry.kind == "a file":
+                about.setdefault(key, {})[ending] = _read_text(member)
+    except OSError as error:
+        damage = f"cannot be read: {error.strerror}"
+    except tar.DamagedArchiveError as error:
+        damage = f"{error}; images before it are read" if images else str(error)
+    rows, failures, remark = _read_sidecar(sidecar)
+    listed = [
+        Listed(one.image, None, *_said(_key_and_ending(name)[0], rows, about), one.problem)
+        for name, one in images.items()
+    ]
+    if damage is not None:
+        listed.append(Listed(archive, problem=damage))
+    elif not listed:
+        listed.append(Listed(archive, problem="no image in the archive"))
+    return TarIndex(listed, failures, remark)
+
+
+def _key_and_ending(name: str) -> tuple[str, str]:
+    """Files up to the first point of their name belong together: webdataset's convention."""
+    folder, slash, base = name.rpartition("/")
+    key, point, ending = base.partition(".")
+    return f"{folder}{slash}{key}", f"{point}{ending}".lower()
+
+
+def _problem(entry: tar.Entry) -> str | None:
+    name = entry.member.name
+    if name.startswith("/") or ".." in name.split("/"):
+        return "its name leads out of the archive"
+    if entry.kind != "a file":
+        return f"{entry.kind}, no file"
+    return None if entry.whole else "the archive ends in the middle of it"
+
+
+def _read_text(member: tar.Member) -> str:
+    if member.size > _MAX_TEXT:
+        return ""
+    return tar.read(member).decode("utf-8", "replace")
+
+
+def _said(
+    key: str, rows: dict[str, tuple[str | None, str | None]], about: dict[str, dict[str, str]]
+) -> tuple[str | None, str | None]:
+    """Caption and URL of an image: of the sidecar, else of the files beside it."""
+    if key in rows:
+        return rows[key]
+    files = about.get(key, {})
+    try:
+        values: Any = json.loads(files.get(".json", "{}"))
+    except (ValueError, RecursionError):
+        values = {}
+    values = values if isinstance(values, dict) else {}
+    caption = files.get(".txt", values.get("caption"))
+    texts = [one if isinstance(one, str) and one else None for one in (caption, values.get("url"))]
+    return texts[0], texts[1]
+
+
+def _read_sidecar(
+    sidecar: str,
+) -> tuple[dict[str, tuple[str | None, str | None]], dict[str, int], str | None]:
+    """Caption and URL by key, failures by reason, and what is wrong with the file."""
+    if not os.path.isfile(sidecar):
+        return {}, {}, None
+    try:
+        with pq.ParquetFile(sidecar) as file:
+            names = {"key", "caption", "url", "status", "error_message"}
+            names &= set(file.schema_arrow.names)
+            if "key" not in names:
+                return {}, {}, f"{sidecar} has no column `key`; it is no sidecar of img2dataset"
+            columns = file.read(columns=sorted(names))
+        texts = {name: columns[name].cast(pa.string()).to_pylist() for name in names}
+    except (OSError, pa.ArrowException) as error:
+        return {}, {}, f"{sidecar} cannot be read: {str(error).partition(chr(10))[0]}"
+    nothing = [None] * len(texts["key"])
+    said = zip(texts.get("caption", nothing), texts.get("url", nothing), strict=True)
+    rows = dict(zip(texts["key"], said, strict=True))
+    states = zip(texts.get("status", nothing), texts.get("error_message", nothing), strict=True)
+    failed = Counter(reason or state for state, reason in states if state not in (None, "success"))
+    return rows, dict(failed), None
+
+
+def _kept(path: Path, made_from: str) -> TarIndex | None:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, pa.ArrowException):
+        return None
+    metadata = {} if table.schema.metadata is None else table.schema.metadata
+    if metadata.get(b"made_from") != made_from.encode():
+        return None
+    columns = [table[name].to_pylist() for name in ("image", "caption", "url", "problem")]
+    listed = [
+        Listed(image, None, caption, url, problem)
+        for image, caption, url, problem in zip(*columns, strict=True)
+    ]
+    more = json.loads(metadata[b"more"])
+    return TarIndex(listed, more["failures"], more["remark"])
+
+
+def _keep(found: TarIndex, path: Path, made_from: str) -> None:
+    """Writes an index, if that is possible: `status` works where nothing can be written."""
+    if any(not _is_utf_8(one.image) for one in found.listed):
+        return
+    more = json.dumps({"failures": found.failures, "remark": found.remark})
+    columns = {
+        name: [getattr(one, name) for one in found.listed]
+        for name in ("image", "caption", "url", "problem")
+    }
+    table = pa.table(columns, schema=_SCHEMA)
+    table = table.replace_schema_metadata({"made_from": made_from, "more": more})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stamp(path: str) -> list[int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

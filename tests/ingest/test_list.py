@@ -1,0 +1,169 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import DataError
+from stages.ingest.sources.base import Listed
+from stages.ingest.sources.list import ListConfig, ListSource
+
+List = Callable[..., list[Listed]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name in ("a.jpg", "sub/b.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def build(data: Path, tmp_path: Path) -> Callable[..., ListSource]:
+    def build(file: str, **keys: Any) -> ListSource:
+        config = ListConfig.model_validate({"file": file, **keys})
+        where = "config.yaml: web"
+        return ListSource(config, data=data, beside=tmp_path, cache=tmp_path, where=where)
+
+    return build
+
+
+@pytest.fixture
+def listed(build: Callable[..., ListSource]) -> List:
+    return lambda file, **keys: build(file, **keys).list()
+
+
+def test_a_text_file_names_an_image_a_line(
+    build: Callable[..., ListSource], data: Path, tmp_path: Path
+) -> None:
+    text = f"\ufeffsub/b.jpg\r\n\n  a.jpg \n{data}/sub/c.jpg\na.jpg\ncaf\u00e9.jpg\n"
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8", newline="")
+    source = build("list.txt")
+    names = ("sub/b.jpg", "a.jpg", "sub/c.jpg", "café.jpg")
+    assert source.list() == [Listed(f"{data}/{name}") for name in names]
+    assert source.remarks == [f"1 lines of {tmp_path}/list.txt name an image once more"]
+
+
+def test_names_that_are_not_utf_8_are_kept(listed: List, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\n")
+    [one] = listed("list.txt")
+    assert one.image.endswith("caf\udce9.jpg")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_brings_captions_and_urls(
+    kind: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {
+            "number": [1, 2],
+            "path": ["a.jpg", "sub/b.jpg"],
+            "url": ["http://x/1", "http://x/2"],
+            "caption": ["a cat, asleep", 'a "dog"'],
+        }
+    )
+    getattr(table, f"to_{kind}")(tmp_path / f"list.{kind}", index=False)
+    assert listed(f"list.{kind}") == [
+        Listed(f"{data}/a.jpg", None, "a cat, asleep", "http://x/1"),
+        Listed(f"{data}/sub/b.jpg", None, 'a "dog"', "http://x/2"),
+    ]
+
+
+def test_rows_of_an_images_manifest_are_a_list(listed: List, data: Path, tmp_path: Path) -> None:
+    uris = [f"{data}/a.jpg", f"{data}/0.tar#0.jpg@512+9"]
+    masks = [f"{data}/m.png", None]
+    rows = pd.DataFrame({"uri": uris, "mask_uri": masks, "caption": ["a", None], "row": [3, 4]})
+    rows.to_parquet(tmp_path / "list.parquet")
+    assert listed("list.parquet") == [Listed(uris[0], masks[0], "a"), Listed(uris[1])]
+
+
+def test_paths_start_at_the_root_where_one_is_named(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("b.jpg\n../a.jpg\n")
+    first, second = listed("list.txt", root="sub")
+    assert first == Listed(f"{data}/sub/b.jpg")
+    assert second.problem == f"leads out of {data}/sub"
+
+
+OUTSIDE = ["../secret.jpg", "sub/../../secret.jpg", "/etc/passwd", "{tmp}/secret.jpg", "..", "/"]
+OUTSIDE += ["../data2/a.jpg", "../x.tar#0.jpg@512+9", "sub/../.."]
+
+
+@pytest.mark.parametrize("line", OUTSIDE)
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_a_line_that_climbs_out_is_not_read(
+    line: str, follow_links: bool, listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{line.replace('{tmp}', str(tmp_path))}\n")
+    good, bad = listed("list.txt", follow_links=follow_links)
+    assert good.problem is None
+    assert bad.problem == f"leads out of {data}"
+
+
+def test_links_lead_out_only_where_they_may(listed: List, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/c.jpg").touch()
+    (data / "file.jpg").symlink_to(tmp_path / "elsewhere/c.jpg")
+    (data / "folder").symlink_to(tmp_path / "elsewhere")
+    (data / "inside.jpg").symlink_to("sub/b.jpg")
+    (tmp_path / "list.txt").write_text("file.jpg\nfolder/c.jpg\ninside.jpg\n")
+    problem = f"leads out of {data}; set `follow_links: true` where links may"
+    assert [one.problem for one in listed("list.txt")] == [problem, problem, None]
+    assert [one.problem for one in listed("list.txt", follow_links=True)] == [None] * 3
+
+
+def test_a_root_that_is_a_link_itself_is_fine(listed: List, data: Path, tmp_path: Path) -> None:
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{tmp_path}/elsewhere/sub/b.jpg\n")
+    assert [one.problem for one in listed("list.txt")] == [None, None]
+
+
+ERRORS: dict[str, tuple[str, bytes | None, str]] = {
+    "missing": ("list.txt", None, "cannot read the list: No such file or directory; write a text"),
+    "missing table": ("list.csv", None, "cannot read the list: "),
+    "empty": ("list.txt", b"\n \n", "the list is empty; write one image path a line"),
+    "binary": ("list.txt", b"\x89PNG\0\0", "cannot read the list: it is not a text file; "),
+    "web addresses": (
+        "list.txt",
+        b"a.jpg\nhttps://x/y.jpg\n",
+        "image 2: 'https://x/y.jpg' is no file; fetch the images first, e.g. with img2dataset, ",
+    ),
+    "no Parquet": ("list.parquet", b"uri\na.jpg\n", "cannot read the table: "),
+    "no column": (
+        "list.csv",
+        b"image,caption\na.jpg,x\n",
+        "the table has no column `uri` or `path`; "
+        "name the one that holds the paths so; it has: image, caption",
+    ),
+    "ragged": ("list.csv", b"uri,url\na.jpg\n", "cannot read the table: "),
+    "mask outside": (
+        "list.csv",
+        b"uri,mask_uri\na.jpg,../m.png\n",
+        "image 1: its mask {data}/../m.png leads out of {data}; correct the line or remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_what_is_no_list_is_named(kind: str, listed: List, data: Path, tmp_path: Path) -> None:
+    file, content, text = ERRORS[kind]
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    expected = f"config.yaml: web.file: {tmp_path}/{file}: {text.replace('{data}', str(data))}"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}") as error:
+        listed(file)
+    assert "\n" not in str(error.value)
+
+
+def test_columns_that_hold_no_text_are_named(listed: List, tmp_path: Path) -> None:
+    pd.DataFrame({"uri": [["a.jpg"]]}).to_parquet(tmp_path / "list.parquet")
+    with pytest.raises(DataError, match=r"list.parquet: cannot read the table: .* columns of text"):
+        listed("list.parquet")
+    with pytest.raises(DataError, match=r"web.root: .*/none: no such folder; create it, or set"):
+        listed("list.parquet", root="none")
