@@ -106,7 +106,8 @@ def test_a_batch_is_answered_as_the_predictor_answers_one_by_one(
     masks, ious = masks.view(3, 6, 4, 64, 64).float(), ious.view(3, 6, 4).float()
     predictor = SamPredictor(shipped)
     for image in range(3):
-        predictor.set_torch_image(batch.image[image : image + 1], (128, 128))
+        pixels = batch.image[image : image + 1] * shipped.pixel_std + shipped.pixel_mean
+        predictor.set_torch_image(pixels, (128, 128))
         labels = torch.ones(4, 1)
         _, iou, low = predictor.predict_torch(batch.points[image][:, None], labels)
         # Half precision moves what is undecided, not what is sure.
