@@ -15,8 +15,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images import Limits
 from pipeline.section import Facts, Name, Section
 from pipeline.stage import Context, Stage, Unit
+from pipeline.staleness import count_changes
 from stages.ingest.duplicates import PRECEDENCE, settle
-from stages.ingest.layout import Entry, lay_out, stamp
+from stages.ingest.layout import Entry, as_text, lay_out, stamp
 from stages.ingest.scan import scan
 from stages.ingest.sources.base import Source
 
@@ -80,6 +81,21 @@ class IngestStage(Stage):
                     self._settle(rows)
                 self._write(unit.part, rows, unit.facts)
                 progress.advance(len(rows))
+
+    def image_changes(self, unit: Unit) -> dict[str, int]:
+        """See `Stage.image_changes`."""
+        assert unit.shard is not None
+        before = {}
+        if unit.part.exists():
+            rows = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
+            before = {
+                row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
+                for row in rows
+                if row["status"] != "gone"
+            }
+        listed = (entry for entry in self._shards[unit.shard] if entry.gone is None)
+        now = {e.row: (as_text(e.uri), stamp(e.uri), stamp(e.mask_uri)) for e in listed}
+        return count_changes(before, now)
 
     def summarize(self) -> None:
         """Counts by role and status, and what a labeled set cannot teach."""
@@ -145,7 +161,7 @@ class IngestStage(Stage):
         for scheme in {entry.scheme for entry in listed if entry.mask_uri is not None}:
             facts |= self.context.config.vocabulary.scheme_facts(scheme)
         facts["inputs.images"] = manifest.digest([_inputs(entry) for entry in entries])
-        return Unit(f"shard {shard}", self._part(shard), facts)
+        return Unit(f"shard {shard}", self._part(shard), facts, shard=shard)
 
     def _part(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
