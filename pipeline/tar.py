@@ -5,7 +5,6 @@ A file in an archive has an address that any reader can open at once, without an
 """
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from typing import BinaryIO
 _BLOCK = 512
 _MAX_EXTENDED = 2**20
 """Bytes of an extended header; real ones hold a name and a few numbers."""
-_ADDRESS = re.compile(r"(.+?\.tar)#(.+)@(\d{1,15})\+(\d{1,15})", re.DOTALL)
+_ARCHIVE = ".tar#"
 _KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder"}
 _KINDS |= {b"6": "a pipe", b"S": "a sparse file"}
 
@@ -61,19 +60,17 @@ class Entry:
 
 def parse(uri: str) -> Member | None:
     """The file in an archive that an address names; None where it names a plain file."""
-    if ".tar#" not in uri:
+    head, _, position = uri.rpartition("@")
+    stem, ending, name = head.partition(_ARCHIVE)
+    offset, _, size = position.partition("+")
+    if not (stem and name and _is_number(offset) and _is_number(size)):
         return None
-    found = _ADDRESS.fullmatch(uri)
-    if found is None:
-        return None
-    archive, name, offset, size = found.groups()
-    return Member(archive, name, int(offset), int(size))
+    return Member(stem + ending[:-1], name, int(offset), int(size))
 
 
 def place(uri: str) -> str:
     """An address without the position, which another download of the archive may change."""
-    member = parse(uri)
-    return uri if member is None else f"{member.archive}#{member.name}"
+    return uri if parse(uri) is None else uri.rpartition("@")[0]
 
 
 def entries(archive: str) -> Iterator[Entry]:
@@ -174,6 +171,10 @@ def _octal(field: bytes) -> int | None:
     if not digits:
         return 0
     return int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 15
 
 
 def _decimal(field: bytes) -> int:

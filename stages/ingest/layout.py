@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline import tar
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A file that a source lists, or listed once.
 
@@ -47,7 +47,7 @@ def lay_out(
     """Gives every listed image a row, and keeps the rows of those no longer listed.
 
     Args:
-        listed: What the sources list now, in order.
+        listed: What the sources list now, in order; their `row` is set in place.
         manifest_rows: The images manifest so far.
         shard_size: Images a shard.
 
@@ -58,12 +58,12 @@ def lay_out(
     places = zip(columns["source"], map(tar.place, columns["uri"]), strict=True)
     unseen = {place: index for index, place in enumerate(places)}
     next_row = (1 + max(columns["shard"], default=-1)) * shard_size
-    entries = []
-    for entry in listed:
+    entries = list(listed)
+    for entry in entries:
         if (index := unseen.pop((entry.source, tar.place(as_text(entry.uri))), None)) is not None:
-            entries.append(replace(entry, row=columns["row"][index]))
+            entry.row = columns["row"][index]
         else:
-            entries.append(replace(entry, row=next_row))
+            entry.row = next_row
             next_row += 1
     vanished = manifest_rows.take(pa.array(unseen.values(), pa.int64()))
     entries += [_vanished(row) for row in vanished.to_pylist()]
@@ -78,14 +78,21 @@ def as_text(uri: str) -> str:
     return uri.encode(errors="backslashreplace").decode()
 
 
-def stamp(uri: str | None) -> str | None:
+def stamp(uri: str | None, archives: dict[str, str | None] | None = None) -> str | None:
     """Size and modification time of a file, to see changes without reading; None without a file.
 
-    For a file in an archive, those of the archive.
+    Args:
+        uri: The file; for one in an archive, the stamp is the archive's.
+        archives: Stamps of archives that were asked for already, thousands of times otherwise;
+            filled.
     """
     if uri is None:
         return None
     member = tar.parse(uri)
+    if member is not None and archives is not None:
+        if member.archive not in archives:
+            archives[member.archive] = stamp(member.archive)
+        return archives[member.archive]
     try:
         found = os.stat(uri if member is None else member.archive)
     except (OSError, ValueError):  # ValueError: a name with a NUL byte

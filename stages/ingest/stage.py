@@ -64,7 +64,8 @@ class IngestStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a shard; lists every source, opens no image."""
-        return [self._unit(shard, entries) for shard, entries in self._shards.items()]
+        archives: dict[str, str | None] = {}
+        return [self._unit(shard, entries, archives) for shard, entries in self._shards.items()]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
@@ -152,7 +153,7 @@ class IngestStage(Stage):
         plain = self._section.model_dump(mode="json")
         manifest.write_part(part, manifest.IMAGES.rows(rows), facts, plain)
 
-    def _unit(self, shard: int, entries: Sequence[Entry]) -> Unit:
+    def _unit(self, shard: int, entries: Sequence[Entry], archives: dict[str, str | None]) -> Unit:
         listed = [entry for entry in entries if entry.gone is None]
         facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
         facts |= self._section.limits.facts("ingest.limits")
@@ -160,7 +161,7 @@ class IngestStage(Stage):
             facts |= self._section.sources[name].facts(f"ingest.sources.{name}")
         for scheme in {entry.scheme for entry in listed if entry.mask_uri is not None}:
             facts |= self.context.config.vocabulary.scheme_facts(scheme)
-        facts["inputs.images"] = manifest.digest([_inputs(entry) for entry in entries])
+        facts["inputs.images"] = manifest.digest([_inputs(e, archives) for e in entries])
         return Unit(f"shard {shard}", self._part(shard), facts, shard=shard)
 
     def _part(self, shard: int) -> Path:
@@ -236,8 +237,8 @@ class IngestStage(Stage):
         return entries, [f"{name}: {remark}" for remark in origin.remarks]
 
 
-def _inputs(entry: Entry) -> list[Any]:
+def _inputs(entry: Entry, archives: dict[str, str | None]) -> list[Any]:
     """What a row is made from, beside the config; few entries have all of it."""
     optional = (entry.mask_uri, stamp(entry.mask_uri), entry.caption, entry.url, entry.problem)
     present = entry.gone is None
-    return [entry.uri, stamp(entry.uri), present, *(optional if any(optional) else ())]
+    return [entry.uri, stamp(entry.uri, archives), present, *(optional if any(optional) else ())]
