@@ -8,10 +8,10 @@ STAMP := $(VENV)/installed
 MASKMILL := $(VENV)/bin/maskmill
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pseudolabel train evaluate status report test test-slow check format clean
+.PHONY: help setup pseudolabel train sandbox-table evaluate status report test test-slow check format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 setup: $(STAMP) ## install everything into .venv
 
@@ -25,6 +25,9 @@ pseudolabel: $(STAMP) ## stage one: label the images of CONFIG
 
 train: $(STAMP) ## stage two: train the variants of CONFIG, end with a table of results
 	$(MASKMILL) run train evaluate --config $(CONFIG) $(ARGS)
+
+sandbox-table: $(STAMP) ## what each ingredient gains on the sandbox: 7 arms, 3 seeds, controls
+	$(MASKMILL) run --config configs/sandbox-table.yaml $(ARGS)
 
 evaluate: $(STAMP) ## score the trained variants
 	$(MASKMILL) run evaluate --config $(CONFIG) $(ARGS)
