@@ -19,6 +19,7 @@ from PIL.Image import Transpose
 from pydantic import Field
 
 from pipeline import tar
+from pipeline.budget import Budget
 from pipeline.errors import DataError
 from pipeline.jpeg import count_scans
 from pipeline.section import Section
@@ -38,6 +39,9 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 """What each EXIF orientation asks for."""
+
+_IN_MEMORY = Budget(200_000_000)
+"""Pixels that all threads may be decoding: a pixel takes up to 15 bytes while it is converted."""
 
 Image.MAX_IMAGE_PIXELS = None  # `Limits` are checked before any pixel is decoded
 
@@ -192,14 +196,17 @@ def _opened(content: bytes, limits: Limits) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged metadata nobody asked for
             bytes_in_time = _BytesInTime(content, limits.max_seconds)
+            bytes_in_time.start()
             with Image.open(bytes_in_time, formats=_formats()) as image:
                 if image.width * image.height > limits.max_pixels:
                     size = f"{image.width} x {image.height} pixels"
                     raise UnreadableImageError(f"{size}; at most {limits.max_pixels:,} are decoded")
                 if image.format in ("JPEG", "MPO"):
                     _check_scans(content)
-                image.load()
-                yield image
+                with _IN_MEMORY.held(image.width * image.height):
+                    bytes_in_time.start()
+                    image.load()
+                    yield image
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -227,7 +234,11 @@ class _BytesInTime(BytesIO):
     def __init__(self, content: bytes, seconds: float) -> None:
         super().__init__(content)
         self._seconds = seconds
-        self._end = time.monotonic() + seconds
+        self._end = 0.0
+
+    def start(self) -> None:
+        """Lets the time begin."""
+        self._end = time.monotonic() + self._seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
         if time.monotonic() > self._end:

@@ -83,7 +83,7 @@ IMAGES = Table(
     "An image of a source, good or bad. Rows never move; (shard, row) is where its labels are.",
     _schema(
         ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
-        ("uri", pa.string(), "path of the image file"),
+        ("uri", pa.string(), "path of the image file; in a tar, archive#name@first byte+size"),
         ("source", pa.string(), "name of the source in the config"),
         ("role", pa.string(), "labeled, unlabeled, ood, val or test"),
         ("mask_uri", pa.string(), "path of the label file; null where there is none"),

@@ -216,7 +216,7 @@ class IngestStage(Stage):
         without = [f.image for f in files if f.mask is None]
         if source.role in ("labeled", "val", "test") and without:
             what = f"images of role {source.role} need label files"
-            fix = "name their folder: `masks: ...`"
+            fix = "name their folder, `masks: ...`, or in a list a column `mask_uri`"
             if len(without) < len(files):
                 what = f"{what}, {len(without)} of {len(files)} have none, first: {without[0]}"
                 fix = "add its label file to `masks`, or leave the image out"

@@ -53,7 +53,7 @@ def test_mistakes_end_with_one_line(
     del sources["val"]["source"]["masks"]
     fails_with(
         f"{config}.sources.val.source: images of role val need label files; "
-        "name their folder: `masks: ...`"
+        "name their folder, `masks: ...`, or in a list a column `mask_uri`"
     )
     sources["val"]["source"]["masks"] = "val/masks"
 
