@@ -175,3 +175,24 @@ def test_the_second_draw_leaves_batch_statistics_alone(
         UNIMATCH.step(network, frozen_copy(network), batch, [STUDENT])
         statistics.append(network.state_dict()[name])
     assert torch.equal(*statistics)
+
+
+def test_separate_domains_pass_apart_and_only_clean_target_views_move_statistics(
+    pixel_network: BuildNetwork,
+) -> None:
+    network = pixel_network()
+    norm = nn.BatchNorm2d(3)
+    network.encoder = nn.Sequential(norm, network.encoder)
+    seen = inputs_of(network)
+    box = left_half_of_the_first()
+    crops = {"ood": constant_crops(OOD), MIX: constant_crops(MIXED)}
+    labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
+    apart = UniMatch(UniMatchConfig(separate_domains=True))
+    apart.step(network, frozen_copy(network), TrainBatch(labeled, crops, (box, ~box)), [STORED])
+    train_passes = [images for mode, images in seen if mode]
+    assert torch.equal(train_passes[0], constant(LABELED))
+    assert torch.equal(train_passes[1], constant(OOD))
+    assert len(train_passes) == 3
+    assert norm.momentum == 0.1
+    assert norm.running_mean is not None
+    torch.testing.assert_close(norm.running_mean, torch.full((3,), 0.1 * LABELED))

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.functional import dropout2d
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -44,7 +46,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """Logits (N, C, H, W) of normalized images (N, 3, H, W)."""
         return self.decode(self.encode(images), _size(images))
 
-    def forward_perturbed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_perturbed(self, images: Tensor, *, apart: bool = False) -> tuple[Tensor, Tensor]:
         """Logits from clean and from perturbed features, with one pass through the encoder.
 
         Half of the channels, drawn anew for each image and feature level, are set to zero, in eval
@@ -53,12 +55,20 @@ class SegmentationNetwork(nn.Module, ABC):
 
         Args:
             images: (N, 3, H, W) float, normalized.
+            apart: Whether the decoder sees the copies one after the other instead, and its running
+                statistics take in the clean one alone.
 
         Returns:
             Clean and perturbed logits, (N, C, H, W) each.
         """
-        features = [torch.cat([f, dropout2d(f, 0.5, training=True)]) for f in self.encode(images)]
-        clean, perturbed = self.decode(features, _size(images)).chunk(2)
+        features, size = self.encode(images), _size(images)
+        dropped = [dropout2d(f, 0.5, training=True) for f in features]
+        if apart:
+            clean = self.decode(features, size)
+            with running_statistics(self, moving=False):
+                return clean, self.decode(dropped, size)
+        both = [torch.cat(copies) for copies in zip(features, dropped, strict=True)]
+        clean, perturbed = self.decode(both, size).chunk(2)
         return clean, perturbed
 
     def freeze_encoder(self) -> None:
@@ -81,6 +91,23 @@ class SegmentationNetwork(nn.Module, ABC):
         """All other parameters."""
         encoder = set(self.encoder.parameters())
         return (parameter for parameter in self.parameters() if parameter not in encoder)
+
+
+@contextmanager
+def running_statistics(network: nn.Module, *, moving: bool) -> Iterator[None]:
+    """Whether the running statistics of BatchNorm take in what passes while this is entered.
+
+    They are what images are normalized by in eval mode; in train mode each batch is by its own.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms if not moving else ():
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 STRONG_WEIGHT = 0.25
 PERTURBED_WEIGHT = 0.5
+_LABELED = "labeled"
 
 
 class UniMatchConfig(Section):
-    """UniMatch has no keys of its own."""
+    """Keys of the perturbation `unimatch`."""
+
+    separate_domains: bool = False
+    """Whether BatchNorm keeps the domains apart: OOD images pass on their own, and the running
+    statistics take in clean views of the target domain alone. False is the published code."""
 
 
 class UniMatch(Perturbation):
@@ -28,6 +33,7 @@ class UniMatch(Perturbation):
 
     Config = UniMatchConfig
     version = 1
+    config: UniMatchConfig
 
     def step(
         self,
@@ -40,7 +46,10 @@ class UniMatch(Perturbation):
 
         The forward passes are those of the published code: the second draw in eval mode; labeled
         and weak views together, the decoder on clean and perturbed features; strong views by role.
-        Sources that ask the teacher get what it sees in all weak views, as in UniMatch V2.
+        With separate domains the weak views of OOD images have a pass of their own, the decoder one
+        each for clean and perturbed features, and what is not a clean view of the target domain
+        moves no running statistics. Sources that ask the teacher get what it sees in all weak
+        views, as in UniMatch V2.
         """
         import torch
 
@@ -48,6 +57,7 @@ class UniMatch(Perturbation):
         from stages.train.batch import MIX
         from stages.train.losses import pseudo_label_loss, supervised_loss
         from stages.train.mixing import paste
+        from stages.train.networks.base import running_statistics
 
         if not batch.crops:
             supervised = supervised_loss(network.train()(batch.labeled.images), batch.labeled.mask)
@@ -63,21 +73,29 @@ class UniMatch(Perturbation):
                 for key, crops in batch.crops.items():
                     seen["teacher"][key] = PseudoLabels.from_logits(teacher(crops.weak))
         network.train()
-        together = [batch.labeled.images, *(batch.crops[role].weak for role in batch.roles)]
-        sizes = [len(images) for images in together]
-        clean, perturbed = network.forward_perturbed(torch.cat(together))
-        labeled_logits, *weak_logits = torch.split(clean, sizes)
-        perturbed_logits = dict(zip(batch.roles, torch.split(perturbed, sizes)[1:], strict=True))
+        apart = self.config.separate_domains
+        clean_logits: dict[str, Tensor] = {}
+        perturbed_logits: dict[str, Tensor] = {}
+        for views in self._passes(batch):
+            with running_statistics(network, moving=_LABELED in views or not apart):
+                logits = network.forward_perturbed(torch.cat([*views.values()]), apart=apart)
+            sizes = [len(images) for images in views.values()]
+            clean, perturbed = (
+                dict(zip(views, torch.split(part, sizes), strict=True)) for part in logits
+            )
+            clean_logits |= clean
+            perturbed_logits |= perturbed
         if "student" in asked:
-            for role, logits in zip(batch.roles, weak_logits, strict=True):
-                seen["student"][role] = PseudoLabels.from_logits(logits.detach())
+            for role in batch.roles:
+                seen["student"][role] = PseudoLabels.from_logits(clean_logits[role].detach())
 
-        supervised = supervised_loss(labeled_logits, batch.labeled.mask)
+        supervised = supervised_loss(clean_logits[_LABELED], batch.labeled.mask)
         terms: dict[str, Tensor] = {}
         for role in batch.roles:
             own, other = batch.crops[role], batch.crops[batch.partner(role)]
-            views = map(paste, own.strong, other.strong, batch.boxes)
-            strong_logits = network(torch.cat(list(views))).chunk(2)
+            strong = map(paste, own.strong, other.strong, batch.boxes)
+            with running_statistics(network, moving=not apart):
+                strong_logits = network(torch.cat(list(strong))).chunk(2)
             valid = [torch.where(box, other.valid, own.valid) for box in batch.boxes]
             for source in (source for source in sources if source.config.on == role):
                 labels = source.label(own, seen[source.asks][role])
@@ -94,3 +112,11 @@ class UniMatch(Perturbation):
         ordered = [terms[source.name] for source in sources]
         total = weighted_total(supervised, ordered, sources)
         return StepLosses(total, {"supervised": supervised, **terms})
+
+    def _passes(self, batch: TrainBatch) -> list[dict[str, Tensor]]:
+        """The labeled images and the weak views by role, as they pass through the network."""
+        first = {_LABELED: batch.labeled.images}
+        first |= {role: batch.crops[role].weak for role in batch.roles}
+        if self.config.separate_domains and "ood" in first:
+            return [{key: first[key] for key in first if key != "ood"}, {"ood": first["ood"]}]
+        return [first]
