@@ -46,6 +46,8 @@ class LabelStore:
         Raises:
             StorageError: What is there is damaged.
         """
+        for folder in (self.path.parent, self.path, self.path / "mask", self.path / "confidence"):
+            _remove_partials(folder)
         with _undamaged(self.path.parent, "the folder"):
             zarr.open_group(self.path.parent, mode="a", zarr_format=3)
         with _undamaged(self.path, "the folder"):
@@ -101,8 +103,7 @@ class LabelStore:
             block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
             block[inside] = values
             path = self.shard_file(shard, name)
-            for left in path.parent.glob("*.partial"):  # by a killed writer
-                left.unlink(missing_ok=True)
+            _remove_partials(path.parent)
             with writing(path):
                 array[first : first + self.shard_size] = block
                 with path.open("rb") as handle:
@@ -167,6 +168,12 @@ class LabelReader:
         with _undamaged(self._group, "the file it names"):
             values: Bytes = self._arrays[name][rows].read().result()
         return values
+
+
+def _remove_partials(folder: Path) -> None:
+    """Deletes what a killed writer left: zarr writes beside a file, then renames."""
+    for left in folder.glob("*.partial"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pipeline import manifest
@@ -70,6 +71,12 @@ class EvaluateStage(Stage):
                 manifest.write_part(unit.part, table, unit.facts, plain)
                 progress.advance()
         self._report()
+
+    def garbage(self) -> list[Path]:
+        """Scores of trainings and labelers that the config has not."""
+        planned = {unit.part for unit in self.plan()}
+        kinds = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
+        return [p for kind in kinds for p in self._metrics.glob(kind) if p not in planned]
 
     def summarize(self) -> None:
         """The tables that compare the variants, what to know of them, and where the report is."""

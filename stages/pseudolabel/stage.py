@@ -100,7 +100,7 @@ class PseudolabelStage(Stage):
                 planned.unit.part.unlink(missing_ok=True)
         plain = self._section.model_dump(mode="json")
 
-        planned = {item.unit.part: item for item in work}
+        by_part = {item.unit.part: item for item in work}
 
         def commit(unit: Unit, rows: Rows) -> None:
             manifest.write_part(
@@ -109,7 +109,7 @@ class PseudolabelStage(Stage):
                 unit.facts,
                 plain,
                 files=unit.outputs,
-                failed=self._worth_another_try(planned[unit.part], rows),
+                failed=self._worth_another_try(by_part[unit.part], rows),
             )
 
         shards = [

@@ -48,6 +48,18 @@ class TrainStage(Stage):
         for unit in units:
             self._train(unit, *self._trainings[unit.name])
 
+    def garbage(self) -> list[Path]:
+        """Parts and checkpoints of trainings that the config has not; states of finished ones."""
+        plan = self.plan()
+        parts = {unit.part for unit in plan}
+        folders = {self._folder(*key) for key in self._trainings.values()}
+        metrics = self.context.config.manifests / manifest.METRICS.name
+        found = [p for p in metrics.glob("part-train-*.parquet") if p not in parts]
+        checkpoints = self.context.config.artifacts / "checkpoints"
+        found += [p for p in checkpoints.glob("*/seed-*") if p not in folders]
+        done = (unit for unit in plan if manifest.read_facts(unit.part) == unit.facts)
+        return found + [path for unit in done for path in unit.unfinished if path.exists()]
+
     def weights(self, variant: str, seed: int) -> Path:
         """The file that the training of a variant ends with."""
         return self._folder(variant, seed) / "model.safetensors"
@@ -65,6 +77,10 @@ class TrainStage(Stage):
 
     def _folder(self, variant: str, seed: int) -> Path:
         return self.context.config.artifacts / "checkpoints" / variant / f"seed-{seed}"
+
+    def _state(self, variant: str, seed: int) -> Path:
+        """What a training goes on from."""
+        return self._folder(variant, seed) / "last.pt"
 
     def _of_role(self, role: str) -> Rows:
         config = self.context.config
@@ -105,8 +121,13 @@ class TrainStage(Stage):
                 labels = self._labels(labeler)
                 used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
                 facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
-        outputs = (self.weights(name, seed),)
-        return Unit(f"{name} seed {seed}", self.part(name, seed), facts, outputs)
+        return Unit(
+            f"{name} seed {seed}",
+            self.part(name, seed),
+            facts,
+            outputs=(self.weights(name, seed),),
+            unfinished=(self._state(name, seed),),
+        )
 
     def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
         section = self.context.config.sections.get("pseudolabel")
@@ -161,7 +182,7 @@ class TrainStage(Stage):
                 seed=seed,
                 precision=variant.precision,
             ),
-            checkpoint=Checkpoint(folder / "last.pt", unit.facts),
+            checkpoint=Checkpoint(self._state(name, seed), unit.facts),
             log=folder / "log.jsonl",
             checkpoint_every=variant.checkpoint_every,
             log_every=variant.log_every,
@@ -186,7 +207,8 @@ class TrainStage(Stage):
         save_weights(self.weights(name, seed), trained, about)
         rows = self._metric_rows(name, seed, training.log)
         plain = variant.model_dump(mode="json")
-        manifest.write_part(unit.part, manifest.METRICS.rows(rows), unit.facts, plain)
+        table = manifest.METRICS.rows(rows)
+        manifest.write_part(unit.part, table, unit.facts, plain, files=unit.outputs)
 
     def _train_images(self, rows: Rows, labelers: Sequence[str]) -> list[TrainImage]:
         """The images with their labels; where a labeler is asked for, only those it labeled."""

@@ -270,7 +270,7 @@ def test_weights_of_another_config_never_pass_for_those_of_the_old_part(
     config = write_config(values)
     assert call("run", config).returncode == 0
 
-    def dies(*_: object) -> None:
+    def dies(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no room", "part")
 
     with monkeypatch.context() as patched:
