@@ -25,6 +25,9 @@ CONFIDENCE_STRIDE = 4
 
 Bytes = npt.NDArray[np.uint8]
 
+_DELETE = "delete the folder, then run pseudolabel"
+_VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
+
 
 @dataclass(frozen=True)
 class LabelStore:
@@ -48,9 +51,9 @@ class LabelStore:
         """
         for folder in (self.path.parent, self.path, self.path / "mask", self.path / "confidence"):
             _remove_partials(folder)
-        with _undamaged(self.path.parent, "the folder"):
+        with _undamaged(self.path.parent, _DELETE):
             zarr.open_group(self.path.parent, mode="a", zarr_format=3)
-        with _undamaged(self.path, "the folder"):
+        with _undamaged(self.path, _DELETE):
             self._grow(num_shards * self.shard_size)
 
     def _grow(self, rows: int) -> None:
@@ -139,7 +142,7 @@ class LabelReader:
         self._arrays = {}
         for name in ("mask", "confidence"):
             spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(group / name)}}
-            with _undamaged(group, "the folder"):
+            with _undamaged(group, _DELETE):
                 self._arrays[name] = ts.open(spec, open=True, read=True).result()
         self._group = group
 
@@ -165,7 +168,7 @@ class LabelReader:
         return labels
 
     def _read(self, name: str, rows: list[int]) -> Bytes:
-        with _undamaged(self._group, "the file it names"):
+        with _undamaged(self._group, _VERIFY):
             values: Bytes = self._arrays[name][rows].read().result()
         return values
 
@@ -177,11 +180,10 @@ def _remove_partials(folder: Path) -> None:
 
 
 @contextmanager
-def _undamaged(group: Path, to_delete: str) -> Iterator[None]:
+def _undamaged(group: Path, fix: str) -> Iterator[None]:
     """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).partition(" [")[0].split())  # without TensorStore's spec
-        fix = f"delete {to_delete}, then run pseudolabel"
         raise StorageError(f"damaged labels: {reason}", where=str(group), fix=fix) from error

@@ -106,7 +106,7 @@ def test_damage_is_found_and_the_file_named(store: LabelStore) -> None:
     for message in messages:
         assert str(path) in message
         assert message.startswith(f"{store.path}: damaged labels: ")
-        assert message.endswith("; delete the file it names, then run pseudolabel")
+        assert message.endswith("; run `maskmill verify --rerun`: it labels damaged shards again")
         assert "\n" not in message
 
 

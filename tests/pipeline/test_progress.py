@@ -1,0 +1,50 @@
+import io
+
+from rich.console import Console as RichConsole
+
+from pipeline.progress import ShardProgress
+
+
+def plain() -> tuple[RichConsole, io.StringIO]:
+    out = io.StringIO()
+    return RichConsole(file=out, width=200), out
+
+
+def test_a_pipe_gets_a_line_every_tenth() -> None:
+    console, out = plain()
+    with ShardProgress(console, "pseudolabel", shards=40, images=160) as progress:
+        for _ in range(40):
+            progress.advance(images=4)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("pseudolabel: 4/40 shards, 16/160 images, ")
+    assert " images/s, ETA 0:00:0" in lines[0]
+    assert lines[-1].startswith("pseudolabel: 40/40 shards, 160/160 images, ")
+    assert "ETA" not in lines[-1]
+
+
+def test_failures_and_waiting_are_told_at_once() -> None:
+    console, out = plain()
+    with ShardProgress(console, "propose", shards=40, images=160) as progress:
+        progress.watch({})
+        progress.watch({})
+        progress.watch({"tcp://a": ""})
+        progress.fail("shard 3")
+    assert out.getvalue().splitlines() == [
+        "propose: waits for a worker",
+        "propose: 0/40 shards, 0/160 images, 0.0 images/s, 1 failed",
+    ]
+
+
+def test_a_terminal_shows_what_each_worker_does() -> None:
+    out = io.StringIO()
+    console = RichConsole(file=out, width=100, force_terminal=True)
+    with ShardProgress(console, "pseudolabel", shards=4, images=16) as progress:
+        progress.watch({"tcp://10.0.0.2:1": "clip shard [3]", "tcp://10.0.0.3:1": ""})
+        progress.advance(images=4)
+        progress.fail("clip shard 2")
+    shown = out.getvalue()
+    assert "tcp://10.0.0.2:1  clip shard [3], 0 s" in shown
+    assert "tcp://10.0.0.3:1  idle" in shown
+    assert "pseudolabel: 1/4 shards, 4/16 images, " in shown
+    assert "failed: clip shard 2" in shown
