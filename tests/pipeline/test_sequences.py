@@ -18,7 +18,11 @@ from tests.pipeline.killing import images, labels, leftovers, run
 
 ROLES = ("labeled", "ood", "val")
 NAMES = tuple("abcdef")
-SEVERAL: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
+SEVERAL: dict[str, Any] = {
+    "suppress_health_check": list(HealthCheck),
+    "deadline": None,
+    "database": None,
+}
 
 put = st.tuples(st.just("put"), st.sampled_from(ROLES), st.sampled_from(NAMES), st.integers(0, 7))
 remove = st.tuples(st.just("remove"), st.sampled_from(ROLES), st.sampled_from(NAMES))
