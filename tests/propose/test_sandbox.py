@@ -1,0 +1,31 @@
+"""The SAM that ships, in the stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pandas as pd
+
+
+def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
+    tiny: dict[str, Any],
+    write_config: Callable[..., Path],
+    maskmill: Callable[..., CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    propose = {"model": "sandbox", "size_px": 128, "points_per_side": 4, "pred_iou_thresh": 0.3}
+    config = write_config({**tiny, "propose": {**propose, "stability_score_thresh": 0.3}})
+    done = maskmill("run", "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "warning: propose: the sandbox's SAM was trained on drawn scenes and knows nothing of real "
+        "photos; use vit_b, vit_l or vit_h\n"
+    ) in done.stderr
+    maskmill("run", "--config", config, "--set", "run=other", "--set", "cluster.workers=2")
+    alone, shared = (
+        pd.read_parquet(tmp_path / "workspace/manifests" / run / "proposals")
+        for run in ("tiny", "other")
+    )
+    assert sum(len(masks) for masks in alone["rle"]) > 4
+    assert [list(masks) for masks in alone["rle"]] == [list(masks) for masks in shared["rle"]]

@@ -1,0 +1,22 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RULES = ["dense_clip", "sam_clip paint", "sam_clip soft, share 0.5, power 1"]
+
+
+def test_labels_are_scored_by_every_rule(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    options = ["--count", "3", "--seed", "2000000", "--power", "1", "--json", str(path)]
+    propose = ["propose.model=sandbox", "propose.size_px=128", "propose.points_per_side=6"]
+    sets = [part for key in propose for part in ("--set", key)]
+    command = [sys.executable, "-m", "benchmarks.labels", *options, *sets]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert (found["seed"], found["count"], found["domain"]) == (2_000_000, 3, "web")
+    assert list(found["scores"]) == RULES
+    for rule, scores in found["scores"].items():
+        assert f"│ {scores['miou']:.4f} │" in done.stdout, rule
+        assert 0 < scores["miou"] < scores["pixel_accuracy"] < 1
