@@ -51,8 +51,8 @@ class World:
         self.folder = folder
         self.pseudolabel: dict[str, Any] = {"size_px": 32, "labelers": {"truth": "files"}}
         (folder / "vocabulary.yaml").write_text(yaml.safe_dump(VOCABULARY))
-        for role in ROLES:
-            self.put(role, "z", 7)  # a folder is never empty
+        for number, role in enumerate(ROLES):
+            self.put(role, "z", 100 + number)  # of every role an image counts, come what may
         self.put("labeled", "a", 0)
 
     def config(self, workspace: str) -> Path:
