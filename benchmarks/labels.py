@@ -2,8 +2,9 @@
 
     python -m benchmarks.labels --seed 3000000 --count 300
 
-The keys are those of a config's labeler `dense_clip` and of its section `propose`; the scenes are
-fitted to `pseudolabel.size_px` as the stages would. Rules are chosen on other seeds than reported:
+The keys are those of a config's labelers `dense_clip` and `sam_clip` and of its section `propose`;
+the scenes are fitted to `pseudolabel.size_px` as the stages would. Rules are chosen on other seeds
+than reported:
 
     python -m benchmarks.labels --seed 2000000 --count 100 --share 0.5 --share 0.7 --power 1
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -46,8 +47,10 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 3_000_000,
     count: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 300,
     domain: Annotated[Literal["web", "id"], typer.Option(help="Look of the scenes.")] = "web",
-    share: Annotated[list[float] | None, typer.Option(help="sam_share; repeatable.")] = None,
-    power: Annotated[list[float] | None, typer.Option(help="power; repeatable.")] = None,
+    share: Annotated[
+        list[float] | None, typer.Option(help="sam_share if not the config's.")
+    ] = None,
+    power: Annotated[list[float] | None, typer.Option(help="power if not the config's.")] = None,
     config: Annotated[Path, typer.Option(help="The config to take keys from.")] = Path(
         "configs/sandbox.yaml"
     ),
@@ -81,22 +84,26 @@ def _labelers(
     config: Config, shares: list[float] | None, powers: list[float] | None
 ) -> Iterator[tuple[str, ClipLabeler]]:
     """The labelers to compare, by what to call them, not loaded."""
-    section = config.sections.get("pseudolabel")
-    choice = section.labelers.get("dense_clip") if isinstance(section, PseudolabelConfig) else None
-    if choice is None or not isinstance(choice.config, ClipConfig):
-        where = f"{config.path}: pseudolabel.labelers.dense_clip"
-        raise ConfigError("no such labeler", where=where, fix="add it: its keys are used")
-    keys, vocabulary = (
-        choice.config.model_dump(include=set(ClipConfig.model_fields)),
-        config.vocabulary,
-    )
+    keys, vocabulary = _keys(config, "dense_clip", ClipConfig), config.vocabulary
+    rule = _keys(config, "sam_clip", SamClipConfig)
     yield "dense_clip", DenseClip(ClipConfig(**keys), vocabulary)
-    paint = SamClipConfig.model_validate({**keys, "fusion": "paint"})
+    paint = SamClipConfig.model_validate({**rule, "fusion": "paint"})
     yield "sam_clip paint", SamClip(paint, vocabulary)
-    for share in shares or [SamClipConfig.model_fields["sam_share"].default]:
-        for power in powers or [SamClipConfig.model_fields["power"].default]:
-            soft = SamClipConfig.model_validate({**keys, "sam_share": share, "power": power})
+    for share in shares or [rule["sam_share"]]:
+        for power in powers or [rule["power"]]:
+            own = {"fusion": "soft", "sam_share": share, "power": power}
+            soft = SamClipConfig.model_validate({**rule, **own})
             yield f"sam_clip soft, share {share:g}, power {power:g}", SamClip(soft, vocabulary)
+
+
+def _keys(config: Config, name: str, kind: type[ClipConfig]) -> dict[str, Any]:
+    """The keys of a labeler of the config."""
+    section = config.sections.get("pseudolabel")
+    choice = section.labelers.get(name) if isinstance(section, PseudolabelConfig) else None
+    if choice is None or not isinstance(choice.config, kind):
+        where = f"{config.path}: pseudolabel.labelers.{name}"
+        raise ConfigError("no such labeler", where=where, fix="add it: its keys are used")
+    return choice.config.model_dump(include=set(kind.model_fields))
 
 
 def _score(
