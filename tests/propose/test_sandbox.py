@@ -7,6 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline import config as config_file
+from stages.graph import GRAPH
+from stages.sandbox.sam_metrics import GENERATOR
+
 
 def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
     tiny: dict[str, Any],
@@ -29,3 +33,9 @@ def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
     )
     assert sum(len(masks) for masks in alone["rle"]) > 4
     assert [list(masks) for masks in alone["rle"]] == [list(masks) for masks in shared["rle"]]
+
+
+def test_the_default_config_has_the_settings_it_was_measured_with() -> None:
+    sections = {stage.name: stage.Config for stage in GRAPH}
+    propose = config_file.load(Path("configs/sandbox.yaml"), sections).sections["propose"]
+    assert propose.model_dump(include=set(GENERATOR)) == GENERATOR
