@@ -5,10 +5,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline import config as config_file
 from stages.graph import GRAPH
+from stages.propose.output import Proposals
 from stages.sandbox.sam_metrics import GENERATOR
 
 
@@ -32,7 +35,23 @@ def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
         for run in ("tiny", "other")
     )
     assert sum(len(masks) for masks in alone["rle"]) > 4
-    assert [list(masks) for masks in alone["rle"]] == [list(masks) for masks in shared["rle"]]
+    for one, other in zip(masks_of(alone), masks_of(shared), strict=True):
+        assert one.shape == other.shape
+        # Workers compute on one thread each: a logit within rounding of the cut may fall elsewhere.
+        assert (one != other).mean() < 0.001
+
+
+def masks_of(proposals: pd.DataFrame) -> list[npt.NDArray[np.bool_]]:
+    rows = proposals.to_dict("records")
+    return [
+        Proposals(
+            (row["height"], row["width"]),
+            tuple(row["rle"]),
+            tuple(row["predicted_iou"]),
+            tuple(row["stability_score"]),
+        ).masks()
+        for row in rows
+    ]
 
 
 def test_the_default_config_has_the_settings_it_was_measured_with() -> None:
