@@ -140,7 +140,7 @@ def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[st
     if "extends" not in values:
         return values
     name, where = values.pop("extends"), f"{path}: extends"
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name:
         fix = "name one config file in the same folder, e.g. sandbox.yaml"
         raise ConfigError(f"{name!r} is wrong", where=where, fix=fix)
     below = path.with_name(name)
@@ -159,7 +159,7 @@ def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
         reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     try:

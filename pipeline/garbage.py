@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.runner import Runner
 from pipeline.workspace import locked
 
@@ -26,7 +27,12 @@ def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
 def _collect(runner: Runner, *, delete: bool) -> None:
     total = 0
     for stage in runner.stages(list(runner.config.sections)):
-        for path in sorted(stage.garbage()):
+        try:
+            garbage = sorted(stage.garbage())
+        except DataError as error:  # its input is not there: what it made may still be wanted
+            runner.console.note(f"{stage.name}: not looked at: {error}")
+            break
+        for path in garbage:
             size = _bytes_of(path)
             total += size
             if delete:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline import manifest
-from pipeline.errors import StorageError
+from pipeline.errors import DataError, StorageError
 from pipeline.runner import Request, Runner
 from pipeline.stage import Stage, Unit
 from pipeline.workspace import locked
@@ -37,6 +37,9 @@ class Verifier:
                 if not damaged:
                     raise
                 break  # what it is planned from is damaged; a rerun plans it anew
+            except DataError as error:  # its input is not there, so nothing was made from it
+                self.runner.console.note(f"{stage.name}: not looked at: {error}")
+                break
             for unit in plan:
                 problems = _problems(unit)
                 checked += problems is not None

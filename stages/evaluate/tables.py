@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import manifest
 from pipeline.config import Config
+from stages.ingest.stage import Role
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 
@@ -113,8 +114,9 @@ def _labeler_tables(scores: Scores, labelers: Sequence[str]) -> list[ScoreTable]
     rows: list[tuple[str, ...]] = [
         (name, role, _mean([found["miou"]]), _mean([found["pixel_accuracy"]]))
         for name in labelers
-        for (labeler, seed, role), found in scores.items()
-        if labeler == name and seed is None
+        for role in get_args(Role)
+        for found in [scores.get((name, None, role), {})]
+        if found
     ]
     title = "labelers against the label files of the images they labeled, %"
     header = ("labeler", "images", "mIoU", "pixels right")

@@ -120,6 +120,8 @@ class TrainStage(Stage):
             for labeler in self._labelers(variant, role):
                 labels = self._labels(labeler)
                 used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
+                if not used:
+                    raise self._unlabeled(role, [labeler])
                 facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
         return Unit(
             f"{name} seed {seed}",
@@ -234,10 +236,14 @@ class TrainStage(Stage):
             if all(row["row"] in own for own in labels.values())
         ]
         if not images:
-            what = f"no {rows[0]['role']} image has labels of {', '.join(labelers)}"
-            where = str(self.context.config.manifests / manifest.PSEUDO_LABELS.name)
-            raise DataError(what, where=where, fix="see its column error_message")
+            raise self._unlabeled(rows[0]["role"], labelers)
         return images
+
+    def _unlabeled(self, role: str, labelers: Sequence[str]) -> DataError:
+        what = f"no {role} image has labels of {', '.join(labelers)}"
+        where = str(self.context.config.manifests / manifest.PSEUDO_LABELS.name)
+        fix = "run `maskmill run pseudolabel`, or see its column error_message"
+        return DataError(what, where=where, fix=fix)
 
     def _metric_rows(self, name: str, seed: int, log: Path) -> Rows:
         variant, run = self._section.variants[name], self.context.config.run.run

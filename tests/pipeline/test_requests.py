@@ -153,6 +153,13 @@ def test_verify_finds_a_damaged_part(call: Call, workspace: Path) -> None:
     assert "no damage" in call("verify").stdout
 
 
+def test_before_anything_ran_there_is_neither_damage_nor_garbage(call: Call) -> None:
+    done = call("verify")
+    assert done.stdout == "0 units checked, no damage\n"
+    assert "not looked at: " in done.stderr
+    assert call("gc").stdout == "nothing to delete\n"
+
+
 def test_garbage_is_what_nothing_points_to(call: Call, workspace: Path) -> None:
     call("run")
     kept = shard_files(workspace)
