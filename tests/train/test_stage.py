@@ -277,3 +277,16 @@ def test_weights_of_another_config_never_pass_for_those_of_the_old_part(
         patched.setattr(manifest, "write_part", dies)
         assert call("run", config, "train.steps=3").returncode == 1
     assert reasons(config) == ["not done yet: plain seed 0"]
+
+
+def test_labels_that_are_not_made_yet_are_missed_before_any_training(
+    labeling: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    config = write_config(labeling)
+    assert call("run ingest", config).returncode == 0
+    done = call("run --only train", config)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "no ood image has labels of clip; run `maskmill run pseudolabel`" in last
+    assert not list(folder(labeling, "artifacts").rglob("last.pt"))
