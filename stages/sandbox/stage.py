@@ -39,7 +39,7 @@ class SandboxConfig(Section):
     """Roles in whose scenes boats are on water and buses on road, always and alone there."""
     ood_masks: bool = False
     """Whether to write label files of the web images too, to see what perfect labels would give."""
-    labeled: Count = 16
+    labeled: Count = 8
     """Scenes of the target domain with label files."""
     unlabeled: Count = 256
     """Scenes of the target domain without."""
