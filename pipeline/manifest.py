@@ -294,14 +294,14 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
         raise _damaged(next(unreadable, folder)) from error
 
 
-def read_part(path: Path, table: Table) -> pa.Table:
-    """The rows of one part.
+def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one part; all columns, or those named.
 
     Raises:
         StorageError: It is missing or damaged.
     """
     try:
-        return _read_parts([path], table, columns=None)
+        return _read_parts([path], table, columns)
     except FileNotFoundError as error:
         fix = "run again: what is missing is made"
         raise StorageError("no such manifest part", where=str(path), fix=fix) from error

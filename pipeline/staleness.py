@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
 from pipeline.errors import StorageError
-from pipeline.manifest import read_record
+from pipeline.manifest import Table, read_part, read_record
 from pipeline.section import Facts
 from pipeline.stage import Stage, Unit
 
@@ -171,6 +172,23 @@ def count_changes(before: Mapping[int, object], now: Mapping[int, object]) -> di
         "gone": len(before.keys() - now.keys()),
     }
     return {what: count for what, count in counts.items() if count}
+
+
+def count_image_changes(
+    part: Path, table: Table, images: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """How many of a shard's images are changed, new and gone since its part was written.
+
+    Args:
+        part: With columns row and image_id; without it nothing has changed.
+        table: What it is a part of.
+        images: The shard's images as they are now, rows of the images manifest.
+    """
+    if not part.exists():
+        return {}
+    rows = read_part(part, table, ["row", "image_id"]).to_pylist()
+    before, now = ({row["row"]: row["image_id"] for row in side} for side in (rows, images))
+    return count_changes(before, now)
 
 
 def _inspect_unit(stage: Stage, unit: Unit) -> UnitState:

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from pipeline import manifest
-from pipeline.errors import DataError
 from pipeline.section import Facts, Section
 from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_changes
-from stages.ingest.output import read_images
+from pipeline.staleness import count_image_changes
+from stages.ingest.output import Rows, read_shards
 from stages.propose.config import SANDBOX, ProposeConfig
 from stages.propose.output import proposals_part
-
-Rows = list[dict[str, Any]]
 
 
 class ProposeStage(Stage):
@@ -71,12 +67,8 @@ class ProposeStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        if not unit.part.exists() or unit.shard is None:
-            return {}
-        rows = manifest.read_part(unit.part, manifest.PROPOSALS).to_pylist()
-        before = {row["row"]: row["image_id"] for row in rows}
-        now = {row["row"]: row["image_id"] for row in self._shards[unit.shard]}
-        return count_changes(before, now)
+        assert unit.shard is not None
+        return count_image_changes(unit.part, manifest.PROPOSALS, self._shards[unit.shard])
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -117,13 +109,4 @@ class ProposeStage(Stage):
 
     @cached_property
     def _shards(self) -> dict[int, Rows]:
-        """Good images of the roles, and the labeled ones, by shard and in order."""
-        roles = {*self._section.roles, "labeled"}
-        shards: dict[int, Rows] = {}
-        for row in read_images(self.context.config.manifests, roles):
-            shards.setdefault(row["shard"], []).append(row)
-        if not shards:
-            what = f"no image of role {' or '.join(sorted(roles))}"
-            where = f"{self.context.config.path}: ingest.sources"
-            raise DataError(what, where=where, fix="add a source of such images")
-        return shards
+        return read_shards(self.context.config, self._section.roles)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from pipeline import manifest
 from pipeline.components import Choice, chosen_from
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 from pipeline.section import Facts, Name, RunOnly, Section
 from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_changes
+from pipeline.staleness import count_image_changes
 from pipeline.store import LabelStore, unused_files
-from stages.ingest.output import read_images
+from stages.ingest.output import Rows, read_shards
 from stages.ingest.stage import IngestConfig, Role
 from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
@@ -29,7 +29,6 @@ from stages.pseudolabel.output import labels_folder
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
 
-Rows = list[dict[str, Any]]
 LabelerChoice = Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
 
 
@@ -55,7 +54,7 @@ class _Planned:
     unit: Unit
     labeler: str
     shard: int
-    images: list[dict[str, Any]]
+    images: Rows
     store: LabelStore
 
 
@@ -119,12 +118,9 @@ class PseudolabelStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        if not unit.part.exists():
-            return {}
-        (planned,) = (planned for planned in self._planned if planned.unit == unit)
-        rows = manifest.read_part(unit.part, manifest.PSEUDO_LABELS).to_pylist()
-        before = {row["row"]: row["image_id"] for row in rows}
-        return count_changes(before, {row["row"]: row["image_id"] for row in planned.images})
+        assert unit.shard is not None
+        images = self._images_by_shard[unit.shard]
+        return count_image_changes(unit.part, manifest.PSEUDO_LABELS, images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -185,9 +181,7 @@ class PseudolabelStage(Stage):
             for shard, images in self._images_by_shard.items()
         ]
 
-    def _plan_shard(
-        self, labeler: str, facts: Facts, shard: int, images: list[dict[str, Any]]
-    ) -> _Planned:
+    def _plan_shard(self, labeler: str, facts: Facts, shard: int, images: Rows) -> _Planned:
         ingest = self.context.config.sections["ingest"]
         assert isinstance(ingest, IngestConfig)
         # Labels of another config go to a group of their own: a training on these goes on.
@@ -206,17 +200,8 @@ class PseudolabelStage(Stage):
         return _Planned(unit, labeler, shard, images, store)
 
     @cached_property
-    def _images_by_shard(self) -> dict[int, list[dict[str, Any]]]:
-        """Good images of the roles to label, and the labeled ones, by shard and in order."""
-        roles = {*self._section.roles, "labeled"}
-        shards: dict[int, list[dict[str, Any]]] = {}
-        for row in read_images(self.context.config.manifests, roles):
-            shards.setdefault(row["shard"], []).append(row)
-        if not shards:
-            what = f"no image of role {' or '.join(sorted(roles))}"
-            where = f"{self.context.config.path}: ingest.sources"
-            raise DataError(what, where=where, fix="add a source of such images")
-        return shards
+    def _images_by_shard(self) -> dict[int, Rows]:
+        return read_shards(self.context.config, self._section.roles)
 
     def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
         vocabulary = self.context.config.vocabulary

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from stages.sandbox import trunk
+from stages.sandbox.training import save_half
 
 CONTEXT_LENGTH = 40
 EMBED_DIM = 128
@@ -104,11 +103,7 @@ def tokenizer(folder: Path) -> Any:
 
 def save(model: Any, folder: Path) -> None:
     """Writes the weights in half precision; counters and the like keep their type."""
-    weights = {
-        name: value.detach().contiguous().to(torch.float16 if value.is_floating_point() else None)
-        for name, value in model.state_dict().items()
-    }
-    (folder / _WEIGHTS).write_bytes(serialize(weights))
+    save_half(folder / _WEIGHTS, model.state_dict())
 
 
 def dense_embedding(model: Any, images: Tensor) -> Tensor:

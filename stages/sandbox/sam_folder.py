@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load as deserialize
-from safetensors.torch import save as serialize
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import nn
 
 from pipeline.errors import WeightsError
 from stages.sandbox.sam_encoder import PyramidEncoder
+from stages.sandbox.training import save_half
 
 CONFIG: dict[str, Any] = {
     "encoder": {
@@ -90,8 +89,4 @@ def build(folder: Path) -> Any:
 
 def save(model: Any, folder: Path) -> None:
     """Writes the weights in half precision; counters and the like keep their type."""
-    weights = {
-        name: value.detach().contiguous().to(torch.float16 if value.is_floating_point() else None)
-        for name, value in model.state_dict().items()
-    }
-    (folder / _WEIGHTS).write_bytes(serialize(weights))
+    save_half(folder / _WEIGHTS, model.state_dict())

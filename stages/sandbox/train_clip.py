@@ -6,9 +6,7 @@ there. It never sees an `id` scene: those are measured at the end, and nothing i
 """
 
 import json
-import math
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -26,6 +24,7 @@ from stages.sandbox.clip_metrics import measure
 from stages.sandbox.layout import Domain
 from stages.sandbox.looks import WEB_MEDIA
 from stages.sandbox.names import NAMES
+from stages.sandbox.training import learning_rate, log_to, save_checkpoint
 
 SHIPPED = Path(__file__).parent / "clip"
 WORK = Path("artifacts/sandbox-clip")
@@ -136,21 +135,14 @@ def learn_images(model: Any, tokenize: Any, checkpoint: Path, steps: int, log: A
         rng = np.random.default_rng([TRAINING_SEED, step])
         bank = torch.stack([row[rng.integers(len(row))] for row in rows])
         for group in optimizer.param_groups:
-            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 100) * cosine
+            group["lr"] = learning_rate(LEARNING_RATE, step, steps)
         dense, pairs = image_loss(model, bank, tokenize, *batch)
         optimizer.zero_grad()
         torch.autograd.backward(dense + PAIRS_WEIGHT * pairs)
         optimizer.step()
         if (step + 1) % 100 == 0 or step + 1 == steps:
             log(stage="images", step=step + 1, dense_loss=dense.item(), pairs_loss=pairs.item())
-            _save(checkpoint, model, step + 1, optimizer.state_dict())
-
-
-def _save(checkpoint: Path, model: Any, step: int, optimizer: dict[str, Any]) -> None:
-    state = {"model": model.state_dict(), "step": step, "optimizer": optimizer}
-    torch.save(state, checkpoint.with_suffix(".new"))
-    checkpoint.with_suffix(".new").replace(checkpoint)
+            save_checkpoint(checkpoint, model, step + 1, optimizer.state_dict())
 
 
 def main(
@@ -165,17 +157,12 @@ def main(
     clip_folder.start(out, words)
     model, tokenize = clip_folder.build(out), clip_folder.tokenizer(out)
     model.train().to(memory_format=torch.channels_last)
-    began = time.monotonic()
-
-    def log(**values: float | str) -> None:
-        with (out / "log.jsonl").open("a") as file:
-            line = values | {"seconds": round(time.monotonic() - began, 1)}
-            file.write(json.dumps(line) + "\n")
+    log = log_to(out / "log.jsonl")
 
     checkpoint = out / "checkpoint.pt"
     if not checkpoint.exists():
         learn_text(model, tokenize, log)
-        _save(checkpoint, model, 0, {})
+        save_checkpoint(checkpoint, model, 0, {})
     learn_images(model, tokenize, checkpoint, steps, log)
 
     clip_folder.start(export, words)

@@ -6,9 +6,7 @@ scene: those are measured at the end, and nothing is chosen by them.
 """
 
 import json
-import math
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from stages.sandbox import sam_folder
 from stages.sandbox.layout import Domain
 from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts
 from stages.sandbox.sam_metrics import GENERATOR, measure
+from stages.sandbox.training import learning_rate, log_to, save_checkpoint
 
 SHIPPED = Path(__file__).parent / "sam"
 WORK = Path("artifacts/sandbox-sam")
@@ -203,8 +202,7 @@ def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
     for step, batch in enumerate(batches(model, begin, steps), start=begin):
         torch.manual_seed(step)
         for group in optimizer.param_groups:
-            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 100) * cosine
+            group["lr"] = learning_rate(LEARNING_RATE, step, steps)
         terms = losses(model, affinity, batch, with_prompts=step >= alone)
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
@@ -212,15 +210,9 @@ def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
         optimizer.step()
         sums.update({name: term.item() for name, term in terms.items()} | {"steps": 1})
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            _save(checkpoint, learning, step + 1, optimizer.state_dict())
+            save_checkpoint(checkpoint, learning, step + 1, optimizer.state_dict())
             log(step=step + 1, **{name: round(sums[name] / sums["steps"], 4) for name in terms})
             sums.clear()
-
-
-def _save(checkpoint: Path, learning: nn.Module, step: int, optimizer: dict[str, Any]) -> None:
-    state = {"model": learning.state_dict(), "step": step, "optimizer": optimizer}
-    torch.save(state, checkpoint.with_suffix(".new"))
-    checkpoint.with_suffix(".new").replace(checkpoint)
 
 
 def main(
@@ -235,12 +227,7 @@ def main(
     model = sam_folder.build(out).train()
     start_from_identity(model)
     model.image_encoder.to(memory_format=torch.channels_last)
-    began = time.monotonic()
-
-    def log(**values: float | str) -> None:
-        with (out / "log.jsonl").open("a") as file:
-            line = values | {"seconds": round(time.monotonic() - began, 1)}
-            file.write(json.dumps(line) + "\n")
+    log = log_to(out / "log.jsonl")
 
     learn(model, out / "checkpoint.pt", steps, log)
 

@@ -13,7 +13,7 @@ from pipeline.errors import MaskmillError
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.label_sources.base import LabelSource
-from stages.train.label_sources.ema import EmaConfig, EmaSource
+from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.loop import Optimization, Training
@@ -113,7 +113,7 @@ def log_of(training: Training) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("sources", [SOURCES, [EmaSource(EmaConfig(threshold=0.4))]])
+@pytest.mark.parametrize("sources", [SOURCES, [EmaSource(EmaSource.Config(threshold=0.4))]])
 @pytest.mark.parametrize("killed_at", [1, 2, 3])
 @pytest.mark.parametrize("checkpoint_every", [1, 2])
 def test_a_resumed_training_equals_an_undisturbed_one(

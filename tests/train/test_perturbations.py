@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline import components
 from stages.train.batch import TrainBatch
 from stages.train.label_sources.base import LabelSource
-from stages.train.label_sources.ema import EmaConfig, EmaSource
+from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import supervised_loss
@@ -31,7 +31,7 @@ def stored(**keys: object) -> LabelSource:
 
 
 def ema(**keys: object) -> LabelSource:
-    return EmaSource(EmaConfig.model_validate(keys))
+    return EmaSource(EmaSource.Config.model_validate(keys))
 
 
 SOURCES: dict[str, list[LabelSource]] = {

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.label_sources.ema import EmaConfig, EmaSource
+from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import pseudo_label_loss
@@ -131,7 +131,7 @@ def test_the_teacher_labels_the_weak_views_and_what_is_pasted_into_them(
             crops.stored["clip"].mask.copy_(labels.mask)
             crops.stored["clip"].confidence.copy_(labels.confidence)
     terms = []
-    for source in (EmaSource(EmaConfig(on="ood", threshold=0.4)), STORED):
+    for source in (EmaSource(EmaSource.Config(on="ood", threshold=0.4)), STORED):
         torch.manual_seed(7)
         losses = UNIMATCH.step(pixel_network(), teacher, batch, [source])
         terms.append(losses.terms[source.name])

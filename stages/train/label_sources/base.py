@@ -32,6 +32,13 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 """A confidence from which on a pixel counts."""
 
 
+class OnlineConfig(LabelSourceConfig):
+    """Keys of a source whose labels a network makes while it trains."""
+
+    threshold: Threshold = 0.95
+    """Confidence that a pixel needs to count."""
+
+
 class LabelSource(Component, ABC):
     """Provides the labels of one role's images.
 
@@ -88,3 +95,18 @@ class LabelSource(Component, ABC):
         if key in batch.roles:
             return seen[key].confident(self.student_threshold)
         return self.label(batch.crops[key], seen[key])
+
+
+class OnlineSource(LabelSource):
+    """Pixels where the network that it asks is confident count fully, others not at all."""
+
+    config: OnlineConfig
+
+    @property
+    def student_threshold(self) -> float:
+        """See `LabelSource.student_threshold`."""
+        return self.config.threshold
+
+    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
+        """See `LabelSource.label`."""
+        return seen.confident(self.config.threshold)
