@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
 from pipeline.errors import StorageError
-from pipeline.manifest import Table, read_part, read_record
+from pipeline.manifest import Record, Table, read_part, read_record, read_records
 from pipeline.section import Facts
+from pipeline.sharded import ShardedTable
 from pipeline.stage import Stage, Unit
 
 _REASONS_TOLD = 20
@@ -156,7 +156,10 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
         waits_for: Stages before it that are not fresh.
         forced: Whether units that are fresh count as stale.
     """
-    found = [_inspect_unit(stage, unit) for unit in stage.plan()]
+    plan = stage.plan()
+    folders = {unit.part.parent for unit in plan}
+    records = {folder / name: r for folder in folders for name, r in read_records(folder).items()}
+    found = [_inspect_unit(stage, unit, records.get(unit.part)) for unit in plan]
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
     if forced:
@@ -174,26 +177,25 @@ def count_changes(before: Mapping[int, object], now: Mapping[int, object]) -> di
     return {what: count for what, count in counts.items() if count}
 
 
-def count_image_changes(
-    part: Path, table: Table, images: Sequence[Mapping[str, Any]]
-) -> dict[str, int]:
+def count_image_changes(unit: Unit, table: Table, images: ShardedTable) -> dict[str, int]:
     """How many of a shard's images are changed, new and gone since its part was written.
 
     Args:
-        part: With columns row and image_id; without it nothing has changed.
-        table: What it is a part of.
-        images: The shard's images as they are now, rows of the images manifest.
+        unit: The shard; without its part, which has columns row and image_id, nothing has changed.
+        table: What that is a part of.
+        images: All images as they are now, rows of the images manifest.
     """
-    if not part.exists():
+    if not unit.part.exists():
         return {}
-    rows = read_part(part, table, ["row", "image_id"]).to_pylist()
-    before, now = ({row["row"]: row["image_id"] for row in side} for side in (rows, images))
+    rows = read_part(unit.part, table, ["row", "image_id"]).to_pylist()
+    present = images.rows(unit.shard)
+    before, now = ({row["row"]: row["image_id"] for row in side} for side in (rows, present))
     return count_changes(before, now)
 
 
-def _inspect_unit(stage: Stage, unit: Unit) -> UnitState:
+def _inspect_unit(stage: Stage, unit: Unit, record: Record | None) -> UnitState:
     try:
-        record = read_record(unit.part)
+        record = record or read_record(unit.part)
     except StorageError as error:
         return UnitState(unit, State.STALE, (Reason(f"{error.where}: {error.what}"),))
     if record is None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 _BLOCK = 512
 _MAX_EXTENDED = 2**20
 """Bytes of an extended header; real ones hold a name and a few numbers."""
@@ -71,6 +74,13 @@ def parse(uri: str) -> Member | None:
 def place(uri: str) -> str:
     """An address without the position, which another download of the archive may change."""
     return uri if parse(uri) is None else uri.rpartition("@")[0]
+
+
+def places(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The place of each address."""
+    if not pc.any(pc.match_substring(uris, _ARCHIVE)).as_py():
+        return uris
+    return pc.replace_substring_regex(uris, r"(?s)(\.tar#.+)@\d{1,15}\+\d{1,15}$", r"\1")
 
 
 def entries(archive: str) -> Iterator[Entry]:

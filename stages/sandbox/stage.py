@@ -66,6 +66,7 @@ class SandboxStage(Stage):
 
     name = "sandbox"
     version = 2
+    table = manifest.SCENES
     Config = SandboxConfig
 
     def __init__(self, section: Section, context: Context) -> None:

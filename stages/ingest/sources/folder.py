@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.errors import DataError
 from pipeline.section import Section
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
+from stages.ingest.stamps import stamp
 
 _Files = dict[str, tuple[str, str | None]]
 """Path and problem of files by their path below a folder; where masks or ids go by their names,
@@ -35,14 +38,21 @@ class FolderSource(Source):
     version = 2
     config: FolderConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list file, else sorted by path."""
         images = self._files("images", self.config.images)
         chosen = images if self.config.ids is None else self._chosen(images, self.config.ids)
         masks = self._masks(images) if self.config.masks is not None else {}
-        return [
-            Listed(path, masks.get(key), problem=problem) for key, (path, problem) in chosen.items()
-        ]
+        return listing(
+            Listed(
+                path,
+                mask := masks.get(key),
+                problem=problem,
+                stamp=stamp(path),
+                mask_stamp=stamp(mask),
+            )
+            for key, (path, problem) in chosen.items()
+        )
 
     def _masks(self, images: _Files) -> dict[str, str]:
         assert self.config.masks is not None

@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from pipeline import tar
 from pipeline.errors import DataError
 from pipeline.section import Section
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import Listed, Source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from stages.ingest.sources.base import Listed, Source, listing
+from stages.ingest.stamps import stamp
 
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -42,7 +43,7 @@ class ListSource(Source):
     version = 1
     config: ListConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list."""
         file = self.beside / self.config.file
         where = f"{self.where}.file: {file}"
@@ -63,30 +64,32 @@ class ListSource(Source):
                 fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
                 raise DataError(what, where=where, fix=fix)
             one = self._listed(uri, row, root, number, where)
-            repeated += one.image in listed
-            listed.setdefault(one.image, one)
+            repeated += (place := tar.place(one.image)) in listed
+            listed.setdefault(place, one)
         if not listed:
             raise DataError("the list is empty", where=where, fix="write one image path a line")
         if repeated:
             self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
-        return [*listed.values()]
+        return listing(listed.values())
 
     def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
-        image, problem = _below(root, uri)
-        mask = row.get("mask_uri")
+        image, image_file, problem = _below(root, uri)
+        mask, mask_file = row.get("mask_uri"), None
         if mask is not None:
-            mask, mask_problem = _below(root, mask)
+            mask, mask_file, mask_problem = _below(root, mask)
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        return Listed(image, mask, row.get("caption"), row.get("url"), problem)
+        stamps = (stamp(image_file), stamp(mask_file))
+        return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
-def _below(root: Root, uri: str) -> tuple[str, str | None]:
-    """An address that starts at the folder, and why it must not be read, if so."""
+def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
+    """An address that starts at the folder, the file, and why it must not be read, if so."""
     full = os.path.join(root.folder, uri)
     member = tar.parse(full)
-    return full, root.problem(full if member is None else member.archive)
+    file = full if member is None else member.archive
+    return full, file, root.problem(file)
 
 
 def _rows(file: Path, where: str) -> Iterator[_Row]:
@@ -108,8 +111,6 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
 
 
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:
-    import pyarrow as pa
-
     try:
         table = _read_table(file)
         names = [name for name in _COLUMNS if name in table.column_names]
@@ -129,12 +130,9 @@ def _table_rows(file: Path, where: str) -> Iterator[_Row]:
 
 
 def _read_table(file: Path) -> pa.Table:
-    import pyarrow.csv as csv
-    import pyarrow.parquet as pq
-
     if file.suffix.lower() == ".csv":
-        strings = csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
-        return csv.read_csv(file, convert_options=strings)
-    with pq.ParquetFile(file) as opened:
+        strings = pa.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
+        return pa.csv.read_csv(file, convert_options=strings)
+    with pa.parquet.ParquetFile(file) as opened:
         names = [name for name in opened.schema_arrow.names if name in _COLUMNS]
         return opened.read(columns=names) if names else opened.schema_arrow.empty_table()

@@ -5,10 +5,13 @@ import stat
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.errors import DataError
 from pipeline.section import Section
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import Listed, Source
+from stages.ingest.sources.base import Listed, Source, listing
+from stages.ingest.stamps import stamp
 from stages.ingest.tar_index import index
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -31,14 +34,14 @@ class WebdatasetSource(Source):
     version = 1
     config: WebdatasetConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""
         folder = self.data / self.config.shards
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
             raise DataError("no such folder", where=where, fix=fix)
-        listed: list[Listed] = []
+        listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
         files = Root(folder, follow_links=self.config.follow_links).files()
         for path, problem in sorted(files):
@@ -47,10 +50,10 @@ class WebdatasetSource(Source):
             elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
                 continue
             if (problem := problem or _no_file(path)) is not None:
-                listed.append(Listed(path, problem=problem))
+                listed.append(listing([Listed(path, problem=problem, stamp=stamp(path))]))
                 continue
             found = index(path, self.cache)
-            listed.extend(found.listed)
+            listed.append(found.listed)
             failures.update(found.failures)
             if found.remark is not None:
                 self.remarks.append(found.remark)
@@ -63,7 +66,7 @@ class WebdatasetSource(Source):
                 f"img2dataset could not get {failures.total():,} more images; "
                 f"most often ({count:,}): {reason}"
             )
-        return listed
+        return pa.concat_tables(listed)
 
 
 def _no_file(path: str) -> str | None:
