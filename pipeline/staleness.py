@@ -157,9 +157,13 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
         forced: Whether units that are fresh count as stale.
     """
     plan = stage.plan()
-    folders = {unit.part.parent for unit in plan}
-    records = {folder / name: r for folder in folders for name, r in read_records(folder).items()}
-    found = [_inspect_unit(stage, unit, records.get(unit.part)) for unit in plan]
+    records: dict[Path, Mapping[str, Record]] = {}
+    found = []
+    for unit in plan:
+        folder = unit.part.parent
+        if folder not in records:
+            records[folder] = read_records(folder)
+        found.append(_inspect_unit(stage, unit, records[folder].get(unit.part.name)))
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
     if forced:

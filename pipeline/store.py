@@ -114,7 +114,7 @@ class LabelStore:
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file that holds a shard of an array."""
-        return self.path / array / "c" / str(shard) / "0" / "0"
+        return self.path / f"{array}/c/{shard}/0/0"
 
 
 def unused_files(group: Path, shards: Container[int]) -> list[Path]:

@@ -71,7 +71,7 @@ class IngestStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a shard; lists every source, opens no image."""
-        digests, kinds = self._layout.digests(_INPUTS), self._kinds
+        digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
         return [
             Unit(
@@ -80,12 +80,12 @@ class IngestStage(Stage):
                 {**facts[kinds.get(shard, ())], "inputs.images": digests[shard]},
                 shard=shard,
             )
-            for shard in self._layout.shards
+            for shard in self.layout.shards
         ]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
-        total = sum(self._layout[unit.shard].num_rows for unit in units)
+        total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
                 try:
@@ -111,7 +111,7 @@ class IngestStage(Stage):
             }
         now = {
             entry["row"]: (entry["image"], entry["stamp"], entry["mask_stamp"])
-            for entry in self._layout.rows(unit.shard)
+            for entry in self.layout.rows(unit.shard)
             if entry["present"]
         }
         return count_changes(before, now)
@@ -153,7 +153,7 @@ class IngestStage(Stage):
         }
 
     def _scan(self, unit: Unit) -> Rows:
-        entries = self._layout.rows(unit.shard)
+        entries = self.layout.rows(unit.shard)
         gone: dict[int, dict[str, Any]] = {}
         if not all(entry["present"] for entry in entries):
             known = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
@@ -191,7 +191,7 @@ class IngestStage(Stage):
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
         """Source, scheme and whether there are masks, of what each shard's images are listed by."""
-        table = self._layout.table
+        table = self.layout.table
         columns = {
             "shard": pc.divide(table["row"], self._section.shard_size),
             "source": table["source"],
@@ -219,7 +219,8 @@ class IngestStage(Stage):
         return self.folder / f"part-{shard:05d}.parquet"
 
     @cached_property
-    def _layout(self) -> ShardedTable:
+    def layout(self) -> ShardedTable:
+        """Every image that is listed or was, with its row."""
         listed, _ = self._listing
         self._check_shard_size()
         known = manifest.read(self.folder, manifest.IMAGES, KNOWN)

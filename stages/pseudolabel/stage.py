@@ -185,13 +185,14 @@ class PseudolabelStage(Stage):
         # Labels of another config go to a group of their own: a training on these goes on.
         group = self._stores / f"{name}.zarr" / manifest.digest(facts)
         store = LabelStore(group, self._images.shard_size, self._section.size_px)
+        parts = self._folder(name)
         columns = ["row", "image_id"]
         if choice.component.needs_label_files:
             columns.append("mask_id")
         for shard, digest in self._images.digests(columns).items():
             unit = Unit(
                 f"{name} shard {shard}",
-                self._folder(name) / f"part-{shard:05d}.parquet",
+                parts / f"part-{shard:05d}.parquet",
                 {**facts, "inputs.images": digest},
                 (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard,
