@@ -31,6 +31,10 @@ _WORTH_AN_INDEX = 100
 """Parts that are not in the index before it is written anew; as many are read in 0.1 s."""
 
 
+class DamagedPartError(StorageError):
+    """A part cannot be read; `where` is its path."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a part's key-value metadata says of it.
@@ -437,9 +441,9 @@ def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> boo
     return True
 
 
-def _damaged(part: Path) -> StorageError:
-    fix = "delete it and run again: it is made anew"
-    return StorageError("damaged manifest part", where=str(part), fix=fix)
+def _damaged(part: Path) -> DamagedPartError:
+    fix = "do it again with: maskmill verify --rerun"
+    return DamagedPartError("damaged manifest part", where=str(part), fix=fix)
 
 
 def _fsync(path: Path) -> None:
