@@ -1,13 +1,12 @@
 """Manifests: folders of Parquet parts that `pandas.read_parquet(folder)` reads as one table.
 
-A part is written under a temporary name in its own folder, fsynced and renamed last, so it is the
-completion record of its shard: rows exist exactly when their masks do. Its key-value metadata holds
-what the shard was made from.
+A part is written last, durably and all or none (`pipeline.storage`), so it is the completion record
+of its shard: rows exist exactly when their masks do. Its key-value metadata holds what the shard
+was made from.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.checksum import checksum_of_bytes
-from pipeline.errors import StorageError, writing
+from pipeline.errors import StorageError
 from pipeline.section import Facts
 
 _METADATA_KEY = b"maskmill"
@@ -203,23 +203,15 @@ def write_part(
     record = {
         "fingerprint": digest(facts),
         "facts": facts,
-        "files": {os.path.relpath(file, path.parent): checksum_of_bytes(file) for file in files},
+        "files": {storage.relative(file, path.parent): checksum_of_bytes(file) for file in files},
         "failed": failed,
         "config": dict(config),
         "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
     }
     metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     table = rows.replace_schema_metadata(metadata)
-    try:
-        with writing(path):
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            _fsync(temporary)
-        temporary.rename(path)
-        _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storage.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: Path) -> Record | None:
@@ -229,7 +221,7 @@ def read_record(path: Path) -> Record | None:
         StorageError: The file is no part of ours, or is damaged.
     """
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        metadata = pq.read_metadata(_opened([path])[0]).metadata or {}
         record = json.loads(metadata[_METADATA_KEY])
         return Record(record["facts"], record.get("files", {}), record.get("failed", 0))
     except FileNotFoundError:
@@ -254,13 +246,14 @@ def damage(path: Path, record: Record) -> list[str]:
     """What is wrong with a part or with the files that its rows describe; reads all of them."""
     found = []
     try:
-        pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        (opened,) = _opened([path])
+        pq.read_table(opened, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = Path(os.path.normpath(path.parent / name))
+        file = storage.reached(path.parent, name)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")
@@ -313,7 +306,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the workspace's lock."""
-    for path in folder.glob("**/.part-*.tmp"):
+    for path in storage.temporaries(folder, "**/.part-*.tmp"):
         path.unlink(missing_ok=True)
 
 
@@ -341,13 +334,29 @@ def data_dictionary() -> str:
 
 
 def _read_parts(parts: Sequence[Path], table: Table, columns: Sequence[str] | None) -> pa.Table:
-    return pq.read_table(
-        parts,
-        columns=columns,
-        schema=table.schema,
-        partitioning=None,
-        page_checksum_verification=True,
-    ).replace_schema_metadata(None)
+    tables = [
+        pq.read_table(
+            source,
+            columns=columns,
+            schema=table.schema,
+            partitioning=None,
+            page_checksum_verification=True,
+        ).replace_schema_metadata(None)
+        for source in _sources(parts)
+    ]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+
+
+def _opened(parts: Sequence[Path]) -> list[Path | pa.BufferReader]:
+    """Parts as Arrow reads them, one by one: the bytes of those in an object store."""
+    if storage.is_object(parts[0]):
+        return [pa.BufferReader(content) for content in storage.read_all(parts)]
+    return [*parts]
+
+
+def _sources(parts: Sequence[Path]) -> list[Any]:
+    """What one `read_table` each takes: files of a disk all at once, objects one by one."""
+    return _opened(parts) if storage.is_object(parts[0]) else [parts]
 
 
 def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> bool:
@@ -361,14 +370,6 @@ def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> boo
 def _damaged(part: Path) -> StorageError:
     fix = "delete it and run again: it is made anew"
     return StorageError("damaged manifest part", where=str(part), fix=fix)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

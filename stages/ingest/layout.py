@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline import tar
+from pipeline import storage, tar
 
 
 @dataclass(slots=True)
@@ -79,7 +78,7 @@ def as_text(uri: str) -> str:
 
 
 def stamp(uri: str | None, archives: dict[str, str | None] | None = None) -> str | None:
-    """Size and modification time of a file, to see changes without reading; None without a file.
+    """What shows a change of a file without reading it (`storage.stamp`); None without a file.
 
     Args:
         uri: The file; for one in an archive, the stamp is the archive's.
@@ -93,11 +92,7 @@ def stamp(uri: str | None, archives: dict[str, str | None] | None = None) -> str
         if member.archive not in archives:
             archives[member.archive] = stamp(member.archive)
         return archives[member.archive]
-    try:
-        found = os.stat(uri if member is None else member.archive)
-    except (OSError, ValueError):  # ValueError: a name with a NUL byte
-        return None
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    return storage.stamp(uri if member is None else member.archive)
 
 
 def _vanished(row: dict[str, Any]) -> Entry:
