@@ -22,6 +22,9 @@ _SCHEME = "s3://"
 _RETRIES = {"max_retries": 6, "initial_delay": "200ms", "max_delay": "5s"}
 """Of TensorStore, whose 32 retries would take half an hour to say that nobody answers."""
 
+_UNANSWERED = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
+"""How it begins what it says of a store that fails."""
+
 
 def is_address(text: str) -> bool:
     """Whether it is an address of an object."""
@@ -88,9 +91,7 @@ class Stamps:
 
     def files(self, folder: str) -> Iterator[str]:
         """Lists anew what is below a folder."""
-        with self._lock:
-            for known in [k for k in self._folders if k == folder or k.startswith(f"{folder}/")]:
-                del self._folders[known]
+        self.forget(folder)
         found: dict[str, dict[str, str]] = {}
         for address, size, tag in listed(folder):
             parent, _, name = address.rpartition("/")
@@ -112,9 +113,10 @@ class Stamps:
             return self._folders[parent].get(name)
 
     def forget(self, folder: str) -> None:
-        """Has stamps in a folder asked for again."""
+        """Has stamps in a folder, and below, asked for anew."""
         with self._lock:
-            self._folders.pop(folder, None)
+            for known in [k for k in self._folders if k == folder or k.startswith(f"{folder}/")]:
+                del self._folders[known]
 
 
 def _pages(folder: str, options: dict[str, str]) -> Iterator[tuple[str, int, str]]:
@@ -175,15 +177,6 @@ def kvstore(folder: str) -> dict[str, Any]:
     if "AWS_ACCESS_KEY_ID" in os.environ:  # its default looks for files and complains of each
         store["aws_credentials"] = {"type": "environment"}
     return store | {"context": {"s3_request_retries": _RETRIES}}
-
-
-_UNANSWERED = (
-    "ABORTED",
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-)
 
 
 def fault(error: Exception, where: str) -> StorageError | None:

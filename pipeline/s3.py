@@ -1,4 +1,4 @@
-"""The client of object stores: s3fs, with what stops a run told apart from what is wrong with a file.
+"""The client of object stores: s3fs, which tells a store that fails from an object that is missing.
 
 Imported only where an address begins with s3://, by fsspec itself (see `pipeline.storage`).
 """

@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, cast
 
 from pydantic import PlainSerializer, PlainValidator
 from upath import UPath
@@ -129,6 +129,11 @@ def stamp(path: str) -> str | None:
     return f"{found.st_size}:{found.st_mtime_ns}"
 
 
+def forget_stamps(folder: str) -> None:
+    """Has the stamps of objects below a folder asked for anew."""
+    _STAMPS.forget(folder)
+
+
 def files(folder: str) -> Iterator[str]:
     """Addresses of all objects below a folder of an object store; notes their stamps."""
     return _STAMPS.files(folder)
@@ -180,7 +185,7 @@ def read_all(paths: Sequence[Path]) -> list[bytes]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BufferedReader]:
     """A file to read from front to back with jumps; of an object a block a request.
 
     Raises:
@@ -189,7 +194,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
     """
     if is_object(path):
         with BufferedReader(objects.ObjectReader(path), _READ_AHEAD) as blocks:
-            yield cast(BinaryIO, blocks)
+            yield blocks
         return
     with open(path, "rb") as file:
         yield file

@@ -1,9 +1,9 @@
 """The label store: Zarr v3 arrays, encoded by zarr-python and read with TensorStore.
 
 zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
-store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore; confidences are
-(N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows exist, and in
-which group: an array holds fill values where nothing was written.
+store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
+confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
+exist, and in which group: an array holds fill values where nothing was written.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 import zarr
-from zarr.buffer.cpu import Buffer
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
@@ -179,10 +180,10 @@ class LabelReader:
 
 def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
     """Those of a folder's files that there are, as a `MemoryStore` takes them."""
-    files = {}
+    files: dict[str, Buffer] = {}
     for name in names:
         with suppress(FileNotFoundError):
-            files[name] = Buffer.from_bytes(storage.read_bytes(folder / name))
+            files[name] = cpu.Buffer.from_bytes(storage.read_bytes(folder / name))
     return files
 
 

@@ -22,9 +22,10 @@ class Root:
         self.folder = str(folder)
         self._follow_links = follow_links
         self._is_object = storage.is_object(folder)
-        self._real = (
-            storage.normalized(self.folder) if self._is_object else os.path.realpath(folder)
-        )
+        self._real = os.path.realpath(self.folder)
+        if self._is_object:
+            self._real = storage.normalized(self.folder)
+            storage.forget_stamps(self._real)
         self._real_parents: dict[str, str] = {}
 
     def problem(self, path: str) -> str | None:
@@ -32,8 +33,9 @@ class Root:
         if "\0" in path:
             return "its name holds a NUL byte"
         if self._is_object:
-            outside = not _is_below(storage.normalized(path), self._real)
-        elif self._follow_links:
+            is_below = _is_below(storage.normalized(path), self._real)
+            return None if is_below else f"leads out of {self.folder}"
+        if self._follow_links:
             plain = os.path.abspath(path)
             outside = not _is_below(plain, os.path.abspath(self.folder))
             outside = outside and not _is_below(plain, self._real)
@@ -41,9 +43,7 @@ class Root:
             outside = not _is_below(self._resolved(path), self._real)
         if not outside:
             return None
-        is_link = not self._is_object and _is_below(
-            os.path.abspath(path), os.path.abspath(self.folder)
-        )
+        is_link = _is_below(os.path.abspath(path), os.path.abspath(self.folder))
         fix = "; set `follow_links: true` where links may" if is_link else ""
         return f"leads out of {self.folder}{fix}"
 

@@ -31,7 +31,8 @@ class ListConfig(Section):
     `path`) and, where they are known, `mask_uri`, `caption` and `url`: rows picked from the images
     manifest of another run are such a table. Its own relative path starts at the config file."""
     root: Location = Path()
-    """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may leave; itself below `data`."""
+    """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may
+    leave; itself below `data`."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 

@@ -19,8 +19,8 @@ class WebdatasetConfig(Section):
     """Keys of a webdataset source."""
 
     shards: Location
-    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet file of the same name beside
-    one is its sidecar: caption and url by key."""
+    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet
+    file of the same name beside one is its sidecar: caption and url by key."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 

@@ -1,0 +1,105 @@
+"""A proxy before an S3 server that answers some requests as a bad network would."""
+
+import http.client
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Lock, Thread
+from typing import Literal
+
+
+@dataclass
+class Fault:
+    """What happens to requests of a kind.
+
+    Attributes:
+        kind: An answer 500, a late answer, or a body that ends in its midst.
+        request: Regular expression that the request's "METHOD /bucket/key" has to match.
+        times: How many such requests are hit, from the first on.
+        seconds: How late it is.
+    """
+
+    kind: Literal["500", "slow", "cut"]
+    request: str
+    times: int = 1
+    seconds: float = 0.5
+
+
+class Proxy:
+    """Passes requests on to a server, but for those that a fault is for.
+
+    Attributes:
+        faults: May be added to at any time.
+        requests: "METHOD /bucket/key" of all that came.
+        hits: How many of them met a fault.
+    """
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        self.faults: list[Fault] = []
+        self.requests: list[str] = []
+        self.hits = 0
+        self._server = server
+        self._lock = Lock()
+
+    def met(self, request: str) -> Fault | None:
+        """Notes a request; the fault that it meets."""
+        with self._lock:
+            self.requests.append(request)
+            for fault in self.faults:
+                if fault.times > 0 and re.search(fault.request, request):
+                    fault.times -= 1
+                    self.hits += 1
+                    return fault
+        return None
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Serves on a free port of this machine: the address."""
+        with ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) as server:
+            server.daemon_threads = True
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                fault = proxy.met(f"{self.command} {self.path}")
+                if fault is not None and fault.kind == "slow":
+                    Event().wait(fault.seconds)
+                if fault is not None and fault.kind == "500":
+                    self.send_response(500)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                connection = http.client.HTTPConnection(*proxy._server)
+                connection.request(self.command, self.path, body, dict(self.headers))
+                found = connection.getresponse()
+                content = found.read()
+                connection.close()
+                self.send_response(found.status)
+                for name, value in found.getheaders():
+                    if name.lower() not in ("connection", "transfer-encoding", "server", "date"):
+                        self.send_header(name, value)
+                if not found.getheader("Content-Length"):
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if fault is not None and fault.kind == "cut":
+                    self.wfile.write(content[: len(content) // 2])
+                    self.close_connection = True
+                    return
+                self.wfile.write(content if self.command != "HEAD" else b"")
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+
+        return Handler
