@@ -13,5 +13,5 @@ def checksum(file: Path) -> str:
 
 def checksum_of_bytes(file: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits."""
-    with storage.opened(str(file)) as stream:
+    with storage.opened(str(file), block=2**24) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -28,8 +28,6 @@ from pipeline import objects
 from pipeline.errors import writing
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_READ_AHEAD = 2**20
-"""Bytes that one request fetches of an archive whose headers are read in turn."""
 _FAULTS = {
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     *(errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENXIO, errno.ENODEV),
@@ -185,15 +183,15 @@ def read_all(paths: Sequence[Path]) -> list[bytes]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BufferedReader]:
-    """A file to read from front to back with jumps; of an object a block a request.
+def opened(path: str, block: int = 2**20) -> Iterator[BufferedReader]:
+    """A file to read from front to back with jumps; of an object a block of bytes a request.
 
     Raises:
         OSError: It is missing, or cannot be read.
         StorageError: The object store does not answer.
     """
     if is_object(path):
-        with BufferedReader(objects.ObjectReader(path), _READ_AHEAD) as blocks:
+        with BufferedReader(objects.ObjectReader(path), block) as blocks:
             yield blocks
         return
     with open(path, "rb") as file:

@@ -15,13 +15,13 @@ class Fault:
     """What happens to requests of a kind.
 
     Attributes:
-        kind: An answer 500, a late answer, or a body that ends in its midst.
+        kind: An answer 500 or 403, a late answer, or a body that ends in its midst.
         request: Regular expression that the request's "METHOD /bucket/key" has to match.
         times: How many such requests are hit, from the first on.
         seconds: How late it is.
     """
 
-    kind: Literal["500", "slow", "cut"]
+    kind: Literal["500", "403", "slow", "cut"]
     request: str
     times: int = 1
     seconds: float = 0.5
@@ -74,8 +74,8 @@ class Proxy:
                 fault = proxy.met(f"{self.command} {self.path}")
                 if fault is not None and fault.kind == "slow":
                     Event().wait(fault.seconds)
-                if fault is not None and fault.kind == "500":
-                    self.send_response(500)
+                if fault is not None and fault.kind in ("500", "403"):
+                    self.send_response(int(fault.kind))
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
