@@ -20,6 +20,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
 from pipeline.errors import StorageError
@@ -57,6 +58,8 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc]
         key = request.get("Key", request.get("Prefix", ""))
         with _told(f"s3://{request.get('Bucket', '')}/{key}"):
             return await super()._call_s3(method, *args, **request)
+
+    call_s3 = sync_wrapper(_call_s3)
 
     async def _cat_file(self, path: str, *args: Any, **options: Any) -> Any:
         with _told(path if path.startswith("s3://") else f"s3://{path}"):  # cut in the midst, say

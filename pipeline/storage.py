@@ -192,7 +192,7 @@ def opened(path: str, block: int = 2**20) -> Iterator[BufferedReader]:
     """
     if is_object(path):
         with BufferedReader(objects.ObjectReader(path), block) as blocks:
-            yield blocks
+            yield cast(BufferedReader, blocks)
         return
     with open(path, "rb") as file:
         yield file

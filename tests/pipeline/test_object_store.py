@@ -1,6 +1,9 @@
 """Whole runs with data and workspace in an object store: the same as on a disk."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import objects
-from tests.pipeline.conftest import forget_clients
-from tests.pipeline.s3_server import Fault, Proxy
+from tests.s3_server import Fault, Proxy, aged, forget_clients, until
 
 Command = Callable[..., CompletedProcess[str]]
 PLACES = ["uri", "mask_uri", "stamp", "mask_stamp", "seconds"]
@@ -240,6 +242,39 @@ def test_a_store_that_fails_stops_the_run_which_the_next_one_completes(
         pd.testing.assert_frame_equal(rows(left[part]), rows(made.expected[part]))
     s3.faults.clear()
     assert maskmill("run", "--config", made.config).returncode == 0
+    assert_equal(download(made.work), made.expected)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "PUT .*mask/c/1",
+        pytest.param("PUT .*truth.zarr/[0-9a-f]*/zarr.json", marks=pytest.mark.slow),
+        pytest.param("PUT .*confidence/c/1", marks=pytest.mark.slow),
+        pytest.param("PUT .*images/part-00001", marks=pytest.mark.slow),
+        pytest.param("PUT .*labeler.*/part-00001", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_is_finished_by_the_next(
+    stage_one: dict[str, Any],
+    twin: Callable[..., Twin],
+    maskmill: Command,
+    s3: Proxy,
+    request_: str,
+) -> None:
+    made = twin(stage_one)
+    s3.faults.append(Fault("500", request_, times=1000))
+    command = [sys.executable, "-m", "pipeline.cli", "run", "--config", str(made.config)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until(lambda: s3.hits > 0)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    s3.faults.clear()
+    refused = maskmill("run", "--config", made.config)
+    assert_refused(refused, f"another command works on this run: process {process.pid} on ")
+    aged(f"{made.work}/manifests/tiny/.lock", 61)
+    done = maskmill("run", "--config", made.config)
+    assert done.returncode == 0, done.stderr
     assert_equal(download(made.work), made.expected)
 
 
