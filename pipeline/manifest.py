@@ -99,8 +99,12 @@ IMAGES = Table(
         ("error_message", pa.string(), "why the status is not ok"),
         ("caption", pa.string(), "the source's text for the image; null where it has none"),
         ("url", pa.string(), "where the source got the image; null where it does not say"),
-        ("stamp", pa.string(), "size and modification time of the image file when it was read"),
-        ("mask_stamp", pa.string(), "size and modification time of the label file"),
+        (
+            "stamp",
+            pa.string(),
+            "of the image file as it was read: size and modification time, or ETag",
+        ),
+        ("mask_stamp", pa.string(), "the same of the label file"),
     ),
 )
 

@@ -57,7 +57,7 @@ def test_of_many_that_come_at_once_one_gets_it(run: Path, is_there: bool) -> Non
     def take(number: int) -> bool:
         gate.wait()
         try:
-            lease._taken(address, f"process {number}")
+            lease._Lease(address, f"process {number}").take()
         except StorageError:
             return False
         return True
