@@ -1,13 +1,12 @@
 """Manifests: folders of Parquet parts that `pandas.read_parquet(folder)` reads as one table.
 
-A part is written under a temporary name in its own folder, fsynced and renamed last, so it is the
-completion record of its shard: rows exist exactly when their masks do. Its key-value metadata holds
-what the shard was made from. Of many parts there is a copy in one file (`pipeline.part_index`).
+A part is written last, durably and all or none (`pipeline.storage`), so it is the completion record
+of its shard: rows exist exactly when their masks do. Its key-value metadata holds what the shard
+was made from. Of many parts there is a copy in one file (`pipeline.part_index`).
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.checksum import checksum_of_bytes
-from pipeline.errors import StorageError, writing
+from pipeline.errors import StorageError
 from pipeline.part_index import IndexedPart, PartIndex
 from pipeline.section import Facts
 
@@ -111,8 +111,12 @@ IMAGES = Table(
         ("error_message", pa.string(), "why the status is not ok"),
         ("caption", pa.string(), "the source's text for the image; null where it has none"),
         ("url", pa.string(), "where the source got the image; null where it does not say"),
-        ("stamp", pa.string(), "size and modification time of the image file when it was read"),
-        ("mask_stamp", pa.string(), "size and modification time of the label file"),
+        (
+            "stamp",
+            pa.string(),
+            "of the image file as it was read: size and modification time, or ETag",
+        ),
+        ("mask_stamp", pa.string(), "the same of the label file"),
     ),
 )
 
@@ -216,23 +220,15 @@ def write_part(
     record = {
         "fingerprint": digest(facts),
         "facts": facts,
-        "files": {os.path.relpath(file, path.parent): checksum_of_bytes(file) for file in files},
+        "files": {storage.relative(file, path.parent): checksum_of_bytes(file) for file in files},
         "failed": failed,
         "config": dict(config),
         "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
     }
     metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     table = rows.replace_schema_metadata(metadata)
-    try:
-        with writing(path):
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            _fsync(temporary)
-        temporary.rename(path)
-        _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storage.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: Path) -> Record | None:
@@ -242,7 +238,7 @@ def read_record(path: Path) -> Record | None:
         StorageError: The file is no part of ours, or is damaged.
     """
     try:
-        footer = pq.read_metadata(path)
+        footer = pq.read_metadata(storage.arrow_sources([path])[0])
         record = json.loads((footer.metadata or {})[_METADATA_KEY])
         files, failed = record.get("files", {}), record.get("failed", 0)
         return Record(record["facts"], files, failed, footer.num_rows)
@@ -268,13 +264,14 @@ def damage(path: Path, record: Record) -> list[str]:
     """What is wrong with a part or with the files that its rows describe; reads all of them."""
     found = []
     try:
-        pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        (source,) = storage.arrow_sources([path])
+        pq.read_table(source, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = Path(os.path.normpath(path.parent / name))
+        file = storage.reached(path.parent, name)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")
@@ -376,7 +373,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the workspace's lock."""
-    for path in folder.glob("**/.part-*.tmp"):
+    for path in storage.temporaries(folder, "**/.part-*.tmp"):
         path.unlink(missing_ok=True)
 
 
@@ -405,12 +402,8 @@ def data_dictionary() -> str:
 
 def _stamps(folder: Path) -> dict[str, str]:
     """The parts of a folder by name, in order, and what changes when one is written anew."""
-    try:
-        with os.scandir(folder) as entries:
-            stats = {e.name: e.stat() for e in entries if fnmatchcase(e.name, "part-*.parquet")}
-    except FileNotFoundError:
-        return {}
-    return {n: f"{s.st_size}:{s.st_mtime_ns}:{s.st_ino}" for n, s in sorted(stats.items())}
+    stamps = storage.stamps_in(folder)
+    return {name: stamps[name] for name in sorted(stamps) if fnmatchcase(name, "part-*.parquet")}
 
 
 def _indexed(folder: Path, stamps: Mapping[str, str]) -> tuple[PartIndex, Set[str]]:
@@ -424,13 +417,22 @@ def _indexed_columns(table: Table) -> list[str]:
 
 
 def _read_parts(parts: Sequence[Path], table: Table, columns: Sequence[str] | None) -> pa.Table:
-    return pq.read_table(
-        parts,
-        columns=columns,
-        schema=table.schema,
-        partitioning=None,
-        page_checksum_verification=True,
-    ).replace_schema_metadata(None)
+    tables = [
+        pq.read_table(
+            source,
+            columns=columns,
+            schema=table.schema,
+            partitioning=None,
+            page_checksum_verification=True,
+        ).replace_schema_metadata(None)
+        for source in _sources(parts)
+    ]
+    return pa.concat_tables(tables)
+
+
+def _sources(parts: Sequence[Path]) -> list[Any]:
+    """What one `read_table` each takes: files of a disk all at once, objects one by one."""
+    return storage.arrow_sources(parts) if storage.is_object(parts[0]) else [parts]
 
 
 def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> bool:
@@ -444,14 +446,6 @@ def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> boo
 def _damaged(part: Path) -> DamagedPartError:
     fix = "do it again with: maskmill verify --rerun"
     return DamagedPartError("damaged manifest part", where=str(part), fix=fix)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ stamp it had. It lies beside them under a name that readers of Parquet folders p
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.section import Facts
 
 _NAME = "_index.parquet"
@@ -82,8 +82,9 @@ class PartIndex:
 
     def _table(self, columns: tuple[str, ...]) -> pa.Table:
         if self._loaded is None or self._loaded[0] != columns:
+            (source,) = storage.arrow_sources([self._file])
             table = pq.read_table(
-                self._file,
+                source,
                 columns=list(columns),
                 partitioning=None,
                 page_checksum_verification=True,
@@ -108,16 +109,13 @@ class PartIndex:
             number = shared.setdefault(json.dumps(common), len(shared))
             entries.append([name, part.stamp, part.num_rows, number, own, part.failed])
         about = json.dumps({"version": _VERSION, "shared": list(shared), "parts": entries})
-        temporary = self._file.with_name(f".{_NAME}.{os.getpid()}.tmp")
-        try:
-            table = rows.replace_schema_metadata({_METADATA_KEY: about})
+        table = rows.replace_schema_metadata({_METADATA_KEY: about})
+        with storage.replacing(self._file) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            temporary.replace(self._file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _read_parts(self) -> None:
-        about = json.loads(pq.read_metadata(self._file).metadata[_METADATA_KEY])
+        (source,) = storage.arrow_sources([self._file])
+        about = json.loads(pq.read_metadata(source).metadata[_METADATA_KEY])
         if about["version"] != _VERSION:
             return
         shared = [json.loads(text) for text in about["shared"]]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images, manifest
+from pipeline import images, manifest, storage
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
-from pipeline.overlay import overlaid, shaded, sheet
+from pipeline.overlay import encoded, overlaid, shaded, sheet
 from pipeline.store import LabelReader
 
 Row = dict[str, Any]
@@ -41,8 +41,7 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
                 labels.append(label)
     path = config.artifacts / "show" / f"{image_id}.png"
     pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet([pictures]).save(path)
+    storage.save_bytes(path, encoded(sheet([pictures])))
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")
 
 

@@ -1,6 +1,6 @@
 """Which units are fresh, stale or missing, and why: recorded facts against present ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from pipeline import storage
 from pipeline.errors import StorageError
 from pipeline.manifest import Record, Table, read_part, read_record, read_records
 from pipeline.section import Facts
@@ -164,6 +165,9 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
         if folder not in records:
             records[folder] = read_records(folder)
         found.append(_inspect_unit(stage, unit, records[folder].get(unit.part.name)))
+    done = (unit.unit for unit in found if unit.state is State.FRESH)
+    gone = storage.missing(output for unit in done for output in unit.outputs)
+    found = [_with_outputs_gone(unit, gone) for unit in found] if gone else found
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
     if forced:
@@ -214,10 +218,14 @@ def _inspect_unit(stage: Stage, unit: Unit, record: Record | None) -> UnitState:
         return UnitState(unit, State.STALE, tuple(reasons))
     if record.failed:
         return UnitState(unit, State.STALE, (Reason("could not be read", record.failed),))
-    for output in unit.outputs:
-        if not output.exists():
-            return UnitState(unit, State.MISSING, (Reason(f"{output} is gone"),))
     return UnitState(unit, State.FRESH)
+
+
+def _with_outputs_gone(found: UnitState, gone: Set[Path]) -> UnitState:
+    first = next((output for output in found.unit.outputs if output in gone), None)
+    if found.state is not State.FRESH or first is None:
+        return found
+    return UnitState(found.unit, State.MISSING, (Reason(f"{first} is gone"),))
 
 
 def _image_changes(stage: Stage, unit: Unit) -> Mapping[str, int]:

@@ -1,13 +1,13 @@
-"""The label store: Zarr v3 arrays, written with zarr-python and read with TensorStore.
+"""The label store: Zarr v3 arrays, encoded by zarr-python and read with TensorStore.
 
-One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore; confidences are
-(N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows exist, and in
-which group: an array holds fill values where nothing was written.
+zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
+store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
+confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
+exist, and in which group: an array holds fill values where nothing was written.
 """
 
-import os
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 import zarr
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
 
-from pipeline.errors import StorageError, writing
+from pipeline import objects, storage
+from pipeline.errors import StorageError
 from pipeline.vocabulary import IGNORE
 
 CONFIDENCE_STRIDE = 4
@@ -25,6 +29,7 @@ CONFIDENCE_STRIDE = 4
 
 Bytes = npt.NDArray[np.uint8]
 
+_METADATA = "zarr.json"
 _DELETE = "delete the folder, then run pseudolabel"
 _VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
 
@@ -49,15 +54,17 @@ class LabelStore:
         Raises:
             StorageError: What is there is damaged.
         """
-        for folder in (self.path.parent, self.path, self.path / "mask", self.path / "confidence"):
-            _remove_partials(folder)
-        with _undamaged(self.path.parent, _DELETE):
-            zarr.open_group(self.path.parent, mode="a", zarr_format=3)
-        with _undamaged(self.path, _DELETE):
-            self._grow(num_shards * self.shard_size)
+        labeler = self.path.parent
+        for folder in (labeler, self.path, self.path / "mask", self.path / "confidence"):
+            _remove_temporaries(folder)
+        with _undamaged(labeler, _DELETE), _written_through(labeler, [_METADATA]) as memory:
+            zarr.open_group(memory, mode="a", zarr_format=3)
+        documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
+        with _undamaged(self.path, _DELETE), _written_through(self.path, documents) as memory:
+            self._grow(memory, num_shards * self.shard_size)
 
-    def _grow(self, rows: int) -> None:
-        group = zarr.open_group(self.path, mode="a", zarr_format=3)
+    def _grow(self, memory: MemoryStore, rows: int) -> None:
+        group = zarr.open_group(memory, mode="a", zarr_format=3)
         for name, side, fill in (
             ("mask", self.size_px, IGNORE),
             ("confidence", self.size_px // CONFIDENCE_STRIDE, 0),
@@ -95,22 +102,20 @@ class LabelStore:
         Raises:
             OSError: There is no room, say; names the file.
         """
-        group = zarr.open_group(self.path, mode="r+")
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
         for name, values in (("mask", masks), ("confidence", confidences)):
-            array = group[name]
-            assert isinstance(array, zarr.Array)
+            files = _read_files(self.path / name, [_METADATA])
+            array = zarr.open_array(MemoryStore(files), mode="r+")
             # a shard of ignore alone is a file too: without one it would count as gone
             array = array.with_config({"write_empty_chunks": True})
             block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
             block[inside] = values
+            array[first : first + self.shard_size] = block
             path = self.shard_file(shard, name)
-            _remove_partials(path.parent)
-            with writing(path):
-                array[first : first + self.shard_size] = block
-                with path.open("rb") as handle:
-                    os.fsync(handle.fileno())
+            _remove_temporaries(path.parent)
+            content = files[storage.relative(path, self.path / name)].to_bytes()
+            storage.write_bytes(path, content)
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file that holds a shard of an array."""
@@ -119,12 +124,12 @@ class LabelStore:
 
 def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     """Folders of a group's shards other than these, and what killed writers left of the others."""
-    found = list(group.glob("*.partial"))
+    found = storage.temporaries(group)
     for array in (group / "mask", group / "confidence"):
-        found += array.glob("*.partial")
+        found += storage.temporaries(array)
         for folder in array.glob("c/*"):
             is_used = folder.name.isdecimal() and int(folder.name) in shards
-            found += folder.glob("*/*.partial") if is_used else [folder]
+            found += storage.temporaries(folder, "*/.*.tmp") if is_used else [folder]
     return found
 
 
@@ -141,7 +146,7 @@ class LabelReader:
     def __init__(self, group: Path) -> None:
         self._arrays = {}
         for name in ("mask", "confidence"):
-            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(group / name)}}
+            spec = {"driver": "zarr3", "kvstore": storage.kvstore(group / name)}
             with _undamaged(group, _DELETE):
                 self._arrays[name] = ts.open(spec, open=True, read=True).result()
         self._group = group
@@ -173,9 +178,28 @@ class LabelReader:
         return values
 
 
-def _remove_partials(folder: Path) -> None:
-    """Deletes what a killed writer left: zarr writes beside a file, then renames."""
-    for left in folder.glob("*.partial"):
+def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
+    """Those of a folder's files that there are, as a `MemoryStore` takes them."""
+    files: dict[str, Buffer] = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            files[name] = cpu.Buffer.from_bytes(storage.read_bytes(folder / name))
+    return files
+
+
+@contextmanager
+def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
+    """These files of a folder in memory; those that the block makes or changes are written."""
+    files = _read_files(folder, names)
+    before = {name: content.to_bytes() for name, content in files.items()}
+    yield MemoryStore(files)
+    for name in names:
+        if name in files and (content := files[name].to_bytes()) != before.get(name):
+            storage.write_bytes(folder / name, content)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    for left in storage.temporaries(folder):
         left.unlink(missing_ok=True)
 
 
@@ -185,5 +209,7 @@ def _undamaged(group: Path, fix: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
+        if (fault := objects.fault(error, str(group))) is not None:
+            raise fault from error
         reason = " ".join(str(error).partition(" [")[0].split())  # without TensorStore's spec
         raise StorageError(f"damaged labels: {reason}", where=str(group), fix=fix) from error

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import manifest
+from pipeline import manifest, storage
 from pipeline.errors import DataError, StorageError
 from pipeline.runner import Request, Runner
 from pipeline.stage import Stage
@@ -29,7 +29,7 @@ class Verifier:
         try:
             damaged, checked = self._look()
         except manifest.DamagedPartError as error:  # one that others are planned from
-            folder = Path(error.where).parent
+            folder = storage.location(error.where).parent
             stage = next(stage for stage in self._stages() if stage.table.name in folder.parts)
             parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]
             for part in parts:

@@ -155,7 +155,6 @@ class EvaluateStage(Stage):
         from stages.evaluate.report.pictures import draw_labels, draw_predictions
 
         config, folder = self.context.config, self._page.parent
-        folder.mkdir(parents=True, exist_ok=True)
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
         predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}

@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import tar
+from pipeline import storage, tar
+from pipeline.errors import StorageError
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing
-from stages.ingest.stamps import stamp
 
 _VERSION = "2"
 """Raised when the same archive gives another index."""
@@ -46,11 +46,11 @@ def index(archive: str, cache: Path) -> TarIndex:
     """The images of an archive, with what its sidecar or the files beside them say of them.
 
     Args:
-        archive: Path of a .tar file; ``<name>.parquet`` beside it is its sidecar.
+        archive: Path or address of a .tar file; ``<name>.parquet`` beside it is its sidecar.
         cache: Folder of the indexes.
     """
     sidecar = f"{archive.removesuffix('.tar')}.parquet"
-    made_from = json.dumps([_VERSION, stamp(archive), stamp(sidecar)])
+    made_from = json.dumps([_VERSION, storage.stamp(archive), storage.stamp(sidecar)])
     kept = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
     found = _kept(kept, made_from)
     if found is None:
@@ -60,7 +60,7 @@ def index(archive: str, cache: Path) -> TarIndex:
 
 
 def _made(archive: str, sidecar: str) -> TarIndex:
-    stamp_then = stamp(archive)
+    stamp_then = storage.stamp(archive)
     images: dict[str, Listed] = {}
     about: dict[str, dict[str, str]] = {}
     damage: str | None = None
@@ -74,6 +74,8 @@ def _made(archive: str, sidecar: str) -> TarIndex:
             elif ending in (".txt", ".json") and entry.whole and entry.kind == "a file":
                 about.setdefault(key, {})[ending] = _read_text(member)
     except OSError as error:
+        if storage.is_fault(error):
+            raise
         damage = f"cannot be read: {error.strerror}"
     except tar.DamagedArchiveError as error:
         damage = f"{error}; images before it are read" if images else str(error)
@@ -132,10 +134,16 @@ def _read_sidecar(
     sidecar: str,
 ) -> tuple[dict[str, tuple[str | None, str | None]], dict[str, int], str | None]:
     """Caption and URL by key, failures by reason, and what is wrong with the file."""
-    if not os.path.isfile(sidecar):
-        return {}, {}, None
     try:
-        with pq.ParquetFile(sidecar) as file:
+        content = storage.read_bytes(sidecar)
+    except (FileNotFoundError, storage.NoPlainFileError):
+        return {}, {}, None
+    except OSError as error:
+        if storage.is_fault(error):
+            raise
+        return {}, {}, f"{sidecar} cannot be read: {error.strerror}"
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             names = {"key", "caption", "url", "status", "error_message"}
             names &= set(file.schema_arrow.names)
             if "key" not in names:
@@ -154,9 +162,8 @@ def _read_sidecar(
 
 def _kept(path: Path, made_from: str) -> TarIndex | None:
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except (OSError, pa.ArrowException):
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+    except (OSError, pa.ArrowException, storage.NoPlainFileError):
         return None
     metadata = {} if table.schema.metadata is None else table.schema.metadata
     if metadata.get(b"made_from") != made_from.encode():
@@ -169,11 +176,7 @@ def _keep(found: TarIndex, path: Path, made_from: str) -> None:
     """Writes an index, if that is possible: `status` works where nothing can be written."""
     more = json.dumps({"failures": found.failures, "remark": found.remark})
     table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    with suppress(OSError, StorageError):
+        storage.write_bytes(path, content.getvalue().to_pybytes())

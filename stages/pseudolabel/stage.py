@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import manifest
+from pipeline import manifest, storage
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError
 from pipeline.section import Facts, Name, RunOnly, Section
@@ -258,7 +258,7 @@ class PseudolabelStage(Stage):
             vocabulary=self.context.config.vocabulary,
             proposals=proposals_part(self.context.config.manifests, planned.shard),
             store=planned.store,
-            store_name=planned.store.path.relative_to(workspace).as_posix(),
+            store_name=storage.relative(planned.store.path, workspace),
             fingerprint=manifest.digest(planned.unit.facts),
             batch_size=self._section.batch_size,
             device=self._section.device,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images
+from pipeline import images, storage
 from pipeline.config import Config
-from pipeline.overlay import overlaid, shaded, sheet
+from pipeline.overlay import encoded, overlaid, shaded, sheet
 from pipeline.store import LabelReader
 from stages.evaluate.inference import Predictor, read_pixels, read_truth
 from stages.ingest.output import read_images
@@ -62,7 +62,7 @@ def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
     file = f"labels-{labeler}.png"
-    sheet(list(_side_by_side(cells))).save(folder / file)
+    storage.save_bytes(folder / file, encoded(sheet(list(_side_by_side(cells)))))
     title = f"Stored labels of {labeler}: {len(cells)} random images"
     return Picture(title, "image, label over it, confidence (white = certain); twice a row", file)
 
@@ -81,7 +81,7 @@ def draw_predictions(
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
     file = f"predictions-{split}.png"
-    sheet(rows).save(folder / file)
+    storage.save_bytes(folder / file, encoded(sheet(rows)))
     columns = f"image, truth, {', '.join(predictors)}"
     return Picture(f"Predictions on {split} images", columns, file)
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline import tar
+from pipeline import storage, tar
 from pipeline.errors import DataError
 from pipeline.section import Section
+from pipeline.storage import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import Listed, Source, listing
-from stages.ingest.stamps import stamp
 
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -30,8 +30,9 @@ class ListConfig(Section):
     """Text file of image paths, one a line; or a .csv or .parquet table with a column `uri` (or
     `path`) and, where they are known, `mask_uri`, `caption` and `url`: rows picked from the images
     manifest of another run are such a table. Its own relative path starts at the config file."""
-    root: Path = Path()
-    """Folder that relative paths start from, and that no path may leave; itself below `data`."""
+    root: Location = Path()
+    """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may
+    leave; itself below `data`."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -47,7 +48,7 @@ class ListSource(Source):
         """See `Source.list`; in the order of the list."""
         file = self.beside / self.config.file
         where = f"{self.where}.file: {file}"
-        folder = self.data / self.config.root
+        folder = storage.below(self.data, self.config.root)
         if not folder.is_dir():
             what = "no such folder"
             fix = "create it, or set `root` to the folder that the list's paths start from"
@@ -59,7 +60,7 @@ class ListSource(Source):
             uri = row["uri"]
             if uri is None:
                 continue
-            if _SCHEME.match(uri):
+            if _SCHEME.match(uri) and not (storage.is_object(uri) and storage.is_object(folder)):
                 what = f"image {number}: {uri!r} is no file"
                 fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
                 raise DataError(what, where=where, fix=fix)
@@ -80,14 +81,16 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamps = (stamp(image_file), stamp(mask_file))
+        stamps = (storage.stamp(image_file), mask_file and storage.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
 def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
     """An address that starts at the folder, the file, and why it must not be read, if so."""
-    full = os.path.join(root.folder, uri)
+    full = uri if storage.is_object(uri) else os.path.join(root.folder, uri)
     member = tar.parse(full)
+    if member is None and storage.is_object(full):
+        full = storage.normalized(full)  # an object is found by its very name alone
     file = full if member is None else member.archive
     return full, file, root.problem(file)
 

@@ -3,15 +3,15 @@
 import os
 import stat
 from collections import Counter
-from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.section import Section
+from pipeline.storage import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import Listed, Source, listing
-from stages.ingest.stamps import stamp
 from stages.ingest.tar_index import index
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -20,9 +20,9 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 class WebdatasetConfig(Section):
     """Keys of a webdataset source."""
 
-    shards: Path
-    """Folder of .tar files; subfolders are searched too. A Parquet file of the same name beside
-    one is its sidecar: caption and url by key."""
+    shards: Location
+    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet
+    file of the same name beside one is its sidecar: caption and url by key."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -36,7 +36,7 @@ class WebdatasetSource(Source):
 
     def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""
-        folder = self.data / self.config.shards
+        folder = storage.below(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
@@ -50,7 +50,7 @@ class WebdatasetSource(Source):
             elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
                 continue
             if (problem := problem or _no_file(path)) is not None:
-                listed.append(listing([Listed(path, problem=problem, stamp=stamp(path))]))
+                listed.append(listing([Listed(path, problem=problem, stamp=storage.stamp(path))]))
                 continue
             found = index(path, self.cache)
             listed.append(found.listed)
@@ -70,6 +70,8 @@ class WebdatasetSource(Source):
 
 
 def _no_file(path: str) -> str | None:
+    if storage.is_object(path):
+        return None
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
