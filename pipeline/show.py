@@ -12,7 +12,6 @@ from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
 from pipeline.overlay import encoded, overlaid, shaded, sheet
-from pipeline.store import LabelReader
 
 Row = dict[str, Any]
 
@@ -46,6 +45,8 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
+    from pipeline.label_reader import LabelReader  # TensorStore: not for those who ask for status
+
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:
         pixels = images.decode_image(content).pixels

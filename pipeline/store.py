@@ -1,28 +1,31 @@
-"""The label store: Zarr v3 arrays, encoded by zarr-python and read with TensorStore.
+"""The label store: Zarr v3 arrays, encoded by zarr-python (`pipeline.label_reader` reads them).
 
 zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
 store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
 confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
 exist, and in which group: an array holds fill values where nothing was written.
+
+zarr is imported where it is used, for a plan asks for the names of files alone.
 """
+
+from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import tensorstore as ts
-import zarr
-from zarr.abc.buffer import Buffer
-from zarr.buffer import cpu
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
 
 from pipeline import objects, storage
 from pipeline.errors import StorageError
 from pipeline.vocabulary import IGNORE
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
+    from zarr.storage import MemoryStore
 
 CONFIDENCE_STRIDE = 4
 """Confidences are kept at a quarter of the mask's resolution."""
@@ -30,8 +33,8 @@ CONFIDENCE_STRIDE = 4
 Bytes = npt.NDArray[np.uint8]
 
 _METADATA = "zarr.json"
-_DELETE = "delete the folder, then run pseudolabel"
-_VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
+DELETE = "delete the folder, then run pseudolabel"
+"""What to do with damaged arrays."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,21 @@ class LabelStore:
         Raises:
             StorageError: What is there is damaged.
         """
+        import zarr
+
         labeler = self.path.parent
         for folder in (labeler, self.path, self.path / "mask", self.path / "confidence"):
             _remove_temporaries(folder)
-        with _undamaged(labeler, _DELETE), _written_through(labeler, [_METADATA]) as memory:
+        with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
         documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
-        with _undamaged(self.path, _DELETE), _written_through(self.path, documents) as memory:
+        with undamaged(self.path, DELETE), _written_through(self.path, documents) as memory:
             self._grow(memory, num_shards * self.shard_size)
 
     def _grow(self, memory: MemoryStore, rows: int) -> None:
+        import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
         group = zarr.open_group(memory, mode="a", zarr_format=3)
         for name, side, fill in (
             ("mask", self.size_px, IGNORE),
@@ -85,8 +93,7 @@ class LabelStore:
             assert isinstance(array, zarr.Array)
             if array.shards != (self.shard_size, side, side):
                 what = f"laid out by other shards than of {self.shard_size} images"
-                fix = "delete the folder, then run pseudolabel"
-                raise StorageError(what, where=str(self.path), fix=fix)
+                raise StorageError(what, where=str(self.path), fix=DELETE)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 
@@ -102,6 +109,9 @@ class LabelStore:
         Raises:
             OSError: There is no room, say; names the file.
         """
+        import zarr
+        from zarr.storage import MemoryStore
+
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
         for name, values in (("mask", masks), ("confidence", confidences)):
@@ -133,53 +143,10 @@ def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     return found
 
 
-class LabelReader:
-    """Random reads of a store's labels; safe to share among threads.
-
-    Args:
-        group: Folder of the Zarr group.
-
-    Raises:
-        StorageError: There are no label arrays, or none that can be read.
-    """
-
-    def __init__(self, group: Path) -> None:
-        self._arrays = {}
-        for name in ("mask", "confidence"):
-            spec = {"driver": "zarr3", "kvstore": storage.kvstore(group / name)}
-            with _undamaged(group, _DELETE):
-                self._arrays[name] = ts.open(spec, open=True, read=True).result()
-        self._group = group
-
-    def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
-        """Reads labels without the padding of their canvases.
-
-        Args:
-            rows: Positions in the arrays.
-            sizes: (height, width) of the part of each canvas that is image.
-
-        Returns:
-            For each row a mask (height, width) uint8, 255 = ignore, and a confidence at a quarter
-            of the resolution (sides rounded up) uint8, 255 = certain.
-
-        Raises:
-            StorageError: A shard file is damaged, or has no such row.
-        """
-        masks, confidences = self._read("mask", rows), self._read("confidence", rows)
-        labels = []
-        for mask, confidence, (height, width) in zip(masks, confidences, sizes, strict=True):
-            cells = (-(-height // CONFIDENCE_STRIDE), -(-width // CONFIDENCE_STRIDE))
-            labels.append((mask[:height, :width], confidence[: cells[0], : cells[1]]))
-        return labels
-
-    def _read(self, name: str, rows: list[int]) -> Bytes:
-        with _undamaged(self._group, _VERIFY):
-            values: Bytes = self._arrays[name][rows].read().result()
-        return values
-
-
 def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
     """Those of a folder's files that there are, as a `MemoryStore` takes them."""
+    from zarr.buffer import cpu
+
     files: dict[str, Buffer] = {}
     for name in names:
         with suppress(FileNotFoundError):
@@ -190,6 +157,8 @@ def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
 @contextmanager
 def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
     """These files of a folder in memory; those that the block makes or changes are written."""
+    from zarr.storage import MemoryStore
+
     files = _read_files(folder, names)
     before = {name: content.to_bytes() for name, content in files.items()}
     yield MemoryStore(files)
@@ -204,7 +173,7 @@ def _remove_temporaries(folder: Path) -> None:
 
 
 @contextmanager
-def _undamaged(group: Path, fix: str) -> Iterator[None]:
+def undamaged(group: Path, fix: str) -> Iterator[None]:
     """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
     try:
         yield

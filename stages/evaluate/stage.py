@@ -189,8 +189,8 @@ class EvaluateStage(Stage):
 
     def _score_labeler(self, name: str) -> Rows:
         """A row a role and score: the labeler on images whose label files it never saw."""
+        from pipeline.label_reader import LabelReader
         from pipeline.overlay import resized
-        from pipeline.store import LabelReader
         from stages.evaluate.confusion import Confusion
         from stages.evaluate.inference import read_truth
 

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline import images, objects, storage, tar
 from pipeline.errors import StorageError
-from pipeline.store import LabelReader, LabelStore
+from pipeline.label_reader import LabelReader
+from pipeline.store import LabelStore
 from stages.ingest.containment import Root
 from tests.s3_server import Fault, Proxy
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from pipeline import images, storage
 from pipeline.config import Config
+from pipeline.label_reader import LabelReader
 from pipeline.overlay import encoded, overlaid, shaded, sheet
-from pipeline.store import LabelReader
 from stages.evaluate.inference import Predictor, read_pixels, read_truth
 from stages.ingest.output import read_images
 from stages.pseudolabel.output import of_rows, read_labels
