@@ -174,17 +174,13 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
         NoPlainFileError: It is a folder, a pipe or a device.
         StorageError: The object store does not answer.
     """
-    content, size = b"", 0
     if is_object(path):
         content, size = objects.read(str(path), most)
     else:
-        size = _plain_size(path)
+        content, size = _read_file(path, most)
     if most is not None and size > most:
         raise TooLargeError(size)
-    if is_object(path):
-        return content
-    with open(path, "rb") as file:
-        return file.read()
+    return content
 
 
 def read_range(path: str, start: int, size: int) -> bytes:
@@ -273,35 +269,6 @@ def save_bytes(path: Path, content: bytes) -> None:
     write_bytes(path, content)
 
 
-class Lines:
-    """A text file that grows by lines, in an object store only when it is flushed.
-
-    Args:
-        path: The file; what it holds is replaced.
-        lines: What it begins with.
-    """
-
-    def __init__(self, path: Path, lines: Sequence[str]) -> None:
-        self._path = path
-        self._lines = [*lines]
-        write_bytes(path, self._text())
-
-    def append(self, line: str) -> None:
-        """Adds a line."""
-        self._lines.append(line)
-        if not is_object(self._path):
-            with self._path.open("a", encoding="utf-8") as handle:
-                handle.write(f"{line}\n")
-
-    def flush(self) -> None:
-        """Has all lines stored."""
-        if is_object(self._path):
-            write_bytes(self._path, self._text())
-
-    def _text(self) -> bytes:
-        return "".join(f"{line}\n" for line in self._lines).encode()
-
-
 def temporaries(folder: Path, pattern: str = ".*.tmp") -> list[Path]:
     """What killed writers left in a folder; of an object store nothing."""
     return [] if is_object(folder) else list(folder.glob(pattern))
@@ -331,6 +298,15 @@ def kvstore(folder: Path) -> dict[str, Any]:
     if is_object(folder):
         return objects.kvstore(str(folder))
     return {"driver": "file", "path": str(folder)}
+
+
+def _read_file(path: Path | str, most: int | None) -> tuple[bytes, int]:
+    """A file's bytes, or none where there are more than `most`, and its size."""
+    size = _plain_size(path)
+    if most is not None and size > most:
+        return b"", size
+    with open(path, "rb") as file:
+        return file.read(), size
 
 
 def _plain_size(path: Path | str) -> int:

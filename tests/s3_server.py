@@ -54,13 +54,15 @@ class Fault:
         kind: An answer 500 or 403, a late answer, a body that ends in its midst, or no answer to
             what was done.
         request: Regular expression that the request's "METHOD /bucket/key" has to match.
-        times: How many such requests are hit, from the first on.
+        times: How many such requests are hit.
+        after: How many pass before.
         seconds: How late it is.
     """
 
     kind: Literal["500", "403", "slow", "cut", "lost"]
     request: str
     times: int = 1
+    after: int = 0
     seconds: float = 0.5
 
 
@@ -94,6 +96,9 @@ class Proxy:
             self.requests.append(request)
             for fault in self.faults:
                 if fault.times > 0 and re.search(fault.request, request):
+                    if fault.after > 0:
+                        fault.after -= 1
+                        continue
                     fault.times -= 1
                     self.hits += 1
                     return fault

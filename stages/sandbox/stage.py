@@ -92,7 +92,8 @@ class SandboxStage(Stage):
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
                 unit.part.unlink(missing_ok=True)  # it says nothing of a folder half drawn
-                storage.remove(self.context.config.data / unit.name)
+                if (folder := self.context.config.data / unit.name).is_dir():
+                    storage.remove(folder)
                 rows = []
                 for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
                     rows.append(self._save(unit.name, number, *scene))

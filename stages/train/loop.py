@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from pipeline import storage
 from pipeline.errors import MaskmillError
 from stages.train import teacher
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.label_sources.base import LabelSource
+from stages.train.log import TrainingLog
 from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.base import Perturbation
 from stages.train.schedule import learning_rate
@@ -145,8 +145,8 @@ class Training:
         terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
         return {"loss/total": losses.total.detach(), **terms, "learning_rate": rate}
 
-    def _cut_log(self, start: int) -> storage.Lines:
+    def _cut_log(self, start: int) -> TrainingLog:
         """The log without the lines of steps that will be done again."""
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
-        return storage.Lines(self.log, kept)
+        return TrainingLog(self.log, kept)

@@ -96,4 +96,4 @@ def labels(config: Path) -> dict[tuple[str, str], tuple[str, bytes, bytes]]:
 
 def leftovers(workspace: Path) -> list[Path]:
     """Files that writers leave only when they are killed."""
-    return [*workspace.rglob("*.tmp"), *workspace.rglob("*.partial")]
+    return [*workspace.rglob("*.tmp")]

@@ -34,6 +34,12 @@ def test_paths_join_and_never_leave_their_bucket(bucket: str) -> None:
     assert pickle.loads(pickle.dumps(folder)) == folder
 
 
+def test_without_s3fs_an_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.storage.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'maskmill\[s3\]'"):
+        storage.location("s3://bucket/x")
+
+
 def fill_half(path: Path) -> None:
     with storage.replacing(path) as temporary:
         temporary.write_bytes(b"half")

@@ -191,7 +191,7 @@ def test_garbage_is_what_nothing_points_to(call: Call, workspace: Path) -> None:
     labels = shard_files(workspace)
     new = set(labels) - set(kept)
     (orphan,) = {path.parents[4] for path in kept}
-    left = next(iter(new)).parent / "0.abc.partial"
+    left = next(iter(new)).parent / ".0.123.tmp"
     left.write_bytes(bytes(1000))
     size = 1000 + sum(path.stat().st_size for path in orphan.rglob("*") if path.is_file())
     told = call("gc --dry-run", "pseudolabel.size_px=48").stdout
