@@ -260,6 +260,7 @@ class PseudolabelStage(Stage):
             proposals=proposals_part(self.context.config.manifests, planned.shard),
             store=planned.store,
             store_name=planned.store.path.relative_to(workspace).as_posix(),
+            cache=self.context.config.artifacts / "labeler_cache",
             fingerprint=manifest.digest(planned.unit.facts),
             batch_size=self._section.batch_size,
             device=self._section.device,
