@@ -5,12 +5,18 @@ root of a head's width, O the output projection and P the final LN and projectio
 is X' = X + O(softmax(s q k^T) v), X'' = X' + FFN(LN2(X')). Layer scales belong to O and FFN.
 """
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import torch
 from open_clip.transformer import Attention, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from stages.pseudolabel.clip_weights import Dense
+
+Block: TypeAlias = Any
+"""One of open_clip's two residual attention blocks; it publishes no types."""
 
 VARIANTS = ("vanilla", "maskclip", "sclip", "gem")
 """What these transformers can do."""
@@ -64,7 +70,7 @@ def self_self_attention(tokens: Tensor, values: Tensor, kappa: Tensor) -> Tensor
     return F.scaled_dot_product_attention(unit * scale, unit, values, scale=1.0)
 
 
-def _last_block(block: nn.Module, tokens: Tensor, dense: Dense) -> Tensor:
+def _last_block(block: Block, tokens: Tensor, dense: Dense) -> Tensor:
     """The block with MaskCLIP's (arXiv 2112.01071) or SCLIP's (arXiv 2312.01597) attention.
 
     MaskCLIP's is the identity, so that a token's value comes back. SCLIP's is softmax(s q q^T) +
@@ -81,10 +87,12 @@ def _last_block(block: nn.Module, tokens: Tensor, dense: Dense) -> Tensor:
     output = _output(block, attended)
     if dense.residual:
         output = tokens + output
-    return output + block.ls_2(block.mlp(block.ln_2(output))) if dense.ffn else output
+    if dense.ffn:
+        output = output + block.ls_2(block.mlp(block.ln_2(output)))
+    return output
 
 
-def _gem(blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+def _gem(blocks: Sequence[Block], tokens: Tensor) -> Tensor:
     """GEM's stream: G + O(mean over t in q, k, v of its attention's output), without any FFN.
 
     q, k, v come from the original stream, which runs on beside it. The inverse temperature is s
@@ -104,19 +112,18 @@ def _gem(blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
     return stream
 
 
-def _heads(block: nn.Module, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(block: Block, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v of a block, (B, heads, N, d) each, from its LN1(X), (B, N, width)."""
     own = block.attn
     together = F.linear(normed, own.in_proj_weight, own.in_proj_bias)
-    q, k, v = (
-        part.unflatten(-1, (own.num_heads, -1)).transpose(1, 2) for part in together.chunk(3, -1)
-    )
+    apart = together.reshape(*together.shape[:2], 3, own.num_heads, -1)
+    q, k, v = apart.permute(2, 0, 3, 1, 4)
     if isinstance(own, Attention):  # of open_clip's custom blocks
         return own.ln_q(q), own.ln_k(k), v
     return q, k, v
 
 
-def _output(block: nn.Module, attended: Tensor) -> Tensor:
+def _output(block: Block, attended: Tensor) -> Tensor:
     """O: (B, heads, N, d) of attended values to (B, N, width), as the block would add them."""
     own, is_custom = block.attn, isinstance(block.attn, Attention)
     if is_custom and own.head_scale is not None:

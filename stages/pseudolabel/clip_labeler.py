@@ -85,7 +85,7 @@ class ClipLabeler(Labeler):
             partial(self._clip.encode_text, normalize=False),
             self._channels,
             text.templates_of(self.vocabulary),
-            cache=cache and TextCache(cache / "texts", config.text_facts()),
+            cache=None if cache is None else TextCache(cache / "texts", config.text_facts()),
         )
         self._queries = text.ensemble(stack).to(device)
 

@@ -1,6 +1,6 @@
 """The image sides of CLIPs: a feature for each location, where they were trained to give one."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from open_clip.modified_resnet import ModifiedResNet
@@ -12,10 +12,13 @@ from pipeline.errors import ConfigError
 from stages.pseudolabel import attention
 from stages.pseudolabel.clip_weights import Dense
 
+Tower: TypeAlias = Any
+"""An image side of open_clip, a torch module; it publishes no types."""
+
 _RESNET_STRIDE = 32
 
 
-def dense_features(visual: nn.Module, windows: Tensor, dense: Dense) -> Tensor:
+def dense_features(visual: Tower, windows: Tensor, dense: Dense) -> Tensor:
     """A feature for each location of a tower that `check` has let pass.
 
     Args:
@@ -36,13 +39,14 @@ def dense_features(visual: nn.Module, windows: Tensor, dense: Dense) -> Tensor:
     return _convolutional_features(visual, windows)
 
 
-def check(visual: nn.Module, model: str, window_px: int, dense: Dense) -> None:
+def check(visual: Tower, model: str, window_px: int, dense: Dense) -> None:
     """Refuses what a tower cannot do.
 
     Raises:
         ConfigError: Its features cannot be held against texts, there is no such variant of it, or
             windows do not end where its features do.
     """
+    variants: tuple[str, ...]
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
         stride, kind, variants = visual.patch_size[0], "a ViT", attention.VARIANTS
     elif isinstance(visual, ModifiedResNet):
@@ -72,7 +76,7 @@ def check(visual: nn.Module, model: str, window_px: int, dense: Dense) -> None:
         raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
 
 
-def prepared(visual: nn.Module, window_px: int, precision: torch.dtype) -> nn.Module:
+def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
     """A tower ready for windows of a size: its positions resized, its numbers in a precision.
 
     open_clip resizes the positions of its own transformers when it reads their weights; timm does
@@ -85,7 +89,7 @@ def prepared(visual: nn.Module, window_px: int, precision: torch.dtype) -> nn.Mo
     return visual.to(precision)
 
 
-def _is_timm_transformer(visual: nn.Module) -> bool:
+def _is_timm_transformer(visual: Tower) -> bool:
     """Whether it is a plain ViT or an EVA of timm; a Swin has no blocks of its own."""
     needed = ("set_input_size", "blocks", "num_prefix_tokens")
     return isinstance(visual, TimmModel) and all(hasattr(visual.trunk, name) for name in needed)
@@ -125,12 +129,13 @@ def _timm_transformer_features(visual: TimmModel, windows: Tensor, dense: Dense)
     alone = patches.flatten(0, 1)[:, None].expand(-1, 1 + trunk.num_prefix_tokens, -1)
     features: Tensor = visual.head(trunk.forward_head(alone))
     rows = windows.shape[-2] // trunk.patch_embed.patch_size[0]
-    return _as_map(features.unflatten(0, patches.shape[:2]), rows)
+    return _as_map(features.reshape(*patches.shape[:2], -1), rows)
 
 
 def _as_map(tokens: Tensor, rows: int) -> Tensor:
     """(B, h w, D) to (B, D, h, w)."""
-    return tokens.unflatten(1, (rows, -1)).movedim(-1, 1)
+    count, length, channels = tokens.shape
+    return tokens.reshape(count, rows, length // rows, channels).movedim(-1, 1)
 
 
 def _either(variants: tuple[str, ...]) -> str:

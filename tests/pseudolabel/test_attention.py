@@ -75,13 +75,14 @@ def test_the_last_block_attends_as_published(windows: Tensor, variant: Any) -> N
 
 
 def test_vanilla_is_what_the_tower_computes_itself(windows: Tensor) -> None:
-    for keys in ({}, {"ls_init_value": 0.5}, CUSTOM):
+    variants: tuple[dict[str, Any], ...] = ({}, {"ls_init_value": 0.5}, CUSTOM)
+    for keys in variants:
         visual = tower(**keys)
         own = visual.ln_post(tokens_before(visual, windows, 2))[:, 1:] @ visual.proj
         torch.testing.assert_close(projected_tokens(visual, windows, Dense("vanilla")), own)
 
 
-CUSTOM = {
+CUSTOM: dict[str, Any] = {
     **{"ls_init_value": 0.5, "qk_norm": True, "scale_heads": True},
     **{"scale_attn_inner": True, "scale_attn": True, "scale_fc": True},
 }
