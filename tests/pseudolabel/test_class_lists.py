@@ -37,14 +37,14 @@ def call(
 def kept(tmp_path: Path) -> dict[Path, int]:
     """Files of text embeddings, and when they were written."""
     folder = tmp_path / "workspace/artifacts/tiny/labeler_cache/texts"
-    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npy")}
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npz")}
 
 
 def test_only_new_texts_are_embedded(call: Call, tmp_path: Path) -> None:
     assert call("run", classes=classes("ground", "disc", "box"), background=None).returncode == 0
     first = kept(tmp_path)
     assert len(first) == 3
-    assert np.load(next(iter(first))).shape == (1, 32)
+    assert np.load(next(iter(first)))["embeddings"].shape == (1, 32)
     done = call("run", classes=classes("ground", "disc", "box", "star"), background=None)
     assert done.returncode == 0, done.stderr
     assert "vocabulary.classes" in done.stderr
