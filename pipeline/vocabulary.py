@@ -1,18 +1,26 @@
 """The class list of a run: names, concepts, templates, colours, and how label files spell them."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Section
 
 IGNORE = 255
 """Value of a mask pixel that belongs to no class, or that nobody labeled."""
 
+PromptSet = Literal["single", "single-dot", "mean-80", "stack-80"]
+"""Published ways to ask: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
+OpenAI's 80 ImageNet templates (CLIP, SCLIP), or all 80 kept apart on an axis of their own (SED)."""
+
+Aggregation = Literal["concept-max", "concept-avg"]
+"""How a class's concepts become one score: the best of their scores, or the score of their mean."""
+
+_DEFAULT_TEMPLATES = ("a photo of a {}",)
 _UNKNOWN = 256
 _IGNORE_NAME = "ignore"
 _OTHERS = "*"
@@ -24,6 +32,19 @@ def _as_text(key: object) -> object:
     return str(key) if isinstance(key, int) else key
 
 
+def _as_synonyms(concept: object) -> object:
+    return (concept,) if isinstance(concept, str) else concept
+
+
+Concept = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(_as_synonyms),
+]
+"""One thing to look for: a name, or several whose embeddings are averaged, template by template. In
+a file a string, or a list of strings."""
+
+
 class ClassEntry(Section):
     """One class; its id is its position in the vocabulary's list, from 0."""
 
@@ -31,13 +52,13 @@ class ClassEntry(Section):
     """The name people and label schemes use."""
     color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
     """Display colour, #rrggbb."""
-    concepts: tuple[str, ...] | None = None
-    """What a text model is asked for; the maximum counts. Default: the name."""
+    concepts: tuple[Concept, ...] | None = None
+    """What a text model is asked for; `aggregation` makes one score of it. Default: the name."""
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def asked(self) -> tuple[Concept, ...]:
         """What a text model is asked for, maybe nothing."""
-        return (self.name,) if self.concepts is None else self.concepts
+        return ((self.name,),) if self.concepts is None else self.concepts
 
 
 class Vocabulary(Section):
@@ -49,10 +70,14 @@ class Vocabulary(Section):
     """The classes in the order of their ids; at most 255, since 255 means ignore."""
     background: str | None = None
     """The class that pixels of `background_concepts` get; without one they are ignored."""
-    background_concepts: tuple[str, ...] = ()
-    """Concepts that are in the images but are no class of their own."""
-    templates: Annotated[tuple[str, ...], Field(min_length=1)] = ("a photo of a {}",)
-    """Prompt templates; {} stands for the concept."""
+    background_concepts: tuple[Concept, ...] = ()
+    """Concepts that are in the images but are no class of their own; the best of them counts."""
+    aggregation: Aggregation = "concept-max"
+    """How the concepts of a class become its score."""
+    templates: Annotated[tuple[str, ...], Field(min_length=1)] = _DEFAULT_TEMPLATES
+    """Prompt templates, whose embeddings are averaged; {} stands for the concept."""
+    prompts: PromptSet | None = None
+    """A published set of templates, in place of `templates`."""
     label_schemes: dict[str, dict[Annotated[str, BeforeValidator(_as_text)], str]] = Field(
         default_factory=dict
     )
@@ -70,6 +95,8 @@ class Vocabulary(Section):
             raise ValueError(
                 f"background {self.background!r} is no class; use one of: {', '.join(names)}"
             )
+        if self.prompts is not None and self.templates != _DEFAULT_TEMPLATES:
+            raise ValueError(f"leave out `templates`, or `prompts`: {self.prompts} brings its own")
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError(f"template {template!r} must hold {{}} once, for the concept")
@@ -115,17 +142,37 @@ class Vocabulary(Section):
         return {"vocabulary.classes": list(self.class_names)}
 
     def prompt_facts(self) -> Facts:
-        """What labels made from text depend on: concepts and templates beside the classes."""
+        """What labels made from text depend on: concepts and templates beside the classes.
+
+        Raises:
+            ConfigError: No class has a concept.
+        """
+        self.check_concepts()
         concepts: Facts = {
-            f"vocabulary.concepts.{entry.name}": list(entry.asked) for entry in self.classes
+            f"vocabulary.concepts.{entry.name}": _plain(entry.asked) for entry in self.classes
         }
-        return {
+        facts: Facts = {
             **self.class_facts(),
             **concepts,
             "vocabulary.background": self.background,
-            "vocabulary.background_concepts": list(self.background_concepts),
-            "vocabulary.templates": list(self.templates),
+            "vocabulary.background_concepts": _plain(self.background_concepts),
+            "vocabulary.aggregation": self.aggregation,
         }
+        if self.prompts is None:
+            return {**facts, "vocabulary.templates": list(self.templates)}
+        return {**facts, "vocabulary.prompts": self.prompts}
+
+    def check_concepts(self) -> None:
+        """Refuses a vocabulary that gives a text model no class to look for.
+
+        Raises:
+            ConfigError: No class has a concept, not even by way of the background.
+        """
+        asks_background = self.background is not None and self.background_concepts
+        if not (asks_background or any(entry.asked for entry in self.classes)):
+            fix = "give at least one class a concept"
+            where = f"vocabulary {self.name}"
+            raise ConfigError("no class has a concept to look for", where=where, fix=fix)
 
     def scheme_facts(self, scheme: str | None) -> Facts:
         """What a label file's reading depends on: its scheme, resolved to class ids.
@@ -186,3 +233,8 @@ class Vocabulary(Section):
 
 def _is_value(key: str) -> bool:
     return key.isdecimal() and int(key) < _TABLE_SIZE
+
+
+def _plain(concepts: tuple[Concept, ...]) -> JsonValue:
+    """Concepts as a file would write them."""
+    return [names[0] if len(names) == 1 else list(names) for names in concepts]

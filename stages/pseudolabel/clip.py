@@ -10,14 +10,13 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError, WeightsError
+from stages.pseudolabel import towers
+from stages.pseudolabel.clip_weights import MASKCLIP, Dense
 from stages.sandbox import trunk
 
 _HUB_FILE = "open_clip_model.safetensors"
@@ -25,19 +24,21 @@ _HUB_FILE = "open_clip_model.safetensors"
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP in evaluation mode and float32.
+    """A CLIP in evaluation mode; its text side computes in float32.
 
     Attributes:
         network: open_clip's CLIP, or its CustomTextCLIP.
         tokenizer: Prompts to (N, context length) int64 tokens.
         mean: (3, 1, 1) float, of the channels of its training images in [0, 1].
         std: (3, 1, 1) float, likewise.
+        precision: What its image side computes in.
     """
 
     network: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
     mean: Tensor
     std: Tensor
+    precision: torch.dtype = torch.float32
 
     @property
     def logit_scale(self) -> float:
@@ -48,66 +49,34 @@ class Clip:
         """(..., 3, H, W) uint8 to float, as the network's training images were normalised."""
         return (images.float() / 255 - self.mean) / self.std
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts to (N, D) float of length 1."""
+    def encode_text(self, prompts: Sequence[str], *, normalize: bool = True) -> Tensor:
+        """Prompts to (N, D) float, of length 1 unless told not to normalise."""
         tokens = self.tokenizer(list(prompts)).to(self.mean.device)
-        embeddings: Tensor = self.network.encode_text(tokens, normalize=True)
+        embeddings: Tensor = self.network.encode_text(tokens, normalize=normalize)
         return embeddings
 
-    def dense_features(self, windows: Tensor) -> Tensor:
+    def dense_features(self, windows: Tensor, dense: Dense = MASKCLIP) -> Tensor:
         """A feature for each location, comparable with texts, without any training.
 
         Args:
             windows: (B, 3, H, W) float, normalised.
+            dense: How.
 
         Returns:
-            (B, D, h, w) float of length 1 over D, at the resolution of the last feature map.
+            (B, D, h, w) float32 of length 1 over D, at the resolution of the last feature map.
         """
-        visual = self.network.visual
-        if isinstance(visual, VisionTransformer):
-            features = _transformer_features(visual, windows)
-        elif isinstance(visual, ModifiedResNet):
-            features = _attention_pool_features(visual, windows)
-        else:
-            features = _convolutional_features(visual, windows)
-        return F.normalize(features, dim=1)
-
-
-def _transformer_features(visual: VisionTransformer, windows: Tensor) -> Tensor:
-    """MaskCLIP's value path (arXiv 2112.01071): in the last block each token sees itself alone.
-
-    Its attention then returns the token's value, so Z = X + O(v), Z' = Z + FFN(LN(Z)).
-    """
-    before_last = visual.forward_intermediates(
-        windows, indices=[-2], stop_early=True, intermediates_only=True, output_fmt="NLC"
-    )
-    tokens = before_last["image_intermediates"][0]
-    count = tokens.shape[1]
-    itself_alone = tokens.new_full((count, count), -torch.inf).fill_diagonal_(0)
-    last = visual.transformer.resblocks[-1]
-    features: Tensor = visual.ln_post(last(tokens, attn_mask=itself_alone)) @ visual.proj
-    rows = windows.shape[-2] // visual.patch_size[0]
-    return features.reshape(len(features), rows, count // rows, -1).movedim(-1, 1)
-
-
-def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
-    """MaskCLIP's value path of the attention pool, which leaves its positions out."""
-    last = visual.forward_intermediates(windows, indices=1, intermediates_only=True)
-    values = visual.attnpool.v_proj(last["image_intermediates"][0].movedim(1, -1))
-    features: Tensor = visual.attnpool.c_proj(values)
-    return features.movedim(-1, 1)
-
-
-def _convolutional_features(visual: TimmModel, windows: Tensor) -> Tensor:
-    """Each location through the trunk's and the model's head, as if it were a whole image."""
-    maps = visual.trunk.forward_features(windows).movedim(1, -1)
-    locations = maps.flatten(0, 2)[..., None, None]
-    features: Tensor = visual.head(visual.trunk.forward_head(locations))
-    return features.reshape(*maps.shape[:3], -1).movedim(-1, 1)
+        features = towers.dense_features(self.network.visual, windows.to(self.precision), dense)
+        return F.normalize(features.float(), dim=1)
 
 
 def load_clip(
-    model: str | Path, weights: str | Path, *, window_px: int, device: torch.device
+    model: str | Path,
+    weights: str | Path,
+    *,
+    window_px: int,
+    device: torch.device,
+    dense: Dense = MASKCLIP,
+    precision: torch.dtype = torch.float32,
 ) -> Clip:
     """Loads a model whose image side takes squares of a given size.
 
@@ -118,9 +87,11 @@ def load_clip(
         weights: The checkpoint file of either, or an architecture's tag, downloaded if need be.
         window_px: Side of the images it will see.
         device: Where it will run.
+        dense: How it will be asked for features of locations.
+        precision: What its image side will compute in.
 
     Raises:
-        ConfigError: There is no such model or tag, or the size or the model does not suit.
+        ConfigError: There is no such model or tag, or the size or the way does not suit it.
         WeightsError: The weights cannot be downloaded, read, or are those of another model.
     """
     trunk.register()
@@ -148,12 +119,14 @@ def load_clip(
         what = f"the weights do not fit {architecture}: {_reason(error)}"
         fix = "set `model` to what they were saved from"
         raise WeightsError(what, where=where, fix=fix) from error
-    _check_window(network.visual, name, window_px)
+    towers.check(network.visual, name, window_px, dense)
     mean, std = (
         torch.tensor(network.visual.preprocess_cfg[key], device=device)[:, None, None]
         for key in ("mean", "std")
     )
-    return Clip(network.to(device), tokenizer, mean, std)
+    network.to(device)
+    network.visual = towers.prepared(network.visual, window_px, precision)
+    return Clip(network, tokenizer, mean, std, precision)
 
 
 def _model_config(name: str) -> dict[str, Any]:
@@ -218,24 +191,6 @@ def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tenso
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)
     tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(name, **options)
     return tokenizer
-
-
-def _check_window(visual: nn.Module, model: str, window_px: int) -> None:
-    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
-        stride = visual.patch_size[0]
-    elif isinstance(visual, ModifiedResNet):
-        stride = 32
-    elif isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
-        stride = visual.trunk.feature_info[-1]["reduction"]
-    else:
-        what = "its image side gives no feature for each location that texts can be held against"
-        fix = "use a ViT of open_clip's own such as ViT-B-16, or a ResNet or ConvNeXt"
-        raise ConfigError(what, where=f"model: {model}", fix=fix)
-    if window_px % stride:
-        below = window_px // stride * stride
-        sizes = f"{below} or {below + stride}" if below else f"{stride}"
-        what = f"no multiple of {stride}, the pixels that a feature of {model} stands for"
-        raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
 
 
 def _reason(error: Exception) -> str:

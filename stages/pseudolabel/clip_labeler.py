@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.errors import ConfigError
 from pipeline.section import Facts
 from pipeline.vocabulary import IGNORE
 from stages.pseudolabel.clip_weights import SANDBOX, ClipConfig
@@ -11,6 +12,7 @@ from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import torch
     from torch import Tensor
@@ -30,6 +32,18 @@ class ClipLabeler(Labeler):
         """See `Labeler.weights_facts`."""
         return self.config.weights_facts()
 
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`.
+
+        Raises:
+            ConfigError: No class has a concept, or prompts are asked for that only others can use.
+        """
+        if self.vocabulary.prompts == "stack-80":
+            what = "the prompts stack-80 keep an axis of 80, which dense features have no use for"
+            where = f"vocabulary {self.vocabulary.name}"
+            raise ConfigError(what, where=where, fix="use mean-80, their mean")
+        return super().vocabulary_facts()
+
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: where the sandbox's CLIP is asked about other things."""
         ignorance = (
@@ -43,35 +57,61 @@ class ClipLabeler(Labeler):
             return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
         return []
 
-    def load(self, device: torch.device) -> None:
-        """See `Labeler.load`; it also embeds the vocabulary."""
-        from stages.pseudolabel.clip import load_clip
-        from stages.pseudolabel.text import channels, embed
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
+        """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
+        from functools import partial
 
-        self._channels = channels(self.vocabulary)
-        model, weights = self.config.chosen()
-        self._clip = load_clip(model, weights, window_px=self.config.window_px, device=device)
-        self._concepts = embed(self._clip, self._channels.concepts, self.vocabulary.templates)
+        import torch
+
+        from stages.pseudolabel import text
+        from stages.pseudolabel.clip import load_clip
+        from stages.pseudolabel.text_cache import TextCache
+
+        config = self.config
+        self.vocabulary_facts()  # what cannot be asked is not worth loading for
+        self._channels = text.channels(self.vocabulary)
+        model, weights = config.chosen()
+        self._clip = load_clip(
+            model,
+            weights,
+            window_px=config.window_px,
+            device=device,
+            dense=config.dense,
+            precision=getattr(torch, config.precision),
+        )
+        features = partial(self._clip.dense_features, dense=config.dense)
+        self._features = torch.compile(features) if config.compile else features
+        stack = text.embed(
+            partial(self._clip.encode_text, normalize=False),
+            self._channels,
+            text.templates_of(self.vocabulary),
+            cache=None if cache is None else TextCache(cache / "texts", config.text_facts()),
+        )
+        self._queries = text.ensemble(stack).to(device)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""
         import torch
 
+        from stages.pseudolabel.decision import decide
         from stages.pseudolabel.pseudo_labels import PseudoLabels
 
-        device = self._concepts.device
+        config, device = self.config, self._queries.device
         count, _, *canvas = images.pixels.shape
         mask = torch.full((count, *canvas), IGNORE, device=device)
         confidence = torch.zeros(count, *canvas, device=device)
         values = torch.tensor(self._channels.values, device=device)
         for index, dense in enumerate(self.dense_probabilities(images)):
-            best, channel = self.refined(dense, images, index).max(0)
-            label = values[channel]
-            kept = (label != IGNORE) & (best >= self.config.threshold)
             height, width = images.sizes[index]
             image = (index, slice(height), slice(width))
-            mask[image] = label.where(kept, IGNORE)
-            confidence[image] = best.clamp(max=1).where(kept, 0)
+            mask[image], confidence[image] = decide(
+                self.refined(dense, images, index),
+                values,
+                self.vocabulary.background_id,
+                threshold=config.threshold,
+                prob_threshold=config.prob_threshold,
+                area_threshold=config.area_threshold,
+            )
         return PseudoLabels(mask, confidence)
 
     def refined(self, dense: Tensor, images: ImageBatch, index: int) -> Tensor:
@@ -88,10 +128,13 @@ class ClipLabeler(Labeler):
         return dense
 
     def dense_probabilities(self, images: ImageBatch) -> Iterator[Tensor]:
-        """(C, H, W) float of each image in turn, a channel a class, summing to 1 over C."""
+        """(C, H, W) float in [0, 1] of each image in turn, a channel a class.
+
+        They sum to 1 over C, or to less where the softmax is over concepts.
+        """
         from stages.pseudolabel.windows import sliding_scores
 
-        canvases = zip(images.pixels.to(self._concepts.device), images.sizes, strict=True)
+        canvases = zip(images.pixels.to(self._queries.device), images.sizes, strict=True)
         scores = sliding_scores(
             [self._scaled(pixels[:, :height, :width]) for pixels, (height, width) in canvases],
             self._window_scores,
@@ -101,9 +144,10 @@ class ClipLabeler(Labeler):
         )
         scale = self.config.logit_scale or self._clip.logit_scale
         for size, cosines in zip(images.sizes, scores, strict=True):
-            probabilities = (scale * cosines).softmax(0)
-            if probabilities.shape[1:] != size:
-                probabilities = _resized(probabilities, size)
+            fitted = cosines if cosines.shape[1:] == size else _resized(cosines, size)
+            probabilities = (scale * fitted).softmax(0)
+            if self.config.softmax_over == "concepts":
+                probabilities = self._of_channels(probabilities)
             yield probabilities
 
     def _scaled(self, image: Tensor) -> Tensor:
@@ -119,13 +163,18 @@ class ClipLabeler(Labeler):
     def _window_scores(self, windows: Tensor) -> Tensor:
         """(N, 3, H, W) windows to (N, C, h, w) cosines with each channel's best concept.
 
-        The maximum is taken here, before any resizing: between a place of one concept and a place
-        of another the class is as sure as at either, where blending concept by concept would dip,
-        and a map for each class is all that need be kept.
+        Where the softmax is over classes the maximum is taken here, before any resizing: between a
+        place of one concept and a place of another the class is as sure as at either, where
+        blending concept by concept would dip, and a map for each class is all that need be kept.
+        Where it is over concepts there is a map for each of them, (N, K, h, w).
         """
-        features = self._clip.dense_features(windows)
-        cosines = features.movedim(1, -1) @ self._concepts.T
-        return self._channels.class_scores(cosines).movedim(-1, 1)
+        features = self._features(windows)
+        cosines = (features.movedim(1, -1) @ self._queries.T).movedim(-1, 1)
+        return cosines if self.config.softmax_over == "concepts" else self._of_channels(cosines, 1)
+
+    def _of_channels(self, scores: Tensor, dim: int = 0) -> Tensor:
+        """Scores of queries to scores of channels, along a dimension."""
+        return self._channels.class_scores(scores.movedim(dim, -1)).movedim(-1, dim)
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:

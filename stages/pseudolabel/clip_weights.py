@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -41,6 +42,23 @@ _OPENAI_REPOSITORIES = {
 }
 
 
+Variant = Literal["vanilla", "maskclip", "sclip", "gem"]
+"""What takes the place of CLIP's attention where features of locations are read."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """How a feature for each location is had; see the keys of `ClipConfig`."""
+
+    variant: Variant = "maskclip"
+    residual: bool = True
+    ffn: bool = True
+
+
+MASKCLIP = Dense()
+"""MaskCLIP as published."""
+
+
 class ClipConfig(Section):
     """Keys of every labeler that asks a CLIP."""
 
@@ -51,6 +69,14 @@ class ClipConfig(Section):
     OpenAI's weights in a file need the architecture that ends in -quickgelu; a tag sees to that."""
     stand_in: Literal["sandbox"] | None = None
     """What labels, with a warning, where `weights` is a file that is not there."""
+    variant: Variant = "maskclip"
+    """Of a ViT: vanilla, its own attention; maskclip, each place sees itself alone in the last
+    block; sclip, places see what is like them; gem, so in the last six. Of a ConvNeXt vanilla and
+    maskclip are one, its dense projection; a ResNet of CLIP has maskclip alone."""
+    residual: bool = True
+    """Whether the last block adds its attention to what came in; not of gem."""
+    ffn: bool = True
+    """Whether the last block ends with its feed-forward network; not of gem."""
     short_side_px: Annotated[int, Field(ge=1)] | None = None
     """Images are resized to this short side before they are cut. Default: as they are stored."""
     window_px: Annotated[int, Field(ge=1, le=8192)]
@@ -59,8 +85,20 @@ class ClipConfig(Section):
     """Distance between windows; what several windows cover is averaged."""
     logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Cosines are multiplied by this before the softmax. Default: what the model learned."""
+    softmax_over: Literal["classes", "concepts"] = "classes"
+    """What probabilities are shared among: classes, each as its best concept (SemiVL), or all
+    concepts, after which the best concept's probability is the class's (SCLIP)."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Pixels whose best class is less probable are ignored."""
+    prob_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class is less probable are background, and ignored where the vocabulary has
+    none (SCLIP)."""
+    area_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Classes that win at most this share of what is not background are out in an image (SCLIP)."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the image side computes in; the halves are meant for GPUs."""
+    compile: Annotated[bool, RunOnly] = False
+    """Whether torch compiles the image side first; equal labels up to rounding, as of a device."""
     batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
     """Windows a forward."""
 
@@ -77,12 +115,21 @@ class ClipConfig(Section):
                 "leave out `stand_in`, or name a file in `weights`, such as "
                 f"weights/{_CHECKPOINT_NAMES[0]}: it stands in only for a file that is missing"
             )
+        if self.variant == "gem" and not (self.residual and self.ffn):
+            raise ValueError(
+                "leave out `residual` and `ffn`: gem adds up blocks, and has no feed-forward anyway"
+            )
         if self.stride_px > self.window_px:
             raise ValueError(
                 f"stride_px {self.stride_px} leaves gaps between windows of {self.window_px}; "
                 f"use at most {self.window_px}, or half of it for smooth seams"
             )
         return self
+
+    @property
+    def dense(self) -> Dense:
+        """How features of locations are had."""
+        return Dense(self.variant, self.residual, self.ffn)
 
     @property
     def folder(self) -> Path | None:
@@ -134,6 +181,11 @@ class ClipConfig(Section):
         if isinstance(model, Path):
             facts["weights.config"] = checksum(model / _FOLDER_CONFIG)
         return facts
+
+    def text_facts(self) -> Facts:
+        """What embeddings of texts depend on: weights, and the architecture that reads them."""
+        facts = self.weights_facts()
+        return facts if "weights.config" in facts else {**facts, "model": self.model}
 
     def how_to_fetch(self) -> str:
         """The command that fetches weights for the architecture, and what to set then."""

@@ -39,6 +39,7 @@ class ShardTask:
         proposals: The shard's part of the proposals manifest, for labelers that need it.
         store: Where the labels go; it has room for the shard.
         store_name: The store's path below the workspace, for the rows.
+        cache: The run's folder for what labelers may keep, see `Labeler.load`.
         fingerprint: Of all the shard is made from, for the rows.
         batch_size: Images a batch.
         device: cpu, cuda, or auto.
@@ -51,6 +52,7 @@ class ShardTask:
     proposals: Path
     store: LabelStore
     store_name: str
+    cache: Path
     fingerprint: str
     batch_size: int
     device: str
@@ -69,6 +71,7 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
         task.vocabulary.model_dump_json(),
         task.device,
         task.store_name,
+        task.cache,
     )
     size_px = task.store.size_px
     masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
@@ -96,7 +99,12 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=4)
 def _loaded(
-    component: type[Labeler], config: str, vocabulary: str, device: str, store_name: str
+    component: type[Labeler],
+    config: str,
+    vocabulary: str,
+    device: str,
+    store_name: str,
+    cache: Path,
 ) -> Labeler:
     """The labeler of a config, both as JSON text, for they key the cache.
 
@@ -104,7 +112,7 @@ def _loaded(
     """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
-    labeler.load(pick_device(device))
+    labeler.load(pick_device(device), cache)
     return labeler
 
 

@@ -259,6 +259,7 @@ class PseudolabelStage(Stage):
             proposals=proposals_part(self.context.config.manifests, planned.shard),
             store=planned.store,
             store_name=storage.relative(planned.store.path, workspace),
+            cache=self.context.config.artifacts / "labeler_cache",
             fingerprint=manifest.digest(planned.unit.facts),
             batch_size=self._section.batch_size,
             device=self._section.device,

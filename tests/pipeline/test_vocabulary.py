@@ -41,12 +41,13 @@ def test_background_is_a_class_or_ignored(build: Build) -> None:
 
 
 def test_concepts_default_to_the_name_and_can_be_none_at_all() -> None:
-    assert ClassEntry(name="car", color="#000000").asked == ("car",)
-    assert ClassEntry(name="car", color="#000000", concepts=("auto", "van")).asked == (
-        "auto",
-        "van",
-    )
-    assert ClassEntry(name="car", color="#000000", concepts=()).asked == ()
+    def asked(**keys: Any) -> tuple[tuple[str, ...], ...]:
+        return ClassEntry.model_validate({"name": "car", "color": "#000000", **keys}).asked
+
+    assert asked() == (("car",),)
+    assert asked(concepts=["auto", "van"]) == (("auto",), ("van",))
+    assert asked(concepts=["auto", ["van", "lorry"]]) == (("auto",), ("van", "lorry"))
+    assert asked(concepts=[]) == ()
 
 
 SCHEMES: dict[str, Any] = {
@@ -118,6 +119,43 @@ def test_facts_tell_what_depends_on_what(build: Build) -> None:
     assert one.scheme_facts(None) == {"vocabulary.class_ids": {"0": 0, "1": 1, "2": 2, "255": 255}}
 
 
+def test_prompt_facts_are_as_a_file_writes_them(build: Build) -> None:
+    classes = [
+        {"name": "car", "color": "#000000", "concepts": ["car", ["van", "lorry"]]},
+        {"name": "sky", "color": "#000000"},
+    ]
+    facts = build(classes=classes, background_concepts=["sea"], templates=["a {}"]).prompt_facts()
+    assert facts == {
+        "vocabulary.classes": ["car", "sky"],
+        "vocabulary.concepts.car": ["car", ["van", "lorry"]],
+        "vocabulary.concepts.sky": ["sky"],
+        "vocabulary.background": None,
+        "vocabulary.background_concepts": ["sea"],
+        "vocabulary.aggregation": "concept-max",
+        "vocabulary.templates": ["a {}"],
+    }
+    named = build(classes=classes, prompts="mean-80").prompt_facts()
+    assert named["vocabulary.prompts"] == "mean-80"
+    assert "vocabulary.templates" not in named
+
+
+def test_a_vocabulary_survives_the_way_to_a_worker(build: Build) -> None:
+    classes = [{"name": "car", "color": "#000000", "concepts": ["car", ["van", "lorry"]]}]
+    for keys in ({"prompts": "mean-80"}, {"templates": ["a {}"]}):
+        vocabulary = build(classes=classes, **keys)
+        assert Vocabulary.model_validate_json(vocabulary.model_dump_json()) == vocabulary
+
+
+def test_without_any_concept_there_is_nothing_to_ask(build: Build) -> None:
+    classes = [{"name": "car", "color": "#000000", "concepts": []}]
+    with pytest.raises(ConfigError) as error:
+        build(classes=classes, background_concepts=["sky"]).prompt_facts()
+    assert str(error.value) == (
+        "vocabulary test: no class has a concept to look for; give at least one class a concept"
+    )
+    assert build(classes=classes, background="car", background_concepts=["sky"]).prompt_facts()
+
+
 def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
     expected = (
         "vocabulary 'test': no label scheme 'old'; "
@@ -152,6 +190,17 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
             "these keys are wrong; template 'a photo' must hold {} once, for the concept",
         ),
         ({"templates": []}, "templates: [] is wrong; "),
+        (
+            {"templates": ["a {}"], "prompts": "single"},
+            "these keys are wrong; leave out `templates`, or `prompts`: single brings its own",
+        ),
+        (
+            {"prompts": "mean80"},
+            "prompts: 'mean80' is wrong; Input should be 'single', 'single-dot', 'mean-80' or ",
+        ),
+        ({"aggregation": "max"}, "aggregation: 'max' is wrong; "),
+        ({"background_concepts": ["sky", []]}, "background_concepts.1: [] is wrong; "),
+        ({"background_concepts": [["sky", ""]]}, "background_concepts.0.1: '' is wrong; "),
         ({"classes": []}, "classes: [] is wrong; "),
         (
             {"classes": [{"name": "a", "color": "red"}]},

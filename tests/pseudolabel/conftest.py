@@ -26,6 +26,16 @@ TOWERS: dict[str, dict[str, Any]] = {
     "convnext": {"timm_model_name": "test_convnext", "image_size": 64},
     "byobnet": {"timm_model_name": "test_byobnet", "image_size": 64, "timm_proj": None},
     "timm_vit": {"timm_model_name": "test_vit", "image_size": 160, "timm_pool": "token"},
+    "timm_vit_average": {"timm_model_name": "test_vit2", "image_size": 160, "timm_pool": "avg"},
+    "timm_siglip": {
+        **{"timm_model_name": "test_vit3", "image_size": 160},
+        **{"timm_pool": "map", "timm_proj": "none"},
+    },
+    "timm_eva": {
+        "timm_model_name": "eva02_tiny_patch14_224",
+        "image_size": 224,
+        "timm_pool": "avg",
+    },
 }
 
 

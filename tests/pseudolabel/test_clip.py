@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -9,14 +10,15 @@ from torch.nn.functional import linear, normalize
 
 from pipeline.errors import ConfigError, WeightsError
 from stages.pseudolabel.clip import Clip, load_clip
+from stages.pseudolabel.clip_weights import Dense
 
 CPU = torch.device("cpu")
 ClipFolder = Callable[[str], Path]
 
 
-def load(folder: Path, window_px: int) -> Clip:
+def load(folder: Path, window_px: int, **options: Any) -> Clip:
     weights = folder / "open_clip_model.safetensors"
-    return load_clip(folder, weights, window_px=window_px, device=CPU)
+    return load_clip(folder, weights, window_px=window_px, device=CPU, **options)
 
 
 def test_a_vision_transformers_last_attention_is_the_identity(clip_folder: ClipFolder) -> None:
@@ -194,12 +196,111 @@ def test_a_window_that_does_not_suit_is_refused(
     assert str(raised.value) == f"window_px: {window_px}: {message.format(folder)}"
 
 
-@pytest.mark.parametrize("tower", ["vit_pooled", "timm_vit"])
-def test_a_tower_without_features_of_locations_is_refused(
-    clip_folder: ClipFolder, tower: str
+def test_a_tower_without_features_of_locations_is_refused(clip_folder: ClipFolder) -> None:
+    with pytest.raises(ConfigError, match="use a ViT such as ViT-B-16, or a ResNet or ConvNeXt"):
+        load(clip_folder("vit_pooled"), 160)
+
+
+@pytest.mark.parametrize(
+    ("tower", "dense", "message"),
+    [
+        (
+            "resnet",
+            Dense("gem"),
+            "variant: gem: local-dir:{} is a ResNet, which has no such variant; use maskclip",
+        ),
+        (
+            "resnet",
+            Dense("vanilla"),
+            "variant: vanilla: local-dir:{} is a ResNet, which has no such variant; use maskclip",
+        ),
+        (
+            "convnext",
+            Dense("sclip"),
+            "variant: sclip: local-dir:{} is without attention, which has no such variant; "
+            "use vanilla or maskclip",
+        ),
+        (
+            "timm_vit",
+            Dense("gem"),
+            "variant: gem: local-dir:{} is a ViT of timm, which has no such variant; "
+            "use vanilla or maskclip",
+        ),
+        (
+            "convnext",
+            Dense(ffn=False),
+            "residual, ffn: local-dir:{} is without attention, of which they cannot be left out; "
+            "leave both keys out, or use a ViT of open_clip's own such as ViT-B-16",
+        ),
+    ],
+)
+def test_a_variant_that_a_tower_has_not_is_refused(
+    clip_folder: ClipFolder, tower: str, dense: Dense, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match="use a ViT of open_clip's own such as ViT-B-16"):
-        load(clip_folder(tower), 160)
+    folder = clip_folder(tower)
+    with pytest.raises(ConfigError) as raised:
+        load(folder, 160, dense=dense)
+    assert str(raised.value) == message.format(folder)
+
+
+def test_of_a_tower_without_attention_the_variants_are_one(clip_folder: ClipFolder) -> None:
+    clip = load(clip_folder("convnext"), 64)
+    windows = torch.randn(1, 3, 64, 64)
+    assert torch.equal(clip.dense_features(windows, Dense("vanilla")), clip.dense_features(windows))
+
+
+@pytest.mark.parametrize(
+    ("tower", "window_px"),
+    [("timm_vit", 64), ("timm_vit_average", 64), ("timm_eva", 56), ("timm_siglip", 64)],
+)
+def test_a_patch_of_a_timm_transformer_is_read_as_an_image_of_its_own(
+    clip_folder: ClipFolder, tower: str, window_px: int
+) -> None:
+    clip = load(clip_folder(tower), window_px)
+    trunk, head = clip.network.visual.trunk, clip.network.visual.head
+    windows = torch.randn(2, 3, window_px, window_px)
+    vanilla, rows = clip.dense_features(windows, Dense("vanilla")), 4
+    assert vanilla.shape == (2, 32 if head else trunk.num_features, rows, rows)
+    # An image of like patches, so far as the heads can see, has the features of any of them.
+    patch = trunk.forward_features(windows)[1, trunk.num_prefix_tokens + rows + 1]
+    image = patch.expand(1, trunk.num_prefix_tokens + 9, -1)
+    pooled = normalize(head(trunk.forward_head(image)), dim=-1)
+    torch.testing.assert_close(vanilla[1, :, 1, 1], pooled[0])
+    maskclip = clip.dense_features(windows)
+    assert not torch.equal(maskclip, vanilla)  # close: fresh layer scales of timm are tiny
+    again = clip.dense_features(windows, Dense("vanilla"))
+    assert torch.equal(again, vanilla)  # nothing of maskclip stays in the trunk
+
+
+def test_in_a_timm_transformers_last_block_a_token_sees_itself_alone(
+    clip_folder: ClipFolder,
+) -> None:
+    clip = load(clip_folder("timm_vit"), 32)
+    for parameter in clip.network.visual.trunk.blocks[:-1].parameters():
+        parameter.zero_()  # so that no token hears of another before the last block
+    windows = torch.randn(1, 3, 32, 32)
+    changed = windows.clone()
+    changed[..., 16:, 16:] = 1.0
+    before, after = clip.dense_features(windows), clip.dense_features(changed)
+    torch.testing.assert_close(before[..., 0, :], after[..., 0, :])
+    assert not torch.allclose(before[..., 1, 1], after[..., 1, 1])
+    vanilla = [clip.dense_features(x, Dense("vanilla")) for x in (windows, changed)]
+    assert not torch.allclose(vanilla[0][..., 0, :], vanilla[1][..., 0, :], atol=1e-6)
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet", "convnext", "timm_vit"])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_halves_come_close(clip_folder: ClipFolder, tower: str, precision: torch.dtype) -> None:
+    window_px = 64
+    windows = torch.randn(2, 3, window_px, window_px)
+    whole = load(clip_folder(tower), window_px)
+    halves = load(clip_folder(tower), window_px, precision=precision)
+    assert {p.dtype for p in halves.network.visual.parameters()} == {precision}
+    features = halves.dense_features(windows)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, whole.dense_features(windows), atol=0.05, rtol=0)
+    assert not torch.equal(features, whole.dense_features(windows))
+    assert torch.equal(halves.encode_text(["cat"]), whole.encode_text(["cat"]))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pipeline.components import Component
 from pipeline.section import Facts, Section
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from pipeline.vocabulary import Vocabulary
@@ -53,8 +55,13 @@ class Labeler(Component, ABC):
         """What a user should know before trusting the labels; one line each, often none."""
 
     @abstractmethod
-    def load(self, device: torch.device) -> None:
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
         """Reads the weights.
+
+        Args:
+            device: Where it will run.
+            cache: A folder of the run, shared by workers, for what takes long and can be had again;
+                without one nothing is kept.
 
         Raises:
             WeightsError: They are missing, cannot be downloaded, or belong to another model.

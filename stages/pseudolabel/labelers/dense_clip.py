@@ -1,4 +1,4 @@
-"""Open-vocabulary labels straight from CLIP's own features, with no training (MaskCLIP)."""
+"""Open-vocabulary labels from CLIP's own features, with no training: MaskCLIP, SCLIP, GEM."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class DenseClip(ClipLabeler):
     """Compares a CLIP feature of every location with the texts of all classes."""
 
     Config = ClipConfig
-    version = 1
+    version = 2

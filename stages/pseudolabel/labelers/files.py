@@ -9,6 +9,8 @@ from pipeline.vocabulary import IGNORE
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
@@ -37,7 +39,7 @@ class Files(Labeler):
         """See `Labeler.warnings`."""
         return []
 
-    def load(self, device: torch.device) -> None:
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; there is nothing to load."""
 
     def label(self, images: ImageBatch) -> PseudoLabels:

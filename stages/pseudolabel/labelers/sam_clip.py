@@ -31,7 +31,7 @@ class SamClip(ClipLabeler):
     """Averages dense probabilities over masks; pixels that no mask covers keep their own."""
 
     Config = SamClipConfig
-    version = 1
+    version = 2
     needs_proposals = True
     config: SamClipConfig
 
