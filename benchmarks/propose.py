@@ -161,7 +161,7 @@ def _own(sam: Sam, options: dict[str, Any]) -> Callable[[Pixels], Rles]:
 
 
 def _figures(way: Timed, official: Timed, pictures: Sequence[Pixels]) -> dict[str, float]:
-    """Times an image, their ratios, and how well the official masks are found, where there are any."""
+    """Times an image, their ratios, and how well the official masks are found, if there are any."""
     best = np.concatenate(
         [
             _best_ious(expected, found, pixels.shape[:2])
@@ -187,7 +187,8 @@ def _best_ious(expected: Rles, found: Rles, size: tuple[int, ...]) -> npt.NDArra
         [{"size": list(size), "counts": rle.encode()} for rle in rles] for rles in (expected, found)
     )
     ious: npt.NDArray[np.float64] = coco.iou(wanted, given, [0] * len(given))
-    return ious.max(axis=1)
+    best: npt.NDArray[np.float64] = ious.max(axis=1)
+    return best
 
 
 if __name__ == "__main__":

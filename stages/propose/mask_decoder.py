@@ -201,4 +201,4 @@ def _linear(convolution: Any) -> tuple[Tensor, Tensor]:
 def _apply(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(..., inputs) to (..., 4, outputs)."""
     mapped = functional.linear(features, weight, bias)
-    return mapped.view(*mapped.shape[:-1], 4, -1)
+    return mapped.view(*mapped.shape[:-1], 4, len(bias) // 4)

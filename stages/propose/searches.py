@@ -19,7 +19,7 @@ from stages.propose.resampling import MaskResampler
 
 _COARSE = 2  # every so many points a side are asked about first
 _DENSE = 16  # points a side from which on neighbours are on the same objects
-_NEAR = 2  # steps of the grid around the points of the best masks
+_NEAR = 3  # steps of the grid around the points of the best masks
 _MARGIN = 0.1  # what stability may gain at full size; all masks below are dropped before
 
 
