@@ -15,7 +15,7 @@ from stages.sandbox import sam_folder
 from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world import render
 
-OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 Masks = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 Draw = Callable[[int, int], Pixels]
@@ -107,7 +107,7 @@ def test_mended_masks_are_the_official_generators(shipped: Any, crop_n_layers: i
 
 
 def test_mending_leaves_no_small_islands(shipped: Any) -> None:
-    options = {**GENERATOR, "stability_score_thresh": 0.2}
+    options: dict[str, Any] = {**GENERATOR, "stability_score_thresh": 0.2}
     before, after = (
         MaskGenerator(shipped, min_mask_region_area=area, **options)([scene(0)])[0]
         for area in (0, 60)
@@ -131,7 +131,7 @@ def test_an_image_has_the_same_masks_in_any_batch(shipped: Any, mode: Any) -> No
 
 @pytest.mark.parametrize("points_per_side", [8, 16])
 def test_fast_finds_nearly_the_same(shipped: Any, points_per_side: int) -> None:
-    options = {**GENERATOR, "points_per_side": points_per_side}
+    options: dict[str, Any] = {**GENERATOR, "points_per_side": points_per_side}
     images = [scene(index) for index in range(4)]
     exact, fast = (
         MaskGenerator(shipped, mode=mode, **options)(images) for mode in ("exact", "fast")

@@ -24,7 +24,7 @@ from stages.propose.stage import ProposeStage
 from stages.reading import fitted_pixels
 
 Call = Callable[..., CompletedProcess[str]]
-OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 
 
 @pytest.fixture
