@@ -39,7 +39,7 @@ from stages.sandbox.world import render
 Pixels = npt.NDArray[np.uint8]
 Rles = list[str]
 
-_SAME = 0.9  # IoU from which on a mask counts as found
+_FOUND = (0.5, 0.75, 0.9)  # IoU from which on a mask counts as found
 _SEED = 3_000_000  # of scenes that nothing was chosen on
 console = Console()
 
@@ -109,7 +109,16 @@ def main(
             progress.advance()
     figures = {name: _figures(way, ways["official"], pictures) for name, way in ways.items()}
     title = f"{model} on {sam.device.type}, {len(pictures)} images, {points_per_side}² points"
-    columns = ("", "s/image", "CPU s/image", "ratio", "CPU ratio", "masks", "mean IoU", "recall")
+    columns: tuple[str, ...] = (
+        "",
+        "s/image",
+        "CPU s/image",
+        "ratio",
+        "CPU ratio",
+        "masks",
+        "mean IoU",
+    )
+    columns += tuple(f"recall {iou}" for iou in _FOUND)
     rows = [
         (
             name,
@@ -175,7 +184,10 @@ def _figures(way: Timed, official: Timed, pictures: Sequence[Pixels]) -> dict[st
         "cpu_ratio": official.cpu_seconds / way.cpu_seconds,
         "masks": sum(map(len, way.masks)) / len(pictures),
         "mean_iou": float(best.mean()) if len(best) else float("nan"),
-        "recall": float((best >= _SAME).mean()) if len(best) else float("nan"),
+        **{
+            f"recall_{iou}": float((best >= iou).mean()) if len(best) else float("nan")
+            for iou in _FOUND
+        },
     }
 
 
