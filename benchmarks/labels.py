@@ -126,7 +126,7 @@ def _score(
         for scene in scenes:
             pixels = images.fit(scene.image, section.size_px)
             height, width = pixels.shape[:2]
-            found = generator(pixels)
+            [found] = generator([pixels])
             proposals = Proposals(
                 (height, width),
                 tuple(proposal.rle for proposal in found),

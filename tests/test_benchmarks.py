@@ -20,3 +20,26 @@ def test_labels_are_scored_by_every_rule_with_the_configs_keys(tmp_path: Path) -
     for rule, scores in found["scores"].items():
         assert f"│ {scores['miou']:.4f} │" in done.stdout, rule
         assert 0 < scores["miou"] < scores["pixel_accuracy"] < 1
+
+
+def test_proposals_are_timed_against_the_official_generators(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    options = ["--images", "2", "--points-per-side", "5", "--device", "cpu", "--json", str(path)]
+    command = [sys.executable, "-m", "benchmarks.propose", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())["figures"]
+    assert list(figures) == ["official", "exact", "fast"]
+    for name, own in figures.items():
+        assert own["masks"] > 1
+        assert own["seconds"] > 0
+        # So few points are all asked about: fast may at most lose a mask to its first look.
+        assert own["mean_iou"] > (0.9 if name == "fast" else 0.999)
+
+
+def test_a_folder_of_too_few_photos_is_one_line(tmp_path: Path) -> None:
+    options = ["--folder", str(tmp_path), "--images", "2"]
+    command = [sys.executable, "-m", "benchmarks.propose", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}: 0 files, not 2; lower --images\n"

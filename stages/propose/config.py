@@ -26,12 +26,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GeneratorConfig(Section):
-    """What segment_anything's `SamAutomaticMaskGenerator` can be told, by its names."""
+    """How to propose: the options of `SamAutomaticMaskGenerator`, by its names, and a mode."""
 
+    mode: Literal["exact", "fast"] = "exact"
+    """exact: its masks; fast: nearly the same ones, of fewer points where masks cover many."""
     points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
     """Points asked about along each side of an image; their square is what it costs."""
     points_per_batch: Annotated[int, Field(ge=1), RunOnly] = 64
-    """Points a forward of the decoder."""
+    """Points a forward of the decoder, of any images; a CPU takes as many as its caches hold."""
+    images_per_batch: Annotated[int, Field(ge=1), RunOnly] = 1
+    """Images, or crops of them, a forward of the encoder; vit_h takes some 4 GB for each."""
     pred_iou_thresh: Share = 0.88
     """Masks that SAM itself thinks less of are dropped."""
     stability_score_thresh: Share = 0.95
@@ -49,7 +53,17 @@ class GeneratorConfig(Section):
     crop_n_points_downscale_factor: Annotated[int, Field(ge=1)] = 1
     """Layer i has this to the power of i times fewer points a side."""
     min_mask_region_area: Annotated[int, Field(ge=0)] = 0
-    """Holes and islands of fewer pixels are mended; needs OpenCV."""
+    """Holes and islands of fewer pixels are mended."""
+
+    @model_validator(mode="after")
+    def _has_points(self) -> Self:
+        layers, factor = self.crop_n_layers, self.crop_n_points_downscale_factor
+        if self.points_per_side < factor**layers:
+            raise ValueError(
+                f"layer {layers} of crops has no points: give `points_per_side` {factor**layers} "
+                "or more, or lower `crop_n_points_downscale_factor` or `crop_n_layers`"
+            )
+        return self
 
 
 class ProposeConfig(GeneratorConfig):

@@ -1,4 +1,4 @@
-"""Proposes masks in one shard: decode, ask SAM image by image, hand back the manifest rows.
+"""Proposes masks in one shard: decode, ask SAM in batches, hand back the manifest rows.
 
 Runs on a Dask worker. The model is read once a worker and kept.
 """
@@ -6,10 +6,13 @@ Runs on a Dask worker. The model is read once a worker and kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.images import UnreadableImageError
 from stages.device import pick_device
@@ -44,20 +47,37 @@ def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
         failed, the reason, and no mask.
     """
     generator = _loaded(task.config.model_dump_json(), task.weights)
-    rows = []
-    read = read_ahead(lambda image: fitted_pixels(image, task.config.size_px), task.images)
-    for image, pixels in zip(task.images, read, strict=True):
-        row = {"image_id": image["image_id"], "shard": task.shard, "row": image["row"]}
-        if isinstance(pixels, UnreadableImageError):
-            failure = {"status": "failed", "error_message": str(pixels)}
-            rows.append({**row, **_columns([]), **failure})
-            continue
+    rows = [
+        {"image_id": image["image_id"], "shard": task.shard, "row": image["row"], **_columns([])}
+        for image in task.images
+    ]
+    for batch in _batches(task, rows):
         start = time.perf_counter()
-        proposals = generator(pixels)
-        row |= {"seconds": time.perf_counter() - start, "status": "ok"}
-        height, width = pixels.shape[:2]
-        rows.append({**row, "height": height, "width": width, **_columns(proposals)})
+        proposals = generator([pixels for _, pixels in batch])
+        seconds = (time.perf_counter() - start) / len(batch)
+        for (position, pixels), found in zip(batch, proposals, strict=True):
+            height, width = pixels.shape[:2]
+            own = {"status": "ok", "height": height, "width": width, "seconds": seconds}
+            rows[position] |= {**own, **_columns(found)}
     return rows
+
+
+def _batches(
+    task: ShardTask, rows: list[dict[str, Any]]
+) -> Iterator[list[tuple[int, npt.NDArray[np.uint8]]]]:
+    """Batches of (position in the shard, pixels), reading ahead; notes failures in rows."""
+    read = read_ahead(lambda image: fitted_pixels(image, task.config.size_px), task.images)
+    batch = []
+    for position, pixels in enumerate(read):
+        if isinstance(pixels, UnreadableImageError):
+            rows[position] |= {"status": "failed", "error_message": str(pixels)}
+            continue
+        batch.append((position, pixels))
+        if len(batch) == task.config.images_per_batch:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 @lru_cache(maxsize=1)

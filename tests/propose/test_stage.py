@@ -24,7 +24,7 @@ from stages.propose.stage import ProposeStage
 from stages.reading import fitted_pixels
 
 Call = Callable[..., CompletedProcess[str]]
-OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_every_image_has_the_masks_of_the_generator(
         image = images.loc[row["row"]]
         assert (row["image_id"], row["shard"]) == (image["image_id"], image["shard"])
         assert (row["status"], row["height"], row["width"]) == ("ok", 36, 48)
-        expected = generator(fitted_pixels(dict(image), 48))
+        [expected] = generator([fitted_pixels(dict(image), 48)])
         assert expected
         assert list(row["rle"]) == [proposal.rle for proposal in expected]
         own = read_proposals(proposals_part(manifests, row["shard"]))[row["row"]]
@@ -106,9 +106,20 @@ def test_only_what_changes_masks_makes_them_stale(
     call: Call, config: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     call("run")
-    fresh = ["propose.points_per_batch=3", "propose.device=cpu", "cluster.workers=2"]
+    fresh = [
+        "propose.points_per_batch=3",
+        "propose.images_per_batch=2",
+        "propose.device=cpu",
+        "cluster.workers=2",
+    ]
     assert state(call, *fresh) == "fresh"
-    for key in ("points_per_side=5", "size_px=64", "crop_n_layers=1", "box_nms_thresh=0.5"):
+    for key in (
+        "points_per_side=5",
+        "size_px=64",
+        "crop_n_layers=1",
+        "box_nms_thresh=0.5",
+        "mode=fast",
+    ):
         assert state(call, f"propose.{key}") == "stale"
     vocabulary = tmp_path / "vocabulary.yaml"
     values = yaml.safe_load(vocabulary.read_text())

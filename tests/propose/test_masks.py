@@ -1,0 +1,186 @@
+"""T23 of methods.md, and what masks go through, piece by piece."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import calculate_stability_score, remove_small_regions
+from torch.testing import assert_close
+
+from stages.propose.candidates import Answers, Thresholds, boxes_of
+from stages.propose.config import SANDBOX_FOLDER
+from stages.propose.crops import Crop, crops
+from stages.propose.mask_decoder import SharedMaskDecoder
+from stages.propose.resampling import MaskResampler
+from stages.propose.run_lengths import area, compress, decode, run_lengths
+from stages.propose.searches import FastSearch
+from stages.propose.small_regions import mend
+from stages.sandbox import sam_folder
+
+
+def plan(layers: int, **options: Any) -> list[Crop]:
+    keys = {"points_per_side": 32, "overlap_ratio": 512 / 1500, "points_downscale_factor": 1}
+    return list(crops((480, 640), encoder_px=1024, layers=layers, **{**keys, **options}))
+
+
+def test_crops_of_a_layer() -> None:
+    assert [crop.box for crop in plan(1)] == [
+        (0, 0, 640, 480),
+        (0, 0, 402, 322),
+        (0, 159, 402, 480),
+        (239, 0, 640, 322),
+        (239, 159, 640, 480),
+    ]
+    assert len(plan(2)) == 21
+
+
+def test_points_of_crops() -> None:
+    [image, crop, *_] = plan(1, points_downscale_factor=3)
+    assert 3 * len(image.points()) == 3072
+    assert_close(image.points()[:2], np.array([[16.0, 12.0], [48.0, 12.0]]))
+    assert len(crop.points()) == 10**2
+    assert crop.input_px == (820, 1024)
+
+
+def test_stability_of_four_pixels() -> None:
+    logits = torch.tensor([[[2, 0.5], [-0.5, -2]]])
+    assert_close(calculate_stability_score(logits, 0, 1), torch.tensor([1 / 3]))
+
+
+def test_boxes() -> None:
+    masks = torch.zeros(3, 5, 7, dtype=torch.bool)
+    masks[0, 3, 2] = True
+    masks[1, 1:4, 0], masks[1, 2, 6] = True, True
+    assert boxes_of(masks).tolist() == [[2, 3, 2, 3], [0, 1, 6, 3], [0, 0, 0, 0]]
+    assert boxes_of(masks[:0]).shape == (0, 4)
+
+
+def test_run_lengths() -> None:
+    masks = torch.tensor([[[0, 1], [1, 1]], [[1, 1], [1, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]])
+    found = run_lengths(masks.bool())
+    assert [counts.tolist() for counts in found] == [[1, 3], [0, 4], [0, 1, 3], [4]]
+    assert [area(counts) for counts in found] == [3, 4, 1, 0]
+    assert run_lengths(torch.zeros(0, 2, 2, dtype=torch.bool)) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (13, 6)])
+def test_run_lengths_are_what_pycocotools_writes(size: tuple[int, int]) -> None:
+    masks = np.random.default_rng(0).random((20, *size)) < 0.5
+    expected = coco.encode(np.asfortranarray(np.moveaxis(masks, 0, -1).astype(np.uint8)))
+    for mask, counts, encoded in zip(
+        masks, run_lengths(torch.from_numpy(masks)), expected, strict=True
+    ):
+        assert compress(counts, *size) == encoded["counts"].decode()
+        np.testing.assert_array_equal(decode(counts, *size), mask)
+
+
+@pytest.mark.parametrize("size", [(24, 32), (32, 32), (7, 3), (1, 90), (200, 150), (64, 31)])
+def test_masks_are_scaled_as_sam_does(build_sam: Callable[[], Sam], size: tuple[int, int]) -> None:
+    sam = build_sam()
+    logits = torch.randn(3, 16, 16)
+    [crop] = crops(
+        size,
+        encoder_px=32,
+        points_per_side=1,
+        layers=0,
+        overlap_ratio=0,
+        points_downscale_factor=1,
+    )
+    if min(crop.input_px) == 0:
+        pytest.skip("not a row of it would reach the network")
+    expected = sam.postprocess_masks(logits[None], crop.input_px, size)[0]
+    resample = MaskResampler((16, 16), 32, crop.input_px, size, logits.device)
+    assert_close(resample(logits), expected)
+
+
+@pytest.mark.parametrize("kind", ["one layer", "two layers"])
+def test_the_decoder_is_sams(build_sam: Callable[[], Sam], kind: str) -> None:
+    sam: Any = build_sam() if kind == "one layer" else sam_folder.build(SANDBOX_FOLDER)
+    prompts, side = sam.prompt_encoder, sam.image_encoder.img_size
+    with torch.inference_mode():
+        embeddings = torch.randn(3, prompts.embed_dim, *prompts.image_embedding_size)
+        points = torch.rand(6, 2, dtype=torch.float64) * side
+        decoder, counts = SharedMaskDecoder(sam), [3, 1, 2]
+        decoded = decoder.decode(points, decoder.image_sides(embeddings), counts)
+        wanted = torch.ones(6, 3, dtype=torch.bool)
+        wanted[1], wanted[4, 1] = False, False
+        drawn = decoder.draw(decoded, wanted)
+        masks, ious = [], []
+        for embedding, own in zip(embeddings, torch.split(points, counts), strict=True):
+            sparse, dense = prompts((own[:, None], torch.ones(len(own), 1)), None, None)
+            position = prompts.get_dense_pe()
+            mask, iou = sam.mask_decoder(embedding[None], position, sparse, dense, True)
+            masks.append(mask)
+            ious.append(iou)
+    assert_close(decoded.ious, torch.cat(ious), atol=1e-5, rtol=1e-5)
+    assert_close(drawn, torch.cat(masks)[wanted], atol=1e-4, rtol=1e-4)
+
+
+def test_mending_fills_holes_then_drops_islands() -> None:
+    mask = np.zeros((12, 12), dtype=bool)
+    mask[1:7, 1:7], mask[3, 3], mask[9, 9] = True, False, True
+    expected = np.zeros_like(mask)
+    expected[1:7, 1:7] = True
+    mended, edited = mend(mask, 3)
+    assert edited
+    np.testing.assert_array_equal(mended, expected)
+    same, edited = mend(expected, 3)
+    assert not edited
+    np.testing.assert_array_equal(same, expected)
+
+
+def test_of_small_islands_the_largest_stays() -> None:
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[0, 0], mask[5, 5:7] = True, True
+    mended, edited = mend(mask, 5)
+    assert edited
+    assert np.argwhere(mended).tolist() == [[5, 5], [5, 6]]
+
+
+def test_mending_is_what_opencv_does() -> None:
+    pytest.importorskip("cv2", reason="it is what segment_anything mends with")
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = rng.integers(1, 14, 2)
+        mask = rng.random((height, width)) < rng.choice([0.05, 0.2, 0.5, 0.8, 1])
+        for min_area in (1, 3, 9):
+            filled, changed = remove_small_regions(mask, min_area, "holes")
+            expected, changed_too = remove_small_regions(filled, min_area, "islands")
+            found, edited = mend(mask, min_area)
+            assert edited == (changed or changed_too)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_fast_asks_around_the_best_masks_and_where_none_is() -> None:
+    """One mask of the left half, told of the first point alone."""
+    [crop] = crops(
+        (32, 32),
+        encoder_px=32,
+        points_per_side=16,
+        layers=0,
+        overlap_ratio=0,
+        points_downscale_factor=1,
+    )
+    limits = Thresholds(0.0, 0.5, 0.5, 1.0, 0.7)
+    search = FastSearch(crop, (16, 16), limits, torch.device("cpu"))
+    coarse = search.ask()
+    assert set(coarse.tolist()) == {16 * y + x for y in range(0, 16, 2) for x in range(0, 16, 2)}
+    logits = torch.full((1, 16, 16), -9.0)
+    logits[..., :8] = 9
+    search.tell(Answers(logits, torch.tensor([0.9]), coarse[:1]))
+    asked = search.ask().tolist()
+    assert {1, 2 * 16 + 1, 16, 17} <= set(asked)  # around the first point
+    assert 16 * 10 + 11 in asked  # of the next coarse grid, not covered
+    assert 16 * 10 + 3 not in asked  # covered
+    rest = []
+    while len(points := search.ask()):
+        rest += points.tolist()
+    everything = [*coarse.tolist(), *asked, *rest]
+    # The right half, the coarse grid of the left one, and 4 x 4 points around the first.
+    assert len(everything) == len(set(everything)) == 128 + 32 + 12
+    [found] = search.found().runs
+    assert area(found) == 16 * 32
