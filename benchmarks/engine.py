@@ -31,7 +31,7 @@ import yaml
 from PIL import Image
 
 from pipeline import config as config_file
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.console import Console
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
@@ -97,7 +97,7 @@ def _planned(place: Path, count: int) -> tuple[str, ...]:
     first = _timed("status", "--config", path)
     for stage, parts in ((ingest, units), (pseudolabel, labels)):
         manifest.update_index(parts[0].part.parent, stage.table)
-    table = manifest.read(units[0].part.parent, manifest.IMAGES)
+    table = manifest.read(units[0].part.parent, tables.IMAGES)
     timed = [_timed("status", "--config", path), _timed("run", "pseudolabel", "--config", path)]
     shutil.rmtree(place)
     numbers = (f"{count:,}", f"{len(units):,}", f"{table.nbytes / _BYTES_MB:.0f}")

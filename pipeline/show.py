@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images, manifest, storage
+from pipeline import images, manifest, storage, tables
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
@@ -24,8 +24,8 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
     Raises:
         DataError: No image of the run has this id, or its files can no longer be read.
     """
-    folder = config.manifests / manifest.IMAGES.name
-    found = [row for row in _rows(folder, manifest.IMAGES) if row["image_id"] == image_id]
+    folder = config.manifests / tables.IMAGES.name
+    found = [row for row in _rows(folder, tables.IMAGES) if row["image_id"] == image_id]
     if not found:
         what = f"no image {image_id!r}"
         fix = "use an image_id of this table; `maskmill run ingest` fills it"
@@ -33,8 +33,8 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
     row = min(found, key=lambda row: str(row["status"] != "ok"))
     _print("images", row, console)
     labels = []
-    for part in sorted((config.manifests / manifest.PSEUDO_LABELS.name).glob("labeler=*")):
-        for label in _rows(part, manifest.PSEUDO_LABELS):
+    for part in sorted((config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")):
+        for label in _rows(part, tables.PSEUDO_LABELS):
             if label["row"] == row["row"] and label["image_id"] == image_id:
                 _print(f"pseudo_labels/{part.name}", label, console)
                 labels.append(label)
@@ -63,7 +63,7 @@ def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArr
     return pictures
 
 
-def _rows(folder: Path, table: manifest.Table) -> list[Row]:
+def _rows(folder: Path, table: tables.Table) -> list[Row]:
     rows: list[Row] = manifest.read(folder, table).to_pylist()
     return rows
 

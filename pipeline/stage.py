@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from pipeline.config import Config
 from pipeline.console import Console
-from pipeline.manifest import Table
 from pipeline.section import Facts, Section
+from pipeline.tables import Table
 
 
 @dataclass(frozen=True)

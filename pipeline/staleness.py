@@ -10,10 +10,11 @@ from pydantic import JsonValue
 
 from pipeline import storage
 from pipeline.errors import StorageError
-from pipeline.manifest import Record, Table, read_part, read_record, read_records
+from pipeline.manifest import Record, read_part, read_record, read_records
 from pipeline.section import Facts
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Stage, Unit
+from pipeline.tables import Table
 
 _REASONS_TOLD = 20
 _SHARDS_NAMED = 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
@@ -46,7 +46,7 @@ class EvaluateStage(Stage):
 
     name = "evaluate"
     version = 2
-    table = manifest.METRICS
+    table = tables.METRICS
     Config = EvaluateConfig
     needs = ("train",)
 
@@ -54,7 +54,7 @@ class EvaluateStage(Stage):
         super().__init__(section, context)
         assert isinstance(section, EvaluateConfig)
         self._section = section
-        self._metrics = context.config.manifests / manifest.METRICS.name
+        self._metrics = context.config.manifests / tables.METRICS.name
         self._page = context.config.artifacts / "report" / "index.html"
 
     def plan(self) -> list[Unit]:
@@ -72,7 +72,7 @@ class EvaluateStage(Stage):
                     rows = self._score_training(*self._trainings[unit.name])
                 else:
                     rows = self._score_labeler(unit.name.removeprefix(_LABELER))
-                table = manifest.METRICS.rows(rows)
+                table = tables.METRICS.rows(rows)
                 manifest.write_part(unit.part, table, unit.facts, plain)
                 progress.advance()
         self._report()

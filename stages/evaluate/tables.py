@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, get_args
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.config import Config
 from stages.ingest.stage import Role
 from stages.pseudolabel.stage import PseudolabelConfig
@@ -54,8 +54,8 @@ def read_tables(config: Config) -> list[ScoreTable]:
 
 
 def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
-    folder = config.manifests / manifest.METRICS.name
-    rows: list[dict[str, Any]] = manifest.read(folder, manifest.METRICS).to_pylist()
+    folder = config.manifests / tables.METRICS.name
+    rows: list[dict[str, Any]] = manifest.read(folder, tables.METRICS).to_pylist()
     scores: dict[Place, dict[str, float]] = {}
     for row in rows:
         if row["split"] != "train":

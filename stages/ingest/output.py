@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
@@ -20,7 +20,7 @@ _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme"
 
 def read_images(manifests: Path, roles: Collection[str]) -> pa.Table:
     """The good images of these roles, in the order of rows."""
-    images = manifest.read(manifests / manifest.IMAGES.name, manifest.IMAGES, _READ)
+    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
     is_wanted = pc.is_in(images["role"], pa.array([*roles], pa.string()))
     return images.filter(pc.and_(pc.equal(images["status"], "ok"), is_wanted))
 

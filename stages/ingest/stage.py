@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
 from pipeline.images import Limits
@@ -59,7 +59,7 @@ class IngestStage(Stage):
 
     name = "ingest"
     version = 2
-    table = manifest.IMAGES
+    table = tables.IMAGES
     Config = IngestConfig
     needs = ("sandbox",)
 
@@ -67,7 +67,7 @@ class IngestStage(Stage):
         super().__init__(section, context)
         assert isinstance(section, IngestConfig)
         self._section = section
-        self.folder = context.config.manifests / manifest.IMAGES.name
+        self.folder = context.config.manifests / tables.IMAGES.name
 
     def plan(self) -> list[Unit]:
         """A unit a shard; lists every source, opens no image."""
@@ -103,7 +103,7 @@ class IngestStage(Stage):
         before = {}
         if unit.part.exists():
             names = ["row", "uri", "stamp", "mask_stamp", "status"]
-            rows = manifest.read_part(unit.part, manifest.IMAGES, names).to_pylist()
+            rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist()
             before = {
                 row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
                 for row in rows
@@ -119,7 +119,7 @@ class IngestStage(Stage):
     def summarize(self) -> None:
         """Counts by role and status, and what a labeled set cannot teach."""
         columns = ["role", "status", "uri", "error_message", "shard"]
-        images = manifest.read(self.folder, manifest.IMAGES, columns)
+        images = manifest.read(self.folder, tables.IMAGES, columns)
         good = images.filter(pc.equal(images["status"], "ok"))
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
@@ -142,7 +142,7 @@ class IngestStage(Stage):
         """The classes that occur in the labels of the good labeled images of shards."""
         columns = ["role", "status", "mask_class_ids"]
         parts = (
-            manifest.read_part(self._part(n), manifest.IMAGES, columns).to_pylist() for n in shards
+            manifest.read_part(self._part(n), tables.IMAGES, columns).to_pylist() for n in shards
         )
         return {
             class_id
@@ -156,7 +156,7 @@ class IngestStage(Stage):
         entries = self.layout.rows(unit.shard)
         gone: dict[int, dict[str, Any]] = {}
         if not all(entry["present"] for entry in entries):
-            known = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
+            known = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
         vocabulary = self.context.config.vocabulary
         rows, problems = scan(entries, gone, vocabulary, self._section.limits)
@@ -169,8 +169,8 @@ class IngestStage(Stage):
     def _settle(self, rows: Rows) -> None:
         """Settles which of equal images counts, and rewrites other shards where that changes."""
         names = [*COMPARED, "shard"]
-        known = manifest.read(self.folder, manifest.IMAGES, names)
-        own = manifest.IMAGES.rows(rows).select(names).replace_schema_metadata(None)
+        known = manifest.read(self.folder, tables.IMAGES, names)
+        own = tables.IMAGES.rows(rows).select(names).replace_schema_metadata(None)
         others = known.filter(pc.invert(pc.is_in(known["shard"], own["shard"].combine_chunks())))
         whole = pa.concat_tables([others, own.cast(others.schema)])
         settled = {row["row"]: row for row in settle(whole).to_pylist()}
@@ -181,12 +181,12 @@ class IngestStage(Stage):
             part = self._part(shard)
             facts = manifest.read_facts(part)
             assert facts is not None
-            before: Rows = manifest.read_part(part, manifest.IMAGES).to_pylist()
+            before: Rows = manifest.read_part(part, tables.IMAGES).to_pylist()
             self._write(part, [row | settled.get(row["row"], {}) for row in before], facts)
 
     def _write(self, part: Path, rows: Rows, facts: Facts) -> None:
         plain = self._section.model_dump(mode="json")
-        manifest.write_part(part, manifest.IMAGES.rows(rows), facts, plain)
+        manifest.write_part(part, tables.IMAGES.rows(rows), facts, plain)
 
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
@@ -223,7 +223,7 @@ class IngestStage(Stage):
         """Every image that is listed or was, with its row."""
         listed, _ = self._listing
         self._check_shard_size()
-        known = manifest.read(self.folder, manifest.IMAGES, KNOWN)
+        known = manifest.read(self.folder, tables.IMAGES, KNOWN)
         return lay_out(listed, known, self._section.shard_size)
 
     @cached_property

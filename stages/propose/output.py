@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from pipeline import manifest
+from pipeline import manifest, tables
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Proposals:
 
 def proposals_part(manifests: Path, shard: int) -> Path:
     """The manifest part of a shard."""
-    return manifests / manifest.PROPOSALS.name / f"part-{shard:05d}.parquet"
+    return manifests / tables.PROPOSALS.name / f"part-{shard:05d}.parquet"
 
 
 def read_proposals(part: Path) -> dict[int, Proposals]:
@@ -45,7 +45,7 @@ def read_proposals(part: Path) -> dict[int, Proposals]:
     Raises:
         StorageError: The part is missing or damaged.
     """
-    rows = manifest.read_part(part, manifest.PROPOSALS).to_pylist()
+    rows = manifest.read_part(part, tables.PROPOSALS).to_pylist()
     return {
         row["row"]: Proposals(
             (row["height"], row["width"]),

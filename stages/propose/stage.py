@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.section import Facts, Section
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
@@ -26,7 +26,7 @@ class ProposeStage(Stage):
 
     name = "propose"
     version = 1
-    table = manifest.PROPOSALS
+    table = tables.PROPOSALS
     Config = ProposeConfig
     needs = ("ingest",)
     picks_shards = True
@@ -73,27 +73,27 @@ class ProposeStage(Stage):
 
         def commit(unit: Unit, rows: Rows) -> None:
             failed = sum(row["status"] == "failed" for row in rows)
-            table = manifest.PROPOSALS.rows(rows)
+            table = tables.PROPOSALS.rows(rows)
             manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)
 
         run_shards(self.name, work, propose_shard, commit, self.context)
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        return count_image_changes(unit, manifest.PROPOSALS, self._images)
+        return count_image_changes(unit, tables.PROPOSALS, self._images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
         manifests = self.context.config.manifests
         planned = {proposals_part(manifests, shard) for shard in self._images.shards}
-        parts = (manifests / manifest.PROPOSALS.name).glob("part-*.parquet")
+        parts = (manifests / tables.PROPOSALS.name).glob("part-*.parquet")
         return sorted(part for part in parts if part not in planned)
 
     def summarize(self) -> None:
         """How many masks there are, and how long they took."""
-        folder = self.context.config.manifests / manifest.PROPOSALS.name
+        folder = self.context.config.manifests / tables.PROPOSALS.name
         columns = ["num_masks", "seconds", "status"]
-        rows = manifest.read(folder, manifest.PROPOSALS, columns)
+        rows = manifest.read(folder, tables.PROPOSALS, columns)
         good = rows.filter(pc.equal(rows["status"], "ok"))
         masks = pc.mean(good["num_masks"]).as_py() or 0
         seconds = pc.sum(good["seconds"]).as_py()

@@ -5,19 +5,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest
+from pipeline import manifest, tables
 
 _READ = ("row", "store", "height", "width", "fingerprint", "status")
 
 
 def labels_folder(manifests: Path, labeler: str) -> Path:
     """The folder of a labeler's parts."""
-    return manifests / manifest.PSEUDO_LABELS.name / f"labeler={labeler}"
+    return manifests / tables.PSEUDO_LABELS.name / f"labeler={labeler}"
 
 
 def read_labels(manifests: Path, labeler: str) -> pa.Table:
     """A labeler's good labels, in the order of rows."""
-    labels = manifest.read(labels_folder(manifests, labeler), manifest.PSEUDO_LABELS, _READ)
+    labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)
     return labels.filter(pc.equal(labels["status"], "ok"))
 
 

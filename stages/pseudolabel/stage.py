@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import manifest, storage
+from pipeline import manifest, storage, tables
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError
 from pipeline.section import Facts, Name, RunOnly, Section
@@ -63,7 +63,7 @@ class PseudolabelStage(Stage):
 
     name = "pseudolabel"
     version = 1
-    table = manifest.PSEUDO_LABELS
+    table = tables.PSEUDO_LABELS
     Config = PseudolabelConfig
     needs = ("ingest", "propose")
     picks_shards = True
@@ -105,7 +105,7 @@ class PseudolabelStage(Stage):
         def commit(unit: Unit, rows: Rows) -> None:
             manifest.write_part(
                 unit.part,
-                manifest.PSEUDO_LABELS.rows(rows),
+                tables.PSEUDO_LABELS.rows(rows),
                 unit.facts,
                 plain,
                 files=unit.outputs,
@@ -120,7 +120,7 @@ class PseudolabelStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        return count_image_changes(unit, manifest.PSEUDO_LABELS, self._images)
+        return count_image_changes(unit, tables.PSEUDO_LABELS, self._images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -130,13 +130,13 @@ class PseudolabelStage(Stage):
 
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config has not, labels that no part points to."""
-        folders = (self.context.config.manifests / manifest.PSEUDO_LABELS.name).glob("labeler=*")
+        folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
         known = {self._folder(name) for name in self._section.labelers}
         found = [folder for folder in folders if folder not in known]
         workspace = self.context.config.run.workspace
         used: dict[Path, set[int]] = {planned.store.path: set() for planned in self._planned}
         for folder in known:
-            table = manifest.read(folder, manifest.PSEUDO_LABELS, ["store", "shard"])
+            table = manifest.read(folder, tables.PSEUDO_LABELS, ["store", "shard"])
             for row in table.group_by(["store", "shard"]).aggregate([]).to_pylist():
                 used.setdefault(workspace / row["store"], set()).add(row["shard"])
         for labeler in self._stores.glob("*.zarr"):
@@ -154,7 +154,7 @@ class PseudolabelStage(Stage):
         rows = []
         for name in self._section.labelers:
             columns = ["status", "coverage", "mean_confidence", "seconds"]
-            labels = manifest.read(self._folder(name), manifest.PSEUDO_LABELS, columns)
+            labels = manifest.read(self._folder(name), tables.PSEUDO_LABELS, columns)
             good = labels.filter(pc.equal(labels["status"], "ok"))
             coverage = pc.mean(good["coverage"]).as_py() or 0
             confidence = pc.mean(pc.fill_null(good["mean_confidence"], 0)).as_py() or 0

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from pipeline import manifest, storage
+from pipeline import manifest, storage, tables
 from pipeline.errors import ConfigError
 from pipeline.section import Section
 from pipeline.stage import Context, Stage, Unit
@@ -64,7 +64,7 @@ class SandboxStage(Stage):
 
     name = "sandbox"
     version = 2
-    table = manifest.SCENES
+    table = tables.SCENES
     Config = SandboxConfig
 
     def __init__(self, section: Section, context: Context) -> None:
@@ -99,10 +99,10 @@ class SandboxStage(Stage):
                     rows.append(self._save(unit.name, number, *scene))
                     progress.advance()
                 plain = self._section.model_dump(mode="json")
-                manifest.write_part(unit.part, manifest.SCENES.rows(rows), unit.facts, plain)
+                manifest.write_part(unit.part, tables.SCENES.rows(rows), unit.facts, plain)
 
     def _unit(self, role: str) -> Unit:
-        folder = self.context.config.manifests / manifest.SCENES.name
+        folder = self.context.config.manifests / tables.SCENES.name
         facts = {
             **self.version_facts,
             "sandbox.seed": self._section.seed,

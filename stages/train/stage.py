@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Section
 from pipeline.sharded import digest_rows
@@ -30,7 +30,7 @@ class TrainStage(Stage):
 
     name = "train"
     version = 2
-    table = manifest.METRICS
+    table = tables.METRICS
     Config = TrainConfig
     needs = ("ingest", "pseudolabel")
 
@@ -57,7 +57,7 @@ class TrainStage(Stage):
         plan = self.plan()
         parts = {unit.part for unit in plan}
         folders = {self._folder(*key) for key in self._trainings.values()}
-        metrics = self.context.config.manifests / manifest.METRICS.name
+        metrics = self.context.config.manifests / tables.METRICS.name
         found = [p for p in metrics.glob("part-train-*.parquet") if p not in parts]
         checkpoints = self.context.config.artifacts / "checkpoints"
         found += [p for p in checkpoints.glob("*/seed-*") if p not in folders]
@@ -70,7 +70,7 @@ class TrainStage(Stage):
 
     def part(self, variant: str, seed: int) -> Path:
         """The part of the metrics manifest that the training of a variant commits."""
-        folder = self.context.config.manifests / manifest.METRICS.name
+        folder = self.context.config.manifests / tables.METRICS.name
         return folder / f"part-train-{variant}-seed-{seed}.parquet"
 
     @property
@@ -213,7 +213,7 @@ class TrainStage(Stage):
         save_weights(self.weights(name, seed), trained, about)
         rows = self._metric_rows(name, seed, training.log)
         plain = variant.model_dump(mode="json")
-        table = manifest.METRICS.rows(rows)
+        table = tables.METRICS.rows(rows)
         manifest.write_part(unit.part, table, unit.facts, plain, files=unit.outputs)
 
     def _train_images(self, table: pa.Table, labelers: Sequence[str]) -> list[TrainImage]:
@@ -249,7 +249,7 @@ class TrainStage(Stage):
 
     def _unlabeled(self, role: str, labelers: Sequence[str]) -> DataError:
         what = f"no {role} image has labels of {', '.join(labelers)}"
-        where = str(self.context.config.manifests / manifest.PSEUDO_LABELS.name)
+        where = str(self.context.config.manifests / tables.PSEUDO_LABELS.name)
         fix = "run `maskmill run pseudolabel`, or see its column error_message"
         return DataError(what, where=where, fix=fix)
 

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline import config as config_file
 from pipeline.config import Config
-from pipeline.manifest import METRICS, write_part
+from pipeline.manifest import write_part
+from pipeline.tables import METRICS
 from stages.evaluate.tables import read_tables
 from stages.graph import GRAPH
 

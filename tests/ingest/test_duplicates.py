@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import manifest
+from pipeline import tables
 from stages.ingest.duplicates import COMPARED, settle
 
 Ingest = Callable[..., CompletedProcess[str]]
@@ -28,7 +28,7 @@ def image(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict
 
 def settled(*images: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
     """Status and message of the rows that change."""
-    table = manifest.IMAGES.rows(images).select(COMPARED)
+    table = tables.IMAGES.rows(images).select(COMPARED)
     return {row["row"]: (row["status"], row["error_message"]) for row in settle(table).to_pylist()}
 
 

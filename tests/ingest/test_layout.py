@@ -2,7 +2,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import manifest
+from pipeline import tables
 from pipeline.sharded import ShardedTable
 from stages.ingest.layout import KNOWN, lay_out
 from stages.ingest.sources.base import Listed, listing
@@ -17,7 +17,7 @@ def entries(*names: str, source: str = "web") -> Any:
 
 def known(*rows: tuple[str, int], source: str = "web") -> Any:
     """A manifest of shards of two rows."""
-    table = manifest.IMAGES.rows(
+    table = tables.IMAGES.rows(
         {"uri": uri, "source": source, "role": "ood", "row": row, "shard": row // 2}
         for uri, row in rows
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline import manifest, objects, storage
+from pipeline import manifest, objects, storage, tables
 from tests.s3_server import Proxy
 
 PLACES = ["uri", "mask_uri", "stamp", "mask_stamp"]
@@ -33,7 +33,7 @@ def ingested(tiny: dict[str, Any], bucket: str, ingest: Ingest) -> Callable[...,
         done = ingest()
         assert done.returncode == 0, done.stderr
         folder = Path(tiny["workspace"], "manifests", tiny["run"], "images")
-        rows: pd.DataFrame = manifest.read(folder, manifest.IMAGES).to_pandas()
+        rows: pd.DataFrame = manifest.read(folder, tables.IMAGES).to_pandas()
         return rows
 
     return run

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.errors import StorageError
 
 FACTS: dict[str, Any] = {"stage.version": 1, "inputs.images": "00ff"}
@@ -29,45 +29,45 @@ def rows(shard: int, count: int = 4) -> list[dict[str, Any]]:
 
 def write(folder: Path, shard: int, **facts: Any) -> Path:
     path = folder / f"part-{shard:05d}.parquet"
-    manifest.write_part(path, manifest.IMAGES.rows(rows(shard)), {**FACTS, **facts}, {"a": [1]})
+    manifest.write_part(path, tables.IMAGES.rows(rows(shard)), {**FACTS, **facts}, {"a": [1]})
     return path
 
 
 def test_parts_read_back_as_one_table_in_order(tmp_path: Path) -> None:
     for shard in (10, 2, 0):
         write(tmp_path, shard)
-    table = manifest.read(tmp_path, manifest.IMAGES)
-    assert table.schema.equals(manifest.IMAGES.schema)
+    table = manifest.read(tmp_path, tables.IMAGES)
+    assert table.schema.equals(tables.IMAGES.schema)
     assert table["shard"].to_pylist() == [0] * 4 + [2] * 4 + [10] * 4
     assert table.select(["image_id", "mask_class_ids"]).to_pylist()[1] == {
         "image_id": "0000000000000001",
         "mask_class_ids": [0, 2],
     }
-    ids = manifest.read(tmp_path, manifest.IMAGES, columns=["image_id"])
+    ids = manifest.read(tmp_path, tables.IMAGES, columns=["image_id"])
     assert ids.column_names == ["image_id"]
     assert ids["image_id"].to_pylist() == table["image_id"].to_pylist()
 
 
 def test_a_folder_that_is_not_there_is_an_empty_table(tmp_path: Path) -> None:
-    table = manifest.read(tmp_path / "none", manifest.METRICS)
+    table = manifest.read(tmp_path / "none", tables.METRICS)
     assert table.num_rows == 0
-    assert table.schema.equals(manifest.METRICS.schema)
-    columns = manifest.read(tmp_path / "none", manifest.METRICS, columns=["value"]).column_names
+    assert table.schema.equals(tables.METRICS.schema)
+    columns = manifest.read(tmp_path / "none", tables.METRICS, columns=["value"]).column_names
     assert columns == ["value"]
 
 
-@pytest.mark.parametrize("table", manifest.TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", tables.TABLES, ids=lambda table: table.name)
 def test_pandas_reads_a_folder_with_the_documented_columns(
-    table: manifest.Table, tmp_path: Path
+    table: tables.Table, tmp_path: Path
 ) -> None:
     folder = tmp_path / table.name
     for shard in range(2):
-        path = folder / "labeler=clip" if table is manifest.PSEUDO_LABELS else folder
+        path = folder / "labeler=clip" if table is tables.PSEUDO_LABELS else folder
         manifest.write_part(path / f"part-{shard:05d}.parquet", table.rows([{}]), FACTS, {})
     (folder / ".lock").touch()
     (folder / ".part-00009.parquet.7.tmp").touch()
     frame = pd.read_parquet(folder)
-    partitions = ["labeler"] if table is manifest.PSEUDO_LABELS else []
+    partitions = ["labeler"] if table is tables.PSEUDO_LABELS else []
     assert list(frame.columns) == [field.name for field in table.schema] + partitions
     assert len(frame) == 2
 
@@ -108,7 +108,7 @@ def test_what_a_killed_writer_left_is_removed_and_parts_stay(tmp_path: Path) -> 
 def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Path) -> None:
     write(tmp_path, 0)
     path = write(tmp_path, 1)
-    good, table = path.read_bytes(), manifest.read(tmp_path, manifest.IMAGES)
+    good, table = path.read_bytes(), manifest.read(tmp_path, tables.IMAGES)
     dice = random.Random(0)
     messages = []
     for position in dice.sample(range(len(good)), 300):
@@ -116,7 +116,7 @@ def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Pat
         damaged[position] ^= 255
         path.write_bytes(damaged)
         for read in (
-            lambda: manifest.read(tmp_path, manifest.IMAGES).to_pylist(),
+            lambda: manifest.read(tmp_path, tables.IMAGES).to_pylist(),
             lambda: manifest.read_facts(path),
         ):
             try:
@@ -128,7 +128,7 @@ def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Pat
         f"{path}: damaged manifest part; do it again with: maskmill verify --rerun"
     }
     path.write_bytes(good)
-    assert manifest.read(tmp_path, manifest.IMAGES).equals(table)
+    assert manifest.read(tmp_path, tables.IMAGES).equals(table)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but long enough to be"])
@@ -137,7 +137,7 @@ def test_what_is_no_part_is_an_error_that_names_it(content: bytes, tmp_path: Pat
     path = tmp_path / "part-00001.parquet"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"part-00001\.parquet: damaged manifest part"):
-        manifest.read(tmp_path, manifest.IMAGES)
+        manifest.read(tmp_path, tables.IMAGES)
     with pytest.raises(StorageError, match=r"part-00001\.parquet: damaged manifest part"):
         manifest.read_facts(path)
 
@@ -151,10 +151,10 @@ def test_a_parquet_file_of_somebody_else_is_no_part(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_part_that_was_there(small_disk: Path) -> None:
     path = small_disk / "part-00000.parquet"
-    manifest.write_part(path, manifest.IMAGES.rows(rows(0)), FACTS, {})
+    manifest.write_part(path, tables.IMAGES.rows(rows(0)), FACTS, {})
     noise = [{"uri": random.Random(number).randbytes(64).hex()} for number in range(3000)]
     with pytest.raises(OSError, match="No space left on device") as error:
-        manifest.write_part(path, manifest.IMAGES.rows(noise), {}, {})
+        manifest.write_part(path, tables.IMAGES.rows(noise), {}, {})
     assert error.value.filename == str(path)
     assert manifest.read_facts(path) == FACTS
     assert list(small_disk.iterdir()) == [path]

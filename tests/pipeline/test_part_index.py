@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline import manifest
+from pipeline import manifest, tables
 
 COLUMNS = ["image_id", "row", "status"]
 COUNT = 120
@@ -22,7 +22,7 @@ def write(folder: Path, shard: int, status: str = "ok", **facts: Any) -> None:
     ]
     path = folder / f"part-{shard:05d}.parquet"
     facts = {"ingest.version": 1, "inputs.images": f"{shard:x}", **facts}
-    manifest.write_part(path, manifest.IMAGES.rows(rows), facts, {}, failed=shard % 2)
+    manifest.write_part(path, tables.IMAGES.rows(rows), facts, {}, failed=shard % 2)
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def folder(tmp_path: Path) -> Path:
     """Many parts with their index."""
     for shard in range(COUNT):
         write(tmp_path, shard)
-    manifest.update_index(tmp_path, manifest.IMAGES)
+    manifest.update_index(tmp_path, tables.IMAGES)
     return tmp_path
 
 
 def read(folder: Path) -> pa.Table:
-    return manifest.read(folder, manifest.IMAGES, COLUMNS)
+    return manifest.read(folder, tables.IMAGES, COLUMNS)
 
 
 def records(folder: Path) -> dict[str, tuple[Any, int, int]]:
@@ -55,7 +55,7 @@ def assert_told_as_without_it(folder: Path) -> None:
 
 def test_few_parts_have_no_index(tmp_path: Path) -> None:
     write(tmp_path, 0)
-    manifest.update_index(tmp_path, manifest.IMAGES)
+    manifest.update_index(tmp_path, tables.IMAGES)
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 
 
@@ -88,11 +88,11 @@ def test_new_changed_and_dropped_parts_are_told_as_they_are(folder: Path) -> Non
 def test_it_is_written_anew_when_much_has_changed(folder: Path) -> None:
     before = (folder / INDEX).stat().st_mtime_ns
     write(folder, COUNT)
-    manifest.update_index(folder, manifest.IMAGES)
+    manifest.update_index(folder, tables.IMAGES)
     assert (folder / INDEX).stat().st_mtime_ns == before
     for shard in range(COUNT):
         write(folder, shard, status="rejected")
-    manifest.update_index(folder, manifest.IMAGES)
+    manifest.update_index(folder, tables.IMAGES)
     assert (folder / INDEX).stat().st_mtime_ns > before
     assert_told_as_without_it(folder)
 
@@ -116,8 +116,8 @@ def test_bits_that_fell_over_in_it_change_nothing(folder: Path) -> None:
 
 
 def test_columns_of_lists_come_from_the_parts(folder: Path) -> None:
-    table = manifest.read(folder, manifest.IMAGES)
-    assert table.schema.equals(manifest.IMAGES.schema)
+    table = manifest.read(folder, tables.IMAGES)
+    assert table.schema.equals(tables.IMAGES.schema)
     assert table.num_rows == 2 * COUNT
 
 

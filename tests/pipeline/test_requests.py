@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.workspace import locked
 
 Call = Callable[..., CompletedProcess[str]]
@@ -159,7 +159,7 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
 ) -> None:
     call("run")
     folder = workspace / "manifests/tiny"
-    before = manifest.read(folder / "images", manifest.IMAGES, ["image_id", "status"])
+    before = manifest.read(folder / "images", tables.IMAGES, ["image_id", "status"])
     for part in (folder / "images/part-00000.parquet", folder / "images/part-00001.parquet"):
         part.write_bytes(part.read_bytes()[:-7])
     done = call("verify", code=1)
@@ -170,7 +170,7 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
         "do them again with: maskmill verify --rerun\n"
     )
     assert call("verify --rerun").stdout.endswith("4 units checked, no damage\n")
-    after = manifest.read(folder / "images", manifest.IMAGES, ["image_id", "status"])
+    after = manifest.read(folder / "images", tables.IMAGES, ["image_id", "status"])
     assert after.sort_by("image_id").equals(before.sort_by("image_id"))
     call("run")
     assert call("verify").stdout == "6 units checked, no damage\n"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.config import load
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ class Count(Stage):
 
     name = "count"
     version = 1
-    table = manifest.METRICS
+    table = tables.METRICS
     Config = CountConfig
 
     def __init__(self, section: Section, context: Context) -> None:
@@ -45,11 +45,11 @@ class Count(Stage):
             number = int(unit.name[5:])
             if number == self.section.fails_at:
                 raise DataError("no luck", where=unit.name, fix="try again")
-            rows = manifest.METRICS.rows([{"name": unit.name, "value": number}])
+            rows = tables.METRICS.rows([{"name": unit.name, "value": number}])
             manifest.write_part(unit.part, rows, unit.facts, {})
 
     def summarize(self) -> None:
-        found = manifest.read(self.folder, manifest.METRICS).num_rows
+        found = manifest.read(self.folder, tables.METRICS).num_rows
         self.context.console.line(f"{self.name}: {found} rows")
 
 
@@ -60,7 +60,7 @@ class Total(Count):
     needs = ("count",)
 
     def plan(self) -> Sequence[Unit]:
-        rows = manifest.read(self.context.config.manifests / "count", manifest.METRICS)
+        rows = manifest.read(self.context.config.manifests / "count", tables.METRICS)
         if not rows.num_rows:
             raise DataError("nothing to add up", where="count", fix="run it")
         facts = {**self.version_facts, "inputs.rows": manifest.digest(rows.to_pylist())}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.store import LabelStore
 
 Maskmill = Callable[..., CompletedProcess[str]]
@@ -24,7 +24,7 @@ def image(
     config = write_config(tiny)
     maskmill("run", "ingest", "--config", config)
     folder = tmp_path / "workspace/manifests/tiny/images"
-    rows: list[dict[str, Any]] = manifest.read(folder, manifest.IMAGES).to_pylist()
+    rows: list[dict[str, Any]] = manifest.read(folder, tables.IMAGES).to_pylist()
     return next(row for row in rows if row["role"] == "labeled")
 
 
@@ -48,7 +48,7 @@ def labeled(image: dict[str, Any], tmp_path: Path) -> Callable[..., None]:
         row |= {"store": GROUP, "height": 24, "width": 32, "status": "ok", **columns}
         folder = workspace / "manifests/tiny/pseudo_labels/labeler=clip"
         part = folder / f"part-{image['shard']:05d}.parquet"
-        manifest.write_part(part, manifest.PSEUDO_LABELS.rows([row]), {}, {})
+        manifest.write_part(part, tables.PSEUDO_LABELS.rows([row]), {}, {})
 
     return write
 

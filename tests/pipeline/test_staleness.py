@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from pipeline import manifest
+from pipeline import manifest, tables
 from pipeline.section import Facts
 from pipeline.stage import Stage, Unit
 from pipeline.staleness import State, inspect
@@ -25,7 +25,7 @@ class Planned(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         for unit in units:
-            manifest.write_part(unit.part, manifest.METRICS.rows([]), unit.facts, {})
+            manifest.write_part(unit.part, tables.METRICS.rows([]), unit.facts, {})
 
 
 def planned(folder: Path, count: int = 3, **facts: JsonValue) -> Planned:

@@ -15,8 +15,8 @@ from segment_anything.modeling import Sam
 
 from pipeline import config as config_file
 from pipeline.console import Console
-from pipeline.manifest import PROPOSALS
 from pipeline.stage import Context
+from pipeline.tables import PROPOSALS
 from stages.graph import GRAPH
 from stages.propose.mask_generator import MaskGenerator
 from stages.propose.output import proposals_part, read_proposals

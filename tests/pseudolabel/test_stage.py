@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from pipeline import config as config_file
 from pipeline.console import Console
 from pipeline.label_reader import LabelReader
-from pipeline.manifest import PSEUDO_LABELS
 from pipeline.stage import Context
+from pipeline.tables import PSEUDO_LABELS
 from stages.graph import GRAPH
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelStage

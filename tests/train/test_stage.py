@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pipeline import manifest
-from pipeline.manifest import METRICS, digest, read_facts
+from pipeline.manifest import digest, read_facts
+from pipeline.tables import METRICS
 from stages.train.models.small_unet import SANDBOX_WEIGHTS
 
 WriteConfig = Callable[..., Path]

@@ -1,0 +1,173 @@
+"""The tables of a run, column by column. They are written and read by `pipeline.manifest`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of manifest.
+
+    Attributes:
+        name: Its folder below manifests/<run>/.
+        description: What one row is, for the data dictionary.
+        schema: Arrow schema; every field has metadata ``description``.
+    """
+
+    name: str
+    description: str
+    schema: pa.Schema
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Rows as an Arrow table of this schema; a missing column is null."""
+        return pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
+
+
+def _schema(*columns: tuple[str, pa.DataType, str]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
+    )
+
+
+SCENES = Table(
+    "scenes",
+    "A drawn image of the embedded sandbox; only runs with a `sandbox` section have this table.",
+    _schema(
+        ("uri", pa.string(), "path of the image file, below the run's data folder"),
+        ("role", pa.string(), "folder it was drawn into: labeled, unlabeled, ood, val or test"),
+        ("domain", pa.string(), "look of the scene: id or web"),
+        ("seed", pa.int64(), "seed of the world"),
+        ("index", pa.int64(), "number of the scene; (domain, seed, index) draws it again"),
+        ("caption", pa.string(), "what is in the scene, in words"),
+    ),
+)
+
+IMAGES = Table(
+    "images",
+    "An image of a source, good or bad. Rows never move; (shard, row) is where its labels are.",
+    _schema(
+        ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
+        ("uri", pa.string(), "path of the image file; in a tar, archive#name@first byte+size"),
+        ("source", pa.string(), "name of the source in the config"),
+        ("role", pa.string(), "labeled, unlabeled, ood, val or test"),
+        ("mask_uri", pa.string(), "path of the label file; null where there is none"),
+        ("mask_id", pa.string(), "first 16 hex digits of the SHA-256 of the label file's bytes"),
+        ("label_scheme", pa.string(), "the vocabulary's scheme that reads the label file"),
+        ("mask_class_ids", pa.list_(pa.uint8()), "class ids that occur in the label file"),
+        ("width", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
+        ("height", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
+        ("format", pa.string(), "format found in the file: JPEG, PNG, ..."),
+        ("shard", pa.int32(), "unit of work, of the Parquet part and of the Zarr shard file"),
+        ("row", pa.int64(), "position in the label arrays; shard = row // shard size"),
+        ("status", pa.string(), "ok, rejected (unreadable), duplicate (by content) or gone"),
+        ("error_message", pa.string(), "why the status is not ok"),
+        ("caption", pa.string(), "the source's text for the image; null where it has none"),
+        ("url", pa.string(), "where the source got the image; null where it does not say"),
+        (
+            "stamp",
+            pa.string(),
+            "of the image file as it was read: size and modification time, or ETag",
+        ),
+        ("mask_stamp", pa.string(), "the same of the label file"),
+    ),
+)
+
+PROPOSALS = Table(
+    "proposals",
+    "SAM's masks of an image, the sure ones first; they overlap and know no class. The lists have "
+    "an item a mask.",
+    _schema(
+        ("image_id", pa.string(), "the image, as in `images`"),
+        ("shard", pa.int32(), "shard of the image"),
+        ("row", pa.int64(), "row of the image, as in `images`"),
+        (
+            "height",
+            pa.int32(),
+            "rows of the masks: the image's, its long side brought to `size_px`",
+        ),
+        ("width", pa.int32(), "columns of the masks"),
+        ("num_masks", pa.int32(), "how many masks there are"),
+        (
+            "rle",
+            pa.list_(pa.string()),
+            "COCO's compressed run-length `counts`; size = height, width",
+        ),
+        ("area", pa.list_(pa.int32()), "pixels of the mask"),
+        ("bbox", pa.list_(pa.list_(pa.int32(), 4)), "left, top, right - left, bottom - top in px"),
+        ("predicted_iou", pa.list_(pa.float32()), "SAM's own estimate of the mask's IoU"),
+        ("stability_score", pa.list_(pa.float32()), "IoU of the mask cut lower and cut higher"),
+        ("seconds", pa.float32(), "time that the image's masks took"),
+        ("status", pa.string(), "ok, or failed: the file could no longer be read"),
+        ("error_message", pa.string(), "why the status is not ok"),
+    ),
+)
+
+PSEUDO_LABELS = Table(
+    "pseudo_labels",
+    "A pseudo-label of one labeler for one image. The folder's partition column is `labeler`.",
+    _schema(
+        ("image_id", pa.string(), "the image, as in `images`"),
+        ("shard", pa.int32(), "shard of the image"),
+        ("row", pa.int64(), "position in the arrays `mask` and `confidence` of `store`"),
+        ("store", pa.string(), "Zarr group that holds the label, below the workspace"),
+        ("height", pa.int32(), "rows of the label that are image; the rest of the canvas is 255"),
+        ("width", pa.int32(), "columns of the label that are image"),
+        ("coverage", pa.float32(), "share of the image's pixels that are not ignore, 0 to 1"),
+        ("mean_confidence", pa.float32(), "mean over the covered pixels, 0 to 1"),
+        ("class_ids", pa.list_(pa.uint8()), "classes that occur, ascending"),
+        ("class_fractions", pa.list_(pa.float32()), "share of the image's pixels of each"),
+        ("seconds", pa.float32(), "labeling time of the image's batch, shared evenly"),
+        ("status", pa.string(), "ok, or failed: the file could no longer be read"),
+        ("error_message", pa.string(), "why the status is not ok"),
+        ("fingerprint", pa.string(), "of all the shard was made from; equal means equal labels"),
+    ),
+)
+
+METRICS = Table(
+    "metrics",
+    "One number that a stage measured.",
+    _schema(
+        ("run", pa.string(), "name of the run"),
+        ("variant", pa.string(), "training variant; where `seed` is null the labeler"),
+        ("seed", pa.int64(), "seed of the training; null where a labeler was measured"),
+        ("step", pa.int64(), "training steps done when it was measured"),
+        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
+        ("split", pa.string(), "images it was measured on: train, or the role of the images"),
+        ("name", pa.string(), "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>"),
+        ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
+    ),
+)
+
+TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, METRICS)
+
+
+def data_dictionary() -> str:
+    """The text of manifests/README.md: every table and column."""
+    lines = [
+        "# Data dictionary",
+        "",
+        "Every table is a folder of Parquet parts below `manifests/<run>/`; read it whole:",
+        "",
+        '    pd.read_parquet("manifests/sandbox/images")',
+        "",
+        "A part's key-value metadata (`maskmill`, JSON) holds its fingerprint, the facts behind",
+        "it, the resolved config section and library versions.",
+        "",
+        "This page is generated: `python -m pipeline.tables > manifests/README.md`.",
+    ]
+    for table in TABLES:
+        lines += ["", f"## {table.name}", "", table.description, "", "| column | type | meaning |"]
+        lines += ["|---|---|---|"]
+        for field in table.schema:
+            meaning = field.metadata[b"description"].decode()
+            lines.append(f"| `{field.name}` | {field.type} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(data_dictionary())
