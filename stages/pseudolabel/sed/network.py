@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder
 from stages.pseudolabel.towers import location_features
 
-_RESIZED_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768
+_SHORT_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768
 
 
 class Sed(nn.Module):
@@ -54,10 +54,7 @@ class Sed(nn.Module):
 
 
 def fitted(image: Tensor, input_px: int) -> Tensor:
-    """An image as SED is shown it: square, whatever its shape.
-
-    First its short side becomes 640 pixels, or as many as leave 2560 for the long one, in steps of
-    8 bits as an image file would have; then both sides 768. Sizes scale with `input_px`.
+    """An image as SED is shown it: at `resized_size` rounded to 8 bits, then stretched to a square.
 
     Args:
         image: (3, H, W) uint8.
@@ -66,9 +63,16 @@ def fitted(image: Tensor, input_px: int) -> Tensor:
     Returns:
         (3, S, S) float in [0, 255].
     """
-    height, width = image.shape[1:]
-    scale = min(_RESIZED_PX / min(height, width), _LONG_PX / max(height, width))
-    scale *= input_px / _INPUT_PX
-    size = [max(1, int(side * scale + 0.5)) for side in (height, width)]
+    size = resized_size(image.shape[1], image.shape[2], input_px)
     resized = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True).round()
     return F.interpolate(resized, (input_px, input_px), mode="bilinear")[0]
+
+
+def resized_size(height_px: int, width_px: int, input_px: int) -> tuple[int, int]:
+    """The size between: short side 640, or as much as leaves 2560 for the long one.
+
+    That is where the square is 768; the sizes grow and shrink with it.
+    """
+    short, long = sorted((height_px, width_px))
+    scale = min(_SHORT_PX / short, _LONG_PX / long) * input_px / _INPUT_PX
+    return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
