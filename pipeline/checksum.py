@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from pipeline import storage
+
 
 def checksum(file: Path) -> str:
     """A file's name and the first 12 hex digits of the SHA-256 of its bytes."""
@@ -11,5 +13,5 @@ def checksum(file: Path) -> str:
 
 def checksum_of_bytes(file: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits."""
-    with file.open("rb") as stream:
+    with storage.opened(str(file), block=2**24) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

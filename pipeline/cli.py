@@ -117,9 +117,7 @@ def status(
 def verify(
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Do what is damaged again, and what follows from it.")
-    ] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Do what is damaged again.")] = False,
 ) -> None:
     """Read all that was written, and compare it with its checksums."""
     if not Verifier(Runner(_load(config, overrides), GRAPH, console)).verify(rerun=rerun):

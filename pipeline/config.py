@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pipeline.errors import ConfigError
 from pipeline.merging import merged
 from pipeline.section import Name, Section
+from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
 
 S = TypeVar("S", bound=BaseModel)
@@ -54,10 +55,11 @@ class RunConfig(Section):
 
     run: Name
     """Name of the run: its folder below manifests/ and artifacts/."""
-    workspace: Path = Path()
-    """Folder that holds manifests/ and artifacts/."""
-    data: Path | None = None
-    """Folder that relative paths of the sources start from; default artifacts/<run>/data."""
+    workspace: Location = Path()
+    """Folder, or address s3://bucket/prefix, that manifests/ and artifacts/ are below."""
+    data: Location | None = None
+    """Folder, or address s3://bucket/prefix, that relative paths of the sources start from; default
+    artifacts/<run>/data."""
     vocabulary: Path
     """The class list; a relative path starts at the config file's folder."""
     cluster: ClusterConfig = ClusterConfig()

@@ -1,8 +1,8 @@
 """Deletes what neither the config nor a manifest points to, and says how much that is."""
 
-import shutil
 from pathlib import Path
 
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.runner import Runner
 from pipeline.workspace import locked
@@ -33,7 +33,7 @@ def _collect(runner: Runner, *, delete: bool) -> None:
             runner.console.note(f"{stage.name}: not looked at: {error}")
             break
         for path in garbage:
-            size = _bytes_of(path)
+            size = storage.size_of(path)
             total += size
             if delete:
                 _delete(path)
@@ -43,18 +43,11 @@ def _collect(runner: Runner, *, delete: bool) -> None:
     runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
 
 
-def _bytes_of(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else (path,)
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
-
-
 def _delete(path: Path) -> None:
     """Deletes a file or a folder; of a store its metadata first, so that no half of it is read."""
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    (path / "zarr.json").unlink(missing_ok=True)
-    shutil.rmtree(path)
+    if path.is_dir():
+        (path / "zarr.json").unlink(missing_ok=True)
+    storage.remove(path)
 
 
 def _readable(size: int) -> str:

@@ -1,8 +1,6 @@
 """Untrusted images and label files: addresses in, bytes out; bytes in, defined arrays out."""
 
 import hashlib
-import os
-import stat
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from pydantic import Field
 
-from pipeline import tar
+from pipeline import storage, tar
 from pipeline.budget import Budget
 from pipeline.errors import DataError
 from pipeline.jpeg import count_scans
@@ -85,22 +83,27 @@ def read_bytes(uri: str, limits: Limits = CEILINGS) -> bytes:
     Every reader of images comes through here: a new kind of address is added here alone.
 
     Args:
-        uri: Path of a file, or of a file in a tar archive (see `pipeline.tar`).
+        uri: Path or s3:// address of a file, or of a file in a tar archive (see `pipeline.tar`).
         limits: How many bytes are read at most.
 
     Raises:
         UnreadableImageError: It is missing, empty, no plain file, or too large.
+        OSError: The disk is gone, which says nothing of the file.
+        StorageError: The object store does not answer, likewise.
     """
     member = tar.parse(uri)
     try:
-        found = os.stat(uri if member is None else member.archive)
-        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-            raise UnreadableImageError("not a plain file")
-        size = found.st_size if member is None else member.size
-        if size > limits.max_bytes:
-            raise UnreadableImageError(f"{size:,} bytes; at most {limits.max_bytes:,} are read")
-        content = _whole_file(uri) if member is None else tar.read(member)
+        if member is not None and member.size > limits.max_bytes:
+            raise storage.TooLargeError(member.size)
+        content = storage.read_bytes(uri, limits.max_bytes) if member is None else tar.read(member)
+    except storage.TooLargeError as error:
+        what = f"{error.size:,} bytes; at most {limits.max_bytes:,} are read"
+        raise UnreadableImageError(what) from error
+    except storage.NoPlainFileError as error:
+        raise UnreadableImageError(str(error)) from error
     except OSError as error:
+        if storage.is_fault(error):
+            raise
         raise UnreadableImageError(f"cannot be read: {error.strerror}") from error
     except (tar.DamagedArchiveError, ValueError) as error:  # ValueError: a name with a NUL byte
         raise UnreadableImageError(f"cannot be read: {error}") from error
@@ -254,11 +257,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
-
-
-def _whole_file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 @cache

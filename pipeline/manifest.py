@@ -1,28 +1,38 @@
 """Manifests: folders of Parquet parts that `pandas.read_parquet(folder)` reads as one table.
 
-A part is written under a temporary name in its own folder, fsynced and renamed last, so it is the
-completion record of its shard: rows exist exactly when their masks do. Its key-value metadata holds
-what the shard was made from.
+A part is written last, durably and all or none (`pipeline.storage`), so it is the completion record
+of its shard: rows exist exactly when their masks do. Its key-value metadata holds what the shard
+was made from. Of many parts there is a copy in one file (`pipeline.part_index`).
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.checksum import checksum_of_bytes
-from pipeline.errors import StorageError, writing
+from pipeline.errors import StorageError
+from pipeline.part_index import IndexedPart, PartIndex
 from pipeline.section import Facts
 
 _METADATA_KEY = b"maskmill"
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+_WORTH_AN_INDEX = 100
+"""Parts that are not in the index before it is written anew; as many are read in 0.1 s."""
+
+
+class DamagedPartError(StorageError):
+    """A part cannot be read; `where` is its path."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,13 @@ class Record:
         facts: What it was made from.
         files: SHA-256 of the files that its rows describe, by their path from the part's folder.
         failed: Images whose files could not be read although ingest could: worth another try.
+        num_rows: How many rows it has.
     """
 
     facts: Facts
     files: Mapping[str, str]
     failed: int
+    num_rows: int
 
 
 @dataclass(frozen=True)
@@ -99,8 +111,12 @@ IMAGES = Table(
         ("error_message", pa.string(), "why the status is not ok"),
         ("caption", pa.string(), "the source's text for the image; null where it has none"),
         ("url", pa.string(), "where the source got the image; null where it does not say"),
-        ("stamp", pa.string(), "size and modification time of the image file when it was read"),
-        ("mask_stamp", pa.string(), "size and modification time of the label file"),
+        (
+            "stamp",
+            pa.string(),
+            "of the image file as it was read: size and modification time, or ETag",
+        ),
+        ("mask_stamp", pa.string(), "the same of the label file"),
     ),
 )
 
@@ -118,6 +134,7 @@ PROPOSALS = Table(
             "rows of the masks: the image's, its long side brought to `size_px`",
         ),
         ("width", pa.int32(), "columns of the masks"),
+        ("num_masks", pa.int32(), "how many masks there are"),
         (
             "rle",
             pa.list_(pa.string()),
@@ -203,23 +220,15 @@ def write_part(
     record = {
         "fingerprint": digest(facts),
         "facts": facts,
-        "files": {os.path.relpath(file, path.parent): checksum_of_bytes(file) for file in files},
+        "files": {storage.relative(file, path.parent): checksum_of_bytes(file) for file in files},
         "failed": failed,
         "config": dict(config),
         "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
     }
     metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     table = rows.replace_schema_metadata(metadata)
-    try:
-        with writing(path):
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            _fsync(temporary)
-        temporary.rename(path)
-        _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storage.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: Path) -> Record | None:
@@ -229,9 +238,10 @@ def read_record(path: Path) -> Record | None:
         StorageError: The file is no part of ours, or is damaged.
     """
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        record = json.loads(metadata[_METADATA_KEY])
-        return Record(record["facts"], record.get("files", {}), record.get("failed", 0))
+        footer = pq.read_metadata(storage.arrow_sources([path])[0])
+        record = json.loads((footer.metadata or {})[_METADATA_KEY])
+        files, failed = record.get("files", {}), record.get("failed", 0)
+        return Record(record["facts"], files, failed, footer.num_rows)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
@@ -254,13 +264,14 @@ def damage(path: Path, record: Record) -> list[str]:
     """What is wrong with a part or with the files that its rows describe; reads all of them."""
     found = []
     try:
-        pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        (source,) = storage.arrow_sources([path])
+        pq.read_table(source, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = Path(os.path.normpath(path.parent / name))
+        file = storage.reached(path.parent, name)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")
@@ -270,28 +281,77 @@ def damage(path: Path, record: Record) -> list[str]:
 
 
 def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a manifest folder, or of a folder of one partition of it, in the order of parts.
+    """All rows of a manifest folder, in the order of parts.
 
     Args:
-        folder: The manifest's folder; one that does not exist is an empty table.
+        folder: The folder that the parts lie in; one that does not exist is an empty table.
         table: Its kind.
-        columns: Only these columns.
+        columns: Only these columns. Without columns of lists, which are in the parts alone, a large
+            folder is read many times faster.
 
     Raises:
         StorageError: A part is damaged.
     """
-    parts = sorted(folder.glob("**/part-*.parquet"))
-    if not parts:
-        empty = table.schema.empty_table()
-        return empty if columns is None else empty.select(list(columns))
+    stamps = _stamps(folder)
+    names = list(table.schema.names if columns is None else columns)
+    known: Set[str] = set()
+    if set(names) <= set(_indexed_columns(table)):
+        index, known = _indexed(folder, stamps)
+    schema = pa.schema([table.schema.field(name) for name in names])
+    found = [schema.empty_table()]
     try:
-        return _read_parts(parts, table, columns)
-    except (pa.ArrowException, OSError) as error:
+        for is_known, group in groupby(stamps, known.__contains__):
+            parts = list(group)
+            if is_known:
+                found += (rows.cast(schema) for rows in index.rows(parts, names))
+            else:
+                found.append(_read_parts([folder / part for part in parts], table, names))
+    except (pa.ArrowException, OSError, KeyError) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        # Arrow does not always say which one it is.
-        unreadable = (part for part in parts if not _is_readable(part, table, columns))
-        raise _damaged(next(unreadable, folder)) from error
+        # Arrow does not always say which one it is; a damaged index is as good as none.
+        every = [folder / name for name in stamps]
+        for part in every:
+            if not _is_readable(part, table, names):
+                raise _damaged(part) from error
+        found = [_read_parts(every, table, names)]
+    return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """What the parts of a folder say of themselves, by file name; damaged ones are left out.
+
+    Of those that are in the index, `files` is empty.
+    """
+    stamps = _stamps(folder)
+    index, fresh = _indexed(folder, stamps)
+    known = ((name, index.parts[name]) for name in fresh)
+    found = {name: Record(part.facts, {}, part.failed, part.num_rows) for name, part in known}
+    for name in stamps.keys() - fresh:
+        with suppress(StorageError):
+            if (record := read_record(folder / name)) is not None:
+                found[name] = record
+    return found
+
+
+def update_index(folder: Path, table: Table) -> None:
+    """Writes the index of a folder anew, where it lacks so many parts that it is worth it.
+
+    For the holder of the workspace's lock. Where it cannot be written, reading is slower.
+    """
+    stamps = _stamps(folder)
+    index, fresh = _indexed(folder, stamps)
+    if len(stamps) - len(fresh) < _WORTH_AN_INDEX:
+        return
+    parts = {name: index.parts[name] for name in fresh}
+    with suppress(OSError, StorageError):
+        for name in stamps.keys() - fresh:
+            if (record := read_record(folder / name)) is None:
+                return
+            facts, failed, num_rows = record.facts, record.failed, record.num_rows
+            parts[name] = IndexedPart(stamps[name], num_rows, facts, failed)
+        rows = read(folder, table, _indexed_columns(table))
+        index.write({name: parts[name] for name in stamps}, rows)
 
 
 def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
@@ -313,7 +373,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the workspace's lock."""
-    for path in folder.glob("**/.part-*.tmp"):
+    for path in storage.temporaries(folder, "**/.part-*.tmp"):
         path.unlink(missing_ok=True)
 
 
@@ -340,14 +400,39 @@ def data_dictionary() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _stamps(folder: Path) -> dict[str, str]:
+    """The parts of a folder by name, in order, and what changes when one is written anew."""
+    stamps = storage.stamps_in(folder)
+    return {name: stamps[name] for name in sorted(stamps) if fnmatchcase(name, "part-*.parquet")}
+
+
+def _indexed(folder: Path, stamps: Mapping[str, str]) -> tuple[PartIndex, Set[str]]:
+    """The index of a folder, and the parts that are in it as they are now."""
+    index = PartIndex(folder)
+    return index, {name for name, part in index.parts.items() if stamps.get(name) == part.stamp}
+
+
+def _indexed_columns(table: Table) -> list[str]:
+    return [field.name for field in table.schema if not pa.types.is_list(field.type)]
+
+
 def _read_parts(parts: Sequence[Path], table: Table, columns: Sequence[str] | None) -> pa.Table:
-    return pq.read_table(
-        parts,
-        columns=columns,
-        schema=table.schema,
-        partitioning=None,
-        page_checksum_verification=True,
-    ).replace_schema_metadata(None)
+    tables = [
+        pq.read_table(
+            source,
+            columns=columns,
+            schema=table.schema,
+            partitioning=None,
+            page_checksum_verification=True,
+        ).replace_schema_metadata(None)
+        for source in _sources(parts)
+    ]
+    return pa.concat_tables(tables)
+
+
+def _sources(parts: Sequence[Path]) -> list[Any]:
+    """What one `read_table` each takes: files of a disk all at once, objects one by one."""
+    return storage.arrow_sources(parts) if storage.is_object(parts[0]) else [parts]
 
 
 def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> bool:
@@ -358,17 +443,9 @@ def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> boo
     return True
 
 
-def _damaged(part: Path) -> StorageError:
-    fix = "delete it and run again: it is made anew"
-    return StorageError("damaged manifest part", where=str(part), fix=fix)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _damaged(part: Path) -> DamagedPartError:
+    fix = "do it again with: maskmill verify --rerun"
+    return DamagedPartError("damaged manifest part", where=str(part), fix=fix)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Labels drawn over images, for people."""
 
+from io import BytesIO
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -35,6 +37,13 @@ def resized(mask: Bytes, height: int, width: int) -> Bytes:
     """A mask (h, w) uint8 at another resolution, nearest neighbour."""
     image = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(image)
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """A picture as a PNG."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def sheet(rows: list[list[Bytes]]) -> Image.Image:

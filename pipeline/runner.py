@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError, StorageError
-from pipeline.manifest import remove_temporaries
+from pipeline.manifest import remove_temporaries, update_index
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import StageState, State, inspect
 from pipeline.workspace import locked
@@ -107,6 +107,8 @@ class Runner:
                     path.unlink(missing_ok=True)
             start = time.perf_counter()
             stage.run(units)
+            for folder in {unit.part.parent for unit in units}:
+                update_index(folder, stage.table)
             self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         stage.summarize()
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images, manifest
+from pipeline import images, manifest, storage
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
-from pipeline.overlay import overlaid, shaded, sheet
-from pipeline.store import LabelReader
+from pipeline.overlay import encoded, overlaid, shaded, sheet
 
 Row = dict[str, Any]
 
@@ -41,12 +40,13 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
                 labels.append(label)
     path = config.artifacts / "show" / f"{image_id}.png"
     pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet([pictures]).save(path)
+    storage.save_bytes(path, encoded(sheet([pictures])))
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
+    from pipeline.label_reader import LabelReader  # TensorStore: not for those who ask for status
+
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:
         pixels = images.decode_image(content).pixels

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pipeline.config import Config
 from pipeline.console import Console
+from pipeline.manifest import Table
 from pipeline.section import Facts, Section
 
 
@@ -50,6 +51,7 @@ class Stage(ABC):
     Attributes:
         name: Its name in configs, commands and messages.
         version: Raised when the same input gives other output than before.
+        table: What the parts of its units are parts of.
         Config: The model of its config section.
         needs: Stages whose output it reads.
         picks_shards: Whether `--shards` may choose among its units: they are shards, and can be
@@ -62,6 +64,7 @@ class Stage(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
+    table: ClassVar[Table]
     Config: ClassVar[type[Section]]
     needs: ClassVar[tuple[str, ...]] = ()
     picks_shards: ClassVar[bool] = False

@@ -1,17 +1,18 @@
 """Which units are fresh, stale or missing, and why: recorded facts against present ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
+from pipeline import storage
 from pipeline.errors import StorageError
-from pipeline.manifest import Table, read_part, read_record
+from pipeline.manifest import Record, Table, read_part, read_record, read_records
 from pipeline.section import Facts
+from pipeline.sharded import ShardedTable
 from pipeline.stage import Stage, Unit
 
 _REASONS_TOLD = 20
@@ -156,7 +157,17 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
         waits_for: Stages before it that are not fresh.
         forced: Whether units that are fresh count as stale.
     """
-    found = [_inspect_unit(stage, unit) for unit in stage.plan()]
+    plan = stage.plan()
+    records: dict[Path, Mapping[str, Record]] = {}
+    found = []
+    for unit in plan:
+        folder = unit.part.parent
+        if folder not in records:
+            records[folder] = read_records(folder)
+        found.append(_inspect_unit(stage, unit, records[folder].get(unit.part.name)))
+    done = (unit.unit for unit in found if unit.state is State.FRESH)
+    gone = storage.missing(output for unit in done for output in unit.outputs)
+    found = [_with_outputs_gone(unit, gone) for unit in found] if gone else found
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
     if forced:
@@ -174,26 +185,25 @@ def count_changes(before: Mapping[int, object], now: Mapping[int, object]) -> di
     return {what: count for what, count in counts.items() if count}
 
 
-def count_image_changes(
-    part: Path, table: Table, images: Sequence[Mapping[str, Any]]
-) -> dict[str, int]:
+def count_image_changes(unit: Unit, table: Table, images: ShardedTable) -> dict[str, int]:
     """How many of a shard's images are changed, new and gone since its part was written.
 
     Args:
-        part: With columns row and image_id; without it nothing has changed.
-        table: What it is a part of.
-        images: The shard's images as they are now, rows of the images manifest.
+        unit: The shard; without its part, which has columns row and image_id, nothing has changed.
+        table: What that is a part of.
+        images: All images as they are now, rows of the images manifest.
     """
-    if not part.exists():
+    if not unit.part.exists():
         return {}
-    rows = read_part(part, table, ["row", "image_id"]).to_pylist()
-    before, now = ({row["row"]: row["image_id"] for row in side} for side in (rows, images))
+    rows = read_part(unit.part, table, ["row", "image_id"]).to_pylist()
+    present = images.rows(unit.shard)
+    before, now = ({row["row"]: row["image_id"] for row in side} for side in (rows, present))
     return count_changes(before, now)
 
 
-def _inspect_unit(stage: Stage, unit: Unit) -> UnitState:
+def _inspect_unit(stage: Stage, unit: Unit, record: Record | None) -> UnitState:
     try:
-        record = read_record(unit.part)
+        record = record or read_record(unit.part)
     except StorageError as error:
         return UnitState(unit, State.STALE, (Reason(f"{error.where}: {error.what}"),))
     if record is None:
@@ -208,10 +218,14 @@ def _inspect_unit(stage: Stage, unit: Unit) -> UnitState:
         return UnitState(unit, State.STALE, tuple(reasons))
     if record.failed:
         return UnitState(unit, State.STALE, (Reason("could not be read", record.failed),))
-    for output in unit.outputs:
-        if not output.exists():
-            return UnitState(unit, State.MISSING, (Reason(f"{output} is gone"),))
     return UnitState(unit, State.FRESH)
+
+
+def _with_outputs_gone(found: UnitState, gone: Set[Path]) -> UnitState:
+    first = next((output for output in found.unit.outputs if output in gone), None)
+    if found.state is not State.FRESH or first is None:
+        return found
+    return UnitState(found.unit, State.MISSING, (Reason(f"{first} is gone"),))
 
 
 def _image_changes(stage: Stage, unit: Unit) -> Mapping[str, int]:

@@ -1,32 +1,40 @@
-"""The label store: Zarr v3 arrays, written with zarr-python and read with TensorStore.
+"""The label store: Zarr v3 arrays, encoded by zarr-python (`pipeline.label_reader` reads them).
 
-One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore; confidences are
-(N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows exist, and in
-which group: an array holds fill values where nothing was written.
+zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
+store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
+confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
+exist, and in which group: an array holds fill values where nothing was written.
+
+zarr is imported where it is used, for a plan asks for the names of files alone.
 """
 
-import os
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import tensorstore as ts
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from pipeline.errors import StorageError, writing
+from pipeline import objects, storage
+from pipeline.errors import StorageError
 from pipeline.vocabulary import IGNORE
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
+    from zarr.storage import MemoryStore
 
 CONFIDENCE_STRIDE = 4
 """Confidences are kept at a quarter of the mask's resolution."""
 
 Bytes = npt.NDArray[np.uint8]
 
-_DELETE = "delete the folder, then run pseudolabel"
-_VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
+_METADATA = "zarr.json"
+DELETE = "delete the folder, then run pseudolabel"
+"""What to do with damaged arrays."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,22 @@ class LabelStore:
         Raises:
             StorageError: What is there is damaged.
         """
-        for folder in (self.path.parent, self.path, self.path / "mask", self.path / "confidence"):
-            _remove_partials(folder)
-        with _undamaged(self.path.parent, _DELETE):
-            zarr.open_group(self.path.parent, mode="a", zarr_format=3)
-        with _undamaged(self.path, _DELETE):
-            self._grow(num_shards * self.shard_size)
+        import zarr
 
-    def _grow(self, rows: int) -> None:
-        group = zarr.open_group(self.path, mode="a", zarr_format=3)
+        labeler = self.path.parent
+        for folder in (labeler, self.path, self.path / "mask", self.path / "confidence"):
+            _remove_temporaries(folder)
+        with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
+            zarr.open_group(memory, mode="a", zarr_format=3)
+        documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
+        with undamaged(self.path, DELETE), _written_through(self.path, documents) as memory:
+            self._grow(memory, num_shards * self.shard_size)
+
+    def _grow(self, memory: MemoryStore, rows: int) -> None:
+        import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
+        group = zarr.open_group(memory, mode="a", zarr_format=3)
         for name, side, fill in (
             ("mask", self.size_px, IGNORE),
             ("confidence", self.size_px // CONFIDENCE_STRIDE, 0),
@@ -78,8 +93,7 @@ class LabelStore:
             assert isinstance(array, zarr.Array)
             if array.shards != (self.shard_size, side, side):
                 what = f"laid out by other shards than of {self.shard_size} images"
-                fix = "delete the folder, then run pseudolabel"
-                raise StorageError(what, where=str(self.path), fix=fix)
+                raise StorageError(what, where=str(self.path), fix=DELETE)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 
@@ -95,95 +109,76 @@ class LabelStore:
         Raises:
             OSError: There is no room, say; names the file.
         """
-        group = zarr.open_group(self.path, mode="r+")
+        import zarr
+        from zarr.storage import MemoryStore
+
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
         for name, values in (("mask", masks), ("confidence", confidences)):
-            array = group[name]
-            assert isinstance(array, zarr.Array)
+            files = _read_files(self.path / name, [_METADATA])
+            array = zarr.open_array(MemoryStore(files), mode="r+")
             # a shard of ignore alone is a file too: without one it would count as gone
             array = array.with_config({"write_empty_chunks": True})
             block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
             block[inside] = values
+            array[first : first + self.shard_size] = block
             path = self.shard_file(shard, name)
-            _remove_partials(path.parent)
-            with writing(path):
-                array[first : first + self.shard_size] = block
-                with path.open("rb") as handle:
-                    os.fsync(handle.fileno())
+            _remove_temporaries(path.parent)
+            content = files[storage.relative(path, self.path / name)].to_bytes()
+            storage.write_bytes(path, content)
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file that holds a shard of an array."""
-        return self.path / array / "c" / str(shard) / "0" / "0"
+        return self.path / f"{array}/c/{shard}/0/0"
 
 
 def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     """Folders of a group's shards other than these, and what killed writers left of the others."""
-    found = list(group.glob("*.partial"))
+    found = storage.temporaries(group)
     for array in (group / "mask", group / "confidence"):
-        found += array.glob("*.partial")
+        found += storage.temporaries(array)
         for folder in array.glob("c/*"):
             is_used = folder.name.isdecimal() and int(folder.name) in shards
-            found += folder.glob("*/*.partial") if is_used else [folder]
+            found += storage.temporaries(folder, "*/.*.tmp") if is_used else [folder]
     return found
 
 
-class LabelReader:
-    """Random reads of a store's labels; safe to share among threads.
+def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
+    """Those of a folder's files that there are, as a `MemoryStore` takes them."""
+    from zarr.buffer import cpu
 
-    Args:
-        group: Folder of the Zarr group.
-
-    Raises:
-        StorageError: There are no label arrays, or none that can be read.
-    """
-
-    def __init__(self, group: Path) -> None:
-        self._arrays = {}
-        for name in ("mask", "confidence"):
-            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(group / name)}}
-            with _undamaged(group, _DELETE):
-                self._arrays[name] = ts.open(spec, open=True, read=True).result()
-        self._group = group
-
-    def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
-        """Reads labels without the padding of their canvases.
-
-        Args:
-            rows: Positions in the arrays.
-            sizes: (height, width) of the part of each canvas that is image.
-
-        Returns:
-            For each row a mask (height, width) uint8, 255 = ignore, and a confidence at a quarter
-            of the resolution (sides rounded up) uint8, 255 = certain.
-
-        Raises:
-            StorageError: A shard file is damaged, or has no such row.
-        """
-        masks, confidences = self._read("mask", rows), self._read("confidence", rows)
-        labels = []
-        for mask, confidence, (height, width) in zip(masks, confidences, sizes, strict=True):
-            cells = (-(-height // CONFIDENCE_STRIDE), -(-width // CONFIDENCE_STRIDE))
-            labels.append((mask[:height, :width], confidence[: cells[0], : cells[1]]))
-        return labels
-
-    def _read(self, name: str, rows: list[int]) -> Bytes:
-        with _undamaged(self._group, _VERIFY):
-            values: Bytes = self._arrays[name][rows].read().result()
-        return values
+    files: dict[str, Buffer] = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            files[name] = cpu.Buffer.from_bytes(storage.read_bytes(folder / name))
+    return files
 
 
-def _remove_partials(folder: Path) -> None:
-    """Deletes what a killed writer left: zarr writes beside a file, then renames."""
-    for left in folder.glob("*.partial"):
+@contextmanager
+def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
+    """These files of a folder in memory; those that the block makes or changes are written."""
+    from zarr.storage import MemoryStore
+
+    files = _read_files(folder, names)
+    before = {name: content.to_bytes() for name, content in files.items()}
+    yield MemoryStore(files)
+    for name in names:
+        if name in files and (content := files[name].to_bytes()) != before.get(name):
+            storage.write_bytes(folder / name, content)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    for left in storage.temporaries(folder):
         left.unlink(missing_ok=True)
 
 
 @contextmanager
-def _undamaged(group: Path, fix: str) -> Iterator[None]:
+def undamaged(group: Path, fix: str) -> Iterator[None]:
     """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
+        if (fault := objects.fault(error, str(group))) is not None:
+            raise fault from error
         reason = " ".join(str(error).partition(" [")[0].split())  # without TensorStore's spec
         raise StorageError(f"damaged labels: {reason}", where=str(group), fix=fix) from error

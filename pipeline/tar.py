@@ -7,7 +7,13 @@ A file in an archive has an address that any reader can open at once, without an
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import storage
 
 _BLOCK = 512
 _MAX_EXTENDED = 2**20
@@ -26,7 +32,7 @@ class Member:
     """A file in an archive.
 
     Attributes:
-        archive: Path of the archive.
+        archive: Path or s3:// address of the archive.
         name: The file's name in it; bytes that are not UTF-8 are surrogates.
         offset: Position of its first byte.
         size: Its bytes.
@@ -73,6 +79,13 @@ def place(uri: str) -> str:
     return uri if parse(uri) is None else uri.rpartition("@")[0]
 
 
+def places(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The place of each address."""
+    if not pc.any(pc.match_substring(uris, _ARCHIVE)).as_py():
+        return uris
+    return pc.replace_substring_regex(uris, r"(?s)(\.tar#.+)@\d{1,15}\+\d{1,15}$", r"\1")
+
+
 def entries(archive: str) -> Iterator[Entry]:
     """What is in an archive, in its order, from the headers alone.
 
@@ -81,10 +94,11 @@ def entries(archive: str) -> Iterator[Entry]:
 
     Raises:
         OSError: It cannot be opened or read.
+        StorageError: The object store does not answer.
         DamagedArchiveError: A header is none; what was yielded before is good.
     """
-    with open(archive, "rb") as file:
-        end = os.fstat(file.fileno()).st_size
+    with storage.opened(archive) as file:
+        end = file.seek(0, os.SEEK_END)
         position = 0
         long_name: str | None = None
         long_size: int | None = None
@@ -121,17 +135,20 @@ def read(member: Member) -> bytes:
 
     Raises:
         OSError: The archive cannot be read.
+        NoPlainFileError: It is a folder, a pipe or a device.
+        StorageError: The object store does not answer.
         DamagedArchiveError: The file is not there any more: the archive was written anew.
     """
-    with open(member.archive, "rb") as file:
-        try:
-            header = _header(file, member.offset - _BLOCK)
-        except DamagedArchiveError:
-            header = None
-        # An extended header may hold the size, then the plain one says 0.
-        if header is None or header[1] not in (member.size, 0):
-            raise DamagedArchiveError("no longer at this place of the archive")
-        content = file.read(member.size)
+    start = member.offset - _BLOCK
+    piece = b"" if start < 0 else storage.read_range(member.archive, start, _BLOCK + member.size)
+    try:
+        header = _header(BytesIO(piece), 0)
+    except DamagedArchiveError:
+        header = None
+    # An extended header may hold the size, then the plain one says 0.
+    if header is None or header[1] not in (member.size, 0):
+        raise DamagedArchiveError("no longer at this place of the archive")
+    content = piece[_BLOCK:]
     if len(content) < member.size:
         raise DamagedArchiveError("the archive ends in the middle of it")
     return content
@@ -139,8 +156,6 @@ def read(member: Member) -> bytes:
 
 def _header(file: BinaryIO, position: int) -> tuple[str, int, bytes] | None:
     """Name, size and type of the header at a position; None at the end of the archive."""
-    if position < 0:
-        raise DamagedArchiveError("no header before the first byte")
     file.seek(position)
     block = file.read(_BLOCK)
     if not block or not block.strip(b"\0"):

@@ -1,11 +1,12 @@
 """Reads all parts, and all files whose checksums they hold, and has what is damaged done again."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from pipeline import manifest
+from pipeline import manifest, storage
 from pipeline.errors import DataError, StorageError
 from pipeline.runner import Request, Runner
-from pipeline.stage import Stage, Unit
+from pipeline.stage import Stage
 from pipeline.workspace import locked
 
 
@@ -24,13 +25,44 @@ class Verifier:
 
         Returns:
             Whether all is well, in the end.
+        """
+        try:
+            damaged, checked = self._look()
+        except manifest.DamagedPartError as error:  # one that others are planned from
+            folder = storage.location(error.where).parent
+            stage = next(stage for stage in self._stages() if stage.table.name in folder.parts)
+            parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]
+            for part in parts:
+                self.runner.console.line(f"{stage.name}: {part}: {error.what}")
+            count = f"{len(parts)} parts damaged that others are planned from"
+            damaged = [(stage, parts)]
+        else:
+            if not damaged:
+                self.runner.console.line(f"{checked} units checked, no damage")
+                return True
+            count = f"{checked} units checked, {len(damaged)} damaged"
+        if not rerun:
+            self.runner.console.line(f"{count}; do them again with: maskmill verify --rerun")
+            return False
+        self.runner.console.line(count)
+        with locked(self.runner.config.manifests):
+            for path in (path for _, paths in damaged for path in paths):
+                path.unlink(missing_ok=True)
+        self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
+        return self.verify(rerun=True)
+
+    def _stages(self) -> list[Stage]:
+        return list(self.runner.stages(list(self.runner.config.sections)))
+
+    def _look(self) -> tuple[list[tuple[Stage, list[Path]]], int]:
+        """What is damaged, as files to delete, and how many units were looked at.
 
         Raises:
-            StorageError: A part is damaged that others are planned from.
+            DamagedPartError: A part is damaged that others are planned from, and nothing else is.
         """
-        damaged: list[tuple[Stage, Unit]] = []
+        damaged: list[tuple[Stage, list[Path]]] = []
         checked = 0
-        for stage in self.runner.stages(list(self.runner.config.sections)):
+        for stage in self._stages():
             try:
                 plan = stage.plan()
             except StorageError:
@@ -41,32 +73,19 @@ class Verifier:
                 self.runner.console.note(f"{stage.name}: not looked at: {error}")
                 break
             for unit in plan:
-                problems = _problems(unit)
+                problems = _problems(unit.part)
                 checked += problems is not None
                 if problems:
-                    damaged.append((stage, unit))
+                    damaged.append((stage, [unit.part, *unit.unfinished]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
-        if not damaged:
-            self.runner.console.line(f"{checked} units checked, no damage")
-            return True
-        count = f"{checked} units checked, {len(damaged)} damaged"
-        if not rerun:
-            self.runner.console.line(f"{count}; do them again with: maskmill verify --rerun")
-            return False
-        self.runner.console.line(count)
-        with locked(self.runner.config.manifests):
-            for _, unit in damaged:
-                for path in (unit.part, *unit.unfinished):
-                    path.unlink(missing_ok=True)
-        self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
-        return True
+        return damaged, checked
 
 
-def _problems(unit: Unit) -> list[str] | None:
-    """What is wrong with a unit that is done; None where it is not."""
+def _problems(part: Path) -> list[str] | None:
+    """What is wrong with a part or the files that its rows describe; None without a part."""
     try:
-        record = manifest.read_record(unit.part)
+        record = manifest.read_record(part)
     except StorageError as error:
         return [f"{error.where}: {error.what}"]
-    return None if record is None else manifest.damage(unit.part, record)
+    return None if record is None else manifest.damage(part, record)

@@ -1,4 +1,4 @@
-"""One writer a run: a lock that the kernel drops with its owner, however it dies."""
+"""One writer a run: on a disk by a lock that the kernel drops with its owner, however it dies."""
 
 import fcntl
 import os
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from pipeline import storage
 from pipeline.errors import StorageError
 
 
@@ -16,8 +17,17 @@ def locked(manifests: Path) -> Iterator[None]:
     """Holds a run's lock: the file `.lock` in its manifests folder.
 
     Raises:
-        StorageError: Another process holds it; names that process.
+        StorageError: Another process holds it; names that process. Or, in an object store, it was
+            taken over: see `pipeline.lease`.
     """
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    owner = f"process {os.getpid()} on {platform.node()}, started {started}"
+    if storage.is_object(manifests):
+        from pipeline.lease import leased
+
+        with leased(str(manifests / ".lock"), owner):
+            yield
+        return
     manifests.mkdir(parents=True, exist_ok=True)
     path = manifests / ".lock"
     with path.open("a+") as handle:
@@ -28,7 +38,6 @@ def locked(manifests: Path) -> Iterator[None]:
             what = f"another command works on this run: {handle.read().strip()}"
             raise StorageError(what, where=str(manifests), fix="wait until it ends") from error
         handle.truncate(0)
-        started = datetime.now().astimezone().isoformat(timespec="seconds")
-        handle.write(f"process {os.getpid()} on {platform.node()}, started {started}\n")
+        handle.write(f"{owner}\n")
         handle.flush()
         yield

@@ -1,7 +1,8 @@
 """A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageDraw
+
+from tests.s3_server import Proxy, forget_clients
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch loads: its idle threads would spin
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -134,3 +137,42 @@ def maskmill(
         return CompletedProcess(texts, int(end.value.code or 0), *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of a real S3 server, in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the server, which this process and those it starts take for AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    proxy = Proxy(s3_server)
+    with proxy.running() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+        forget_clients()
+        yield proxy
+        forget_clients()
+
+
+@pytest.fixture
+def bucket(s3: Proxy) -> str:
+    """Address of an empty bucket."""
+    from pipeline import objects
+
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    objects.client().call_s3("create_bucket", Bucket=name)
+    return f"s3://{name}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import manifest
 from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
+from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
 from stages.evaluate.tables import SPLITS, read_tables
 from stages.ingest.output import read_images
 from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import read_labels
+from stages.pseudolabel.output import of_rows, read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
@@ -42,6 +46,7 @@ class EvaluateStage(Stage):
 
     name = "evaluate"
     version = 2
+    table = manifest.METRICS
     Config = EvaluateConfig
     needs = ("train",)
 
@@ -111,33 +116,32 @@ class EvaluateStage(Stage):
         return TrainStage(self.context.config.sections["train"], self.context)
 
     def _training_unit(self, name: str, seed: int) -> Unit:
-        rows = read_images(self.context.config.manifests, SPLITS)
+        images = read_images(self.context.config.manifests, SPLITS)
         trained = manifest.read_facts(self._train.part(name, seed))
-        facts = {**self._facts(rows), "inputs.training": manifest.digest(trained)}
+        facts = {**self._facts(images), "inputs.training": manifest.digest(trained)}
         part = self._metrics / f"part-evaluate-{name}-seed-{seed}.parquet"
         return Unit(f"variant {name} seed {seed}", part, facts, (self._page,))
 
     def _labeler_unit(self, name: str) -> Unit:
         labels = read_labels(self.context.config.manifests, name)
-        rows = self._measured(labels)
-        used = [labels[row["row"]]["fingerprint"] for row in rows]
-        facts = {**self._facts(rows), "inputs.labels": manifest.digest(used)}
+        images = self._measured(labels)
+        used = digest_rows(of_rows(labels, images).select(["row", "fingerprint"]))
+        facts = {**self._facts(images), "inputs.labels": used}
         part = self._metrics / f"part-labeler-{name}.parquet"
         return Unit(f"{_LABELER}{name}", part, facts, (self._page,))
 
-    def _measured(self, labels: Collection[int]) -> Rows:
+    def _measured(self, labels: pa.Table) -> pa.Table:
         """The images that both a labeler and a person, or whoever drew them, labeled."""
         images = read_images(self.context.config.manifests, get_args(Role))
-        return [row for row in images if row["mask_uri"] is not None and row["row"] in labels]
+        return of_rows(images.filter(pc.is_valid(images["mask_uri"])), labels)
 
-    def _facts(self, rows: Rows) -> Facts:
+    def _facts(self, images: pa.Table) -> Facts:
         """What scores on these images depend on, beside what is scored."""
         vocabulary = self.context.config.vocabulary
         facts: Facts = {**self.version_facts, **vocabulary.class_facts()}
-        for scheme in sorted({row["label_scheme"] for row in rows}, key=str):
+        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
             facts |= vocabulary.scheme_facts(scheme)
-        content = [[row["image_id"], row["mask_id"]] for row in rows]
-        return {**facts, "inputs.images": manifest.digest(content)}
+        return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
     def _predictor(self, name: str, seed: int) -> Predictor:
         from stages.evaluate.inference import Predictor
@@ -151,11 +155,10 @@ class EvaluateStage(Stage):
         from stages.evaluate.report.pictures import draw_labels, draw_predictions
 
         config, folder = self.context.config, self._page.parent
-        folder.mkdir(parents=True, exist_ok=True)
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
         predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}
-        splits = [split for split in SPLITS if read_images(config.manifests, [split])]
+        splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
         warnings = {
@@ -174,7 +177,7 @@ class EvaluateStage(Stage):
         rows: Rows = []
         for split in SPLITS:
             confusion = Confusion.empty(config.vocabulary.num_classes)
-            images = read_images(config.manifests, [split])
+            images: Rows = read_images(config.manifests, [split]).to_pylist()
             for image in images:
                 predicted = predictor.predict(read_pixels(image))
                 confusion.add(read_truth(image, config.vocabulary), predicted)
@@ -186,15 +189,17 @@ class EvaluateStage(Stage):
 
     def _score_labeler(self, name: str) -> Rows:
         """A row a role and score: the labeler on images whose label files it never saw."""
+        from pipeline.label_reader import LabelReader
         from pipeline.overlay import resized
-        from pipeline.store import LabelReader
         from stages.evaluate.confusion import Confusion
         from stages.evaluate.inference import read_truth
 
         config = self.context.config
         confusions: dict[str, Confusion] = {}
-        labels = read_labels(config.manifests, name)
-        for image in self._measured(labels):
+        found = read_labels(config.manifests, name)
+        images = self._measured(found)
+        labels = {row["row"]: row for row in of_rows(found, images).to_pylist()}
+        for image in images.to_pylist():
             label = labels[image["row"]]
             reader = LabelReader(config.run.workspace / label["store"])
             size = (label["height"], label["width"])

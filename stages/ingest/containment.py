@@ -1,28 +1,40 @@
-"""Files that stay in their folder: neither `..`, an absolute path nor a link may lead out of it."""
+"""Files that stay in their folder: neither `..`, an absolute path nor a link may lead out of it.
+
+An object store has no links; a `..` in an address is taken for what it means in a path.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from pipeline import storage
 
 
 class Root:
     """A folder that a source reads, and must not leave.
 
     Args:
-        folder: The folder; may be a link itself.
+        folder: The folder, which may be a link itself, or its address in an object store.
         follow_links: Whether links below it may lead out of it.
     """
 
     def __init__(self, folder: Path, *, follow_links: bool) -> None:
         self.folder = str(folder)
         self._follow_links = follow_links
-        self._real = os.path.realpath(folder)
+        self._is_object = storage.is_object(folder)
+        self._real = os.path.realpath(self.folder)
+        if self._is_object:
+            self._real = storage.normalized(self.folder)
+            storage.forget_stamps(self._real)
         self._real_parents: dict[str, str] = {}
 
     def problem(self, path: str) -> str | None:
         """Why a path must not be read, as a row's message; None where it may."""
         if "\0" in path:
             return "its name holds a NUL byte"
+        if self._is_object:
+            is_below = _is_below(storage.normalized(path), self._real)
+            return None if is_below else f"leads out of {self.folder}"
         if self._follow_links:
             plain = os.path.abspath(path)
             outside = not _is_below(plain, os.path.abspath(self.folder))
@@ -43,7 +55,11 @@ class Root:
 
         Raises:
             OSError: A folder cannot be listed: its images are not gone.
+            StorageError: The object store does not answer.
         """
+        if self._is_object:
+            yield from ((address, None) for address in storage.files(self._real))
+            return
         waiting, walked = [self.folder], {self._real}
         while waiting:
             with os.scandir(waiting.pop()) as found:

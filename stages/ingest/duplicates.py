@@ -1,32 +1,40 @@
 """Equal images: one of them counts, whatever shards they are in."""
 
-from collections.abc import Iterable
-from typing import Any
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
 """Roles in the order in which they keep an image: what measures a model must not train it."""
+COMPARED = ("row", "image_id", "role", "source", "uri", "status", "error_message")
+"""Columns of the images manifest that this takes."""
 
 
-def settle(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Marks all but the first of equal good images, by role and then by row, as duplicates.
+def settle(images: pa.Table) -> pa.Table:
+    """Which rows must change for all but the first of equal good images to be duplicates.
+
+    The first one is that of the first role in `PRECEDENCE`, and then of the first row.
 
     Args:
-        rows: Rows of the whole images manifest; `status` and `error_message` change in place.
+        images: The whole images manifest, its columns `COMPARED`.
 
     Returns:
-        The rows that changed.
+        A table of `row` with its new `status` and `error_message`, of the rows that change.
     """
-    good = [row for row in rows if row["status"] in ("ok", "duplicate")]
-    good.sort(key=lambda row: (PRECEDENCE.index(row["role"]), row["row"]))
-    first: dict[str, dict[str, Any]] = {}
-    changed = []
-    for row in good:
-        kept = first.setdefault(row["image_id"], row)
-        status, message = "ok", None
-        if kept is not row:
-            status = "duplicate"
-            message = f"same content as {kept['uri']} of source {kept['source']}"
-        if (row["status"], row.get("error_message")) != (status, message):
-            row |= {"status": status, "error_message": message}
-            changed.append(row)
-    return changed
+    good = images.filter(pc.is_in(images["status"], pa.array(["ok", "duplicate"])))
+    rank = pc.index_in(good["role"], value_set=pa.array(PRECEDENCE))
+    good = good.append_column("rank", rank).sort_by([("rank", "ascending"), ("row", "ascending")])
+    first = pc.index_in(good["image_id"], value_set=good["image_id"]).combine_chunks()
+    is_first = pa.array(np.asarray(first) == np.arange(len(first)))
+    kept = good.take(first)
+    message = pc.binary_join_element_wise(
+        "same content as ", kept["uri"], " of source ", kept["source"], ""
+    )
+    message = pc.if_else(is_first, pa.scalar(None, pa.string()), message)
+    status = pc.if_else(is_first, "ok", "duplicate")
+    is_same = pc.and_(
+        pc.equal(good["status"], status),
+        pc.equal(pc.fill_null(good["error_message"], ""), pc.fill_null(message, "")),
+    )
+    settled = pa.table({"row": good["row"], "status": status, "error_message": message})
+    return settled.filter(pc.invert(is_same))

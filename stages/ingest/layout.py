@@ -2,104 +2,66 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import tar
+from pipeline.sharded import ShardedTable
+
+KNOWN = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
+"""Columns of the images manifest that the layout needs."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """A file that a source lists, or listed once.
-
-    Attributes:
-        uri: Address of the image.
-        mask_uri: Address of its label file, if any.
-        source: Name of its source.
-        role: What it is for.
-        scheme: The vocabulary's scheme of the label file.
-        caption: What its source says of it.
-        url: Where its source got it.
-        problem: Why its source does not let it be read, if so.
-        row: Its place; -1 before it has one.
-        gone: Its manifest row, where the source no longer lists it.
-    """
-
-    uri: str
-    mask_uri: str | None
-    source: str
-    role: str
-    scheme: str | None
-    caption: str | None = None
-    url: str | None = None
-    problem: str | None = None
-    row: int = -1
-    gone: dict[str, Any] | None = None
-
-
-def lay_out(
-    listed: Sequence[Entry], manifest_rows: pa.Table, shard_size: int
-) -> dict[int, list[Entry]]:
+def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
     """Gives every listed image a row, and keeps the rows of those no longer listed.
 
     Args:
-        listed: What the sources list now, in order; their `row` is set in place.
-        manifest_rows: The images manifest so far.
+        listed: What the sources list now, in order: a table as `LISTING`, with the columns
+            `source`, `role` and `scheme`.
+        known: The images manifest so far, its columns `KNOWN`.
         shard_size: Images a shard.
 
     Returns:
-        The entries of each shard, in the order of rows.
+        The same columns, with `row`, and `present`: whether the image is still listed.
     """
-    columns = manifest_rows.select(["source", "uri", "row", "shard"]).to_pydict()
-    places = zip(columns["source"], map(tar.place, columns["uri"]), strict=True)
-    unseen = {place: index for index, place in enumerate(places)}
-    next_row = (1 + max(columns["shard"], default=-1)) * shard_size
-    entries = list(listed)
-    for entry in entries:
-        if (index := unseen.pop((entry.source, tar.place(as_text(entry.uri))), None)) is not None:
-            entry.row = columns["row"][index]
-        else:
-            entry.row = next_row
-            next_row += 1
-    vanished = manifest_rows.take(pa.array(unseen.values(), pa.int64()))
-    entries += [_vanished(row) for row in vanished.to_pylist()]
-    shards: dict[int, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.row):
-        shards.setdefault(entry.row // shard_size, []).append(entry)
-    return shards
+    found = _positions(listed, known)
+    is_new = found < 0
+    next_row = (1 + (pc.max(known["shard"]).as_py() if known.num_rows else -1)) * shard_size
+    rows = np.empty(len(found), np.int64)
+    rows[~is_new] = known["row"].to_numpy()[found[~is_new]]
+    rows[is_new] = next_row + np.arange(is_new.sum())
+    is_listed = np.zeros(known.num_rows, np.bool_)
+    is_listed[found[~is_new]] = True
+    entries = listed.append_column("row", pa.array(rows))
+    entries = entries.append_column("present", pa.array(np.ones(len(rows), np.bool_)))
+    vanished = known.filter(pa.array(~is_listed))
+    return ShardedTable(_joined(entries, vanished), shard_size)
 
 
-def as_text(uri: str) -> str:
-    """An address as a manifest can hold it; bytes that are not UTF-8 are escaped."""
-    return uri.encode(errors="backslashreplace").decode()
+def _joined(entries: pa.Table, vanished: pa.Table) -> pa.Table:
+    """The entries, and those of images that are known alone."""
+    if not vanished.num_rows:
+        return entries
+    renamed = {"image": "uri", "mask": "mask_uri", "scheme": "label_scheme"}
+    columns = {"present": pa.array(np.zeros(vanished.num_rows, np.bool_))}
+    for name in entries.column_names:
+        if (known_as := renamed.get(name, name)) in vanished.column_names:
+            columns[name] = vanished[known_as]
+    gone = pa.table(columns)
+    return pa.concat_tables([entries, gone], promote_options="default")
 
 
-def stamp(uri: str | None, archives: dict[str, str | None] | None = None) -> str | None:
-    """Size and modification time of a file, to see changes without reading; None without a file.
-
-    Args:
-        uri: The file; for one in an archive, the stamp is the archive's.
-        archives: Stamps of archives that were asked for already, thousands of times otherwise;
-            filled.
-    """
-    if uri is None:
-        return None
-    member = tar.parse(uri)
-    if member is not None and archives is not None:
-        if member.archive not in archives:
-            archives[member.archive] = stamp(member.archive)
-        return archives[member.archive]
-    try:
-        found = os.stat(uri if member is None else member.archive)
-    except (OSError, ValueError):  # ValueError: a name with a NUL byte
-        return None
-    return f"{found.st_size}:{found.st_mtime_ns}"
+def _positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
+    """Where each listed image is among those known; -1: nowhere."""
+    if all(listed[a].equals(known[b]) for a, b in (("image", "uri"), ("source", "source"))):
+        return np.arange(listed.num_rows)  # as a rule, and quicker to see than to look for
+    places = _places(known["source"], known["uri"])
+    found = pc.index_in(_places(listed["source"], listed["image"]), value_set=places)
+    return np.asarray(found.combine_chunks().fill_null(-1), np.int64)
 
 
-def _vanished(row: dict[str, Any]) -> Entry:
-    names = ("uri", "mask_uri", "source", "role", "row")
-    return Entry(**{name: row[name] for name in names}, scheme=row["label_scheme"], gone=row)
+def _places(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What tells images apart: the source, and the address without a position in an archive."""
+    return pc.binary_join_element_wise(sources, tar.places(uris), "\0")

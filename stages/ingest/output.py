@@ -4,32 +4,39 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.errors import DataError
+from pipeline.sharded import ShardedTable
+from stages.ingest.stage import IngestConfig
 
 Rows = list[dict[str, Any]]
 
-
-def read_images(manifests: Path, roles: Collection[str]) -> Rows:
-    """Rows of the good images of these roles, in the order of rows."""
-    folder = manifests / manifest.IMAGES.name
-    rows: Rows = manifest.read(folder, manifest.IMAGES).to_pylist()
-    return [row for row in rows if row["status"] == "ok" and row["role"] in roles]
+_READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme", "status")
 
 
-def read_shards(config: Config, roles: Collection[str]) -> dict[int, Rows]:
-    """Rows of the good images of these roles, and of the labeled ones, by shard and in order.
+def read_images(manifests: Path, roles: Collection[str]) -> pa.Table:
+    """The good images of these roles, in the order of rows."""
+    images = manifest.read(manifests / manifest.IMAGES.name, manifest.IMAGES, _READ)
+    is_wanted = pc.is_in(images["role"], pa.array([*roles], pa.string()))
+    return images.filter(pc.and_(pc.equal(images["status"], "ok"), is_wanted))
+
+
+def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
+    """The good images of these roles, and the labeled ones, by shard.
 
     Raises:
         DataError: There is none.
     """
     wanted = {*roles, "labeled"}
-    shards: dict[int, Rows] = {}
-    for row in read_images(config.manifests, wanted):
-        shards.setdefault(row["shard"], []).append(row)
-    if not shards:
+    images = read_images(config.manifests, wanted)
+    if not images.num_rows:
         what = f"no image of role {' or '.join(sorted(wanted))}"
         where = f"{config.path}: ingest.sources"
         raise DataError(what, where=where, fix="add a source of such images")
-    return shards
+    ingest = config.sections["ingest"]
+    assert isinstance(ingest, IngestConfig)
+    return ShardedTable(images, ingest.shard_size)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy as np
 from pipeline import images
 from pipeline.errors import DataError
 from pipeline.vocabulary import IGNORE, Vocabulary
-from stages.ingest.layout import Entry, as_text, stamp
+
+Entry = Mapping[str, Any]
+"""A row of the layout (`stages.ingest.layout`)."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class Scanned:
 
 
 def scan(
-    entries: Sequence[Entry], vocabulary: Vocabulary, limits: images.Limits
+    entries: Sequence[Entry],
+    gone: Mapping[int, Mapping[str, Any]],
+    vocabulary: Vocabulary,
+    limits: images.Limits,
 ) -> tuple[list[dict[str, Any]], list[DataError]]:
     """Reads a shard's files.
 
     Args:
         entries: The shard, in the order of rows.
+        gone: By row, the manifest rows of images that are no longer listed.
         vocabulary: Reads the label files.
         limits: What an image or a label file may cost.
 
@@ -38,39 +45,44 @@ def scan(
         A row an entry, without `shard`, and the label files that do not fit image or vocabulary.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        scanned = list(threads.map(lambda entry: _scan_one(entry, vocabulary, limits), entries))
+        read = partial(_scan_one, gone=gone, vocabulary=vocabulary, limits=limits)
+        scanned = list(threads.map(read, entries))
     return [r.row for r in scanned], [r.problem for r in scanned if r.problem is not None]
 
 
-def _scan_one(entry: Entry, vocabulary: Vocabulary, limits: images.Limits) -> Scanned:
-    if entry.gone is not None:
-        return Scanned({**entry.gone, "status": "gone", "error_message": "no longer in the source"})
+def _scan_one(
+    entry: Entry,
+    gone: Mapping[int, Mapping[str, Any]],
+    vocabulary: Vocabulary,
+    limits: images.Limits,
+) -> Scanned:
+    if not entry["present"]:
+        known = gone[entry["row"]]
+        return Scanned({**known, "status": "gone", "error_message": "no longer in the source"})
     row: dict[str, Any] = {
-        "uri": as_text(entry.uri),
-        "source": entry.source,
-        "role": entry.role,
-        "mask_uri": None if entry.mask_uri is None else as_text(entry.mask_uri),
-        "label_scheme": entry.scheme,
-        "row": entry.row,
+        "uri": entry["image"],
+        "source": entry["source"],
+        "role": entry["role"],
+        "mask_uri": entry["mask"],
+        "label_scheme": entry["scheme"],
+        "row": entry["row"],
         "status": "ok",
-        "stamp": stamp(entry.uri),
-        "mask_stamp": stamp(entry.mask_uri),
-        "caption": entry.caption,
-        "url": entry.url,
+        "stamp": entry["stamp"],
+        "mask_stamp": entry["mask_stamp"],
+        "caption": entry["caption"],
+        "url": entry["url"],
     }
     try:
-        if row["uri"] != entry.uri:
-            raise images.UnreadableImageError("its name is not UTF-8 text")
-        if entry.problem is not None:
-            raise images.UnreadableImageError(entry.problem)
-        content = images.read_bytes(entry.uri, limits)
+        if entry["problem"] is not None:
+            raise images.UnreadableImageError(entry["problem"])
+        content = images.read_bytes(entry["image"], limits)
         row["image_id"] = images.content_id(content)
         decoded = images.decode_image(content, limits)
     except images.UnreadableImageError as error:
         return Scanned({**row, "status": "rejected", "error_message": str(error)})
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
-    if entry.mask_uri is None:
+    if entry["mask"] is None:
         return Scanned(row)
     return _scan_mask(entry, row, vocabulary, limits)
 
@@ -78,10 +90,9 @@ def _scan_one(entry: Entry, vocabulary: Vocabulary, limits: images.Limits) -> Sc
 def _scan_mask(
     entry: Entry, row: dict[str, Any], vocabulary: Vocabulary, limits: images.Limits
 ) -> Scanned:
-    assert entry.mask_uri is not None
-    where = entry.mask_uri
+    where = entry["mask"]
     try:
-        content = images.read_bytes(entry.mask_uri, limits)
+        content = images.read_bytes(where, limits)
         labels = images.decode_labels(content, limits)
     except images.UnreadableImageError as error:
         fix = "replace it by a label image, e.g. a PNG of class ids"
@@ -89,15 +100,15 @@ def _scan_mask(
     expected = (row["height"], row["width"])
     if labels.shape[:2] != expected:
         what = f"the mask is {labels.shape[1]} x {labels.shape[0]} pixels"
-        fix = f"its image {entry.uri} is {expected[1]} x {expected[0]}; make them equal"
+        fix = f"its image {entry['image']} is {expected[1]} x {expected[0]}; make them equal"
         return Scanned(row, DataError(what, where=where, fix=fix))
-    mask, unknown = vocabulary.to_mask(labels, entry.scheme)
+    mask, unknown = vocabulary.to_mask(labels, entry["scheme"])
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if unknown[5:] else "")
-        if entry.scheme is None:
+        if entry["scheme"] is None:
             fix = f"use 0 to {vocabulary.num_classes - 1} or {IGNORE}, or name a label_scheme"
         else:
-            fix = f"add it to label_schemes.{entry.scheme} of vocabulary {vocabulary.name!r}"
+            fix = f"add it to label_schemes.{entry['scheme']} of vocabulary {vocabulary.name!r}"
         what = f"{'colour' if labels.ndim == 3 else 'class id'} {shown} is not in the vocabulary"
         return Scanned(row, DataError(what, where=where, fix=fix))
     found = np.unique(mask)

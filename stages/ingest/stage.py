@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from pipeline import manifest
@@ -14,16 +16,20 @@ from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
 from pipeline.images import Limits
 from pipeline.section import Facts, Name, Section
+from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_changes
-from stages.ingest.duplicates import PRECEDENCE, settle
-from stages.ingest.layout import Entry, as_text, lay_out, stamp
+from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
+from stages.ingest.layout import KNOWN, lay_out
 from stages.ingest.scan import scan
 from stages.ingest.sources.base import Source
 
 Rows = list[dict[str, Any]]
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
+_Kinds = tuple[tuple[str, str | None, bool], ...]
 _SHARD_SIZE = "ingest.shard_size"
+_INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", "present")
+"""What a row is made from, beside the config."""
 
 
 class SourceConfig(Section):
@@ -53,6 +59,7 @@ class IngestStage(Stage):
 
     name = "ingest"
     version = 2
+    table = manifest.IMAGES
     Config = IngestConfig
     needs = ("sandbox",)
 
@@ -64,17 +71,25 @@ class IngestStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a shard; lists every source, opens no image."""
-        archives: dict[str, str | None] = {}
-        return [self._unit(shard, entries, archives) for shard, entries in self._shards.items()]
+        digests, kinds = self.layout.digests(_INPUTS), self._kinds
+        facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
+        return [
+            Unit(
+                f"shard {shard}",
+                self._part(shard),
+                {**facts[kinds.get(shard, ())], "inputs.images": digests[shard]},
+                shard=shard,
+            )
+            for shard in self.layout.shards
+        ]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
-        shards = {self._part(shard): shard for shard in self._shards}
-        total = sum(len(self._shards[shards[unit.part]]) for unit in units)
+        total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
                 try:
-                    rows = self._scan(shards[unit.part])
+                    rows = self._scan(unit)
                 except DataError:
                     self._settle([])  # the shards before it may stay when this one is taken back
                     raise
@@ -85,107 +100,148 @@ class IngestStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        assert unit.shard is not None
         before = {}
         if unit.part.exists():
-            rows = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
+            names = ["row", "uri", "stamp", "mask_stamp", "status"]
+            rows = manifest.read_part(unit.part, manifest.IMAGES, names).to_pylist()
             before = {
                 row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
                 for row in rows
                 if row["status"] != "gone"
             }
-        listed = (entry for entry in self._shards[unit.shard] if entry.gone is None)
-        now = {e.row: (as_text(e.uri), stamp(e.uri), stamp(e.mask_uri)) for e in listed}
+        now = {
+            entry["row"]: (entry["image"], entry["stamp"], entry["mask_stamp"])
+            for entry in self.layout.rows(unit.shard)
+            if entry["present"]
+        }
         return count_changes(before, now)
 
     def summarize(self) -> None:
         """Counts by role and status, and what a labeled set cannot teach."""
-        rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
-        roles: dict[str, int] = {}
-        bad = []
-        for row in rows:
-            if row["status"] == "ok":
-                roles[row["role"]] = roles.get(row["role"], 0) + 1
-            else:
-                bad.append(row)
+        columns = ["role", "status", "uri", "error_message", "shard"]
+        images = manifest.read(self.folder, manifest.IMAGES, columns)
+        good = images.filter(pc.equal(images["status"], "ok"))
+        roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
         for remark in self._listing[1]:
             self.context.console.note(f"ingest: {remark}")
-        for status in sorted({row["status"] for row in bad}):
-            these = [row for row in bad if row["status"] == status]
-            first = f"first: {these[0]['uri']}: {these[0]['error_message']}"
-            self.context.console.warn(f"{len(these)} images {status}; {first}")
-        labeled = {
+        for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
+            these = images.filter(pc.equal(images["status"], status))
+            first = these.slice(0, 1).to_pylist()[0]
+            text = f"first: {first['uri']}: {first['error_message']}"
+            self.context.console.warn(f"{these.num_rows} images {status}; {text}")
+        labeled = good.filter(pc.equal(good["role"], "labeled"))
+        names = self.context.config.vocabulary.class_names
+        shown = self._class_ids(labeled["shard"].unique().to_pylist())
+        absent = [name for class_id, name in enumerate(names) if class_id not in shown]
+        if roles.get("labeled") and absent:
+            self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
+
+    def _class_ids(self, shards: Iterable[int]) -> set[int]:
+        """The classes that occur in the labels of the good labeled images of shards."""
+        columns = ["role", "status", "mask_class_ids"]
+        parts = (
+            manifest.read_part(self._part(n), manifest.IMAGES, columns).to_pylist() for n in shards
+        )
+        return {
             class_id
+            for rows in parts
             for row in rows
             if row["role"] == "labeled" and row["status"] == "ok"
             for class_id in row["mask_class_ids"] or ()
         }
-        names = self.context.config.vocabulary.class_names
-        absent = [name for class_id, name in enumerate(names) if class_id not in labeled]
-        if roles.get("labeled") and absent:
-            self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
 
-    def _scan(self, shard: int) -> Rows:
-        rows, problems = scan(
-            self._shards[shard], self.context.config.vocabulary, self._section.limits
-        )
+    def _scan(self, unit: Unit) -> Rows:
+        entries = self.layout.rows(unit.shard)
+        gone: dict[int, dict[str, Any]] = {}
+        if not all(entry["present"] for entry in entries):
+            known = manifest.read_part(unit.part, manifest.IMAGES).to_pylist()
+            gone = {row["row"]: row for row in known}
+        vocabulary = self.context.config.vocabulary
+        rows, problems = scan(entries, gone, vocabulary, self._section.limits)
         if problems:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
             raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
-        return [{**row, "shard": shard} for row in rows]
+        return [{**row, "shard": unit.shard} for row in rows]
 
     def _settle(self, rows: Rows) -> None:
         """Settles which of equal images counts, and rewrites other shards where that changes."""
-        known: Rows = manifest.read(self.folder, manifest.IMAGES).to_pylist()
-        own = {row["shard"] for row in rows}
-        others = [row for row in known if row["shard"] not in own]
-        changed = {row["shard"] for row in settle([*others, *rows])}
-        for shard in sorted(changed - own):
+        names = [*COMPARED, "shard"]
+        known = manifest.read(self.folder, manifest.IMAGES, names)
+        own = manifest.IMAGES.rows(rows).select(names).replace_schema_metadata(None)
+        others = known.filter(pc.invert(pc.is_in(known["shard"], own["shard"].combine_chunks())))
+        whole = pa.concat_tables([others, own.cast(others.schema)])
+        settled = {row["row"]: row for row in settle(whole).to_pylist()}
+        for row in rows:
+            row |= settled.pop(row["row"], {})
+        shard_size = self._section.shard_size
+        for shard in sorted({row // shard_size for row in settled}):
             part = self._part(shard)
             facts = manifest.read_facts(part)
             assert facts is not None
-            self._write(part, [row for row in others if row["shard"] == shard], facts)
+            before: Rows = manifest.read_part(part, manifest.IMAGES).to_pylist()
+            self._write(part, [row | settled.get(row["row"], {}) for row in before], facts)
 
     def _write(self, part: Path, rows: Rows, facts: Facts) -> None:
         plain = self._section.model_dump(mode="json")
         manifest.write_part(part, manifest.IMAGES.rows(rows), facts, plain)
 
-    def _unit(self, shard: int, entries: Sequence[Entry], archives: dict[str, str | None]) -> Unit:
-        listed = [entry for entry in entries if entry.gone is None]
+    @cached_property
+    def _kinds(self) -> dict[int, _Kinds]:
+        """Source, scheme and whether there are masks, of what each shard's images are listed by."""
+        table = self.layout.table
+        columns = {
+            "shard": pc.divide(table["row"], self._section.shard_size),
+            "source": table["source"],
+            "scheme": table["scheme"],
+            "is_masked": pc.is_valid(table["mask"]),
+        }
+        listed = pa.table(columns).filter(table["present"])
+        kinds: dict[int, _Kinds] = {}
+        for row in listed.group_by(list(columns)).aggregate([]).to_pylist():
+            kind = (row["source"], row["scheme"], row["is_masked"])
+            kinds[row["shard"]] = (*kinds.get(row["shard"], ()), kind)
+        return kinds
+
+    def _facts_of(self, kinds: _Kinds) -> Facts:
+        """What a shard's rows depend on beside its files."""
         facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
         facts |= self._section.limits.facts("ingest.limits")
-        for name in sorted({entry.source for entry in listed}):
-            facts |= self._section.sources[name].facts(f"ingest.sources.{name}")
-        for scheme in {entry.scheme for entry in listed if entry.mask_uri is not None}:
+        for source in sorted({source for source, _, _ in kinds}):
+            facts |= self._section.sources[source].facts(f"ingest.sources.{source}")
+        for scheme in {scheme for _, scheme, is_masked in kinds if is_masked}:
             facts |= self.context.config.vocabulary.scheme_facts(scheme)
-        facts["inputs.images"] = manifest.digest([_inputs(e, archives) for e in entries])
-        return Unit(f"shard {shard}", self._part(shard), facts, shard=shard)
+        return facts
 
     def _part(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
 
     @cached_property
-    def _shards(self) -> dict[int, list[Entry]]:
-        entries, _ = self._listing
+    def layout(self) -> ShardedTable:
+        """Every image that is listed or was, with its row."""
+        listed, _ = self._listing
         self._check_shard_size()
-        known = manifest.read(self.folder, manifest.IMAGES)
-        return lay_out(entries, known, self._section.shard_size)
+        known = manifest.read(self.folder, manifest.IMAGES, KNOWN)
+        return lay_out(listed, known, self._section.shard_size)
 
     @cached_property
-    def _listing(self) -> tuple[list[Entry], list[str]]:
+    def _listing(self) -> tuple[pa.Table, list[str]]:
         """What the sources list, and what they remark on it."""
-        entries: list[Entry] = []
+        listed: list[pa.Table] = []
         remarks: list[str] = []
         # What is kept out of training comes first: of equal images the first one counts.
         sources = self._section.sources.items()
         for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
-            listed, found = self._listed(name, source)
-            entries.extend(listed)
+            images, found = self._listed(name, source)
+            columns = {"source": name, "role": source.role, "scheme": source.label_scheme}
+            for key, value in columns.items():
+                column = pa.repeat(pa.scalar(value, pa.string()), images.num_rows)
+                images = images.append_column(key, column)
+            listed.append(images)
             remarks.extend(found)
-        return entries, remarks
+        return pa.concat_tables(listed), remarks
 
     def _check_shard_size(self) -> None:
         part = min(self.folder.glob("part-*.parquet"), default=None)
@@ -197,7 +253,7 @@ class IngestStage(Stage):
             fix = "set it back, or start a new run: --set run=NAME"
             raise ConfigError(what, where=where, fix=fix)
 
-    def _listed(self, name: str, source: SourceConfig) -> tuple[list[Entry], list[str]]:
+    def _listed(self, name: str, source: SourceConfig) -> tuple[pa.Table, list[str]]:
         config = self.context.config
         key = f"{config.path}: ingest.sources.{name}"
         schemes = config.vocabulary.label_schemes
@@ -212,33 +268,14 @@ class IngestStage(Stage):
             cache=config.artifacts / "tar_indexes",
             where=f"{key}.source",
         )
-        files = origin.list()
-        without = [f.image for f in files if f.mask is None]
-        if source.role in ("labeled", "val", "test") and without:
+        images = origin.list()
+        without = images.filter(pc.is_null(images["mask"]))
+        if source.role in ("labeled", "val", "test") and without.num_rows:
             what = f"images of role {source.role} need label files"
             fix = "name their folder, `masks: ...`, or in a list a column `mask_uri`"
-            if len(without) < len(files):
-                what = f"{what}, {len(without)} of {len(files)} have none, first: {without[0]}"
+            if without.num_rows < images.num_rows:
+                count = f"{without.num_rows} of {images.num_rows}"
+                what = f"{what}, {count} have none, first: {without['image'][0]}"
                 fix = "add its label file to `masks`, or leave the image out"
             raise DataError(what, where=f"{key}.source", fix=fix)
-        entries = [
-            Entry(
-                uri=f.image,
-                mask_uri=f.mask,
-                caption=f.caption,
-                url=f.url,
-                problem=f.problem,
-                source=name,
-                role=source.role,
-                scheme=source.label_scheme,
-            )
-            for f in files
-        ]
-        return entries, [f"{name}: {remark}" for remark in origin.remarks]
-
-
-def _inputs(entry: Entry, archives: dict[str, str | None]) -> list[Any]:
-    """What a row is made from, beside the config; few entries have all of it."""
-    optional = (entry.mask_uri, stamp(entry.mask_uri), entry.caption, entry.url, entry.problem)
-    present = entry.gone is None
-    return [entry.uri, stamp(entry.uri, archives), present, *(optional if any(optional) else ())]
+        return images, [f"{name}: {remark}" for remark in origin.remarks]

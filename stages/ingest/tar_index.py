@@ -17,14 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import tar
-from stages.ingest.sources.base import IMAGE_ENDINGS, Listed
+from pipeline import storage, tar
+from pipeline.errors import StorageError
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing
 
-_VERSION = "1"
+_VERSION = "2"
 """Raised when the same archive gives another index."""
 _MAX_TEXT = 2**20
 """Bytes of a caption or metadata file that are read."""
-_SCHEMA = pa.schema([(name, pa.string()) for name in ("image", "caption", "url", "problem")])
 
 
 @dataclass
@@ -32,12 +32,12 @@ class TarIndex:
     """The images of an archive.
 
     Attributes:
-        listed: The images, in the order of the archive.
+        listed: The images, in the order of the archive; a table as `LISTING`.
         failures: Images that img2dataset could not get, by the reason it gives.
         remark: What is wrong with the sidecar, if anything.
     """
 
-    listed: list[Listed]
+    listed: pa.Table
     failures: dict[str, int] = field(default_factory=dict)
     remark: str | None = None
 
@@ -46,11 +46,11 @@ def index(archive: str, cache: Path) -> TarIndex:
     """The images of an archive, with what its sidecar or the files beside them say of them.
 
     Args:
-        archive: Path of a .tar file; ``<name>.parquet`` beside it is its sidecar.
+        archive: Path or address of a .tar file; ``<name>.parquet`` beside it is its sidecar.
         cache: Folder of the indexes.
     """
     sidecar = f"{archive.removesuffix('.tar')}.parquet"
-    made_from = json.dumps([_VERSION, _stamp(archive), _stamp(sidecar)])
+    made_from = json.dumps([_VERSION, storage.stamp(archive), storage.stamp(sidecar)])
     kept = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
     found = _kept(kept, made_from)
     if found is None:
@@ -60,6 +60,7 @@ def index(archive: str, cache: Path) -> TarIndex:
 
 
 def _made(archive: str, sidecar: str) -> TarIndex:
+    stamp_then = storage.stamp(archive)
     images: dict[str, Listed] = {}
     about: dict[str, dict[str, str]] = {}
     damage: str | None = None
@@ -68,23 +69,26 @@ def _made(archive: str, sidecar: str) -> TarIndex:
             member = entry.member
             key, ending = _key_and_ending(member.name)
             if ending in IMAGE_ENDINGS:
-                images[member.name] = Listed(member.uri, problem=_problem(entry))
+                problem = _problem(entry)
+                images[member.name] = Listed(member.uri, problem=problem, stamp=stamp_then)
             elif ending in (".txt", ".json") and entry.whole and entry.kind == "a file":
                 about.setdefault(key, {})[ending] = _read_text(member)
     except OSError as error:
+        if storage.is_fault(error):
+            raise
         damage = f"cannot be read: {error.strerror}"
     except tar.DamagedArchiveError as error:
         damage = f"{error}; images before it are read" if images else str(error)
     rows, failures, remark = _read_sidecar(sidecar)
-    listed = [
-        Listed(one.image, None, *_said(_key_and_ending(name)[0], rows, about), one.problem)
-        for name, one in images.items()
-    ]
+    listed = []
+    for name, one in images.items():
+        caption, url = _said(_key_and_ending(name)[0], rows, about)
+        listed.append(one._replace(caption=caption, url=url))
+    if damage is None and not listed:
+        damage = "no image in the archive"
     if damage is not None:
-        listed.append(Listed(archive, problem=damage))
-    elif not listed:
-        listed.append(Listed(archive, problem="no image in the archive"))
-    return TarIndex(listed, failures, remark)
+        listed.append(Listed(archive, problem=damage, stamp=stamp_then))
+    return TarIndex(listing(listed), failures, remark)
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:
@@ -130,10 +134,16 @@ def _read_sidecar(
     sidecar: str,
 ) -> tuple[dict[str, tuple[str | None, str | None]], dict[str, int], str | None]:
     """Caption and URL by key, failures by reason, and what is wrong with the file."""
-    if not os.path.isfile(sidecar):
-        return {}, {}, None
     try:
-        with pq.ParquetFile(sidecar) as file:
+        content = storage.read_bytes(sidecar)
+    except (FileNotFoundError, storage.NoPlainFileError):
+        return {}, {}, None
+    except OSError as error:
+        if storage.is_fault(error):
+            raise
+        return {}, {}, f"{sidecar} cannot be read: {error.strerror}"
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             names = {"key", "caption", "url", "status", "error_message"}
             names &= set(file.schema_arrow.names)
             if "key" not in names:
@@ -152,54 +162,21 @@ def _read_sidecar(
 
 def _kept(path: Path, made_from: str) -> TarIndex | None:
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except (OSError, pa.ArrowException):
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+    except (OSError, pa.ArrowException, storage.NoPlainFileError):
         return None
     metadata = {} if table.schema.metadata is None else table.schema.metadata
     if metadata.get(b"made_from") != made_from.encode():
         return None
-    columns = [table[name].to_pylist() for name in ("image", "caption", "url", "problem")]
-    listed = [
-        Listed(image, None, caption, url, problem)
-        for image, caption, url, problem in zip(*columns, strict=True)
-    ]
     more = json.loads(metadata[b"more"])
-    return TarIndex(listed, more["failures"], more["remark"])
+    return TarIndex(table.replace_schema_metadata(None), more["failures"], more["remark"])
 
 
 def _keep(found: TarIndex, path: Path, made_from: str) -> None:
     """Writes an index, if that is possible: `status` works where nothing can be written."""
-    if any(not _is_utf_8(one.image) for one in found.listed):
-        return
     more = json.dumps({"failures": found.failures, "remark": found.remark})
-    columns = {
-        name: [getattr(one, name) for one in found.listed]
-        for name in ("image", "caption", "url", "problem")
-    }
-    table = pa.table(columns, schema=_SCHEMA)
-    table = table.replace_schema_metadata({"made_from": made_from, "more": more})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _is_utf_8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _stamp(path: str) -> list[int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+    table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    with suppress(OSError, StorageError):
+        storage.write_bytes(path, content.getvalue().to_pybytes())

@@ -68,6 +68,9 @@ def _loaded(config: str, weights: str) -> MaskGenerator:
     return MaskGenerator(sam, **section.model_dump(include=set(GeneratorConfig.model_fields)))
 
 
-def _columns(proposals: Sequence[Proposal]) -> dict[str, list[Any]]:
+def _columns(proposals: Sequence[Proposal]) -> dict[str, Any]:
     names = ("rle", "area", "bbox", "predicted_iou", "stability_score")
-    return {name: [getattr(proposal, name) for proposal in proposals] for name in names}
+    columns: dict[str, Any] = {
+        name: [getattr(proposal, name) for proposal in proposals] for name in names
+    }
+    return {**columns, "num_masks": len(proposals)}

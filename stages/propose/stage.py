@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from pipeline import manifest
 from pipeline.section import Facts, Section
+from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_image_changes
 from stages.ingest.output import Rows, read_shards
@@ -23,6 +26,7 @@ class ProposeStage(Stage):
 
     name = "propose"
     version = 1
+    table = manifest.PROPOSALS
     Config = ProposeConfig
     needs = ("ingest",)
     picks_shards = True
@@ -34,7 +38,17 @@ class ProposeStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a shard that holds images of the roles."""
-        return [self._unit(shard, images) for shard, images in self._shards.items()]
+        manifests = self.context.config.manifests
+        digests = self._images.digests(["row", "image_id"])
+        return [
+            Unit(
+                f"shard {shard}",
+                proposals_part(manifests, shard),
+                {**self.mask_facts, "inputs.images": digests[shard]},
+                shard=shard,
+            )
+            for shard in self._images.shards
+        ]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
@@ -46,15 +60,14 @@ class ProposeStage(Stage):
             what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
             console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
         weights = manifest.digest(self._section.weights_facts())
-        wanted = {unit.part: unit for unit in units}
+
+        def task(unit: Unit) -> ShardTask:
+            assert unit.shard is not None
+            return ShardTask(unit.shard, self._images.rows(unit.shard), self._section, weights)
+
         work = [
-            ShardWork(
-                wanted[part],
-                len(images),
-                partial(ShardTask, shard, images, self._section, weights),
-            )
-            for shard, images in self._shards.items()
-            if (part := proposals_part(config.manifests, shard)) in wanted
+            ShardWork(unit, self._images[unit.shard].num_rows, partial(task, unit))
+            for unit in units
         ]
         plain = self._section.model_dump(mode="json")
 
@@ -67,28 +80,27 @@ class ProposeStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        assert unit.shard is not None
-        return count_image_changes(unit.part, manifest.PROPOSALS, self._shards[unit.shard])
+        return count_image_changes(unit, manifest.PROPOSALS, self._images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
         manifests = self.context.config.manifests
-        planned = {proposals_part(manifests, shard) for shard in self._shards}
+        planned = {proposals_part(manifests, shard) for shard in self._images.shards}
         parts = (manifests / manifest.PROPOSALS.name).glob("part-*.parquet")
         return sorted(part for part in parts if part not in planned)
 
     def summarize(self) -> None:
         """How many masks there are, and how long they took."""
         folder = self.context.config.manifests / manifest.PROPOSALS.name
-        columns = ["area", "seconds", "status"]
-        rows = manifest.read(folder, manifest.PROPOSALS, columns).to_pylist()
-        good = [row for row in rows if row["status"] == "ok"]
-        masks = sum(len(row["area"]) for row in good) / max(1, len(good))
-        seconds = sum(row["seconds"] for row in good)
-        speed = f", {len(good) / seconds:.1f} images/s" if seconds else ""
-        text = f"propose: {len(good)} images, {masks:.1f} masks an image{speed}; in {folder}"
+        columns = ["num_masks", "seconds", "status"]
+        rows = manifest.read(folder, manifest.PROPOSALS, columns)
+        good = rows.filter(pc.equal(rows["status"], "ok"))
+        masks = pc.mean(good["num_masks"]).as_py() or 0
+        seconds = pc.sum(good["seconds"]).as_py()
+        speed = f", {good.num_rows / seconds:.1f} images/s" if seconds else ""
+        text = f"propose: {good.num_rows} images, {masks:.1f} masks an image{speed}; in {folder}"
         self.context.console.note(text)
-        if failed := len(rows) - len(good):
+        if failed := rows.num_rows - good.num_rows:
             self.context.console.warn(f"{failed} images could no longer be read, no masks of them")
 
     @cached_property
@@ -101,12 +113,6 @@ class ProposeStage(Stage):
         section = self._section
         return {**self.version_facts, **section.facts(self.name), **section.weights_facts()}
 
-    def _unit(self, shard: int, images: Rows) -> Unit:
-        content = [[row["row"], row["image_id"]] for row in images]
-        facts = {**self.mask_facts, "inputs.images": manifest.digest(content)}
-        part = proposals_part(self.context.config.manifests, shard)
-        return Unit(f"shard {shard}", part, facts, shard=shard)
-
     @cached_property
-    def _shards(self) -> dict[int, Rows]:
+    def _images(self) -> ShardedTable:
         return read_shards(self.context.config, self._section.roles)

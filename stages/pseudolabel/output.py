@@ -1,9 +1,13 @@
 """What later stages read of pseudolabel."""
 
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import manifest
+
+_READ = ("row", "store", "height", "width", "fingerprint", "status")
 
 
 def labels_folder(manifests: Path, labeler: str) -> Path:
@@ -11,8 +15,12 @@ def labels_folder(manifests: Path, labeler: str) -> Path:
     return manifests / manifest.PSEUDO_LABELS.name / f"labeler={labeler}"
 
 
-def read_labels(manifests: Path, labeler: str) -> dict[int, dict[str, Any]]:
-    """Rows of a labeler's good labels, by the image's row."""
-    folder = labels_folder(manifests, labeler)
-    rows: list[dict[str, Any]] = manifest.read(folder, manifest.PSEUDO_LABELS).to_pylist()
-    return {row["row"]: row for row in rows if row["status"] == "ok"}
+def read_labels(manifests: Path, labeler: str) -> pa.Table:
+    """A labeler's good labels, in the order of rows."""
+    labels = manifest.read(labels_folder(manifests, labeler), manifest.PSEUDO_LABELS, _READ)
+    return labels.filter(pc.equal(labels["status"], "ok"))
+
+
+def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:
+    """Of a table what has the row of something in another table."""
+    return table.filter(pc.is_in(table["row"], others["row"].combine_chunks()))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import manifest
+from pipeline import manifest, storage
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError
 from pipeline.section import Facts, Name, RunOnly, Section
+from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_image_changes
 from pipeline.store import LabelStore, unused_files
 from stages.ingest.output import Rows, read_shards
-from stages.ingest.stage import IngestConfig, Role
+from stages.ingest.stage import Role
 from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
@@ -54,7 +55,6 @@ class _Planned:
     unit: Unit
     labeler: str
     shard: int
-    images: Rows
     store: LabelStore
 
 
@@ -63,6 +63,7 @@ class PseudolabelStage(Stage):
 
     name = "pseudolabel"
     version = 1
+    table = manifest.PSEUDO_LABELS
     Config = PseudolabelConfig
     needs = ("ingest", "propose")
     picks_shards = True
@@ -112,15 +113,14 @@ class PseudolabelStage(Stage):
             )
 
         shards = [
-            ShardWork(item.unit, len(item.images), partial(self._task, item)) for item in work
+            ShardWork(item.unit, self._images[item.shard].num_rows, partial(self._task, item))
+            for item in work
         ]
         run_shards(self.name, shards, label_shard, commit, self.context)
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        assert unit.shard is not None
-        images = self._images_by_shard[unit.shard]
-        return count_image_changes(unit.part, manifest.PSEUDO_LABELS, images)
+        return count_image_changes(unit, manifest.PSEUDO_LABELS, self._images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -153,14 +153,14 @@ class PseudolabelStage(Stage):
         """What each labeler covered, how sure it was, and how long it took."""
         rows = []
         for name in self._section.labelers:
-            labels = manifest.read(self._folder(name), manifest.PSEUDO_LABELS).to_pylist()
-            good = [row for row in labels if row["status"] == "ok"]
-            count = max(1, len(good))
-            coverage = sum(row["coverage"] for row in good) / count
-            confidence = sum(row["mean_confidence"] or 0 for row in good) / count
-            seconds = sum(row["seconds"] for row in good)
-            speed = f"{len(good) / seconds:.1f}" if seconds else "-"
-            counts = (str(len(good)), str(len(labels) - len(good)))
+            columns = ["status", "coverage", "mean_confidence", "seconds"]
+            labels = manifest.read(self._folder(name), manifest.PSEUDO_LABELS, columns)
+            good = labels.filter(pc.equal(labels["status"], "ok"))
+            coverage = pc.mean(good["coverage"]).as_py() or 0
+            confidence = pc.mean(pc.fill_null(good["mean_confidence"], 0)).as_py() or 0
+            seconds = pc.sum(good["seconds"]).as_py()
+            speed = f"{good.num_rows / seconds:.1f}" if seconds else "-"
+            counts = (str(good.num_rows), str(labels.num_rows - good.num_rows))
             rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores}", header, rows)
@@ -175,32 +175,32 @@ class PseudolabelStage(Stage):
     @cached_property
     def _planned(self) -> list[_Planned]:
         return [
-            self._plan_shard(name, facts, shard, images)
+            planned
             for name, choice in self._section.labelers.items()
-            for facts in [self._labeler_facts(name, choice)]
-            for shard, images in self._images_by_shard.items()
+            for planned in self._plan_labeler(name, choice)
         ]
 
-    def _plan_shard(self, labeler: str, facts: Facts, shard: int, images: Rows) -> _Planned:
-        ingest = self.context.config.sections["ingest"]
-        assert isinstance(ingest, IngestConfig)
+    def _plan_labeler(self, name: str, choice: Choice[Labeler]) -> Iterator[_Planned]:
+        facts = self._labeler_facts(name, choice)
         # Labels of another config go to a group of their own: a training on these goes on.
-        group = self._stores / f"{labeler}.zarr" / manifest.digest(facts)
-        store = LabelStore(group, ingest.shard_size, self._section.size_px)
-        content = [[row["row"], row["image_id"]] for row in images]
-        if self._section.labelers[labeler].component.needs_label_files:
-            content = [[*item, row["mask_id"]] for item, row in zip(content, images, strict=True)]
-        unit = Unit(
-            f"{labeler} shard {shard}",
-            self._folder(labeler) / f"part-{shard:05d}.parquet",
-            {**facts, "inputs.images": manifest.digest(content)},
-            (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
-            shard,
-        )
-        return _Planned(unit, labeler, shard, images, store)
+        group = self._stores / f"{name}.zarr" / manifest.digest(facts)
+        store = LabelStore(group, self._images.shard_size, self._section.size_px)
+        parts = self._folder(name)
+        columns = ["row", "image_id"]
+        if choice.component.needs_label_files:
+            columns.append("mask_id")
+        for shard, digest in self._images.digests(columns).items():
+            unit = Unit(
+                f"{name} shard {shard}",
+                parts / f"part-{shard:05d}.parquet",
+                {**facts, "inputs.images": digest},
+                (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
+                shard,
+            )
+            yield _Planned(unit, name, shard, store)
 
     @cached_property
-    def _images_by_shard(self) -> dict[int, Rows]:
+    def _images(self) -> ShardedTable:
         return read_shards(self.context.config, self._section.roles)
 
     def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
@@ -215,8 +215,9 @@ class PseudolabelStage(Stage):
             "pseudolabel.size_px": self._section.size_px,
         }
         if choice.component.needs_label_files:
-            images = chain.from_iterable(self._images_by_shard.values())
-            for scheme in {row["label_scheme"] for row in images if row["mask_uri"] is not None}:
+            images = self._images.table
+            schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
+            for scheme in schemes.to_pylist():
                 facts |= vocabulary.scheme_facts(scheme)
         if choice.component.needs_proposals:
             propose = self.context.config.sections["propose"]
@@ -225,13 +226,11 @@ class PseudolabelStage(Stage):
 
     def _worth_another_try(self, planned: _Planned, rows: Rows) -> int:
         """How many images failed that need not: ingest found all that the labeler needs."""
-        needs_label_files = self._section.labelers[planned.labeler].component.needs_label_files
-        hopeless = {
-            image["row"]
-            for image in planned.images
-            if needs_label_files and image["mask_uri"] is None
-        }
-        return sum(row["status"] == "failed" and row["row"] not in hopeless for row in rows)
+        failed = {row["row"] for row in rows if row["status"] == "failed"}
+        if self._section.labelers[planned.labeler].component.needs_label_files:
+            images = self._images.rows(planned.shard)
+            failed -= {image["row"] for image in images if image["mask_uri"] is None}
+        return len(failed)
 
     def _check_proposals(self, key: str) -> None:
         """Refuses a labeler whose images would have no masks, or masks of another size."""
@@ -254,12 +253,12 @@ class PseudolabelStage(Stage):
         workspace = self.context.config.run.workspace
         return ShardTask(
             shard=planned.shard,
-            images=planned.images,
+            images=self._images.rows(planned.shard),
             labeler=self._section.labelers[planned.labeler],
             vocabulary=self.context.config.vocabulary,
             proposals=proposals_part(self.context.config.manifests, planned.shard),
             store=planned.store,
-            store_name=planned.store.path.relative_to(workspace).as_posix(),
+            store_name=storage.relative(planned.store.path, workspace),
             cache=self.context.config.artifacts / "labeler_cache",
             fingerprint=manifest.digest(planned.unit.facts),
             batch_size=self._section.batch_size,

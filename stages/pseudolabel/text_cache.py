@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import storage
 from pipeline.manifest import digest
 from pipeline.section import Facts
 
@@ -34,27 +35,25 @@ class TextCache:
     def read(self, text: str, templates: Sequence[str]) -> Tensor | None:
         """(P, D) float32, what was written for a text in P templates; None where nothing was."""
         try:
-            with self._path(text, templates).open("rb") as file:
-                embeddings = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            content = storage.read_bytes(self._path(text, templates))
+            with np.load(BytesIO(content), allow_pickle=False) as file:  # checks its checksums
+                embeddings = file["embeddings"]
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
-        if embeddings.dtype != np.float32 or len(embeddings.shape) != 2:
-            return None
-        return torch.from_numpy(embeddings) if len(embeddings) == len(templates) else None
+        is_whole = embeddings.ndim == 2 and len(embeddings) == len(templates)
+        is_whole &= embeddings.dtype == np.float32
+        return torch.from_numpy(embeddings) if is_whole else None
 
     def write(self, text: str, templates: Sequence[str], embeddings: Tensor) -> None:
-        """Keeps the (P, D) float32 embeddings of a text, on the CPU, renaming the file last."""
-        path = self._path(text, templates)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, embeddings.numpy(), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Keeps the (P, D) float32 embeddings of a text, on the CPU.
+
+        Raises:
+            OSError: There is no room, say.
+            StorageError: The object store does not answer.
+        """
+        content = BytesIO()
+        np.savez(content, embeddings=embeddings.numpy())
+        storage.save_bytes(self._path(text, templates), content.getvalue())
 
     def _path(self, text: str, templates: Sequence[str]) -> Path:
-        return self._folder / f"{digest([text, *templates])}.npy"
+        return self._folder / f"{digest([text, *templates])}.npz"

@@ -6,17 +6,15 @@ the web images too: what the labeler and the student are not to know is not on d
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from pipeline import manifest
+from pipeline import manifest, storage
 from pipeline.errors import ConfigError
 from pipeline.section import Section
 from pipeline.stage import Context, Stage, Unit
@@ -66,6 +64,7 @@ class SandboxStage(Stage):
 
     name = "sandbox"
     version = 2
+    table = manifest.SCENES
     Config = SandboxConfig
 
     def __init__(self, section: Section, context: Context) -> None:
@@ -93,7 +92,7 @@ class SandboxStage(Stage):
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
                 unit.part.unlink(missing_ok=True)  # it says nothing of a folder half drawn
-                shutil.rmtree(self.context.config.data / unit.name, ignore_errors=True)
+                storage.remove(self.context.config.data / unit.name)
                 rows = []
                 for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
                     rows.append(self._save(unit.name, number, *scene))
@@ -142,11 +141,11 @@ class SandboxStage(Stage):
         domain = _domain(role)
         folder = self.context.config.data / role
         image = folder / "images" / f"{number:05d}.{'jpg' if domain == 'web' else 'png'}"
-        _write(image, _encoded(scene, image.suffix))
+        storage.save_bytes(image, _encoded(scene, image.suffix))
         if self._has_masks(role):
-            _write(folder / "masks" / f"{number:05d}.png", _encoded_classes(scene))
+            storage.save_bytes(folder / "masks" / f"{number:05d}.png", _encoded_classes(scene))
         return {
-            "uri": image.relative_to(self.context.config.data).as_posix(),
+            "uri": storage.relative(image, self.context.config.data),
             "role": role,
             "domain": domain,
             "seed": self._section.seed,
@@ -172,8 +171,3 @@ def _encoded_classes(scene: Scene) -> bytes:
     buffer = BytesIO()
     Image.fromarray(scene.classes.astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

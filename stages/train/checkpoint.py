@@ -1,18 +1,19 @@
 """Training state on disk: enough to go on after a kill as if nothing had happened."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 from torch.optim import Optimizer
 
+from pipeline import storage
 from pipeline.errors import StorageError, WeightsError
 from pipeline.section import Facts
 
@@ -57,10 +58,15 @@ class Checkpoint:
         Raises:
             StorageError: The file is damaged.
         """
+        for left in storage.temporaries(self.path.parent):
+            left.unlink(missing_ok=True)
         if not self.path.exists():
             return 0
+        content = storage.read_bytes(self.path)
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(
+                BytesIO(content), map_location=device, weights_only=True
+            )
             facts = state["facts"]
         except OSError:
             raise  # what the operating system refuses is no damage
@@ -92,21 +98,17 @@ def load_weights(path: Path, network: nn.Module) -> None:
         WeightsError: The file is missing, or holds another network.
     """
     try:
-        network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        network.load_state_dict(load(storage.read_bytes(path)))
+    except (OSError, storage.NoPlainFileError, RuntimeError, SafetensorError) as error:
         what = f"cannot load the weights: {_one_line(error)}"
         fix = "delete it if it is there, then run `maskmill run train`"
         raise WeightsError(what, where=str(path), fix=fix) from error
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.rename(path)
+        with storage.replacing(path) as temporary:
+            write(temporary)
     except (
         RuntimeError,
         SafetensorError,
@@ -114,8 +116,6 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         what = f"cannot be written: {_one_line(error)}"
         fix = "free some space and run again; what is done stays done"
         raise StorageError(what, where=str(path), fix=fix) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _one_line(error: Exception) -> str:

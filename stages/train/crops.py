@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from pipeline import images
-from pipeline.store import LabelReader
+from pipeline.label_reader import LabelReader
 from pipeline.vocabulary import IGNORE, Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch

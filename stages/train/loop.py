@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
+from pipeline import storage
 from pipeline.errors import MaskmillError
 from stages.train import teacher
 from stages.train.batch import TrainBatch
@@ -104,7 +104,7 @@ class Training:
         ema = teacher.frozen_copy(self.network)
         optimizer = self.optimization.build(self.network)
         start = self.checkpoint.load(self.network, ema, optimizer, device)
-        self._cut_log(start)
+        log = self._cut_log(start)
         tell(start, {})
         steps = range(start, self.optimization.steps)
         for step, batch in zip(steps, batches(steps), strict=True):
@@ -114,10 +114,12 @@ class Training:
             done = step + 1
             if done % self.log_every == 0 or done == len(steps) + start:
                 values = {name: float(value) for name, value in measured.items()}
-                self._append({"step": done, **values})
+                log.append(json.dumps({"step": done, **values}))
                 tell(done, values)
             if done % self.checkpoint_every == 0:
+                log.flush()
                 self.checkpoint.save(done, self.network, ema, optimizer)
+        log.flush()
         return ema
 
     def _step(
@@ -143,15 +145,8 @@ class Training:
         terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
         return {"loss/total": losses.total.detach(), **terms, "learning_rate": rate}
 
-    def _append(self, values: dict[str, float]) -> None:
-        with self.log.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(values) + "\n")
-
-    def _cut_log(self, start: int) -> None:
-        """Drops the lines of steps that will be done again."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+    def _cut_log(self, start: int) -> storage.Lines:
+        """The log without the lines of steps that will be done again."""
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
-        temporary = self.log.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.log)
+        return storage.Lines(self.log, kept)

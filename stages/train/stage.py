@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from pipeline import manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Section
+from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
 from stages.ingest.output import read_images
-from stages.pseudolabel.output import read_labels
+from stages.pseudolabel.output import of_rows, read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 
@@ -27,6 +30,7 @@ class TrainStage(Stage):
 
     name = "train"
     version = 2
+    table = manifest.METRICS
     Config = TrainConfig
     needs = ("ingest", "pseudolabel")
 
@@ -82,15 +86,16 @@ class TrainStage(Stage):
         """What a training goes on from."""
         return self._folder(variant, seed) / "last.pt"
 
-    def _of_role(self, role: str) -> Rows:
+    def _of_role(self, role: str) -> pa.Table:
         config = self.context.config
-        if found := read_images(config.manifests, [role]):
+        found = read_images(config.manifests, [role])
+        if found.num_rows:
             return found
         what = f"no {role} image"
         fix = f"add a source with `role: {role}` whose images are readable"
         raise DataError(what, where=f"{config.path}: ingest.sources", fix=fix)
 
-    def _labels(self, labeler: str) -> dict[int, dict[str, Any]]:
+    def _labels(self, labeler: str) -> pa.Table:
         return read_labels(self.context.config.manifests, labeler)
 
     def _labelers(self, variant: VariantConfig, role: str) -> list[str]:
@@ -110,19 +115,18 @@ class TrainStage(Stage):
             "train.seed": seed,
             **vocabulary.class_facts(),
         }
-        for scheme in sorted({row["label_scheme"] for row in labeled}, key=str):
+        for scheme in sorted(labeled["label_scheme"].unique().to_pylist(), key=str):
             facts |= vocabulary.scheme_facts(scheme)
-        content = [[row["image_id"], row["mask_id"]] for row in labeled]
-        facts["inputs.labeled images"] = manifest.digest(content)
+        facts["inputs.labeled images"] = digest_rows(labeled.select(["image_id", "mask_id"]))
         for role in variant.roles:
-            rows = self._of_role(role)
-            facts[f"inputs.{role} images"] = manifest.digest([row["image_id"] for row in rows])
+            images = self._of_role(role)
+            facts[f"inputs.{role} images"] = digest_rows(images.select(["image_id"]))
             for labeler in self._labelers(variant, role):
-                labels = self._labels(labeler)
-                used = [labels[row["row"]]["fingerprint"] for row in rows if row["row"] in labels]
-                if not used:
+                used = of_rows(self._labels(labeler), images)
+                if not used.num_rows:
                     raise self._unlabeled(role, [labeler])
-                facts[f"inputs.{role} labels of {labeler}"] = manifest.digest(used)
+                digest = digest_rows(used.select(["row", "fingerprint"]))
+                facts[f"inputs.{role} labels of {labeler}"] = digest
         return Unit(
             f"{name} seed {seed}",
             self.part(name, seed),
@@ -212,11 +216,15 @@ class TrainStage(Stage):
         table = manifest.METRICS.rows(rows)
         manifest.write_part(unit.part, table, unit.facts, plain, files=unit.outputs)
 
-    def _train_images(self, rows: Rows, labelers: Sequence[str]) -> list[TrainImage]:
+    def _train_images(self, table: pa.Table, labelers: Sequence[str]) -> list[TrainImage]:
         """The images with their labels; where a labeler is asked for, only those it labeled."""
         from stages.train.crops import StoredLabel, TrainImage
 
-        labels = {labeler: self._labels(labeler) for labeler in labelers}
+        rows: Rows = table.to_pylist()
+        labels = {
+            labeler: {row["row"]: row for row in of_rows(self._labels(labeler), table).to_pylist()}
+            for labeler in labelers
+        }
         workspace = self.context.config.run.workspace
         images = [
             TrainImage(
@@ -248,7 +256,7 @@ class TrainStage(Stage):
     def _metric_rows(self, name: str, seed: int, log: Path) -> Rows:
         variant, run = self._section.variants[name], self.context.config.run.run
         role = variant.roles[0] if variant.roles else "labeled"
-        steps_an_epoch = len(self._of_role(role)) / variant.batch_size
+        steps_an_epoch = self._of_role(role).num_rows / variant.batch_size
         rows: Rows = []
         for line in log.read_text(encoding="utf-8").splitlines():
             values = json.loads(line)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pipeline.images import content_id
+from pipeline.label_reader import LabelReader
 from pipeline.manifest import METRICS
-from pipeline.store import LabelReader
 from stages.evaluate.confusion import Confusion
 from stages.train.checkpoint import load_weights
 from stages.train.models.small_unet import SmallUNetConfig, SmallUNetModel

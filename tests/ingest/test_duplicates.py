@@ -6,14 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.ingest.duplicates import settle
+from pipeline import manifest
+from stages.ingest.duplicates import COMPARED, settle
 
 Ingest = Callable[..., CompletedProcess[str]]
 Rows = Callable[[], pd.DataFrame]
 Written = Callable[[], set[int]]
 
 
-def row(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict[str, Any]:
+def image(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict[str, Any]:
     return {
         "image_id": image_id,
         "uri": f"/{number}.png",
@@ -25,41 +26,47 @@ def row(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict[s
     }
 
 
+def settled(*images: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
+    """Status and message of the rows that change."""
+    table = manifest.IMAGES.rows(images).select(COMPARED)
+    return {row["row"]: (row["status"], row["error_message"]) for row in settle(table).to_pylist()}
+
+
 def test_different_images_all_count() -> None:
-    assert settle([row(0, "a"), row(1, "b", status="ok", error_message=None)]) == []
+    assert settled(image(0, "a"), image(1, "b", error_message=None)) == {}
 
 
 def test_of_equal_images_the_first_row_counts() -> None:
-    rows = [row(3, "a"), row(1, "a"), row(2, "a")]
-    changed = settle(rows)
-    assert [one["row"] for one in changed] == [2, 3]
-    assert [one["status"] for one in rows] == ["duplicate", "ok", "duplicate"]
-    assert rows[0]["error_message"] == "same content as /1.png of source ood-images"
+    message = "same content as /1.png of source ood-images"
+    assert settled(image(3, "a"), image(1, "a"), image(2, "a")) == {
+        2: ("duplicate", message),
+        3: ("duplicate", message),
+    }
 
 
 def test_evaluation_roles_win_whatever_the_rows() -> None:
     roles = ["ood", "unlabeled", "labeled", "val", "test"]
-    while roles:
-        rows = [row(number, "a", role) for number, role in enumerate(roles)]
-        settle(rows)
-        assert [one["status"] for one in rows] == ["duplicate"] * (len(roles) - 1) + ["ok"]
+    while len(roles) > 1:
+        images = [image(number, "a", role) for number, role in enumerate(roles)]
+        assert settled(*images).keys() == {*range(len(roles) - 1)}
         roles.pop()
 
 
 def test_what_is_bad_or_gone_takes_nothing_from_others() -> None:
-    gone = row(0, "a", status="gone", error_message="no longer in the source")
-    unread = row(1, "a", status="rejected", error_message="damaged")
-    good = row(2, "a", status="duplicate", error_message="same content as /0.png")
-    assert settle([gone, unread, good]) == [good]
-    assert good["status"] == "ok"
-    assert good["error_message"] is None
-    assert gone["status"] == "gone"
+    gone = image(0, "a", status="gone", error_message="no longer in the source")
+    unread = image(1, "a", status="rejected", error_message="damaged")
+    good = image(2, "a", status="duplicate", error_message="same content as /0.png")
+    assert settled(gone, unread, good) == {2: ("ok", None)}
 
 
 def test_settling_twice_changes_nothing() -> None:
-    rows = [row(0, "a"), row(1, "a", "val"), row(2, "b"), row(3, "b")]
-    assert len(settle(rows)) == 2
-    assert settle(rows) == []
+    images = [image(0, "a"), image(1, "a", "val"), image(2, "b"), image(3, "b")]
+    changes = settled(*images)
+    assert changes.keys() == {0, 3}
+    for one in images:
+        if one["row"] in changes:
+            one["status"], one["error_message"] = changes[one["row"]]
+    assert settled(*images) == {}
 
 
 def test_of_equal_images_the_evaluation_keeps_its_own(

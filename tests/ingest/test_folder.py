@@ -31,10 +31,10 @@ def listed(build: Build, tmp_path: Path) -> List:
     def listed(**keys: Any) -> list[tuple[str, str | None]]:
         return [
             (
-                one.image.removeprefix(f"{tmp_path}/"),
-                None if one.mask is None else one.mask.removeprefix(f"{tmp_path}/"),
+                one["image"].removeprefix(f"{tmp_path}/"),
+                None if one["mask"] is None else one["mask"].removeprefix(f"{tmp_path}/"),
             )
-            for one in build(**keys).list()
+            for one in build(**keys).list().to_pylist()
         ]
 
     return listed
@@ -120,7 +120,8 @@ def test_links_are_followed_where_they_may_be(build: Build, tmp_path: Path) -> N
     outside = dict.fromkeys(["images/again", "images/c.jpg", "images/folder", "images/up"], out)
 
     def problems(**keys: Any) -> dict[str, str | None]:
-        return {one.image.removeprefix(f"{tmp_path}/"): one.problem for one in build(**keys).list()}
+        images = build(**keys).list().to_pylist()
+        return {one["image"].removeprefix(f"{tmp_path}/"): one["problem"] for one in images}
 
     assert problems() == inside | outside
     (tmp_path / "images/up").unlink()

@@ -132,7 +132,7 @@ def test_a_damaged_part_is_named_and_made_anew(
     done = ingest()
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {path}: damaged manifest part; delete it and run again: it is made anew\n"
+        f"error: {path}: damaged manifest part; do it again with: maskmill verify --rerun\n"
     )
     path.unlink()
     assert ingest().returncode == 0

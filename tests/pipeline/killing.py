@@ -12,9 +12,9 @@ import pandas as pd
 
 from pipeline import config as config_file
 from pipeline.console import Console
+from pipeline.label_reader import LabelReader
 from pipeline.manifest import IMAGES, PSEUDO_LABELS, read
 from pipeline.runner import Request, Runner
-from pipeline.store import LabelReader
 from stages.graph import GRAPH
 
 # Forked from one that has imported all there is to import, but started no thread.

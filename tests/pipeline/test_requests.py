@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import manifest
 from pipeline.workspace import locked
 
 Call = Callable[..., CompletedProcess[str]]
@@ -151,6 +152,28 @@ def test_verify_finds_a_damaged_part(call: Call, workspace: Path) -> None:
     assert f"{part}: damaged manifest part" in call("verify", code=1).stdout
     call("verify --rerun")
     assert "no damage" in call("verify").stdout
+
+
+def test_verify_mends_a_damaged_part_that_others_are_planned_from(
+    call: Call, workspace: Path
+) -> None:
+    call("run")
+    folder = workspace / "manifests/tiny"
+    before = manifest.read(folder / "images", manifest.IMAGES, ["image_id", "status"])
+    for part in (folder / "images/part-00000.parquet", folder / "images/part-00001.parquet"):
+        part.write_bytes(part.read_bytes()[:-7])
+    done = call("verify", code=1)
+    assert done.stdout == (
+        f"ingest: {folder}/images/part-00000.parquet: damaged manifest part\n"
+        f"ingest: {folder}/images/part-00001.parquet: damaged manifest part\n"
+        "2 parts damaged that others are planned from; "
+        "do them again with: maskmill verify --rerun\n"
+    )
+    assert call("verify --rerun").stdout.endswith("4 units checked, no damage\n")
+    after = manifest.read(folder / "images", manifest.IMAGES, ["image_id", "status"])
+    assert after.sort_by("image_id").equals(before.sort_by("image_id"))
+    call("run")
+    assert call("verify").stdout == "6 units checked, no damage\n"
 
 
 def test_before_anything_ran_there_is_neither_damage_nor_garbage(call: Call) -> None:

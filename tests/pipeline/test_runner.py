@@ -24,6 +24,7 @@ class Count(Stage):
 
     name = "count"
     version = 1
+    table = manifest.METRICS
     Config = CountConfig
 
     def __init__(self, section: Section, context: Context) -> None:

@@ -8,7 +8,8 @@ import pytest
 import zarr
 
 from pipeline.errors import StorageError
-from pipeline.store import LabelReader, LabelStore
+from pipeline.label_reader import LabelReader
+from pipeline.store import LabelStore
 from pipeline.vocabulary import IGNORE
 
 Bytes = npt.NDArray[np.uint8]

@@ -44,5 +44,5 @@ def test_a_part_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     part.write_bytes(b"no Parquet")
     with pytest.raises(StorageError) as damaged:
         read_proposals(part)
-    what = "damaged manifest part; delete it and run again: it is made anew"
+    what = "damaged manifest part; do it again with: maskmill verify --rerun"
     assert str(damaged.value) == f"{part}: {what}"

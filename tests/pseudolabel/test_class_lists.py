@@ -1,4 +1,4 @@
-"""A class list that changes, through the command line: what is asked anew, and what cannot be."""
+"""Class lists and variants on the command line: what is asked anew, and what cannot be."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +27,9 @@ def call(
     labelers = {"clip": {**clip, "window_px": 32, "stride_px": 16}}
     values = {**tiny, "pseudolabel": {"size_px": 48, "labelers": labelers}}
 
-    def command(verb: str, **vocabulary: Any) -> CompletedProcess[str]:
-        return maskmill(verb, "--config", write_config(values, **vocabulary))
+    def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
+        sets = [part for override in overrides for part in ("--set", override)]
+        return maskmill(verb, "--config", write_config(values, **vocabulary), *sets)
 
     return command
 
@@ -36,14 +37,14 @@ def call(
 def kept(tmp_path: Path) -> dict[Path, int]:
     """Files of text embeddings, and when they were written."""
     folder = tmp_path / "workspace/artifacts/tiny/labeler_cache/texts"
-    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npy")}
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npz")}
 
 
 def test_only_new_texts_are_embedded(call: Call, tmp_path: Path) -> None:
     assert call("run", classes=classes("ground", "disc", "box"), background=None).returncode == 0
     first = kept(tmp_path)
     assert len(first) == 3
-    assert np.load(next(iter(first))).shape == (1, 32)
+    assert np.load(next(iter(first)))["embeddings"].shape == (1, 32)
     done = call("run", classes=classes("ground", "disc", "box", "star"), background=None)
     assert done.returncode == 0, done.stderr
     assert "vocabulary.classes" in done.stderr
@@ -80,3 +81,15 @@ def test_an_empty_vocabulary_is_one_line_of_error(
     assert line in told.stderr
     assert [text.startswith("error: ") for text in told.stderr.splitlines()].count(True) == 1
     assert told.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_variant_that_the_model_has_not_is_one_line_of_error(
+    call: Call, clip_folder: Callable[[str], Path]
+) -> None:
+    keys = "pseudolabel.labelers.clip"
+    model = f"{keys}.model=local-dir:{clip_folder('resnet')}"
+    told = call("run", model, f"{keys}.variant=gem")
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1].startswith("error: variant: gem: local-dir:")
+    assert "Traceback" not in told.stderr
+    assert call("run", model, f"{keys}.variant=maskclip").returncode == 0

@@ -1,11 +1,14 @@
 """Published recipes end to end: what a labeler makes of cosines, now as ever."""
 
+import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
@@ -129,6 +132,18 @@ def test_logits_are_averaged_and_resized_before_the_softmax(
     logits = interpolate(total / count, (32, 32), mode="bilinear") * labeler._clip.logit_scale
     labels = labeler.label(ImageBatch(noise(), ((32, 32),)))
     torch.testing.assert_close(labels.confidence, logits.softmax(1).amax(1), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_documentation_shows_can_be_written() -> None:
+    text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
+    vocabulary, recipes = (
+        yaml.safe_load(textwrap.dedent(block))
+        for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    )
+    assert Vocabulary.model_validate(vocabulary).classes[2].asked == (("tv", "monitor", "screen"),)
+    for name, recipe in recipes.items():
+        assert recipe.pop("name") == "dense_clip"
+        assert ClipConfig.model_validate(recipe).variant == name
 
 
 def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary) -> None:

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from pipeline import config as config_file
 from pipeline.console import Console
+from pipeline.label_reader import LabelReader
 from pipeline.manifest import PSEUDO_LABELS
 from pipeline.stage import Context
-from pipeline.store import LabelReader
 from stages.graph import GRAPH
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelStage
@@ -222,8 +222,8 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     masks, confidences = arrays(workspace, failed["store"].iloc[0])
     assert (masks[failed["row"]] == 255).all()
     assert (confidences[failed["row"]] == 0).all()
-    good = read_labels(workspace / "manifests/tiny", "clip")
-    assert list(good) == rows[rows["status"] == "ok"]["row"].tolist()
+    good = read_labels(workspace / "manifests/tiny", "clip")["row"].to_pylist()
+    assert good == rows[rows["status"] == "ok"]["row"].tolist()
 
 
 def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline import storage
 from pipeline.config import Config
 from stages.evaluate.report.pictures import Picture
 from stages.evaluate.tables import read_tables
@@ -40,6 +41,4 @@ def write_page(
         warnings=warnings,
         notes=notes,
     )
-    temporary = page.with_name(f".{page.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(page)
+    storage.write_bytes(page, text.encode())

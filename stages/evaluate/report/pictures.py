@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images
+from pipeline import images, storage
 from pipeline.config import Config
-from pipeline.overlay import overlaid, shaded, sheet
-from pipeline.store import LabelReader
+from pipeline.label_reader import LabelReader
+from pipeline.overlay import encoded, overlaid, shaded, sheet
 from stages.evaluate.inference import Predictor, read_pixels, read_truth
 from stages.ingest.output import read_images
-from stages.pseudolabel.output import read_labels
+from stages.pseudolabel.output import of_rows, read_labels
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -46,24 +46,24 @@ def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
     Returns:
         The picture; None where no label is of an image that is still there.
     """
-    labels = read_labels(config.manifests, labeler)
-    others = {row["row"]: row for row in read_images(config.manifests, _ROLES)}
-    shown = [row for row in labels if row in others]
-    if not shown:
+    others = read_images(config.manifests, _ROLES)
+    labels = of_rows(read_labels(config.manifests, labeler), others)
+    if not labels.num_rows:
         return None
     rng = np.random.default_rng(0)
-    chosen = [labels[shown[i]] for i in rng.permutation(len(shown))[:_LABELS_SHOWN]]
+    chosen = labels.take(rng.permutation(labels.num_rows)[:_LABELS_SHOWN])
+    images_of = {row["row"]: row for row in of_rows(others, chosen).to_pylist()}
     cells = []
-    for label in chosen:
-        pixels = images.fit(read_pixels(others[label["row"]]), _SIDE_PX)
+    for label in chosen.to_pylist():
+        pixels = images.fit(read_pixels(images_of[label["row"]]), _SIDE_PX)
         reader = LabelReader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = reader.read([label["row"]], [size])
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
     file = f"labels-{labeler}.png"
-    sheet(list(_side_by_side(cells))).save(folder / file)
-    title = f"Stored labels of {labeler}: {len(chosen)} random images"
+    storage.save_bytes(folder / file, encoded(sheet(list(_side_by_side(cells)))))
+    title = f"Stored labels of {labeler}: {len(cells)} random images"
     return Picture(title, "image, label over it, confidence (white = certain); twice a row", file)
 
 
@@ -73,14 +73,15 @@ def draw_predictions(
     """Saves a sheet of images of a split, their truth and what each variant makes of them."""
     palette = config.vocabulary.palette
     rows = []
-    for image in read_images(config.manifests, [split])[:_PREDICTIONS_SHOWN]:
+    chosen = read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN)
+    for image in chosen.to_pylist():
         pixels = read_pixels(image)
         masks = [read_truth(image, config.vocabulary)]
         masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
     file = f"predictions-{split}.png"
-    sheet(rows).save(folder / file)
+    storage.save_bytes(folder / file, encoded(sheet(rows)))
     columns = f"image, truth, {', '.join(predictors)}"
     return Picture(f"Predictions on {split} images", columns, file)
 

@@ -1,8 +1,11 @@
 """What every source is: a listing of files, made without opening an image."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
 
 from pipeline.components import Component
 from pipeline.section import Section
@@ -27,8 +30,7 @@ IMAGE_ENDINGS = frozenset(
 """Names of files that are taken for images; what they really are, their bytes tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """An image of a source.
 
     Attributes:
@@ -37,6 +39,8 @@ class Listed:
         caption: What the source says of it.
         url: Where the source got it.
         problem: Why it must not be read, where the listing shows that already.
+        stamp: Of the file that it is in, to see changes without reading; None without a file.
+        mask_stamp: Of the label file.
     """
 
     image: str
@@ -44,6 +48,34 @@ class Listed:
     caption: str | None = None
     url: str | None = None
     problem: str | None = None
+    stamp: str | None = None
+    mask_stamp: str | None = None
+
+
+LISTING = pa.schema([(name, pa.string()) for name in Listed._fields])
+"""Columns of a listing: a million images are a table, not as many objects."""
+
+
+def listing(images: Iterable[Listed]) -> pa.Table:
+    """Images as a table of the schema `LISTING`.
+
+    What is no text is escaped; in a name it is a problem.
+    """
+    columns = [*zip(*map(_with_text_alone, images), strict=True)] or [()] * len(LISTING)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=LISTING)
+
+
+def _with_text_alone(listed: Listed) -> Listed:
+    """The same, without the surrogates that stand for bytes which are no UTF-8."""
+    try:
+        "".join(filter(None, listed)).encode()
+    except UnicodeEncodeError:
+        texts = (text and text.encode(errors="backslashreplace").decode() for text in listed)
+        escaped = Listed(*texts)  # type: ignore[arg-type] # the image stays a text
+        if (escaped.image, escaped.mask) != (listed.image, listed.mask):
+            return escaped._replace(problem="its name is not UTF-8 text")
+        return escaped
+    return listed
 
 
 class Source(Component, ABC):
@@ -71,8 +103,8 @@ class Source(Component, ABC):
         self.remarks: list[str] = []
 
     @abstractmethod
-    def list(self) -> list[Listed]:
-        """The source's files in a stable order, none of them twice.
+    def list(self) -> pa.Table:
+        """The source's files in a stable order, none of them twice: a table as `LISTING`.
 
         Raises:
             DataError: Something the config names is missing, empty, or does not fit together.

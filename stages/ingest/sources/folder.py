@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.section import Section
+from pipeline.storage import Location
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
 
 _Files = dict[str, tuple[str, str | None]]
 """Path and problem of files by their path below a folder; where masks or ids go by their names,
@@ -16,12 +20,12 @@ without the ending."""
 class FolderConfig(Section):
     """Keys of a folder source."""
 
-    images: Path
-    """Folder of image files; subfolders are searched too."""
+    images: Location
+    """Folder, or address s3://bucket/prefix, of image files; subfolders are searched too."""
     ids: Path | None = None
     """Text file of ids, one a line: a file's path below `images`, its ending optional. The file's
     own relative path starts at the config file. Default: every image file."""
-    masks: Path | None = None
+    masks: Location | None = None
     """Folder of label files, each at its image's place and name, with any ending. Web and unlabeled
     images may have some too, for the labeler `files`."""
     follow_links: bool = False
@@ -29,29 +33,37 @@ class FolderConfig(Section):
 
 
 class FolderSource(Source):
-    """Images of a local folder."""
+    """Images of a folder."""
 
     Config = FolderConfig
     version = 2
     config: FolderConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list file, else sorted by path."""
         images = self._files("images", self.config.images)
         chosen = images if self.config.ids is None else self._chosen(images, self.config.ids)
         masks = self._masks(images) if self.config.masks is not None else {}
-        return [
-            Listed(path, masks.get(key), problem=problem) for key, (path, problem) in chosen.items()
-        ]
+        return listing(
+            Listed(
+                path,
+                mask := masks.get(key),
+                problem=problem,
+                stamp=storage.stamp(path),
+                mask_stamp=mask and storage.stamp(mask),
+            )
+            for key, (path, problem) in chosen.items()
+        )
 
     def _masks(self, images: _Files) -> dict[str, str]:
         assert self.config.masks is not None
         masks = self._files("masks", self.config.masks)
-        where = f"{self.where}.masks: {self.data / self.config.masks}"
+        where = f"{self.where}.masks: {storage.below(self.data, self.config.masks)}"
         if without := [key for key in masks if key not in images]:
             count = f"{len(without)} mask{'s' if without[1:] else ''}"
             what = f"{count} without an image, first: {masks[without[0]][0]}"
-            fix = f"add the image to {self.data / self.config.images}, or remove the mask"
+            folder = storage.below(self.data, self.config.images)
+            fix = f"add the image to {folder}, or remove the mask"
             raise DataError(what, where=where, fix=fix)
         for path, problem in masks.values():
             if problem is not None:
@@ -60,7 +72,7 @@ class FolderSource(Source):
 
     def _files(self, key: str, relative: Path) -> _Files:
         """Image files below a folder, sorted."""
-        folder = self.data / relative
+        folder = storage.below(self.data, relative)
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
@@ -105,7 +117,8 @@ class FolderSource(Source):
             if text not in images and Path(text).suffix.lower() in IMAGE_ENDINGS:
                 known = str(Path(text).with_suffix(""))
             if known not in images:
-                what = f"line {number}: no image {text!r} in {self.data / self.config.images}"
+                folder = storage.below(self.data, self.config.images)
+                what = f"line {number}: no image {text!r} in {folder}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
             chosen[known] = images[known]
         if not chosen:

@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline import tar
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from pipeline import storage, tar
 from pipeline.errors import DataError
 from pipeline.section import Section
+from pipeline.storage import Location
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import Listed, Source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from stages.ingest.sources.base import Listed, Source, listing
 
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -29,8 +30,9 @@ class ListConfig(Section):
     """Text file of image paths, one a line; or a .csv or .parquet table with a column `uri` (or
     `path`) and, where they are known, `mask_uri`, `caption` and `url`: rows picked from the images
     manifest of another run are such a table. Its own relative path starts at the config file."""
-    root: Path = Path()
-    """Folder that relative paths start from, and that no path may leave; itself below `data`."""
+    root: Location = Path()
+    """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may
+    leave; itself below `data`."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -42,11 +44,11 @@ class ListSource(Source):
     version = 1
     config: ListConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list."""
         file = self.beside / self.config.file
         where = f"{self.where}.file: {file}"
-        folder = self.data / self.config.root
+        folder = storage.below(self.data, self.config.root)
         if not folder.is_dir():
             what = "no such folder"
             fix = "create it, or set `root` to the folder that the list's paths start from"
@@ -58,35 +60,39 @@ class ListSource(Source):
             uri = row["uri"]
             if uri is None:
                 continue
-            if _SCHEME.match(uri):
+            if _SCHEME.match(uri) and not (storage.is_object(uri) and storage.is_object(folder)):
                 what = f"image {number}: {uri!r} is no file"
                 fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
                 raise DataError(what, where=where, fix=fix)
             one = self._listed(uri, row, root, number, where)
-            repeated += one.image in listed
-            listed.setdefault(one.image, one)
+            repeated += (place := tar.place(one.image)) in listed
+            listed.setdefault(place, one)
         if not listed:
             raise DataError("the list is empty", where=where, fix="write one image path a line")
         if repeated:
             self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
-        return [*listed.values()]
+        return listing(listed.values())
 
     def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
-        image, problem = _below(root, uri)
-        mask = row.get("mask_uri")
+        image, image_file, problem = _below(root, uri)
+        mask, mask_file = row.get("mask_uri"), None
         if mask is not None:
-            mask, mask_problem = _below(root, mask)
+            mask, mask_file, mask_problem = _below(root, mask)
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        return Listed(image, mask, row.get("caption"), row.get("url"), problem)
+        stamps = (storage.stamp(image_file), mask_file and storage.stamp(mask_file))
+        return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
-def _below(root: Root, uri: str) -> tuple[str, str | None]:
-    """An address that starts at the folder, and why it must not be read, if so."""
-    full = os.path.join(root.folder, uri)
+def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
+    """An address that starts at the folder, the file, and why it must not be read, if so."""
+    full = uri if storage.is_object(uri) else os.path.join(root.folder, uri)
     member = tar.parse(full)
-    return full, root.problem(full if member is None else member.archive)
+    if member is None and storage.is_object(full):
+        full = storage.normalized(full)  # an object is found by its very name alone
+    file = full if member is None else member.archive
+    return full, file, root.problem(file)
 
 
 def _rows(file: Path, where: str) -> Iterator[_Row]:
@@ -108,8 +114,6 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
 
 
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:
-    import pyarrow as pa
-
     try:
         table = _read_table(file)
         names = [name for name in _COLUMNS if name in table.column_names]
@@ -129,12 +133,9 @@ def _table_rows(file: Path, where: str) -> Iterator[_Row]:
 
 
 def _read_table(file: Path) -> pa.Table:
-    import pyarrow.csv as csv
-    import pyarrow.parquet as pq
-
     if file.suffix.lower() == ".csv":
-        strings = csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
-        return csv.read_csv(file, convert_options=strings)
-    with pq.ParquetFile(file) as opened:
+        strings = pa.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
+        return pa.csv.read_csv(file, convert_options=strings)
+    with pa.parquet.ParquetFile(file) as opened:
         names = [name for name in opened.schema_arrow.names if name in _COLUMNS]
         return opened.read(columns=names) if names else opened.schema_arrow.empty_table()

@@ -3,12 +3,15 @@
 import os
 import stat
 from collections import Counter
-from pathlib import Path
 
+import pyarrow as pa
+
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.section import Section
+from pipeline.storage import Location
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import Listed, Source
+from stages.ingest.sources.base import Listed, Source, listing
 from stages.ingest.tar_index import index
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -17,9 +20,9 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 class WebdatasetConfig(Section):
     """Keys of a webdataset source."""
 
-    shards: Path
-    """Folder of .tar files; subfolders are searched too. A Parquet file of the same name beside
-    one is its sidecar: caption and url by key."""
+    shards: Location
+    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet
+    file of the same name beside one is its sidecar: caption and url by key."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -31,14 +34,14 @@ class WebdatasetSource(Source):
     version = 1
     config: WebdatasetConfig
 
-    def list(self) -> list[Listed]:
+    def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""
-        folder = self.data / self.config.shards
+        folder = storage.below(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
             raise DataError("no such folder", where=where, fix=fix)
-        listed: list[Listed] = []
+        listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
         files = Root(folder, follow_links=self.config.follow_links).files()
         for path, problem in sorted(files):
@@ -47,10 +50,10 @@ class WebdatasetSource(Source):
             elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
                 continue
             if (problem := problem or _no_file(path)) is not None:
-                listed.append(Listed(path, problem=problem))
+                listed.append(listing([Listed(path, problem=problem, stamp=storage.stamp(path))]))
                 continue
             found = index(path, self.cache)
-            listed.extend(found.listed)
+            listed.append(found.listed)
             failures.update(found.failures)
             if found.remark is not None:
                 self.remarks.append(found.remark)
@@ -63,10 +66,12 @@ class WebdatasetSource(Source):
                 f"img2dataset could not get {failures.total():,} more images; "
                 f"most often ({count:,}): {reason}"
             )
-        return listed
+        return pa.concat_tables(listed)
 
 
 def _no_file(path: str) -> str | None:
+    if storage.is_object(path):
+        return None
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

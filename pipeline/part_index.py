@@ -1,0 +1,128 @@
+"""A copy of what the parts of a manifest say, in one file, so that reading many costs little.
+
+Opening a part takes a fraction of a millisecond, and a run of a million images has 16,000 of them.
+The copy is never believed over the parts: what it says of a part counts only while the part has the
+stamp it had. It lies beside them under a name that readers of Parquet folders pass over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.section import Facts
+
+_NAME = "_index.parquet"
+_VERSION = "1"
+_METADATA_KEY = b"maskmill.index"
+_SHARD_FACTS = "inputs."
+"""Facts that differ from part to part begin so; of the others few sets occur, and each is kept
+once."""
+
+
+@dataclass(frozen=True)
+class IndexedPart:
+    """What is known of a part.
+
+    Attributes:
+        stamp: Of the part's file when it was read.
+        num_rows: How many rows it has.
+        facts: What it was made from.
+        failed: Images worth another try.
+    """
+
+    stamp: str
+    num_rows: int
+    facts: Facts
+    failed: int
+
+
+class PartIndex:
+    """The copy beside a folder's parts; an empty one where there is none, or none to be read.
+
+    Args:
+        folder: The manifest's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / _NAME
+        self.parts: dict[str, IndexedPart] = {}
+        self._first: dict[str, int] = {}
+        self._loaded: tuple[tuple[str, ...], pa.Table] | None = None
+        with suppress(OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            self._read_parts()
+
+    def rows(self, names: Sequence[str], columns: Sequence[str]) -> list[pa.Table]:
+        """The rows of parts, in their order; what lies side by side is one table.
+
+        Args:
+            names: Parts that are in the index.
+            columns: Columns to read.
+
+        Raises:
+            KeyError: The copy has no such column.
+            OSError: It cannot be read any more.
+        """
+        table = self._table(tuple(columns))
+        runs: list[list[int]] = []
+        for name in names:
+            first, count = self._first[name], self.parts[name].num_rows
+            if runs and runs[-1][1] == first:
+                runs[-1][1] += count
+            else:
+                runs.append([first, first + count])
+        return [table.slice(first, end - first) for first, end in runs]
+
+    def _table(self, columns: tuple[str, ...]) -> pa.Table:
+        if self._loaded is None or self._loaded[0] != columns:
+            (source,) = storage.arrow_sources([self._file])
+            table = pq.read_table(
+                source,
+                columns=list(columns),
+                partitioning=None,
+                page_checksum_verification=True,
+            )
+            if missing := set(columns) - set(table.column_names):
+                raise KeyError(*missing)
+            self._loaded = (columns, table.replace_schema_metadata(None))
+        return self._loaded[1]
+
+    def write(self, parts: Mapping[str, IndexedPart], rows: pa.Table) -> None:
+        """Replaces the copy.
+
+        Args:
+            parts: The parts in the order of their rows.
+            rows: The rows of all of them.
+        """
+        shared: dict[str, int] = {}
+        entries = []
+        for name, part in parts.items():
+            common = {k: v for k, v in part.facts.items() if not k.startswith(_SHARD_FACTS)}
+            own = {k: v for k, v in part.facts.items() if k.startswith(_SHARD_FACTS)}
+            number = shared.setdefault(json.dumps(common), len(shared))
+            entries.append([name, part.stamp, part.num_rows, number, own, part.failed])
+        about = json.dumps({"version": _VERSION, "shared": list(shared), "parts": entries})
+        table = rows.replace_schema_metadata({_METADATA_KEY: about})
+        with storage.replacing(self._file) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+    def _read_parts(self) -> None:
+        (source,) = storage.arrow_sources([self._file])
+        about = json.loads(pq.read_metadata(source).metadata[_METADATA_KEY])
+        if about["version"] != _VERSION:
+            return
+        shared = [json.loads(text) for text in about["shared"]]
+        parts, first = {}, {}
+        position = 0
+        for name, stamp, num_rows, number, own, failed in about["parts"]:
+            parts[name] = IndexedPart(stamp, num_rows, {**shared[number], **own}, failed)
+            first[name] = position
+            position += num_rows
+        self.parts, self._first = parts, first

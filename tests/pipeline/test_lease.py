@@ -1,0 +1,105 @@
+"""The lock of a run in an object store: one holder, told to others, taken over when it is old."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+
+from pipeline import lease, storage
+from pipeline.errors import StorageError
+from pipeline.workspace import locked
+from tests.s3_server import Fault, Proxy, aged, until
+
+DEADLINE_S = 30
+
+
+@pytest.fixture
+def run(bucket: str) -> Path:
+    return storage.location(f"{bucket}/manifests/tiny")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_RENEW_S", 0.05)
+
+
+def test_a_second_run_is_told_of_the_first_and_may_start_when_it_ends(run: Path) -> None:
+    with locked(run):
+        with pytest.raises(StorageError) as error, locked(run):
+            pytest.fail("two hold it")
+        assert f"another command works on this run: process {os.getpid()} on " in str(error.value)
+        assert "started 20" in str(error.value)
+    with locked(run):
+        pass
+
+
+def test_a_lock_is_taken_over_when_its_lease_is_out(run: Path) -> None:
+    held = str(run / ".lock")
+    storage.write_bytes(run / ".lock", b"process 7 on elsewhere, started yesterday\nabc\n")
+    with pytest.raises(StorageError, match="process 7 on elsewhere"), locked(run):
+        pytest.fail("it is held")
+    aged(held, lease.LEASE_S + 1)
+    with locked(run):
+        assert f"process {os.getpid()} on" in (run / ".lock").read_text()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_of_many_that_come_at_once_one_gets_it(run: Path, is_there: bool) -> None:
+    address = str(run / ".lock")
+    if is_there:
+        storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
+        aged(address, lease.LEASE_S + 1)
+    gate = Barrier(6)
+
+    def take(number: int) -> bool:
+        gate.wait()
+        try:
+            lease._Lease(address, f"process {number}").take()
+        except StorageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(take, range(6))) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lock_is_renewed_while_the_command_runs(run: Path, s3: Proxy) -> None:
+    storage.write_bytes(run / ".lock", b"")
+    s3.requests.clear()
+    with locked(run):
+        aged(str(run / ".lock"), lease.LEASE_S + 1)
+        s3.faults.append(Fault("500", "PUT .*lock"))
+        until(lambda: s3.hits == 1)
+        until(lambda: sum("PUT" in request for request in s3.requests) > 5)
+        with pytest.raises(StorageError, match="another command"), locked(run):
+            pytest.fail("it was renewed")
+
+
+def work(run: Path) -> None:
+    """Holds the lock, until another writes it."""
+    with locked(run):
+        storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
+        Event().wait(DEADLINE_S)
+        pytest.fail("it goes on")
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_loses_the_lock_is_stopped(run: Path) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(StorageError, match="taken over by another"):
+            work(run)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (run / ".lock").read_bytes() == b"process 7 on elsewhere\nabc\n"
+
+
+def test_a_renewal_whose_answer_got_lost_is_none_of_another(run: Path, s3: Proxy) -> None:
+    """The client's own second attempt finds what the first one wrote."""
+    s3.faults.append(Fault("lost", "PUT .*lock"))
+    with locked(run):
+        assert s3.hits == 1

@@ -1,0 +1,125 @@
+"""The index is a copy: with it, without it and with a damaged one the same comes of reading."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline import manifest
+
+COLUMNS = ["image_id", "row", "status"]
+COUNT = 120
+INDEX = "_index.parquet"
+
+
+def write(folder: Path, shard: int, status: str = "ok", **facts: Any) -> None:
+    rows = [
+        {"image_id": f"{shard}-{n}", "shard": shard, "row": 2 * shard + n, "status": status}
+        for n in range(2)
+    ]
+    path = folder / f"part-{shard:05d}.parquet"
+    facts = {"ingest.version": 1, "inputs.images": f"{shard:x}", **facts}
+    manifest.write_part(path, manifest.IMAGES.rows(rows), facts, {}, failed=shard % 2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Many parts with their index."""
+    for shard in range(COUNT):
+        write(tmp_path, shard)
+    manifest.update_index(tmp_path, manifest.IMAGES)
+    return tmp_path
+
+
+def read(folder: Path) -> pa.Table:
+    return manifest.read(folder, manifest.IMAGES, COLUMNS)
+
+
+def records(folder: Path) -> dict[str, tuple[Any, int, int]]:
+    return {
+        name: (record.facts, record.failed, record.num_rows)
+        for name, record in manifest.read_records(folder).items()
+    }
+
+
+def assert_told_as_without_it(folder: Path) -> None:
+    table, known = read(folder), records(folder)
+    aside = (folder / INDEX).rename(folder / "aside")
+    assert table.equals(read(folder))
+    assert known == records(folder)
+    aside.rename(folder / INDEX)
+
+
+def test_few_parts_have_no_index(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    manifest.update_index(tmp_path, manifest.IMAGES)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
+
+
+def test_it_says_what_the_parts_say(folder: Path) -> None:
+    assert_told_as_without_it(folder)
+    assert read(folder)["row"].to_pylist() == list(range(2 * COUNT))
+
+
+def test_reading_opens_no_part_that_is_in_it(folder: Path) -> None:
+    path = folder / "part-00007.parquet"
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read(folder).num_rows == 2 * COUNT
+    assert len(records(folder)) == COUNT
+
+
+def test_new_changed_and_dropped_parts_are_told_as_they_are(folder: Path) -> None:
+    write(folder, 3, status="rejected")
+    write(folder, 60, new=True)
+    write(folder, COUNT)
+    (folder / "part-00005.parquet").unlink()
+    (folder / "part-00119.parquet").unlink()
+    assert_told_as_without_it(folder)
+    assert read(folder).num_rows == 2 * (COUNT - 1)
+    assert records(folder)["part-00060.parquet"][0]["new"] is True
+
+
+def test_it_is_written_anew_when_much_has_changed(folder: Path) -> None:
+    before = (folder / INDEX).stat().st_mtime_ns
+    write(folder, COUNT)
+    manifest.update_index(folder, manifest.IMAGES)
+    assert (folder / INDEX).stat().st_mtime_ns == before
+    for shard in range(COUNT):
+        write(folder, shard, status="rejected")
+    manifest.update_index(folder, manifest.IMAGES)
+    assert (folder / INDEX).stat().st_mtime_ns > before
+    assert_told_as_without_it(folder)
+
+
+@pytest.mark.parametrize("cut", [0, 20, 4000, -1])
+def test_a_damaged_one_is_as_good_as_none(folder: Path, cut: int) -> None:
+    content = (folder / INDEX).read_bytes()
+    (folder / INDEX).write_bytes(content[:cut])
+    assert read(folder).num_rows == 2 * COUNT
+    assert len(records(folder)) == COUNT
+
+
+def test_bits_that_fell_over_in_it_change_nothing(folder: Path) -> None:
+    content = bytearray((folder / INDEX).read_bytes())
+    for position in range(100, 2000, 7):
+        content[position] ^= 1
+    (folder / INDEX).write_bytes(content)
+    aside = read(folder)
+    (folder / INDEX).unlink()
+    assert aside.equals(read(folder))
+
+
+def test_columns_of_lists_come_from_the_parts(folder: Path) -> None:
+    table = manifest.read(folder, manifest.IMAGES)
+    assert table.schema.equals(manifest.IMAGES.schema)
+    assert table.num_rows == 2 * COUNT
+
+
+def test_pandas_passes_it_over(folder: Path) -> None:
+    assert len(pd.read_parquet(folder)) == 2 * COUNT
