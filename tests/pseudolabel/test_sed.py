@@ -19,7 +19,7 @@ from pipeline.vocabulary import Vocabulary
 from stages.pseudolabel.labelers.sed import Sed, SedConfig
 from stages.pseudolabel.pseudo_labels import ImageBatch
 from stages.pseudolabel.sed import network
-from stages.pseudolabel.sed.checkpoint import PREFIX, load_sed
+from stages.pseudolabel.sed.checkpoint import PREFIX, build, load_sed
 
 CPU = torch.device("cpu")
 BuildVocabulary = Callable[..., Vocabulary]
@@ -306,7 +306,7 @@ def test_a_checkpoint_of_the_full_size_labels(vocabulary: BuildVocabulary, tmp_p
     """SED-B as published but for its numbers, 0.7 GB, at 768 pixels, in both modes."""
     torch.manual_seed(0)
     weights = tmp_path / "sed_b.pth"
-    built = network.Sed(open_clip.create_model("convnext_base_w_320", load_weights=False))
+    built = build("convnext_base_w_320")
     named = {f"{PREFIX}{name}": tensor for name, tensor in built.state_dict().items()}
     torch.save({"model": named, "iteration": 79999}, weights)
     del built, named

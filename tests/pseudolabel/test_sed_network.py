@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from stages.pseudolabel.sed.checkpoint import differences, load_sed
+from stages.pseudolabel.sed.checkpoint import build, differences, load_sed
 from stages.pseudolabel.sed.class_attention import ClassAttention, linear_attention
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder, cost_volume, survivors
 from stages.pseudolabel.sed.fusion import FusionBlock
@@ -112,7 +111,7 @@ def official(model: str) -> Shapes:
 def bare(model: str) -> Sed:
     """SED of the full size, of which there is nothing but the shapes."""
     with torch.device("meta"):
-        return Sed(open_clip.create_model(model, device="meta", load_weights=False)).eval()
+        return build(model).eval()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_what_the_weights_do_not_say_is_as_published(model: str) -> None:
 
 def test_an_image_side_without_stages_is_refused() -> None:
     with torch.device("meta"), pytest.raises(ConfigError) as raised:
-        Sed(open_clip.create_model("ViT-B-32", device="meta", load_weights=False))
+        build("ViT-B-32")
     assert str(raised.value) == (
         "model: SED needs a ConvNeXt as image side; "
         "use convnext_large_d_320 (SED-L) or convnext_base_w_320 (SED-B)"

@@ -22,11 +22,26 @@ _STEM = "clip_model.visual.trunk.stem.0.weight"
 _ARCHITECTURES = {128: "convnext_base_w_320", 192: "convnext_large_d_320"}
 
 
+def build(model: str) -> Sed:
+    """SED on a CLIP, with random weights.
+
+    Args:
+        model: An architecture that open_clip knows, or local-dir:FOLDER.
+
+    Raises:
+        ConfigError: There is no such architecture, or it is no ConvNeXt.
+        WeightsError: The folder is not in open_clip's layout.
+    """
+    config = model_config(model)
+    # Not by open_clip's `create_model`, which warns that there are no weights.
+    return Sed(open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"]))
+
+
 def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip]:
     """SED with the weights of a checkpoint, and the CLIP in it, which embeds texts.
 
     Args:
-        model: An architecture that open_clip knows, or local-dir:FOLDER.
+        model: See `build`.
         weights: A file as detectron2 saves it, where other entries than `model` (optimizer,
             scheduler, iteration) go unread; or the tensors alone, also as .safetensors.
         device: Where they will run.
@@ -35,11 +50,10 @@ def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip
         Both in eval mode and float32.
 
     Raises:
-        ConfigError: `model` is no ConvNeXt.
+        ConfigError: See `build`.
         WeightsError: The file cannot be read, or is not of this model.
     """
-    config = model_config(model)
-    network = Sed(open_clip.create_model(model, load_weights=False))
+    network = build(model)
     tensors = _tensors(weights)
     if difference := differences(network.state_dict(), tensors):
         stem = tensors.get(_STEM)
@@ -55,7 +69,7 @@ def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip
         torch.tensor(value, device=device)[:, None, None]
         for value in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
-    return network, Clip(network.clip_model, tokenizer_of(model, config), mean, std)
+    return network, Clip(network.clip_model, tokenizer_of(model, model_config(model)), mean, std)
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
