@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.pseudolabel.sed.checkpoint import PREFIX, build
+from stages.pseudolabel.sed.checkpoint import build
 
 TOWERS: dict[str, dict[str, Any]] = {
     "vit": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
@@ -80,7 +80,9 @@ def sed_checkpoint(
         shutil.copy(clip_folder("convnext") / name, folder)
     torch.manual_seed(1)
     network = build(f"local-dir:{folder}")
-    tensors = {f"{PREFIX}{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = {
+        f"sem_seg_head.predictor.{name}": tensor for name, tensor in network.state_dict().items()
+    }
     path = folder / "sed.pth"
     torch.save({"model": tensors, "optimizer": {"state": {}}, "iteration": 79999}, path)
     return path
