@@ -97,7 +97,7 @@ def load_clip(
     trunk.register()
     name = f"local-dir:{model}" if isinstance(model, Path) else model
     where = f"model: {name}" if isinstance(model, Path) else f"weights: {weights}"
-    config = _model_config(name)
+    config = model_config(name)
     options: dict[str, Any] = {}
     if isinstance(weights, str):
         tag = _tag(name, weights)
@@ -113,7 +113,7 @@ def load_clip(
     _check_readable(weights, where)
     try:
         network = open_clip.create_model(name, **options).eval().requires_grad_(False)
-        tokenizer = _tokenizer(name, config)
+        tokenizer = tokenizer_of(name, config)
     except Exception as error:  # whatever open_clip stumbles over in a checkpoint it does not know
         architecture = "the folder's config" if isinstance(model, Path) else name
         what = f"the weights do not fit {architecture}: {_reason(error)}"
@@ -129,7 +129,13 @@ def load_clip(
     return Clip(network, tokenizer, mean, std, precision)
 
 
-def _model_config(name: str) -> dict[str, Any]:
+def model_config(name: str) -> dict[str, Any]:
+    """What open_clip knows of an architecture, or of local-dir:FOLDER.
+
+    Raises:
+        ConfigError: There is no such architecture.
+        WeightsError: The folder is not in open_clip's layout.
+    """
     try:
         config: dict[str, Any] | None = open_clip.get_model_config(name)
     except (OSError, ValueError) as error:
@@ -185,7 +191,8 @@ def _check_readable(checkpoint: Path, where: str) -> None:
         raise WeightsError(what, where=where, fix=fix) from error
 
 
-def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:
+def tokenizer_of(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:
+    """The tokenizer of an architecture or folder whose `model_config` that is."""
     options = {}
     if merges := (config["text_cfg"].get("tokenizer_kwargs") or {}).get("bpe_path"):
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)

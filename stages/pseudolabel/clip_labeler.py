@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 from pipeline.section import Facts
-from pipeline.vocabulary import IGNORE
 from stages.pseudolabel.clip_weights import SANDBOX, ClipConfig
 from stages.pseudolabel.labelers.base import Labeler
 
@@ -97,14 +96,9 @@ class ClipLabeler(Labeler):
         from stages.pseudolabel.pseudo_labels import PseudoLabels
 
         config, device = self.config, self._queries.device
-        count, _, *canvas = images.pixels.shape
-        mask = torch.full((count, *canvas), IGNORE, device=device)
-        confidence = torch.zeros(count, *canvas, device=device)
         values = torch.tensor(self._channels.values, device=device)
-        for index, dense in enumerate(self.dense_probabilities(images)):
-            height, width = images.sizes[index]
-            image = (index, slice(height), slice(width))
-            mask[image], confidence[image] = decide(
+        labels = (
+            decide(
                 self.refined(dense, images, index),
                 values,
                 self.vocabulary.background_id,
@@ -112,7 +106,9 @@ class ClipLabeler(Labeler):
                 prob_threshold=config.prob_threshold,
                 area_threshold=config.area_threshold,
             )
-        return PseudoLabels(mask, confidence)
+            for index, dense in enumerate(self.dense_probabilities(images))
+        )
+        return PseudoLabels.on_canvases(images, labels, device)
 
     def refined(self, dense: Tensor, images: ImageBatch, index: int) -> Tensor:
         """What else is known about an image, worked into its probabilities.

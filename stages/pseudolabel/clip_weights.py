@@ -15,8 +15,8 @@ from pipeline.section import Facts, RunOnly, Section
 
 SANDBOX = "sandbox"
 _SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "clip"
-_FOLDER_PREFIX = "local-dir:"
-_FOLDER_CONFIG = "open_clip_config.json"
+FOLDER_PREFIX = "local-dir:"
+FOLDER_CONFIG = "open_clip_config.json"
 _CHECKPOINT_ENDINGS = frozenset([".bin", ".pt", ".pth", ".safetensors"])
 
 # In the order in which open_clip prefers them, so that the file we hash is the file it loads.
@@ -136,8 +136,8 @@ class ClipConfig(Section):
         """The folder that the model is, if it is one."""
         if self.model == SANDBOX:
             return _SANDBOX_FOLDER
-        if self.model.startswith(_FOLDER_PREFIX):
-            return Path(self.model.removeprefix(_FOLDER_PREFIX))
+        if self.model.startswith(FOLDER_PREFIX):
+            return Path(self.model.removeprefix(FOLDER_PREFIX))
         return None
 
     @property
@@ -179,7 +179,7 @@ class ClipConfig(Section):
         stands_in = f"stand-in {SANDBOX}: " if self.stands_in else ""
         facts: Facts = {"weights": f"{stands_in}{checksum(weights)}"}
         if isinstance(model, Path):
-            facts["weights.config"] = checksum(model / _FOLDER_CONFIG)
+            facts["weights.config"] = checksum(model / FOLDER_CONFIG)
         return facts
 
     def text_facts(self) -> Facts:
@@ -204,8 +204,8 @@ class ClipConfig(Section):
 
 def _checkpoint_in(folder: Path) -> Path:
     found = [folder / name for name in _CHECKPOINT_NAMES if (folder / name).is_file()]
-    if not (found and (folder / _FOLDER_CONFIG).is_file()):
-        what = f"no folder with {_FOLDER_CONFIG} and weights in open_clip's layout"
-        fix = f"put {_FOLDER_CONFIG} and {_CHECKPOINT_NAMES[0]} there"
-        raise WeightsError(what, where=f"model: {_FOLDER_PREFIX}{folder}", fix=fix)
+    if not (found and (folder / FOLDER_CONFIG).is_file()):
+        what = f"no folder with {FOLDER_CONFIG} and weights in open_clip's layout"
+        fix = f"put {FOLDER_CONFIG} and {_CHECKPOINT_NAMES[0]} there"
+        raise WeightsError(what, where=f"model: {FOLDER_PREFIX}{folder}", fix=fix)
     return found[0]

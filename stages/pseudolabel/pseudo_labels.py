@@ -1,5 +1,6 @@
 """Pseudo-labels and their images as tensors: one type for stored and online labels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,6 +27,26 @@ class PseudoLabels:
     def from_logits(cls, logits: Tensor) -> "PseudoLabels":
         """The most likely class of each pixel and its probability, from (B, C, H, W) logits."""
         confidence, mask = logits.float().softmax(dim=1).max(dim=1)
+        return cls(mask, confidence)
+
+    @classmethod
+    def on_canvases(
+        cls, images: "ImageBatch", labels: Iterable[tuple[Tensor, Tensor]], device: torch.device
+    ) -> "PseudoLabels":
+        """Puts the labels of images on the canvases of a batch, with ignore beside them.
+
+        Args:
+            images: The batch.
+            labels: Mask and confidence of each of its images in turn, of the image's size.
+            device: Where they are.
+        """
+        count, _, *canvas = images.pixels.shape
+        mask = torch.full((count, *canvas), IGNORE, device=device)
+        confidence = torch.zeros(count, *canvas, device=device)
+        for index, own in enumerate(labels):
+            height, width = images.sizes[index]
+            image = (index, slice(height), slice(width))
+            mask[image], confidence[image] = own
         return cls(mask, confidence)
 
     def confident(self, threshold: float) -> "PseudoLabels":

@@ -36,7 +36,7 @@ def dense_features(visual: Tower, windows: Tensor, dense: Dense) -> Tensor:
         return _attention_pool_features(visual, windows)
     if _is_timm_transformer(visual):
         return _timm_transformer_features(visual, windows, dense)
-    return _convolutional_features(visual, windows)
+    return location_features(visual, visual.trunk.forward_features(windows))
 
 
 def check(visual: Tower, model: str, window_px: int, dense: Dense) -> None:
@@ -103,12 +103,20 @@ def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
     return features.movedim(-1, 1)
 
 
-def _convolutional_features(visual: TimmModel, windows: Tensor) -> Tensor:
-    """Each location through the trunk's and the model's head, as if it were a whole image."""
-    maps = visual.trunk.forward_features(windows).movedim(1, -1)
-    locations = maps.flatten(0, 2)[..., None, None]
+def location_features(visual: TimmModel, maps: Tensor) -> Tensor:
+    """Each location through the trunk's and the model's head, as if it were a whole image.
+
+    Args:
+        visual: A tower without attention.
+        maps: (B, C, h, w), what leaves its last stage.
+
+    Returns:
+        (B, D, h, w), in the joint space of images and texts, of any length.
+    """
+    last = maps.movedim(1, -1)
+    locations = last.flatten(0, 2)[..., None, None]
     features: Tensor = visual.head(visual.trunk.forward_head(locations))
-    return features.reshape(*maps.shape[:3], -1).movedim(-1, 1)
+    return features.reshape(*last.shape[:3], -1).movedim(-1, 1)
 
 
 def _timm_transformer_features(visual: TimmModel, windows: Tensor, dense: Dense) -> Tensor:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.vocabulary import ClassEntry, Vocabulary
+from stages.pseudolabel.sed.checkpoint import build
 
 TOWERS: dict[str, dict[str, Any]] = {
     "vit": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
@@ -66,6 +68,24 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return folder
 
     return build
+
+
+@pytest.fixture(scope="session")
+def sed_checkpoint(
+    clip_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A checkpoint as detectron2 saves one, of a SED with random weights, in the CLIP's folder."""
+    folder = tmp_path_factory.mktemp("sed")
+    for name in ("open_clip_config.json", "bpe.txt.gz"):
+        shutil.copy(clip_folder("convnext") / name, folder)
+    torch.manual_seed(1)
+    network = build(f"local-dir:{folder}")
+    tensors = {
+        f"sem_seg_head.predictor.{name}": tensor for name, tensor in network.state_dict().items()
+    }
+    path = folder / "sed.pth"
+    torch.save({"model": tensors, "optimizer": {"state": {}}, "iteration": 79999}, path)
+    return path
 
 
 @pytest.fixture

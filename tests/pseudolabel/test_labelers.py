@@ -16,6 +16,7 @@ from pipeline.vocabulary import Vocabulary
 from stages.propose.output import Proposals
 from stages.pseudolabel.clip_labeler import ClipLabeler
 from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.labelers.sed import Sed
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 FAMILY = "stages.pseudolabel.labelers"
@@ -40,12 +41,16 @@ def component(request: pytest.FixtureRequest) -> type[Labeler]:
 def build(
     component: type[Labeler],
     clip_folder: Callable[[str], Path],
+    sed_checkpoint: Path,
     vocabulary: Callable[..., Vocabulary],
 ) -> Build:
     """The labeler with a tiny model: ``build(cat=["cat"])``; `load` is left to the test."""
     keys: dict[str, Any] = {}
     if issubclass(component, ClipLabeler):
         keys = {"model": f"local-dir:{clip_folder('vit')}", "window_px": 32, "stride_px": 16}
+    if component is Sed:
+        model = f"local-dir:{sed_checkpoint.parent}"
+        keys = {"model": model, "weights": str(sed_checkpoint), "input_px": 64}
 
     def built(**classes: Any) -> Labeler:
         return component(component.Config.model_validate(keys), vocabulary(**classes))
@@ -155,7 +160,7 @@ def test_a_vocabulary_with_nothing_to_ask_is_one_line_of_error(
     component: type[Labeler], build: Build
 ) -> None:
     labeler = build(cat=[], dog=[])
-    if "vocabulary.templates" not in build(**CLASSES).vocabulary_facts():
+    if "vocabulary.concepts.cat" not in build(**CLASSES).vocabulary_facts():
         loaded(labeler)  # no text is asked for, so that there is nothing to miss
         return
     for ask in (labeler.vocabulary_facts, lambda: loaded(labeler)):

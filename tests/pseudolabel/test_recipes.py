@@ -22,6 +22,7 @@ from stages.pseudolabel.clip import Clip, load_clip
 from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
+from stages.pseudolabel.labelers.sed import SedConfig
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.pseudolabel.text import Channels, channels
@@ -136,7 +137,7 @@ def test_logits_are_averaged_and_resized_before_the_softmax(
 
 def test_what_the_documentation_shows_can_be_written() -> None:
     text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
-    vocabulary, recipes = (
+    vocabulary, recipes, seds = (
         yaml.safe_load(textwrap.dedent(block))
         for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     )
@@ -144,6 +145,10 @@ def test_what_the_documentation_shows_can_be_written() -> None:
     for name, recipe in recipes.items():
         assert recipe.pop("name") == "dense_clip"
         assert ClipConfig.model_validate(recipe).variant == name
+    for recipe in seds.values():
+        assert recipe.pop("name") == "sed"
+        SedConfig.model_validate(recipe)
+    assert set(seds) == {"sed-l", "sed-b"}
 
 
 def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary) -> None:

@@ -1,0 +1,170 @@
+"""SED: a segmenter trained on COCO-Stuff that takes any list of texts, and labels for SemiOVS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.checksum import checksum
+from pipeline.errors import WeightsError
+from pipeline.section import Facts, Section
+from stages.pseudolabel.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
+from stages.pseudolabel.labelers.base import Labeler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor
+
+    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+
+_STRIDE_PX = 32
+_DRIVE = "https://drive.google.com/file/d/"
+_PUBLISHED = {
+    "convnext_large_d_320": f"SED (L) from {_DRIVE}1zAXE0QXy47n0cVn7j_2cSR85eqxdDGg8/view",
+    "convnext_base_w_320": f"SED (B) from {_DRIVE}1qx6zGZgSPkF6TObregRz4uzQqSRHrgUw/view",
+}
+_NOT_ASKED = frozenset(["vocabulary.templates", "vocabulary.prompts"])
+
+
+class SedConfig(Section):
+    """Keys of the labeler `sed`."""
+
+    model: str
+    """Its CLIP as open_clip calls it: convnext_large_d_320 (SED-L), convnext_base_w_320 (SED-B), or
+    local-dir:FOLDER with open_clip_config.json, of any ConvNeXt."""
+    weights: Annotated[str, Field(min_length=1)]
+    """The checkpoint file, as https://github.com/xb534/SED links it, or as .safetensors."""
+    mode: Literal["normal", "fast"] = "normal"
+    """Whether classes are given up early (`fast`) where they are among the best of no pixel."""
+    topk: Annotated[int, Field(ge=1)] = 8
+    """Of `fast`: how many classes are the best of a pixel."""
+    input_px: Annotated[int, Field(ge=_STRIDE_PX, le=4096, multiple_of=_STRIDE_PX)] = 768
+    """Side of the square that an image is stretched to; time and memory grow with its square."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class scores less are ignored."""
+
+    @model_validator(mode="after")
+    def _knows_the_model(self) -> Self:
+        if self.folder is None and self.model not in _PUBLISHED:
+            raise ValueError(
+                f"there is no SED on {self.model!r}; use convnext_large_d_320 (SED-L), "
+                f"convnext_base_w_320 (SED-B), or {FOLDER_PREFIX}FOLDER"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the model is, if it is one."""
+        if self.model.startswith(FOLDER_PREFIX):
+            return Path(self.model.removeprefix(FOLDER_PREFIX))
+        return None
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`; of a folder also its config, which is half the model.
+
+        Raises:
+            WeightsError: A file is missing.
+        """
+        weights = Path(self.weights)
+        if not weights.is_file():
+            published = _PUBLISHED.get(self.model, "a checkpoint of SED on that model")
+            fix = f"download {published} and put it there"
+            raise WeightsError("there is no such file", where=f"weights: {weights}", fix=fix)
+        facts: Facts = {"weights": checksum(weights)}
+        if self.folder is not None:
+            config = self.folder / FOLDER_CONFIG
+            if not config.is_file():
+                what = f"no folder with {FOLDER_CONFIG}"
+                raise WeightsError(what, where=f"model: {self.model}", fix="put it there")
+            facts["weights.config"] = checksum(config)
+        return facts
+
+    def text_facts(self) -> Facts:
+        """What embeddings of texts depend on."""
+        facts = self.weights_facts()
+        return facts if "weights.config" in facts else {**facts, "model": self.model}
+
+
+class Sed(Labeler):
+    """Scores every class at every pixel, and takes the best; scores are independent of each other.
+
+    It always asks in CLIP's 80 templates, over which its first layer convolves.
+    """
+
+    Config = SedConfig
+    version = 1
+    config: SedConfig
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`."""
+        return self.config.weights_facts()
+
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`; how the vocabulary asks others is not among them.
+
+        Raises:
+            ConfigError: No class has a concept.
+        """
+        facts = self.vocabulary.prompt_facts()
+        return {key: value for key, value in facts.items() if key not in _NOT_ASKED}
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`."""
+        return []
+
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
+        """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
+        from functools import partial
+
+        from stages.pseudolabel import text
+        from stages.pseudolabel.sed.checkpoint import load_sed
+        from stages.pseudolabel.text_cache import TextCache
+
+        self.vocabulary_facts()  # what cannot be asked is not worth loading for
+        self.weights_facts()  # nor is what cannot be read
+        self._channels = text.channels(self.vocabulary)
+        self._network, self._clip = load_sed(self.config.model, Path(self.config.weights), device)
+        self._queries = text.embed(
+            partial(self._clip.encode_text, normalize=False),
+            self._channels,
+            text.TEMPLATES["stack-80"],
+            cache=None if cache is None else TextCache(cache / "texts", self.config.text_facts()),
+        ).to(device)
+
+    def label(self, images: ImageBatch) -> PseudoLabels:
+        """See `Labeler.label`; confidence is the score of the class."""
+        import torch
+
+        from stages.pseudolabel.decision import decide
+        from stages.pseudolabel.pseudo_labels import PseudoLabels
+
+        device = self._queries.device
+        values = torch.tensor(self._channels.values, device=device)
+        background, threshold = self.vocabulary.background_id, self.config.threshold
+        labels = (
+            decide(scores, values, background, threshold=threshold)
+            for scores in self.class_scores(images)
+        )
+        return PseudoLabels.on_canvases(images, labels, device)
+
+    def class_scores(self, images: ImageBatch) -> Iterator[Tensor]:
+        """(C, H, W) float in [0, 1] of each image in turn, a channel a class.
+
+        Images go through the network one by one: which classes `fast` gives up, where two score
+        all but the same, must not depend on what else is in a batch.
+        """
+        from torch.nn import functional as F
+
+        from stages.pseudolabel.sed.network import fitted
+
+        topk = self.config.topk if self.config.mode == "fast" else None
+        for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True):
+            image = canvas[:, :height, :width].to(self._queries.device)
+            shown = self._clip.normalize(fitted(image, self.config.input_px))
+            scores = self._network(shown, self._queries, topk)
+            resized = F.interpolate(scores[None], (height, width), mode="bilinear")[0]
+            yield self._channels.class_scores(resized.movedim(0, -1)).movedim(-1, 0)

@@ -1,0 +1,78 @@
+"""SED whole: a ConvNeXt-CLIP of open_clip as hierarchical encoder, and the decoder on top."""
+
+from typing import Any
+
+import open_clip
+from open_clip.timm_model import TimmModel
+from timm.models.convnext import ConvNeXt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from stages.pseudolabel.sed.decoder import GradualFusionDecoder
+from stages.pseudolabel.towers import location_features
+
+_SHORT_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768
+
+
+class Sed(nn.Module):
+    """Segments an image by any list of texts.
+
+    Args:
+        clip: Both towers; the image side a ConvNeXt.
+
+    Raises:
+        ConfigError: The image side is another network.
+    """
+
+    def __init__(self, clip: open_clip.CLIP) -> None:
+        super().__init__()
+        if not (isinstance(clip.visual, TimmModel) and isinstance(clip.visual.trunk, ConvNeXt)):
+            fix = "use convnext_large_d_320 (SED-L) or convnext_base_w_320 (SED-B)"
+            raise ConfigError("SED needs a ConvNeXt as image side", where="model", fix=fix)
+        self.clip_model = clip
+        stages: list[dict[str, Any]] = clip.visual.trunk.feature_info
+        channels = [stage["num_chs"] for stage in stages]
+        self.transformer = GradualFusionDecoder(channels[-2::-1])
+
+    def forward(self, image: Tensor, texts: Tensor, topk: int | None = None) -> Tensor:
+        """Scores every text at every place.
+
+        Args:
+            image: (3, S, S) float, normalised, S a multiple of 32; published: 768.
+            texts: (T, 80, D) float, see `GradualFusionDecoder`.
+            topk: Early rejection, see there.
+
+        Returns:
+            (T, S/4, S/4) float in [0, 1].
+        """
+        visual = self.clip_model.visual
+        last, maps = visual.trunk.forward_intermediates(image[None])
+        dense = location_features(visual, last)[0]
+        scores: Tensor = self.transformer(dense, [one[0] for one in maps[-2::-1]], texts, topk)
+        return scores
+
+
+def fitted(image: Tensor, input_px: int) -> Tensor:
+    """An image as SED is shown it: at `resized_size` rounded to 8 bits, then stretched to a square.
+
+    Args:
+        image: (3, H, W) uint8.
+        input_px: S.
+
+    Returns:
+        (3, S, S) float in [0, 255].
+    """
+    size = resized_size(image.shape[1], image.shape[2], input_px)
+    resized = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True).round()
+    return F.interpolate(resized, (input_px, input_px), mode="bilinear")[0]
+
+
+def resized_size(height_px: int, width_px: int, input_px: int) -> tuple[int, int]:
+    """The size between: short side 640, or as much as leaves 2560 for the long one.
+
+    That is where the square is 768; the sizes grow and shrink with it.
+    """
+    short, long = sorted((height_px, width_px))
+    scale = min(_SHORT_PX / short, _LONG_PX / long) * input_px / _INPUT_PX
+    return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
