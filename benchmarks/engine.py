@@ -12,8 +12,6 @@ labeler `files` copies label files, so that all time is the engine's, decoding a
 from __future__ import annotations
 
 import io
-import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -43,6 +41,16 @@ from stages.pseudolabel.stage import PseudolabelStage
 _IN_AN_ARCHIVE = 10_000
 _SIDE_PX = 16
 _BYTES_MB = 2**20
+_TELLS_ITS_PEAK = """
+import atexit, re, sys
+from pathlib import Path
+status = Path("/proc/self/status")
+tell = lambda: print(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1], file=sys.stderr)
+atexit.register(tell)
+from pipeline.cli import main
+main()
+"""
+"""Runs the command line. What `wait` says of a process counts the one that it was forked from."""
 _LISTED = ("image", "mask", "scheme", "source", "role", "row", "stamp", "caption", "url")
 
 console = Console()
@@ -204,25 +212,21 @@ def _label_rows(unit: Unit, images: ShardedTable) -> list[dict[str, Any]]:
 def _timed(*arguments: object) -> str:
     """Seconds and peak MB of a command, in a process of its own."""
     start = time.perf_counter()
-    usage = _maskmill(*arguments)
-    return f"{time.perf_counter() - start:.2f} ({usage.ru_maxrss / 1024:.0f})"
+    peak_kb = _maskmill(*arguments)
+    return f"{time.perf_counter() - start:.2f} ({peak_kb / 1024:.0f})"
 
 
-def _maskmill(*arguments: object) -> resource.struct_rusage:
-    """Runs the command line; what it used.
+def _maskmill(*arguments: object) -> int:
+    """Runs the command line; the most memory that it held, in kB.
 
     Raises:
         SystemExit: It failed; what it printed is printed.
     """
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            printed.seek(0)
-            sys.exit(f"{' '.join(command)} failed:\n{printed.read()}")
-    return usage
+    command = [sys.executable, "-c", _TELLS_ITS_PEAK, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")
+    return int(done.stderr.split()[-1])
 
 
 if __name__ == "__main__":

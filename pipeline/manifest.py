@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.checksum import checksum_of_bytes
 from pipeline.errors import StorageError
-from pipeline.part_index import IndexedPart, PartIndex
+from pipeline.part_index import INDEX, IndexedPart, PartIndex, read_index
 from pipeline.section import Facts
 from pipeline.tables import Table
 
@@ -156,11 +156,10 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
     Raises:
         StorageError: A part is damaged.
     """
-    stamps = _stamps(folder)
+    stamps, index, known = _listed(folder)
     names = list(table.schema.names if columns is None else columns)
-    known: Set[str] = set()
-    if set(names) <= set(_indexed_columns(table)):
-        index, known = _indexed(folder, stamps)
+    if not set(names) <= set(_indexed_columns(table)):
+        known = set()
     schema = pa.schema([table.schema.field(name) for name in names])
     found = [schema.empty_table()]
     try:
@@ -187,8 +186,7 @@ def read_records(folder: Path) -> dict[str, Record]:
 
     Of those that are in the index, `files` is empty.
     """
-    stamps = _stamps(folder)
-    index, fresh = _indexed(folder, stamps)
+    stamps, index, fresh = _listed(folder)
     known = ((name, index.parts[name]) for name in fresh)
     found = {name: Record(part.facts, {}, part.failed, part.num_rows) for name, part in known}
     for name in stamps.keys() - fresh:
@@ -203,8 +201,7 @@ def update_index(folder: Path, table: Table) -> None:
 
     For the holder of the workspace's lock. Where it cannot be written, reading is slower.
     """
-    stamps = _stamps(folder)
-    index, fresh = _indexed(folder, stamps)
+    stamps, index, fresh = _listed(folder)
     if len(stamps) - len(fresh) < _WORTH_AN_INDEX:
         return
     parts = {name: index.parts[name] for name in fresh}
@@ -241,16 +238,13 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _stamps(folder: Path) -> dict[str, str]:
-    """The parts of a folder by name, in order, and what changes when one is written anew."""
-    stamps = storage.stamps_in(folder)
-    return {name: stamps[name] for name in sorted(stamps) if fnmatchcase(name, "part-*.parquet")}
-
-
-def _indexed(folder: Path, stamps: Mapping[str, str]) -> tuple[PartIndex, Set[str]]:
-    """The index of a folder, and the parts that are in it as they are now."""
-    index = PartIndex(folder)
-    return index, {name for name, part in index.parts.items() if stamps.get(name) == part.stamp}
+def _listed(folder: Path) -> tuple[dict[str, str], PartIndex, Set[str]]:
+    """Stamps of a folder's parts by name, in order; its index; and the parts that are in it so."""
+    listed = storage.stamps_in(folder)
+    stamps = {name: listed[name] for name in sorted(listed) if fnmatchcase(name, "part-*.parquet")}
+    index = read_index(folder, listed.get(INDEX))
+    known = {name for name, part in index.parts.items() if stamps.get(name) == part.stamp}
+    return stamps, index, known
 
 
 def _indexed_columns(table: Table) -> list[str]:

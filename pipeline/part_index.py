@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.section import Facts
 
-_NAME = "_index.parquet"
+INDEX = "_index.parquet"
+"""Its name in the folder."""
 _VERSION = "1"
 _METADATA_KEY = b"maskmill.index"
 _SHARD_FACTS = "inputs."
@@ -52,9 +54,10 @@ class PartIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / _NAME
+        self._file = folder / INDEX
         self.parts: dict[str, IndexedPart] = {}
         self._first: dict[str, int] = {}
+        self._about = b""
         self._loaded: tuple[tuple[str, ...], pa.Table] | None = None
         with suppress(OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             self._read_parts()
@@ -67,7 +70,7 @@ class PartIndex:
             columns: Columns to read.
 
         Raises:
-            KeyError: The copy has no such column.
+            KeyError: The copy has no such column, or was written anew meanwhile.
             OSError: It cannot be read any more.
         """
         table = self._table(tuple(columns))
@@ -91,6 +94,8 @@ class PartIndex:
             )
             if missing := set(columns) - set(table.column_names):
                 raise KeyError(*missing)
+            if table.schema.metadata[_METADATA_KEY] != self._about:
+                raise KeyError("another process wrote it anew")
             self._loaded = (columns, table.replace_schema_metadata(None))
         return self._loaded[1]
 
@@ -115,7 +120,8 @@ class PartIndex:
 
     def _read_parts(self) -> None:
         (source,) = storage.arrow_sources([self._file])
-        about = json.loads(pq.read_metadata(source).metadata[_METADATA_KEY])
+        self._about = pq.read_metadata(source).metadata[_METADATA_KEY]
+        about = json.loads(self._about)
         if about["version"] != _VERSION:
             return
         shared = [json.loads(text) for text in about["shared"]]
@@ -126,3 +132,14 @@ class PartIndex:
             first[name] = position
             position += num_rows
         self.parts, self._first = parts, first
+
+
+@lru_cache(maxsize=2)
+def read_index(folder: Path, stamp: str | None) -> PartIndex:
+    """The index of a folder, kept for who asks again.
+
+    Args:
+        folder: The manifest's folder.
+        stamp: Of the file `INDEX` in it, as it is now.
+    """
+    return PartIndex(folder)
