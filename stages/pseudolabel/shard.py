@@ -161,10 +161,11 @@ def _quartered(confidence: Tensor) -> npt.NDArray[np.uint8]:
 
 def _measured(mask: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> dict[str, Any]:
     covered = mask != IGNORE
-    class_ids, counts = np.unique(mask[covered], return_counts=True)
+    pixels = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    class_ids = np.flatnonzero(pixels)
     return {
         "coverage": float(covered.mean()),
         "mean_confidence": float(confidence[covered].mean()) if covered.any() else None,
         "class_ids": class_ids.tolist(),
-        "class_fractions": (counts / mask.size).tolist(),
+        "class_fractions": (pixels[class_ids] / mask.size).tolist(),
     }
