@@ -1,5 +1,6 @@
 """Untrusted images and label files: addresses in, bytes out; bytes in, defined arrays out."""
 
+import errno
 import hashlib
 import time
 import warnings
@@ -24,6 +25,11 @@ from pipeline.section import Section
 from pipeline.signatures import described
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_PASSING = {
+    *(errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
+"""Errors that another run need not meet, and that no stamp of the file will tell of."""
 _MAX_SCANS = 100
 """Of a progressive JPEG; encoders write 10 or so. Each costs a pass over all pixels (0.07 s for
 100 million), and 140 bytes are enough for one."""
@@ -64,6 +70,10 @@ class UnreadableImageError(Exception):
     """An image or label file that cannot become an array; the text says why."""
 
 
+class UnreachableImageError(UnreadableImageError):
+    """A file that is there and may be readable another time: the rights to it are missing, say."""
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """An image file's pixels.
@@ -77,7 +87,7 @@ class DecodedImage:
     format: str
 
 
-def read_bytes(uri: str, limits: Limits = CEILINGS) -> bytes:
+def read_bytes(uri: str, limits: Limits = CEILINGS, expected: str | None = None) -> bytes:
     """The bytes of an image or label file, wherever its address leads.
 
     Every reader of images comes through here: a new kind of address is added here alone.
@@ -85,9 +95,12 @@ def read_bytes(uri: str, limits: Limits = CEILINGS) -> bytes:
     Args:
         uri: Path or s3:// address of a file, or of a file in a tar archive (see `pipeline.tar`).
         limits: How many bytes are read at most.
+        expected: The `content_id` that ingest noted, for who reads a file again: labels of other
+            bytes would be labels of another image.
 
     Raises:
-        UnreadableImageError: It is missing, empty, no plain file, or too large.
+        UnreachableImageError: It is there, and may be read another time.
+        UnreadableImageError: It is missing, empty, no plain file, too large, or has changed.
         OSError: The disk is gone, which says nothing of the file.
         StorageError: The object store does not answer, likewise.
     """
@@ -104,27 +117,35 @@ def read_bytes(uri: str, limits: Limits = CEILINGS) -> bytes:
     except OSError as error:
         if storage.is_fault(error):
             raise
-        raise UnreadableImageError(f"cannot be read: {error.strerror}") from error
+        kind = UnreachableImageError if error.errno in _PASSING else UnreadableImageError
+        raise kind(f"cannot be read: {error.strerror}") from error
     except (tar.DamagedArchiveError, ValueError) as error:  # ValueError: a name with a NUL byte
         raise UnreadableImageError(f"cannot be read: {error}") from error
     if not content:
         raise UnreadableImageError("the file is empty")
+    if expected is not None and content_id(content) != expected:
+        raise UnreadableImageError("changed since `maskmill run ingest` read it")
     return content
 
 
 @contextmanager
-def readable(uri: str, fix: str = "put it back, then run `maskmill run ingest`") -> Iterator[bytes]:
+def readable(
+    uri: str,
+    fix: str = "put it back, then run `maskmill run ingest`",
+    expected: str | None = None,
+) -> Iterator[bytes]:
     """The bytes of a file that has to be readable, here and inside the block that decodes it.
 
     Args:
         uri: Its address, as for `read_bytes`.
         fix: What would be right; the default suits files that ingest could read.
+        expected: As of `read_bytes`.
 
     Raises:
         DataError: It cannot be read, or the block cannot decode it; names the file.
     """
     try:
-        yield read_bytes(uri)
+        yield read_bytes(uri, expected=expected)
     except UnreadableImageError as error:
         raise DataError(str(error), where=uri, fix=fix) from error
 

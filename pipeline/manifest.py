@@ -26,7 +26,9 @@ from pipeline.part_index import INDEX, IndexedPart, PartIndex, read_index
 from pipeline.section import Facts
 from pipeline.tables import Table
 
-_METADATA_KEY = b"maskmill"
+_METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
+"""What a part says of itself, as JSON, and the digest of that: Parquet's own checksums are of pages
+alone."""
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
 _WORTH_AN_INDEX = 100
 """Parts that are not in the index before it is written anew; as many are read in 0.1 s."""
@@ -44,12 +46,14 @@ class Record:
         facts: What it was made from.
         files: SHA-256 of the files that its rows describe, by their path from the part's folder.
         failed: Images whose files could not be read although ingest could: worth another try.
-        num_rows: How many rows it has.
+        rows: Digest of its rows.
+        num_rows: How many there are.
     """
 
     facts: Facts
     files: Mapping[str, str]
     failed: int
+    rows: str
     num_rows: int
 
 
@@ -86,10 +90,14 @@ def write_part(
         "facts": facts,
         "files": {storage.relative(file, path.parent): checksum_of_bytes(file) for file in files},
         "failed": failed,
+        "rows": digest(rows.to_pylist()),
+        "num_rows": rows.num_rows,
         "config": dict(config),
         "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
     }
-    metadata = {**(rows.schema.metadata or {}), _METADATA_KEY: json.dumps(record)}
+    text = json.dumps(record)
+    own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
+    metadata = {**(rows.schema.metadata or {}), **own}
     table = rows.replace_schema_metadata(metadata)
     with storage.replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -103,9 +111,17 @@ def read_record(path: Path) -> Record | None:
     """
     try:
         footer = pq.read_metadata(storage.arrow_sources([path])[0])
-        record = json.loads((footer.metadata or {})[_METADATA_KEY])
-        files, failed = record.get("files", {}), record.get("failed", 0)
-        return Record(record["facts"], files, failed, footer.num_rows)
+        text = (footer.metadata or {})[_METADATA_KEY].decode()
+        if digest(text) != footer.metadata[_CHECKSUM_KEY].decode():
+            raise ValueError("the metadata is not what was written")
+        record = json.loads(text)
+        return Record(
+            facts=record["facts"],
+            files=record["files"],
+            failed=record["failed"],
+            rows=record["rows"],
+            num_rows=record["num_rows"],
+        )
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
@@ -129,8 +145,10 @@ def damage(path: Path, record: Record) -> list[str]:
     found = []
     try:
         (source,) = storage.arrow_sources([path])
-        pq.read_table(source, partitioning=None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        rows = pq.read_table(source, partitioning=None, page_checksum_verification=True)
+        if digest(rows.to_pylist()) != record.rows:
+            found.append(f"{path}: damaged manifest part")
+    except (pa.ArrowException, OSError, ValueError) as error:
         if getattr(error, "errno", None) is not None:
             raise
         found.append(f"{path}: damaged manifest part")
@@ -184,11 +202,11 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
 def read_records(folder: Path) -> dict[str, Record]:
     """What the parts of a folder say of themselves, by file name; damaged ones are left out.
 
-    Of those that are in the index, `files` is empty.
+    Of those that are in the index, `files` and `rows` are empty.
     """
     stamps, index, fresh = _listed(folder)
     known = ((name, index.parts[name]) for name in fresh)
-    found = {name: Record(part.facts, {}, part.failed, part.num_rows) for name, part in known}
+    found = {name: Record(part.facts, {}, part.failed, "", part.num_rows) for name, part in known}
     for name in stamps.keys() - fresh:
         with suppress(StorageError):
             if (record := read_record(folder / name)) is not None:
@@ -234,7 +252,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the workspace's lock."""
-    for path in storage.temporaries(folder, "**/.part-*.tmp"):
+    for path in storage.temporaries(folder, "**/.*.tmp"):
         path.unlink(missing_ok=True)
 
 

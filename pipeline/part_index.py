@@ -7,6 +7,7 @@ stamp it had. It lies beside them under a name that readers of Parquet folders p
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from pipeline.section import Facts
 INDEX = "_index.parquet"
 """Its name in the folder."""
 _VERSION = "1"
-_METADATA_KEY = b"maskmill.index"
+_METADATA_KEY, _CHECKSUM_KEY = b"maskmill.index", b"maskmill.index.checksum"
 _SHARD_FACTS = "inputs."
 """Facts that differ from part to part begin so; of the others few sets occur, and each is kept
 once."""
@@ -70,7 +71,7 @@ class PartIndex:
             columns: Columns to read.
 
         Raises:
-            KeyError: The copy has no such column, or was written anew meanwhile.
+            KeyError: The copy has no such column, is damaged, or was written anew meanwhile.
             OSError: It cannot be read any more.
         """
         table = self._table(tuple(columns))
@@ -96,6 +97,8 @@ class PartIndex:
                 raise KeyError(*missing)
             if table.schema.metadata[_METADATA_KEY] != self._about:
                 raise KeyError("another process wrote it anew")
+            if table.num_rows != sum(part.num_rows for part in self.parts.values()):
+                raise KeyError("it is damaged")
             self._loaded = (columns, table.replace_schema_metadata(None))
         return self._loaded[1]
 
@@ -114,13 +117,17 @@ class PartIndex:
             number = shared.setdefault(json.dumps(common), len(shared))
             entries.append([name, part.stamp, part.num_rows, number, own, part.failed])
         about = json.dumps({"version": _VERSION, "shared": list(shared), "parts": entries})
-        table = rows.replace_schema_metadata({_METADATA_KEY: about})
+        checksum = hashlib.sha256(about.encode()).hexdigest()
+        table = rows.replace_schema_metadata({_METADATA_KEY: about, _CHECKSUM_KEY: checksum})
         with storage.replacing(self._file) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
     def _read_parts(self) -> None:
         (source,) = storage.arrow_sources([self._file])
-        self._about = pq.read_metadata(source).metadata[_METADATA_KEY]
+        metadata = pq.read_metadata(source).metadata
+        self._about = metadata[_METADATA_KEY]
+        if hashlib.sha256(self._about).hexdigest() != metadata[_CHECKSUM_KEY].decode():
+            return
         about = json.loads(self._about)
         if about["version"] != _VERSION:
             return

@@ -64,7 +64,7 @@ class Runner:
     def preview(self, request: Request) -> Iterator[tuple[StageState, list[Unit]]]:
         """The state of every stage that `run` would come to, and what it would do as things are.
 
-        Writes nothing.
+        Writes nothing but indexes of archives, which are a cache.
         """
         fresh: dict[str, bool] = {}
         for stage in self.stages(self._chosen(request)):
@@ -79,7 +79,7 @@ class Runner:
             yield state, _picked(stage, state, request)
 
     def status(self) -> Iterator[StageState]:
-        """The state of every configured stage, in order; writes nothing."""
+        """The state of every configured stage, in order; see `preview`."""
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 

@@ -18,6 +18,8 @@ from pipeline.tables import Table
 
 _REASONS_TOLD = 20
 _SHARDS_NAMED = 5
+_SHOWN = 60
+"""Characters of a value."""
 _IMAGES_CHANGED = "images changed"
 """How a difference in the fact `inputs.images` reads before the stage was asked for more."""
 
@@ -269,12 +271,19 @@ def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
 
 
 def _shown(value: JsonValue, other: JsonValue) -> str:
-    """A value as short text; of lists only from where they part."""
+    """A value as short text; of lists and of long texts only from where they part."""
     text = "none" if value is None else str(value)
     if isinstance(value, bool):
         text = text.lower()  # as the config spells it
     if isinstance(value, list) and isinstance(other, list):
-        pairs = zip(value, other, strict=False)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        text = f"[..., {str(value[same:])[1:]}" if same else text
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        text = f"[..., {str(value[same:])[1:]}" if (same := _num_equal(value, other)) else text
+    elif isinstance(value, str) and isinstance(other, str) and len(text) > _SHOWN:
+        same = _num_equal(value, other)
+        text = f"...{text[same - _SHOWN // 2 :]}" if same > _SHOWN // 2 else text
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _num_equal(value: Sequence[object], other: Sequence[object]) -> int:
+    """How many items two sequences begin with alike."""
+    pairs = zip(value, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

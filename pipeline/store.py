@@ -60,8 +60,7 @@ class LabelStore:
         import zarr
 
         labeler = self.path.parent
-        for folder in (labeler, self.path, self.path / "mask", self.path / "confidence"):
-            _remove_temporaries(folder)
+        _remove_temporaries(labeler, "**/.*.tmp")  # in groups of former configs too
         with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
         documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
@@ -167,8 +166,8 @@ def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore
             storage.write_bytes(folder / name, content)
 
 
-def _remove_temporaries(folder: Path) -> None:
-    for left in storage.temporaries(folder):
+def _remove_temporaries(folder: Path, pattern: str = ".*.tmp") -> None:
+    for left in storage.temporaries(folder, pattern):
         left.unlink(missing_ok=True)
 
 

@@ -30,7 +30,8 @@ class Verifier:
             damaged, checked = self._look()
         except manifest.DamagedPartError as error:  # one that others are planned from
             folder = storage.location(error.where).parent
-            stage = next(stage for stage in self._stages() if stage.table.name in folder.parts)
+            place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
+            stage = next(stage for stage in self._stages() if stage.table.name == place)
             parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")

@@ -17,9 +17,9 @@ def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
     """The pixels of an images row, (H, W, 3) uint8, scaled so that the long side is `size_px`.
 
     Raises:
-        UnreadableImageError: The file is missing or no image any more.
+        UnreadableImageError: The file is missing, or not the one that ingest read.
     """
-    content = images.read_bytes(image["uri"])
+    content = images.read_bytes(image["uri"], expected=image["image_id"])
     return images.fit(images.decode_image(content).pixels, size_px)
 
 

@@ -68,7 +68,7 @@ def read_pixels(row: dict[str, Any]) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    with images.readable(row["uri"]) as content:
+    with images.readable(row["uri"], expected=row["image_id"]) as content:
         return images.decode_image(content).pixels
 
 
@@ -78,6 +78,6 @@ def read_truth(row: dict[str, Any], vocabulary: Vocabulary) -> Bytes:
     Raises:
         DataError: The file can no longer be read.
     """
-    with images.readable(row["mask_uri"]) as content:
+    with images.readable(row["mask_uri"], expected=row["mask_id"]) as content:
         labels = images.decode_labels(content)
     return vocabulary.to_mask(labels, row["label_scheme"])[0]

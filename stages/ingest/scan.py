@@ -21,10 +21,17 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Scanned:
-    """What came of one entry: its manifest row, or what is wrong with its label file."""
+    """What came of one entry.
+
+    Attributes:
+        row: Its manifest row.
+        problem: What is wrong with its label file.
+        is_unreachable: Whether its image may be readable another time.
+    """
 
     row: dict[str, Any]
     problem: DataError | None = None
+    is_unreachable: bool = False
 
 
 def scan(
@@ -32,7 +39,7 @@ def scan(
     gone: Mapping[int, Mapping[str, Any]],
     vocabulary: Vocabulary,
     limits: images.Limits,
-) -> tuple[list[dict[str, Any]], list[DataError]]:
+) -> list[Scanned]:
     """Reads a shard's files.
 
     Args:
@@ -42,12 +49,11 @@ def scan(
         limits: What an image or a label file may cost.
 
     Returns:
-        A row an entry, without `shard`, and the label files that do not fit image or vocabulary.
+        What came of each entry, in order; rows lack `shard`.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         read = partial(_scan_one, gone=gone, vocabulary=vocabulary, limits=limits)
-        scanned = list(threads.map(read, entries))
-    return [r.row for r in scanned], [r.problem for r in scanned if r.problem is not None]
+        return list(threads.map(read, entries))
 
 
 def _scan_one(
@@ -79,7 +85,9 @@ def _scan_one(
         row["image_id"] = images.content_id(content)
         decoded = images.decode_image(content, limits)
     except images.UnreadableImageError as error:
-        return Scanned({**row, "status": "rejected", "error_message": str(error)})
+        is_unreachable = isinstance(error, images.UnreachableImageError)
+        rejected = {**row, "status": "rejected", "error_message": str(error)}
+        return Scanned(rejected, is_unreachable=is_unreachable)
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
     if entry["mask"] is None:

@@ -28,6 +28,8 @@ Rows = list[dict[str, Any]]
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
 _Kinds = tuple[tuple[str, str | None, bool], ...]
 _SHARD_SIZE = "ingest.shard_size"
+_IS_SETTLED = "ingest.is_settled"
+"""Fact: whether it was settled which of equal images count, after this shard and its like."""
 _INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", "present")
 """What a row is made from, beside the config."""
 
@@ -88,15 +90,11 @@ class IngestStage(Stage):
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
-                try:
-                    rows = self._scan(unit)
-                except DataError:
-                    self._settle([])  # the shards before it may stay when this one is taken back
-                    raise
-                if unit is units[-1]:  # before its part is there: a killed run settles again
-                    self._settle(rows)
-                self._write(unit.part, rows, unit.facts)
-                progress.advance(len(rows))
+                # Until all is settled one part says that it is not: the next run does it again.
+                is_settled = unit is not units[0]
+                self._write(unit.part, *self._scan(unit), {**unit.facts, _IS_SETTLED: is_settled})
+                progress.advance(self.layout[unit.shard].num_rows)
+            self._settle(units[0])
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
@@ -152,45 +150,43 @@ class IngestStage(Stage):
             for class_id in row["mask_class_ids"] or ()
         }
 
-    def _scan(self, unit: Unit) -> Rows:
+    def _scan(self, unit: Unit) -> tuple[Rows, int]:
+        """A shard's rows, and how many of its images may be readable another time."""
         entries = self.layout.rows(unit.shard)
         gone: dict[int, dict[str, Any]] = {}
         if not all(entry["present"] for entry in entries):
             known = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
         vocabulary = self.context.config.vocabulary
-        rows, problems = scan(entries, gone, vocabulary, self._section.limits)
-        if problems:
+        scanned = scan(entries, gone, vocabulary, self._section.limits)
+        if problems := [one.problem for one in scanned if one.problem is not None]:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
             raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
-        return [{**row, "shard": unit.shard} for row in rows]
+        rows = [{**one.row, "shard": unit.shard} for one in scanned]
+        return rows, sum(one.is_unreachable for one in scanned)
 
-    def _settle(self, rows: Rows) -> None:
-        """Settles which of equal images counts, and rewrites other shards where that changes."""
-        names = [*COMPARED, "shard"]
-        known = manifest.read(self.folder, tables.IMAGES, names)
-        own = tables.IMAGES.rows(rows).select(names).replace_schema_metadata(None)
-        others = known.filter(pc.invert(pc.is_in(known["shard"], own["shard"].combine_chunks())))
-        whole = pa.concat_tables([others, own.cast(others.schema)])
-        settled = {row["row"]: row for row in settle(whole).to_pylist()}
-        for row in rows:
-            row |= settled.pop(row["row"], {})
-        shard_size = self._section.shard_size
-        for shard in sorted({row // shard_size for row in settled}):
+    def _settle(self, first: Unit) -> None:
+        """Settles which of equal images count: writes shards anew where that changes, this last."""
+        known = manifest.read(self.folder, tables.IMAGES, COMPARED)
+        settled = {row["row"]: row for row in settle(known).to_pylist()}
+        changed = {row // self._section.shard_size for row in settled}
+        for shard in [*sorted(changed - {first.shard}), first.shard]:
+            assert shard is not None
             part = self._part(shard)
-            facts = manifest.read_facts(part)
-            assert facts is not None
+            record = manifest.read_record(part)
+            assert record is not None
             before: Rows = manifest.read_part(part, tables.IMAGES).to_pylist()
-            self._write(part, [row | settled.get(row["row"], {}) for row in before], facts)
+            rows = [row | settled.get(row["row"], {}) for row in before]
+            self._write(part, rows, record.failed, {**record.facts, _IS_SETTLED: True})
 
-    def _write(self, part: Path, rows: Rows, facts: Facts) -> None:
+    def _write(self, part: Path, rows: Rows, failed: int, facts: Facts) -> None:
         plain = self._section.model_dump(mode="json")
-        manifest.write_part(part, tables.IMAGES.rows(rows), facts, plain)
+        manifest.write_part(part, tables.IMAGES.rows(rows), facts, plain, failed=failed)
 
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
-        """Source, scheme and whether there are masks, of what each shard's images are listed by."""
+        """Source, scheme and whether there are masks, of what each shard's images come from."""
         table = self.layout.table
         columns = {
             "shard": pc.divide(table["row"], self._section.shard_size),
@@ -198,9 +194,11 @@ class IngestStage(Stage):
             "scheme": table["scheme"],
             "is_masked": pc.is_valid(table["mask"]),
         }
-        listed = pa.table(columns).filter(table["present"])
+        # What is gone was made from the same keys: that it is gone is all there is to say of it.
+        is_known = pc.is_in(table["source"], pa.array([*self._section.sources]))
+        found = pa.table(columns).filter(is_known).group_by(list(columns)).aggregate([])
         kinds: dict[int, _Kinds] = {}
-        for row in listed.group_by(list(columns)).aggregate([]).to_pylist():
+        for row in found.to_pylist():
             kind = (row["source"], row["scheme"], row["is_masked"])
             kinds[row["shard"]] = (*kinds.get(row["shard"], ()), kind)
         return kinds
@@ -208,6 +206,7 @@ class IngestStage(Stage):
     def _facts_of(self, kinds: _Kinds) -> Facts:
         """What a shard's rows depend on beside its files."""
         facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
+        facts[_IS_SETTLED] = True
         facts |= self._section.limits.facts("ingest.limits")
         for source in sorted({source for source, _, _ in kinds}):
             facts |= self._section.sources[source].facts(f"ingest.sources.{source}")

@@ -95,7 +95,7 @@ def _label_file(row: dict[str, Any], size: tuple[int, ...], vocabulary: Vocabula
     if row["mask_uri"] is None:
         raise images.UnreadableImageError("it has no label file")
     try:
-        labels = images.decode_labels(images.read_bytes(row["mask_uri"]))
+        labels = images.decode_labels(images.read_bytes(row["mask_uri"], expected=row["mask_id"]))
     except images.UnreadableImageError as error:
         raise images.UnreadableImageError(f"its label file: {error}") from error
     mask, _ = vocabulary.to_mask(labels, row["label_scheme"])

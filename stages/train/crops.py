@@ -59,12 +59,16 @@ class TrainImage:
         uri: Address of the image file.
         mask_uri: That of its label file, of a labeled image.
         label_scheme: The vocabulary's scheme of the label file.
+        image_id: What ingest noted of the image file's content; None: it is not compared.
+        mask_id: That of the label file.
         stored: Its stored labels by labeler.
     """
 
     uri: str
     mask_uri: str | None = None
     label_scheme: str | None = None
+    image_id: str | None = None
+    mask_id: str | None = None
     stored: Mapping[str, StoredLabel] = field(default_factory=dict)
 
 
@@ -124,7 +128,7 @@ class Crops:
         for position, image, maps in zip(positions, chosen, labels, strict=True):
             if image.mask_uri is not None:
                 maps = {_BY_HAND: (self._read_mask(image, image.mask_uri), None)}
-            pixels = torch.from_numpy(_decode(image.uri)).permute(2, 0, 1)
+            pixels = torch.from_numpy(_decode(image)).permute(2, 0, 1)
             moved = {}
             for name, (mask, confidence) in (maps or _NO_LABEL).items():
                 same_geometry = _generator(self.seed, key, position)
@@ -140,7 +144,7 @@ class Crops:
         return views
 
     def _read_mask(self, image: TrainImage, uri: str) -> Tensor:
-        with images.readable(uri) as content:
+        with images.readable(uri, expected=image.mask_id) as content:
             labels = images.decode_labels(content)
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
@@ -201,8 +205,8 @@ def _read_stored(
     return found
 
 
-def _decode(uri: str) -> npt.NDArray[np.uint8]:
-    with images.readable(uri) as content:
+def _decode(image: TrainImage) -> npt.NDArray[np.uint8]:
+    with images.readable(image.uri, expected=image.image_id) as content:
         return images.decode_image(content).pixels.copy()
 
 

@@ -231,6 +231,8 @@ class TrainStage(Stage):
                 uri=row["uri"],
                 mask_uri=row["mask_uri"] if row["role"] == "labeled" else None,
                 label_scheme=row["label_scheme"],
+                image_id=row["image_id"],
+                mask_id=row["mask_id"],
                 stored={
                     labeler: StoredLabel(
                         workspace / own[row["row"]]["store"],

@@ -58,8 +58,8 @@ def scan_one(tmp_path: Path) -> Scan:
         if labels is not None and mask is not None:
             labels.save(mask)
         one = entry(tmp_path / image, mask, scheme=scheme)
-        [row], problems = scan([one], {}, VOCABULARY, Limits())
-        return row, problems
+        [scanned] = scan([one], {}, VOCABULARY, Limits())
+        return scanned.row, [scanned.problem] if scanned.problem else []
 
     return scan_one
 
@@ -182,8 +182,8 @@ def test_labels_that_do_not_fit_are_an_error(kind: str, scan_one: Scan, tmp_path
 def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_text("no image")
     one = entry(tmp_path / "image.png", tmp_path / "mask.png")
-    _, problems = scan([one], {}, VOCABULARY, Limits())
-    assert [str(problem) for problem in problems] == [
+    [scanned] = scan([one], {}, VOCABULARY, Limits())
+    assert [str(scanned.problem)] == [
         f"{tmp_path}/mask.png: unreadable mask: not an image of a known format; "
         "replace it by a label image, e.g. a PNG of class ids"
     ]
@@ -215,16 +215,18 @@ def test_an_unreadable_image_is_a_row_with_the_reason(
 def test_what_the_listing_found_wrong_is_a_row_with_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
     one = entry(tmp_path / "image.png", problem="leads out of it")
-    [row], _ = scan([one], {}, VOCABULARY, Limits())
+    [scanned] = scan([one], {}, VOCABULARY, Limits())
+    assert not scanned.is_unreachable
+    row = scanned.row
     assert (row["status"], row["error_message"]) == ("rejected", "leads out of it")
 
 
 def test_a_vanished_image_keeps_what_was_known(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
     gone = entry(tmp_path / "image.png", present=False)
-    [after], problems = scan([gone], {5: before}, VOCABULARY, Limits())
-    assert problems == []
-    assert after == {**before, "status": "gone", "error_message": "no longer in the source"}
+    [after] = scan([gone], {5: before}, VOCABULARY, Limits())
+    assert after.problem is None
+    assert after.row == {**before, "status": "gone", "error_message": "no longer in the source"}
 
 
 def test_rows_come_in_the_order_of_the_entries(tmp_path: Path) -> None:
@@ -232,6 +234,6 @@ def test_rows_come_in_the_order_of_the_entries(tmp_path: Path) -> None:
     for number, path in enumerate(paths):
         Image.new("L", (number + 1, 3)).save(path)
     entries = [entry(path, row=number) for number, path in enumerate(paths)]
-    rows, _ = scan(entries, {}, VOCABULARY, Limits())
+    rows = [one.row for one in scan(entries, {}, VOCABULARY, Limits())]
     assert [row["width"] for row in rows] == list(range(1, 21))
     assert [row["row"] for row in rows] == list(range(20))

@@ -48,6 +48,26 @@ def test_parts_read_back_as_one_table_in_order(tmp_path: Path) -> None:
     assert ids["image_id"].to_pylist() == table["image_id"].to_pylist()
 
 
+def test_bits_that_fell_over_anywhere_in_a_part_are_damage(tmp_path: Path) -> None:
+    path = write(tmp_path, 0)
+    good = path.read_bytes()
+    table, record = pq.read_table(path).to_pylist(), manifest.read_record(path)
+    missed = []
+    for position in range(4, len(good), 7):
+        content = bytearray(good)
+        content[position] ^= 1
+        path.write_bytes(content)
+        try:
+            found = manifest.read_record(path)
+            if found is None or not manifest.damage(path, found):
+                assert found == record
+                assert pq.read_table(path).to_pylist() == table
+        except StorageError:
+            continue
+        missed.append(position)
+    assert len(missed) < len(range(4, len(good), 7))
+
+
 def test_a_folder_that_is_not_there_is_an_empty_table(tmp_path: Path) -> None:
     table = manifest.read(tmp_path / "none", tables.METRICS)
     assert table.num_rows == 0

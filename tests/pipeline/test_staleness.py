@@ -104,6 +104,12 @@ LONG: list[JsonValue] = [f"class {number}" for number in range(50)]
             ["s.scheme.7 2 -> 3", "s.scheme.8 none -> 4", "s.scheme.9 4 -> none"],
         ),
         ("s.text", "a" * 80, "b", [f"s.text {'a' * 57}... -> b"]),
+        (
+            "s.text",
+            f"/{'a' * 80}/old.txt",
+            f"/{'a' * 80}/new.txt",
+            [f"s.text ...{'a' * 29}/old.txt -> ...{'a' * 29}/new.txt"],
+        ),
     ],
 )
 def test_reasons_name_the_key_and_both_values(

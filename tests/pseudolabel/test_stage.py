@@ -216,7 +216,7 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     failed = rows[rows["status"] == "failed"]
     assert failed["error_message"].tolist() == [
         "cannot be read: No such file or directory",
-        "not an image of a known format",
+        "changed since `maskmill run ingest` read it",
     ]
     assert (failed["coverage"] == 0).all()
     masks, confidences = arrays(workspace, failed["store"].iloc[0])
