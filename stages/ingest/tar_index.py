@@ -162,7 +162,7 @@ def _read_sidecar(
 
 def _kept(path: Path, made_from: str) -> TarIndex | None:
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+        table = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()
     except (OSError, pa.ArrowException, storage.NoPlainFileError):
         return None
     metadata = {} if table.schema.metadata is None else table.schema.metadata
@@ -177,6 +177,6 @@ def _keep(found: TarIndex, path: Path, made_from: str) -> None:
     more = json.dumps({"failures": found.failures, "remark": found.remark})
     table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
     content = pa.BufferOutputStream()
-    pq.write_table(table, content)
+    pq.write_table(table, content, compression="zstd", use_dictionary=False)  # no text twice
     with suppress(OSError, StorageError):
         storage.write_bytes(path, content.getvalue().to_pybytes())
