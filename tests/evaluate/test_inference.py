@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError
+from pipeline.images import content_id
 from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.evaluate.inference import read_pixels, read_truth
 
@@ -23,8 +24,11 @@ def row(tmp_path: Path) -> dict[str, Any]:
     """An images row with its files."""
     Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "image.png")
     Image.fromarray(np.array([[10, 20, 10]] * 2, np.uint8)).save(tmp_path / "mask.png")
-    uris = {"uri": str(tmp_path / "image.png"), "mask_uri": str(tmp_path / "mask.png")}
-    return {**uris, "label_scheme": "tens"}
+    row: dict[str, Any] = {"label_scheme": "tens"}
+    for key, name in (("uri", "image"), ("mask_uri", "mask")):
+        path = tmp_path / f"{name}.png"
+        row |= {key: str(path), f"{name}_id": content_id(path.read_bytes())}
+    return row
 
 
 def test_pixels_and_truth_come_from_the_files(row: dict[str, Any]) -> None:

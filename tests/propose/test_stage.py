@@ -170,7 +170,7 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     failed = rows[rows["status"] == "failed"]
     assert failed["error_message"].tolist() == [
         "cannot be read: No such file or directory",
-        "not an image of a known format",
+        "changed since `maskmill run ingest` read it",
     ]
     assert [len(masks) for masks in failed["rle"]] == [0, 0]
     readable = read_proposals(proposals_part(manifests, 1))
