@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -25,7 +26,8 @@ from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import labels_folder
+from stages.pseudolabel.output import card_part, labels_folder
+from stages.pseudolabel.report_card import card_unit, show_cards, write_card
 
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
@@ -77,20 +79,26 @@ class PseudolabelStage(Stage):
                 self._check_proposals(f"pseudolabel.labelers.{name}")
 
     def plan(self) -> list[Unit]:
-        """A unit a labeler and shard that holds images to label."""
-        return [planned.unit for planned in self._planned]
+        """A unit a labeler and shard that holds images to label, then the report cards."""
+        return [*(planned.unit for planned in self._planned), *self._cards.values()]
 
     def run(self, units: Sequence[Unit]) -> None:
-        """Labels shards on the cluster and commits each one's part when its masks are stored."""
-        from pipeline.shards import ShardWork, run_shards
-        from stages.pseudolabel.shard import label_shard
-
+        """Labels shards on the cluster, each committed when its masks are stored; then judges."""
         config, console = self.context.config, self.context.console
         for name, choice in self._section.labelers.items():
             for warning in choice.create(config.vocabulary).warnings():
                 console.warn(f"labeler {name}: {warning}")
         wanted = {unit.part for unit in units}
-        work = [planned for planned in self._planned if planned.unit.part in wanted]
+        if work := [planned for planned in self._planned if planned.unit.part in wanted]:
+            self._label(work)
+        for name, unit in self._cards.items():
+            if unit.part in wanted:
+                write_card(config, name, unit, self._labeled_images)
+
+    def _label(self, work: Sequence[_Planned]) -> None:
+        from pipeline.shards import ShardWork, run_shards
+        from stages.pseudolabel.shard import label_shard
+
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
         for planned in work:
@@ -120,12 +128,16 @@ class PseudolabelStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
+        if unit.shard is None:
+            return {}  # a report card: its facts say what changed
         return count_image_changes(unit, tables.PSEUDO_LABELS, self._images)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
-        planned = {planned.unit.part for planned in self._planned}
-        parts = (p for name in self._section.labelers for p in self._folder(name).glob("part-*"))
+        planned = {unit.part for unit in self.plan()}
+        manifests, labelers = self.context.config.manifests, self._section.labelers
+        parts = [part for name in labelers for part in self._folder(name).glob("part-*")]
+        parts += [part for name in labelers if (part := card_part(manifests, name)).exists()]
         return sorted(part for part in parts if part not in planned)
 
     def garbage(self) -> list[Path]:
@@ -133,6 +145,10 @@ class PseudolabelStage(Stage):
         folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
         known = {self._folder(name) for name in self._section.labelers}
         found = [folder for folder in folders if folder not in known]
+        manifests = self.context.config.manifests
+        cards = {card_part(manifests, name) for name in self._section.labelers}
+        written = (manifests / tables.REPORT_CARD.name).glob("part-*.parquet")
+        found += [card for card in written if card not in cards]
         workspace = self.context.config.run.workspace
         used: dict[Path, set[int]] = {planned.store.path: set() for planned in self._planned}
         for folder in known:
@@ -150,7 +166,7 @@ class PseudolabelStage(Stage):
         return found
 
     def summarize(self) -> None:
-        """What each labeler covered, how sure it was, and how long it took."""
+        """What each labeler covered, how sure it was, how long it took, and how good it is."""
         rows = []
         for name in self._section.labelers:
             columns = ["status", "coverage", "mean_confidence", "seconds"]
@@ -164,6 +180,7 @@ class PseudolabelStage(Stage):
             rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores}", header, rows)
+        show_cards(self.context, self._cards)
 
     @property
     def _stores(self) -> Path:
@@ -198,6 +215,25 @@ class PseudolabelStage(Stage):
                 shard,
             )
             yield _Planned(unit, name, shard, store)
+
+    @cached_property
+    def _cards(self) -> dict[str, Unit]:
+        """The unit of each labeler's report card; none where no image is labeled by hand."""
+        images = self._labeled_images
+        shards = set((images["row"].to_numpy() // self._images.shard_size).tolist())
+        labels: dict[str, list[Facts]] = {}
+        for planned in self._planned:
+            if planned.shard in shards:
+                facts = {k: v for k, v in planned.unit.facts.items() if k != "inputs.images"}
+                labels.setdefault(planned.labeler, []).append(facts)
+        config = self.context.config
+        return {name: card_unit(config, name, images, facts) for name, facts in labels.items()}
+
+    @cached_property
+    def _labeled_images(self) -> pa.Table:
+        images = self._images.table
+        is_labeled = pc.and_(pc.equal(images["role"], "labeled"), pc.is_valid(images["mask_uri"]))
+        return images.filter(is_labeled)
 
     @cached_property
     def _images(self) -> ShardedTable:

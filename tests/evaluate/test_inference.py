@@ -8,7 +8,8 @@ from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.evaluate.inference import read_pixels, read_truth
+from stages.evaluate.inference import read_pixels
+from stages.reading import read_truth
 
 TENS = {"10": "car", "20": "ignore"}
 VOCABULARY = Vocabulary(

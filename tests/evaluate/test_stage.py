@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
 from pipeline.tables import METRICS
-from stages.evaluate.confusion import Confusion
+from stages.confusion import Confusion
 from stages.train.checkpoint import load_weights
 from stages.train.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.train.photometric import normalize
