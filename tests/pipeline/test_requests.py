@@ -59,7 +59,7 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(call: Call, workspace: Path
     call("run")
     before = parts(workspace)
     assert call("run --dry-run").stdout == (
-        "ingest: nothing to do, 4 fresh\npseudolabel: nothing to do, 2 fresh\n"
+        "ingest: nothing to do, 4 fresh\npseudolabel: nothing to do, 3 fresh\n"
     )
     told = json.loads(call("run --dry-run --json --force pseudolabel --shards 1").stdout)
     ingest, labels = told["stages"]
@@ -212,7 +212,7 @@ def test_a_labeler_that_the_config_drops_is_garbage(call: Call, workspace: Path)
     call("gc")
     assert not folder.exists()
     assert not (workspace / "artifacts/tiny/pseudo_labels/other.zarr").exists()
-    assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 3 fresh" in call("run").stderr
 
 
 def test_nothing_is_deleted_under_a_run(call: Call, workspace: Path) -> None:
