@@ -56,8 +56,8 @@ def manifests(tmp_path: Path) -> Path:
 def card(manifests: Path, labeler: str, calibration: str = "stored") -> dict[str, Any]:
     rows = pd.read_parquet(manifests / "report_card")
     rows = rows[(rows["labeler"] == labeler) & (rows["calibration"] == calibration)]
-    (found,) = rows.to_dict("records")
-    return found
+    assert len(rows) == 1
+    return {str(key): value for key, value in rows.iloc[0].items()}
 
 
 def parts(manifests: Path) -> dict[str, int]:
@@ -77,13 +77,14 @@ def test_a_card_holds_what_the_labels_are_against_the_truth(
     call: Call, manifests: Path, data: Path, tmp_path: Path
 ) -> None:
     call("run")
-    labels = pd.read_parquet(manifests / "pseudo_labels/labeler=clip").set_index("image_id")
+    rows = pd.read_parquet(manifests / "pseudo_labels/labeler=clip").to_dict("records")
+    labels = {row["image_id"]: row for row in rows}
     confusion, confidences, right = Confusion.empty(3), [], []
     for number in range(2):
         image_id = content_id((data / f"labeled/images/{number}.png").read_bytes())
-        label = labels.loc[image_id]
+        label = labels[image_id]
         reader = LabelReader(tmp_path / "workspace" / label["store"])
-        ((mask, confidence),) = reader.read([int(label["row"])], [(36, 48)])
+        ((mask, confidence),) = reader.read([label["row"]], [(36, 48)])
         truth = np.array(Image.open(data / f"labeled/masks/{number}.png"))
         mask, confidence = resized(mask, 24, 32), resized(confidence, 24, 32)
         confusion.add(truth, mask)

@@ -57,10 +57,8 @@ def facts(tmp_path: Path, variant: str) -> dict[str, Any]:
 def test_calibrated_confidences_train_another_network(call: Call, tmp_path: Path) -> None:
     call("run")
     checkpoints = tmp_path / "workspace/artifacts/tiny/checkpoints"
-    stored, isotonic = (
-        load_file(checkpoints / name / "seed-0/model.safetensors")
-        for name in ("stored", "isotonic")
-    )
+    files = [checkpoints / name / "seed-0/model.safetensors" for name in ("stored", "isotonic")]
+    stored, isotonic = map(load_file, files)
     assert any(not stored[key].equal(isotonic[key]) for key in stored)
     assert "train: nothing to do, 2 fresh" in call("run").stderr
 
@@ -92,9 +90,10 @@ def test_maps_of_other_classes_are_one_line(
     call: Call, values: dict[str, Any], maskmill: Call, write_config: Callable[..., Path]
 ) -> None:
     call("run pseudolabel")
-    classes = [{"name": name, "color": "#000000"} for name in ("background", "disc", "box", "cup")]
+    names = ("background", "disc", "box", "cup")
+    classes = [{"name": name, "color": "#000000"} for name in names]
     config = write_config(values, classes=classes)
-    result = maskmill("run", "train", "--only", "--config", config)
+    result = maskmill("run", "--only", "train", "--config", config)
     assert result.returncode == 1
     assert "the report card of clip is of 3 classes" in result.stderr.splitlines()[-1]
 
