@@ -147,12 +147,12 @@ def read_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
         ious = (card[_STORED]["class_iou"] for card in cards.values())
         by_class.append((name, *(_percent(iou[class_id]) for iou in ious)))
     title = (
-        "report card: labelers against the label files of the labeled images, %; "
-        "ECE by temperature and isotonic on images left out of the fit"
+        "report card: labelers against the label files of the labeled images, %; ECE as stored, "
+        "and calibrated by temperature or isotonic on images left out of the fit"
     )
     header = ("labeler", "images", "mIoU", "pixels right", "coverage", "confidence", "ECE")
     return [
-        ScoreTable(title, (*header, "by temperature", "by isotonic"), overall),
+        ScoreTable(title, (*header, "temperature", "isotonic"), overall),
         ScoreTable("IoU by class on the labeled images, %", ("class", *cards), by_class),
     ]
 
