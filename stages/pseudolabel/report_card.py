@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import manifest, tables
 from pipeline.config import Config
 from pipeline.section import Facts
-from pipeline.sharded import digest_rows
+from pipeline.sharded import ShardedTable, digest_rows
 from pipeline.stage import Context, Unit
 from stages.pseudolabel.output import card_part
 from stages.score_table import ScoreTable
 
-VERSION = 1
+_VERSION = 1
 """Raised when the same labels get another card than before."""
 
 _STORED = "stored"
@@ -25,53 +29,89 @@ _STORED = "stored"
 Rows = list[dict[str, Any]]
 
 
-def card_unit(config: Config, labeler: str, images: pa.Table, labels: Sequence[Facts]) -> Unit:
-    """The unit that a labeler's card is.
+@dataclass(frozen=True)
+class ReportCards:
+    """The cards of a run: what they are made from, and the making of them.
 
-    Its facts are digests of what makes the labels, not the labels: it is planned before they are
-    there, and what touches both is told once, of the shards.
-
-    Args:
-        config: The run.
-        labeler: Its name in the config.
-        images: Rows of the images to judge it on.
-        labels: What the shards that hold them are made from, beside their images.
+    Attributes:
+        context: The run.
+        images: All images that labelers label, by shard.
+        labels: Labeler, shard and facts of everything to be labeled.
     """
-    vocabulary = config.vocabulary
-    reading = vocabulary.class_facts()
-    for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
-        reading |= vocabulary.scheme_facts(scheme)
-    facts: Facts = {
-        "report_card.version": VERSION,
-        "inputs.labels": manifest.digest(list(labels)),
-        "inputs.labeled images": digest_rows(images.select(["row", "image_id", "mask_id"])),
-        "inputs.classes or label scheme": manifest.digest(reading),
-    }
-    return Unit(f"{labeler} report card", card_part(config.manifests, labeler), facts)
 
+    context: Context
+    images: ShardedTable
+    labels: Sequence[tuple[str, int, Facts]]
 
-def write_card(config: Config, labeler: str, unit: Unit, images: pa.Table) -> None:
-    """Judges a labeler and commits its card.
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        """A unit a labeler; none where no image is labeled by hand.
 
-    Raises:
-        DataError: A label file can no longer be read.
-    """
-    rows = judge(config, labeler, images)
-    plain = config.sections["pseudolabel"].model_dump(mode="json")
-    failed = images.num_rows - rows[0]["images"]
-    manifest.write_part(unit.part, tables.REPORT_CARD.rows(rows), unit.facts, plain, failed=failed)
+        Its facts are digests of what makes the labels, not of the labels: it is planned before they
+        are there, and what touches both is told once, of the shards.
+        """
+        images, vocabulary = self._labeled, self.context.config.vocabulary
+        shards = {row // self.images.shard_size for row in images["row"].to_pylist()}
+        labels: dict[str, list[Facts]] = {}
+        for labeler, shard, made_from in self.labels:
+            if shard in shards:
+                own = {key: value for key, value in made_from.items() if key != "inputs.images"}
+                labels.setdefault(labeler, []).append(own)
+        reading = vocabulary.class_facts()
+        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
+            reading |= vocabulary.scheme_facts(scheme)
+        facts: Facts = {
+            "report_card.version": _VERSION,
+            "inputs.labeled images": digest_rows(images.select(["row", "image_id", "mask_id"])),
+            "inputs.classes or label scheme": manifest.digest(reading),
+        }
+        return {
+            name: Unit(
+                f"{name} report card",
+                card_part(self.context.config.manifests, name),
+                {**facts, "inputs.labels": manifest.digest(own_labels)},
+            )
+            for name, own_labels in labels.items()
+        }
 
+    def write(self, units: Sequence[Unit]) -> None:
+        """Judges the labelers whose cards are among these units; their labels are made.
 
-def show_cards(context: Context, units: Mapping[str, Unit]) -> None:
-    """Prints the cards of labelers that are as these units have them, and which are not."""
-    if not units:
-        context.console.line("no report card: no image is labeled by hand")
-    fresh = [name for name, unit in units.items() if manifest.read_facts(unit.part) == unit.facts]
-    for table in read_tables(context.config, fresh):
-        context.console.table(table.title, table.header, table.rows)
-    for name in units:
-        if name not in fresh:
-            context.console.line(f"no report card of {name}: shards with labeled images are to do")
+        Raises:
+            DataError: A label file can no longer be read.
+        """
+        config = self.context.config
+        plain = config.sections["pseudolabel"].model_dump(mode="json")
+        for name, unit in self.units.items():
+            if unit in units:
+                rows = judge(config, name, self._labeled)
+                failed = self._labeled.num_rows - rows[0]["images"]
+                table = tables.REPORT_CARD.rows(rows)
+                manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)
+
+    def show(self) -> None:
+        """Prints the cards that are as planned, and says which are not."""
+        console = self.context.console
+        if not self.units:
+            console.line("no report card: no image is labeled by hand")
+        is_fresh = {n: manifest.read_facts(u.part) == u.facts for n, u in self.units.items()}
+        for table in read_tables(self.context.config, [n for n in is_fresh if is_fresh[n]]):
+            console.table(table.title, table.header, table.rows)
+        for name in is_fresh:
+            if not is_fresh[name]:
+                console.line(f"no report card of {name} yet: it comes when all shards are done")
+
+    def unplanned(self) -> list[Path]:
+        """Cards that are there and not planned."""
+        planned = {unit.part for unit in self.units.values()}
+        folder = self.context.config.manifests / tables.REPORT_CARD.name
+        return [part for part in folder.glob("part-*.parquet") if part not in planned]
+
+    @cached_property
+    def _labeled(self) -> pa.Table:
+        images = self.images.table
+        is_labeled = pc.and_(pc.equal(images["role"], "labeled"), pc.is_valid(images["mask_uri"]))
+        return images.filter(is_labeled)
 
 
 def judge(config: Config, labeler: str, images: pa.Table) -> Rows:

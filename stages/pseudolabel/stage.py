@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -26,8 +25,8 @@ from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import card_part, labels_folder
-from stages.pseudolabel.report_card import card_unit, show_cards, write_card
+from stages.pseudolabel.output import labels_folder
+from stages.pseudolabel.report_card import ReportCards
 
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
@@ -80,7 +79,7 @@ class PseudolabelStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a labeler and shard that holds images to label, then the report cards."""
-        return [*(planned.unit for planned in self._planned), *self._cards.values()]
+        return [*(planned.unit for planned in self._planned), *self._cards.units.values()]
 
     def run(self, units: Sequence[Unit]) -> None:
         """Labels shards on the cluster, each committed when its masks are stored; then judges."""
@@ -91,9 +90,7 @@ class PseudolabelStage(Stage):
         wanted = {unit.part for unit in units}
         if work := [planned for planned in self._planned if planned.unit.part in wanted]:
             self._label(work)
-        for name, unit in self._cards.items():
-            if unit.part in wanted:
-                write_card(config, name, unit, self._labeled_images)
+        self._cards.write(units)
 
     def _label(self, work: Sequence[_Planned]) -> None:
         from pipeline.shards import ShardWork, run_shards
@@ -134,10 +131,8 @@ class PseudolabelStage(Stage):
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
-        planned = {unit.part for unit in self.plan()}
-        manifests, labelers = self.context.config.manifests, self._section.labelers
-        parts = [part for name in labelers for part in self._folder(name).glob("part-*")]
-        parts += [part for name in labelers if (part := card_part(manifests, name)).exists()]
+        planned = {planned.unit.part for planned in self._planned}
+        parts = (p for name in self._section.labelers for p in self._folder(name).glob("part-*"))
         return sorted(part for part in parts if part not in planned)
 
     def garbage(self) -> list[Path]:
@@ -145,10 +140,7 @@ class PseudolabelStage(Stage):
         folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
         known = {self._folder(name) for name in self._section.labelers}
         found = [folder for folder in folders if folder not in known]
-        manifests = self.context.config.manifests
-        cards = {card_part(manifests, name) for name in self._section.labelers}
-        written = (manifests / tables.REPORT_CARD.name).glob("part-*.parquet")
-        found += [card for card in written if card not in cards]
+        found += self._cards.unplanned()
         workspace = self.context.config.run.workspace
         used: dict[Path, set[int]] = {planned.store.path: set() for planned in self._planned}
         for folder in known:
@@ -180,7 +172,7 @@ class PseudolabelStage(Stage):
             rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores}", header, rows)
-        show_cards(self.context, self._cards)
+        self._cards.show()
 
     @property
     def _stores(self) -> Path:
@@ -217,23 +209,9 @@ class PseudolabelStage(Stage):
             yield _Planned(unit, name, shard, store)
 
     @cached_property
-    def _cards(self) -> dict[str, Unit]:
-        """The unit of each labeler's report card; none where no image is labeled by hand."""
-        images = self._labeled_images
-        shards = set((images["row"].to_numpy() // self._images.shard_size).tolist())
-        labels: dict[str, list[Facts]] = {}
-        for planned in self._planned:
-            if planned.shard in shards:
-                facts = {k: v for k, v in planned.unit.facts.items() if k != "inputs.images"}
-                labels.setdefault(planned.labeler, []).append(facts)
-        config = self.context.config
-        return {name: card_unit(config, name, images, facts) for name, facts in labels.items()}
-
-    @cached_property
-    def _labeled_images(self) -> pa.Table:
-        images = self._images.table
-        is_labeled = pc.and_(pc.equal(images["role"], "labeled"), pc.is_valid(images["mask_uri"]))
-        return images.filter(is_labeled)
+    def _cards(self) -> ReportCards:
+        labels = [(each.labeler, each.shard, each.unit.facts) for each in self._planned]
+        return ReportCards(self.context, self._images, labels)
 
     @cached_property
     def _images(self) -> ShardedTable:
