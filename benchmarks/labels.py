@@ -25,8 +25,8 @@ from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, MaskmillError
 from pipeline.overlay import resized
+from stages.confusion import Confusion
 from stages.device import pick_device
-from stages.evaluate.confusion import Confusion
 from stages.graph import GRAPH
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.mask_generator import MaskGenerator

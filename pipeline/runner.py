@@ -107,7 +107,7 @@ class Runner:
                     path.unlink(missing_ok=True)
             start = time.perf_counter()
             stage.run(units)
-            for folder in {unit.part.parent for unit in units}:
+            for folder in {unit.part.parent for unit in units if unit.shard is not None}:
                 update_index(folder, stage.table)
             self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         stage.summarize()

@@ -80,14 +80,17 @@ class Cause:
 
     @property
     def where(self) -> str:
-        """The units in words: "shard 17", "shards 3, 7", "40 shards", "2 units"."""
+        """The units in words: "shard 17", "shards 3, 7", "40 shards and 2 units"."""
+        others = [unit.name for unit in self.units if unit.shard is None]
+        texts = [others[0] if len(others) == 1 else f"{len(others)} units"] if others else []
         if len(self.units) == 1:
-            return self.units[0].name
-        if any(unit.shard is None for unit in self.units):
-            return f"{len(self.units)} units"
-        if len(self.shards) > _SHARDS_NAMED:
-            return f"{len(self.shards)} shards"
-        return f"shard{'s'[: len(self.shards) != 1]} {', '.join(map(str, self.shards))}"
+            texts = [self.units[0].name]
+        elif len(self.shards) > _SHARDS_NAMED:
+            texts = [f"{len(self.shards)} shards", *texts]
+        elif self.shards:
+            numbers = ", ".join(map(str, self.shards))
+            texts = [f"shard{'s'[: len(self.shards) != 1]} {numbers}", *texts]
+        return " and ".join(texts)
 
 
 @dataclass(frozen=True)

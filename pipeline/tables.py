@@ -126,6 +126,42 @@ PSEUDO_LABELS = Table(
     ),
 )
 
+REPORT_CARD = Table(
+    "report_card",
+    "How good a labeler's labels of the labeled images are, and its confidences under one "
+    "calibration. Only pixels with a true class count. A part a labeler.",
+    _schema(
+        ("labeler", pa.string(), "its name in the config"),
+        ("images", pa.int32(), "labeled images it was judged on"),
+        ("miou", pa.float64(), "mean of `class_iou`, 0 to 1; absent classes count 0"),
+        ("pixel_accuracy", pa.float64(), "share of the pixels that are labeled right, 0 to 1"),
+        ("coverage", pa.float64(), "share of the pixels that have a label, 0 to 1"),
+        (
+            "class_iou",
+            pa.list_(pa.float64()),
+            "IoU by class id, 0 to 1; null: neither in the truth nor in the labels",
+        ),
+        (
+            "calibration",
+            pa.string(),
+            "which confidence the columns after this one are of: stored, or calibrated by "
+            "temperature or isotonic, each image by what was fitted on others",
+        ),
+        ("mean_confidence", pa.float64(), "mean over the labeled pixels, 0 to 1"),
+        ("ece", pa.float64(), "expected calibration error over 15 bins, 0 to 1"),
+        ("bin_share", pa.list_(pa.float64()), "share of the labeled pixels in each of 15 bins"),
+        ("bin_confidence", pa.list_(pa.float64()), "their mean confidence; null in an empty bin"),
+        ("bin_accuracy", pa.list_(pa.float64()), "share of them that is right; likewise"),
+        (
+            "maps",
+            pa.list_(pa.list_(pa.uint8())),
+            "by class id the calibrated level (0 to 255) of each stored one, fitted on all images; "
+            "null: too few",
+        ),
+        ("own_map_class_ids", pa.list_(pa.uint8()), "classes whose map is not that of all classes"),
+    ),
+)
+
 METRICS = Table(
     "metrics",
     "One number that a stage measured.",
@@ -141,7 +177,7 @@ METRICS = Table(
     ),
 )
 
-TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, METRICS)
+TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS)
 
 
 def data_dictionary() -> str:

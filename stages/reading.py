@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import images
+from pipeline.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
@@ -21,6 +22,17 @@ def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
     """
     content = images.read_bytes(image["uri"], expected=image["image_id"])
     return images.fit(images.decode_image(content).pixels, size_px)
+
+
+def read_truth(image: dict[str, Any], vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
+    """The hand-made mask of an images row, (H, W) uint8 class ids, 255 = ignore.
+
+    Raises:
+        DataError: The file can no longer be read.
+    """
+    with images.readable(image["mask_uri"], expected=image["mask_id"]) as content:
+        labels = images.decode_labels(content)
+    return vocabulary.to_mask(labels, image["label_scheme"])[0]
 
 
 def read_ahead(

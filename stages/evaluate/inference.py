@@ -70,14 +70,3 @@ def read_pixels(row: dict[str, Any]) -> Bytes:
     """
     with images.readable(row["uri"], expected=row["image_id"]) as content:
         return images.decode_image(content).pixels
-
-
-def read_truth(row: dict[str, Any], vocabulary: Vocabulary) -> Bytes:
-    """The hand-made mask of an images row, (H, W) uint8 class ids, 255 = ignore.
-
-    Raises:
-        DataError: The file can no longer be read.
-    """
-    with images.readable(row["mask_uri"], expected=row["mask_id"]) as content:
-        labels = images.decode_labels(content)
-    return vocabulary.to_mask(labels, row["label_scheme"])[0]

@@ -1,4 +1,4 @@
-"""Evaluate: scores every training on val and test, and every labeler on what has a label file."""
+"""Evaluate: scores every training on val and test, and labelers on what else has a label file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.evaluate.tables import SPLITS, read_tables
 from stages.ingest.output import read_images
 from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import card_part, of_rows, read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
@@ -45,7 +45,7 @@ class EvaluateStage(Stage):
     """Fills the evaluation rows of the metrics manifest and the report."""
 
     name = "evaluate"
-    version = 2
+    version = 3
     table = tables.METRICS
     Config = EvaluateConfig
     needs = ("train",)
@@ -126,13 +126,16 @@ class EvaluateStage(Stage):
         labels = read_labels(self.context.config.manifests, name)
         images = self._measured(labels)
         used = digest_rows(of_rows(labels, images).select(["row", "fingerprint"]))
+        card = manifest.read_facts(card_part(self.context.config.manifests, name))
         facts = {**self._facts(images), "inputs.labels": used}
+        facts["inputs.report card"] = manifest.digest(card)
         part = self._metrics / f"part-labeler-{name}.parquet"
         return Unit(f"{_LABELER}{name}", part, facts, (self._page,))
 
     def _measured(self, labels: pa.Table) -> pa.Table:
-        """The images that both a labeler and a person, or whoever drew them, labeled."""
-        images = read_images(self.context.config.manifests, get_args(Role))
+        """The images that both a labeler and a person labeled; not those of its report card."""
+        roles = [role for role in get_args(Role) if role != "labeled"]
+        images = read_images(self.context.config.manifests, roles)
         return of_rows(images.filter(pc.is_valid(images["mask_uri"])), labels)
 
     def _facts(self, images: pa.Table) -> Facts:
@@ -169,8 +172,9 @@ class EvaluateStage(Stage):
 
     def _score_training(self, name: str, seed: int) -> Rows:
         """A row a split and score."""
-        from stages.evaluate.confusion import Confusion
-        from stages.evaluate.inference import read_pixels, read_truth
+        from stages.confusion import Confusion
+        from stages.evaluate.inference import read_pixels
+        from stages.reading import read_truth
 
         config = self.context.config
         predictor = self._predictor(name, seed)
@@ -189,25 +193,15 @@ class EvaluateStage(Stage):
 
     def _score_labeler(self, name: str) -> Rows:
         """A row a role and score: the labeler on images whose label files it never saw."""
-        from pipeline.label_reader import LabelReader
-        from pipeline.overlay import resized
-        from stages.evaluate.confusion import Confusion
-        from stages.evaluate.inference import read_truth
+        from stages.confusion import Confusion
+        from stages.pseudolabel.judged import judged_labels
 
         config = self.context.config
         confusions: dict[str, Confusion] = {}
-        found = read_labels(config.manifests, name)
-        images = self._measured(found)
-        labels = {row["row"]: row for row in of_rows(found, images).to_pylist()}
-        for image in images.to_pylist():
-            label = labels[image["row"]]
-            reader = LabelReader(config.run.workspace / label["store"])
-            size = (label["height"], label["width"])
-            ((mask, _),) = reader.read([label["row"]], [size])
-            truth = read_truth(image, config.vocabulary)
+        images = self._measured(read_labels(config.manifests, name))
+        for label in judged_labels(config, name, images):
             empty = Confusion.empty(config.vocabulary.num_classes)
-            confusion = confusions.setdefault(image["role"], empty)
-            confusion.add(truth, resized(mask, truth.shape[0], truth.shape[1]))
+            confusions.setdefault(label.image["role"], empty).add(label.truth, label.mask)
         rows: Rows = []
         for role, confusion in confusions.items():
             place = {"variant": name, "split": role}

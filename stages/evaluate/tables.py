@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from pipeline import manifest, tables
 from pipeline.config import Config
 from stages.ingest.stage import Role
 from stages.pseudolabel.stage import PseudolabelConfig
+from stages.score_table import ScoreTable
 from stages.train.config import TrainConfig, VariantConfig
 
 SPLITS = ("val", "test")
@@ -19,21 +19,6 @@ SPLITS = ("val", "test")
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
 Scores = Mapping[Place, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """A table to print.
-
-    Attributes:
-        title: What it shows.
-        header: Column names.
-        rows: Texts, as many a row as there are columns.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 def read_tables(config: Config) -> list[ScoreTable]:

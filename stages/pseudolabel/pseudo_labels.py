@@ -57,6 +57,17 @@ class PseudoLabels:
         """Confidence 1 wherever there is a class."""
         return PseudoLabels(self.mask, (self.mask != IGNORE).float())
 
+    def calibrated(self, maps: Tensor) -> "PseudoLabels":
+        """Confidences by the maps of their classes.
+
+        Args:
+            maps: (C, 256) uint8: by class id the calibrated level of each stored one, 255 = 1.
+        """
+        is_ignore = self.mask == IGNORE
+        level = (self.confidence * 255).round().long()
+        found = maps.to(self.mask.device)[self.mask.masked_fill(is_ignore, 0), level]
+        return PseudoLabels(self.mask, (found.float() / 255).masked_fill(is_ignore, 0))
+
     def pasted(self, other: Self, box: Tensor) -> "PseudoLabels":
         """These labels with the pixels inside a box taken from others (CutMix).
 

@@ -26,6 +26,7 @@ from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labels_folder
+from stages.pseudolabel.report_card import ReportCards
 
 if TYPE_CHECKING:
     from stages.pseudolabel.shard import ShardTask
@@ -77,20 +78,24 @@ class PseudolabelStage(Stage):
                 self._check_proposals(f"pseudolabel.labelers.{name}")
 
     def plan(self) -> list[Unit]:
-        """A unit a labeler and shard that holds images to label."""
-        return [planned.unit for planned in self._planned]
+        """A unit a labeler and shard that holds images to label, then the report cards."""
+        return [*(planned.unit for planned in self._planned), *self._cards.units.values()]
 
     def run(self, units: Sequence[Unit]) -> None:
-        """Labels shards on the cluster and commits each one's part when its masks are stored."""
-        from pipeline.shards import ShardWork, run_shards
-        from stages.pseudolabel.shard import label_shard
-
+        """Labels shards on the cluster, each committed when its masks are stored; then judges."""
         config, console = self.context.config, self.context.console
         for name, choice in self._section.labelers.items():
             for warning in choice.create(config.vocabulary).warnings():
                 console.warn(f"labeler {name}: {warning}")
         wanted = {unit.part for unit in units}
-        work = [planned for planned in self._planned if planned.unit.part in wanted]
+        if work := [planned for planned in self._planned if planned.unit.part in wanted]:
+            self._label(work)
+        self._cards.write(units)
+
+    def _label(self, work: Sequence[_Planned]) -> None:
+        from pipeline.shards import ShardWork, run_shards
+        from stages.pseudolabel.shard import label_shard
+
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
         for planned in work:
@@ -120,6 +125,8 @@ class PseudolabelStage(Stage):
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
+        if unit.shard is None:
+            return {}  # a report card: its facts say what changed
         return count_image_changes(unit, tables.PSEUDO_LABELS, self._images)
 
     def orphans(self) -> list[Path]:
@@ -133,6 +140,7 @@ class PseudolabelStage(Stage):
         folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
         known = {self._folder(name) for name in self._section.labelers}
         found = [folder for folder in folders if folder not in known]
+        found += self._cards.unplanned()
         workspace = self.context.config.run.workspace
         used: dict[Path, set[int]] = {planned.store.path: set() for planned in self._planned}
         for folder in known:
@@ -150,7 +158,7 @@ class PseudolabelStage(Stage):
         return found
 
     def summarize(self) -> None:
-        """What each labeler covered, how sure it was, and how long it took."""
+        """What each labeler covered, how sure it was, how long it took, and how good it is."""
         rows = []
         for name in self._section.labelers:
             columns = ["status", "coverage", "mean_confidence", "seconds"]
@@ -164,6 +172,7 @@ class PseudolabelStage(Stage):
             rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores}", header, rows)
+        self._cards.show()
 
     @property
     def _stores(self) -> Path:
@@ -198,6 +207,11 @@ class PseudolabelStage(Stage):
                 shard,
             )
             yield _Planned(unit, name, shard, store)
+
+    @cached_property
+    def _cards(self) -> ReportCards:
+        labels = [(each.labeler, each.shard, each.unit.facts) for each in self._planned]
+        return ReportCards(self.context, self._images, labels)
 
     @cached_property
     def _images(self) -> ShardedTable:

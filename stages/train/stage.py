@@ -118,6 +118,8 @@ class TrainStage(Stage):
         for scheme in sorted(labeled["label_scheme"].unique().to_pylist(), key=str):
             facts |= vocabulary.scheme_facts(scheme)
         facts["inputs.labeled images"] = digest_rows(labeled.select(["image_id", "mask_id"]))
+        for source in variant.label_sources:
+            facts |= source.create().inputs(self.context.config)
         for role in variant.roles:
             images = self._of_role(role)
             facts[f"inputs.{role} images"] = digest_rows(images.select(["image_id"]))
@@ -169,6 +171,9 @@ class TrainStage(Stage):
             crop_px=variant.crop_px,
             scale=variant.scale,
         )
+        sources = [choice.create() for choice in variant.label_sources]
+        for source in sources:
+            source.load(config)
         network = variant.model.create().build(config.vocabulary.num_classes)
         if variant.freeze_encoder:
             network.freeze_encoder()
@@ -177,7 +182,7 @@ class TrainStage(Stage):
             # The layout that convolutions are quickest in, on CPUs and GPUs alike.
             network=network.to(device).to(memory_format=torch.channels_last),
             perturbation=variant.perturbation.create(),
-            sources=[choice.create() for choice in variant.label_sources],
+            sources=sources,
             optimization=Optimization(
                 optimizer=variant.optimizer,
                 learning_rate=variant.learning_rate,

@@ -9,7 +9,8 @@ from PIL import Image
 from pipeline.errors import DataError
 from pipeline.images import content_id
 from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.evaluate.inference import read_pixels, read_truth
+from stages.evaluate.inference import read_pixels
+from stages.reading import read_truth
 
 TENS = {"10": "car", "20": "ignore"}
 VOCABULARY = Vocabulary(

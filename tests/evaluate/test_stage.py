@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
 from pipeline.tables import METRICS
-from stages.evaluate.confusion import Confusion
+from stages.confusion import Confusion
 from stages.train.checkpoint import load_weights
 from stages.train.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.train.photometric import normalize
@@ -57,7 +57,7 @@ def test_variants_are_scored_on_val_and_test(
             assert scores_of(manifests, variant, split) == pytest.approx(confusion.scores(CLASSES))
 
 
-def test_labelers_are_scored_on_every_image_they_labeled_that_has_a_label_file(
+def test_labelers_are_scored_on_all_that_they_labeled_and_a_person_too(
     values: dict[str, Any],
     write_config: WriteConfig,
     call: Call,
@@ -77,10 +77,16 @@ def test_labelers_are_scored_on_every_image_they_labeled_that_has_a_label_file(
             reader = LabelReader(tmp_path / "workspace" / label["store"])
             ((mask, _),) = reader.read([label["row"]], [(24, 32)])
             confusion.add(np.array(Image.open(data / role / f"masks/{number}.png")), mask)
-        found = scores_of(manifests, "clip", role, seed=None)
-        assert found == pytest.approx(confusion.scores(CLASSES))
+        scores = confusion.scores(CLASSES)
+        if role == "test":
+            assert scores_of(manifests, "clip", role, seed=None) == pytest.approx(scores)
+            continue
+        card = pd.read_parquet(manifests / "report_card").iloc[0]
+        assert card["miou"] == pytest.approx(scores["miou"])
+        assert card["pixel_accuracy"] == pytest.approx(scores["pixel_accuracy"])
     metrics = pd.read_parquet(manifests / "metrics")
-    assert set(metrics[metrics["variant"] == "clip"]["split"]) == {"labeled", "test"}
+    assert set(metrics[metrics["variant"] == "clip"]["split"]) == {"test"}
+    assert "labelers against the label files of the images they labeled" in result.stdout
 
 
 def test_every_seed_is_scored_and_shown_with_the_others(
@@ -127,7 +133,7 @@ def test_only_what_was_trained_anew_is_scored_anew(
 def test_new_labels_are_scored_anew(config: Path, call: Call, manifests: Path) -> None:
     call("run", config)
     threshold = "pseudolabel.labelers.clip.threshold=0.5"
-    assert "evaluate: labels changed: labeler clip" in call("run", config, threshold).stderr
+    assert "evaluate: report card changed: labeler clip" in call("run", config, threshold).stderr
 
 
 def test_a_lost_report_comes_back(config: Path, call: Call, artifacts: Path) -> None:
@@ -174,5 +180,5 @@ def test_without_training_only_labelers_are_scored(
     del values["train"]
     result = call("run", write_config(values))
     assert result.returncode == 0, result.stderr
-    assert "labelers against the label files of the images they labeled" in result.stdout
+    assert "report card: labelers against the label files of the labeled images" in result.stdout
     assert "variant" not in result.stdout

@@ -59,7 +59,7 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(call: Call, workspace: Path
     call("run")
     before = parts(workspace)
     assert call("run --dry-run").stdout == (
-        "ingest: nothing to do, 4 fresh\npseudolabel: nothing to do, 2 fresh\n"
+        "ingest: nothing to do, 4 fresh\npseudolabel: nothing to do, 3 fresh\n"
     )
     told = json.loads(call("run --dry-run --json --force pseudolabel --shards 1").stdout)
     ingest, labels = told["stages"]
@@ -71,7 +71,7 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(call: Call, workspace: Path
 
 def test_shards_are_picked(call: Call, workspace: Path) -> None:
     told = call("run --shards 1").stderr
-    assert "pseudolabel: does 1 of 2 units" in told
+    assert "pseudolabel: does 1 of 3 units" in told
     assert list(parts(workspace)) == ["part-00001"]
     call("run --shards 0,1")
     assert list(parts(workspace)) == ["part-00000", "part-00001"]
@@ -126,7 +126,7 @@ def test_requests_that_contradict_themselves_are_misuse(call: Call, line: str) -
 
 def test_verify_finds_other_bytes_and_has_them_made_again(call: Call, workspace: Path) -> None:
     call("run")
-    assert call("verify").stdout == "6 units checked, no damage\n"
+    assert call("verify").stdout == "7 units checked, no damage\n"
     first, second = shard_files(workspace)
     good = second.read_bytes()
     second.write_bytes(first.read_bytes())  # whole, but of another shard
@@ -134,13 +134,13 @@ def test_verify_finds_other_bytes_and_has_them_made_again(call: Call, workspace:
     assert done.stdout == (
         f"pseudolabel: truth shard 1: {second}: "
         "not the bytes that were written, its checksum differs\n"
-        "6 units checked, 1 damaged; do them again with: maskmill verify --rerun\n"
+        "7 units checked, 1 damaged; do them again with: maskmill verify --rerun\n"
     )
     before = parts(workspace)
     call("verify --rerun")
     assert second.read_bytes() == good
     assert parts(workspace)["part-00000"] == before["part-00000"]
-    assert call("verify").stdout == "6 units checked, no damage\n"
+    assert call("verify").stdout == "7 units checked, no damage\n"
 
 
 def test_verify_finds_a_damaged_part(call: Call, workspace: Path) -> None:
@@ -169,11 +169,11 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
         "2 parts damaged that others are planned from; "
         "do them again with: maskmill verify --rerun\n"
     )
-    assert call("verify --rerun").stdout.endswith("4 units checked, no damage\n")
+    assert call("verify --rerun").stdout.endswith("5 units checked, no damage\n")
     after = manifest.read(folder / "images", tables.IMAGES, ["image_id", "status"])
     assert after.sort_by("image_id").equals(before.sort_by("image_id"))
     call("run")
-    assert call("verify").stdout == "6 units checked, no damage\n"
+    assert call("verify").stdout == "7 units checked, no damage\n"
 
 
 def test_before_anything_ran_there_is_neither_damage_nor_garbage(call: Call) -> None:
@@ -212,7 +212,7 @@ def test_a_labeler_that_the_config_drops_is_garbage(call: Call, workspace: Path)
     call("gc")
     assert not folder.exists()
     assert not (workspace / "artifacts/tiny/pseudo_labels/other.zarr").exists()
-    assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 3 fresh" in call("run").stderr
 
 
 def test_nothing_is_deleted_under_a_run(call: Call, workspace: Path) -> None:
@@ -231,4 +231,4 @@ def test_labels_of_images_that_are_all_gone_are_dropped(
     told = call("run").stderr
     assert f"pseudolabel: drops {workspace}/manifests/tiny/pseudo_labels/labeler=truth/" in told
     assert len(parts(workspace)) == 1
-    assert "pseudolabel: nothing to do, 1 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr

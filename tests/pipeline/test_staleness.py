@@ -128,6 +128,26 @@ def test_a_reason_is_told_once_with_the_number_it_touches(done: Path) -> None:
     assert state.counts == {"fresh": 0, "stale": 3, "missing": 0}
 
 
+@pytest.mark.parametrize(
+    ("shards", "others", "text"),
+    [
+        ([4], [], "shard 4"),
+        ([0, 3], [], "shards 0, 3"),
+        ([0, 3], ["card"], "shards 0, 3 and card"),
+        ([3], ["card", "other card"], "shard 3 and 2 units"),
+        (range(9), ["card"], "9 shards and card"),
+        ([], ["card"], "card"),
+        ([], ["card", "other card"], "2 units"),
+    ],
+)
+def test_units_that_a_reason_touches_are_named(
+    tmp_path: Path, shards: Sequence[int], others: Sequence[str], text: str
+) -> None:
+    units = [Unit(f"shard {n}", tmp_path / f"part-{n}.parquet", FACTS, shard=n) for n in shards]
+    units += [Unit(name, tmp_path / f"part-{name}.parquet", FACTS) for name in others]
+    assert inspect(Planned(units)).reasons == [f"not done yet: {text}"]
+
+
 def test_of_very_many_reasons_the_first_are_told(tmp_path: Path) -> None:
     stage = planned(tmp_path, count=30)  # their outputs are never made
     stage.run(stage.units)

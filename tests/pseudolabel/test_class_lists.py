@@ -57,7 +57,7 @@ def test_embeddings_may_be_deleted(call: Call, tmp_path: Path) -> None:
     call("run")
     for path in kept(tmp_path):
         path.unlink()
-    assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 3 fresh" in call("run").stderr
     assert call("run", templates=["a {}"]).returncode == 0
 
 

@@ -96,7 +96,7 @@ def test_another_file_or_reading_makes_labels_stale_and_a_prompt_does_not(
     call: Call, rows: Callable[[], pd.DataFrame], tmp_path: Path, data: Path
 ) -> None:
     call("run")
-    assert "pseudolabel: nothing to do, 2 fresh" in call("run", templates=["a {}"]).stderr
+    assert "pseudolabel: nothing to do, 3 fresh" in call("run", templates=["a {}"]).stderr
     shutil.copy(data / "ood/masks/0.png", data / "ood/masks/1.png")
     told = call("run").stderr
     assert "pseudolabel: images changed: truth shard 1" in told

@@ -69,7 +69,7 @@ def test_masks_change_the_labels(call: Call, tmp_path: Path) -> None:
     assert sam["row"].tolist() == dense["row"].tolist()
     maps = [confidences(tmp_path / "workspace", rows) for rows in (dense, sam)]
     assert (maps[0] != maps[1]).any(axis=(1, 2)).all()
-    assert "pseudolabel: nothing to do, 4 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 6 fresh" in call("run").stderr
 
 
 def test_another_class_list_leaves_the_masks(call: Call) -> None:

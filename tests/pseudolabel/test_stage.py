@@ -107,7 +107,7 @@ def test_a_second_run_does_nothing(call: Call, workspace: Path) -> None:
     first = call("run")
     before = parts(workspace)
     again = call("run")
-    assert "pseudolabel: nothing to do, 2 fresh" in again.stderr
+    assert "pseudolabel: nothing to do, 3 fresh" in again.stderr
     assert parts(workspace) == before
     assert again.stdout == first.stdout
     assert "clip" in again.stdout

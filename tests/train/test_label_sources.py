@@ -116,6 +116,13 @@ def test_stored_labels_weigh_their_confidence_or_one(confidence: str, weights: l
     assert_equal(labels, PseudoLabels(stored.mask, torch.tensor([[weights]])))
 
 
+def test_calibrated_labels_weigh_what_the_map_of_their_class_says() -> None:
+    maps = torch.stack([torch.arange(256), torch.arange(256) // 3]).to(torch.uint8)
+    stored = PseudoLabels(torch.tensor([[0, 1, 1, 255]]), torch.tensor([[153, 153, 255, 0]]) / 255)
+    labels = stored.calibrated(maps)
+    assert_equal(labels, PseudoLabels(stored.mask, torch.tensor([[153.0, 51.0, 85.0, 0.0]]) / 255))
+
+
 def test_stored_labels_are_those_of_the_labeler_named() -> None:
     maps = {
         labeler: PseudoLabels(torch.full((1, 1, 2), class_id), torch.ones(1, 1, 2))

@@ -9,6 +9,7 @@ from pipeline import storage
 from pipeline.config import Config
 from stages.evaluate.report.pictures import Picture
 from stages.evaluate.tables import read_tables
+from stages.pseudolabel.report_card import read_tables as read_cards
 
 
 def write_page(
@@ -36,7 +37,7 @@ def write_page(
         run=config.run.run,
         config=config.path,
         vocabulary=config.vocabulary,
-        tables=read_tables(config),
+        tables=[*read_tables(config), *read_cards(config, list(warnings))],
         pictures=pictures,
         warnings=warnings,
         notes=notes,

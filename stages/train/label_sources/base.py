@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pipeline.components import Component
-from pipeline.section import Section
+from pipeline.section import Facts, Section
 
 if TYPE_CHECKING:
+    from pipeline.config import Config as RunConfig
     from stages.pseudolabel.pseudo_labels import PseudoLabels
     from stages.train.batch import CropBatch, TrainBatch
 
@@ -68,6 +69,21 @@ class LabelSource(Component, ABC):
     def labeler(self) -> str | None:
         """The labeler whose stored labels it reads, if any."""
         return None
+
+    def inputs(self, run: RunConfig) -> Facts:
+        """What of the run its labels depend on, beside the labels that it reads; read at `load`.
+
+        Raises:
+            DataError: It is not there.
+        """
+        return {}
+
+    def load(self, run: RunConfig) -> None:
+        """Reads its inputs; called once, before `label`.
+
+        Raises:
+            DataError: They are not there.
+        """
 
     @abstractmethod
     def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.section import Name
+from pipeline import manifest
+from pipeline.section import Facts, Name
+from stages.pseudolabel.output import read_calibration
 from stages.train.label_sources.base import Asked, LabelSource, LabelSourceConfig, Threshold
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from pipeline.config import Config as RunConfig
     from stages.pseudolabel.pseudo_labels import PseudoLabels
     from stages.train.batch import CropBatch
 
@@ -19,8 +26,9 @@ class StoredConfig(LabelSourceConfig):
     """Role of the images it labels."""
     labeler: Name
     """The labeler in the section `pseudolabel` whose labels to read."""
-    confidence: Literal["stored", "one"] = "stored"
-    """What a pixel counts: its stored confidence, or 1 as SemiOVS has it."""
+    confidence: Literal["stored", "temperature", "isotonic", "one"] = "stored"
+    """What a pixel counts: its stored confidence; the same, calibrated on the labeled images by
+    temperature or isotonic; or 1 as SemiOVS has it."""
     student: Literal["current", "ema"] = "current"
     """Who labels pixels pasted in from another role: the student, or its moving average."""
     student_threshold: Threshold = 0.95
@@ -33,6 +41,7 @@ class StoredSource(LabelSource):
     Config = StoredConfig
     version = 1
     config: StoredConfig
+    _maps: Tensor | None = None
 
     @property
     def student_threshold(self) -> float:
@@ -54,7 +63,28 @@ class StoredSource(LabelSource):
         """See `LabelSource.labeler`."""
         return self.config.labeler
 
+    def inputs(self, run: RunConfig) -> Facts:
+        """See `LabelSource.inputs`: the maps themselves, so that equal ones retrain nothing."""
+        if (maps := self._read_maps(run)) is None:
+            return {}
+        return {f"inputs.calibration of {self.labeler}": manifest.digest(maps.tolist())}
+
+    def load(self, run: RunConfig) -> None:
+        """See `LabelSource.load`."""
+        import torch
+
+        if (maps := self._read_maps(run)) is not None:
+            self._maps = torch.from_numpy(maps)
+
     def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
         """See `LabelSource.label`."""
         stored = images.stored[self.config.labeler]
-        return stored if self.config.confidence == "stored" else stored.certain()
+        if self.config.confidence == "one":
+            return stored.certain()
+        return stored if self._maps is None else stored.calibrated(self._maps)
+
+    def _read_maps(self, run: RunConfig) -> npt.NDArray[np.uint8] | None:
+        confidence = self.config.confidence
+        if confidence == "stored" or confidence == "one":
+            return None
+        return read_calibration(run, self.labeler, confidence)

@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.evaluate.confusion import Confusion
+from stages.confusion import Confusion
 
 Bytes = npt.NDArray[np.uint8]
 NUM_CLASSES = 3
