@@ -21,7 +21,7 @@ from pipeline import storage, tar
 from pipeline.errors import StorageError
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing
 
-_VERSION = "2"
+_VERSION = "3"
 """Raised when the same archive gives another index."""
 _MAX_TEXT = 2**20
 """Bytes of a caption or metadata file that are read."""
