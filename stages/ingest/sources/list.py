@@ -81,7 +81,8 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamps = (storage.stamp(image_file), mask_file and storage.stamp(mask_file))
+        stamp = storage.stamp(image_file) if problem is None else None  # not outside the folder
+        stamps = (stamp, mask_file and storage.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
