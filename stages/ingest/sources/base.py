@@ -104,6 +104,26 @@ def _escaped(name: str, zeros: str) -> str:
     return _SURROGATE.sub(lambda found: rf"\u{zeros}{ord(found[0]):x}", doubled)
 
 
+def text_columns(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Columns of a table that somebody else wrote, as text; those that it has.
+
+    Raises:
+        ArrowException: One of them is there twice, holds no text, or text that is not UTF-8.
+    """
+    texts: dict[str, pa.ChunkedArray] = {}
+    for name in names:
+        if (times := table.column_names.count(name)) > 1:
+            raise pa.ArrowInvalid(f"it has the column `{name}` twice")
+        if times:
+            texts[name] = table[name].cast(pa.string())
+            try:
+                texts[name].validate(full=True)  # Parquet files may hold any bytes as text
+            except pa.ArrowInvalid as error:
+                what = f"its column `{name}` holds text that is not UTF-8"
+                raise pa.ArrowInvalid(what) from error
+    return pa.table(texts)
+
+
 class Source(Component, ABC):
     """Lists images.
 
