@@ -2,7 +2,8 @@
 
 Every write is a compare-and-swap (`If-None-Match`, `If-Match`), so of two that would take the lock
 one is refused. What is old is told by the store's own clock. An owner that cannot renew its lease
-is stopped before it runs out, for then another may work on the run.
+is stopped before it runs out, for then another may work on the run; a clock of its own sees to
+that, since a store may let any request wait for ever.
 """
 
 import os
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from pipeline import objects
@@ -22,7 +23,7 @@ LEASE_S = 60.0
 """From its last renewal on a lock holds so long; then whoever comes may take it over."""
 _RENEW_S = 15.0
 _PATIENCE_S = 10.0
-"""How long a renewal may take."""
+"""How long a request of a renewal may take, and who has lost the lease to stop."""
 
 
 class _TakenError(Exception):
@@ -31,7 +32,7 @@ class _TakenError(Exception):
 
 @contextmanager
 def leased(address: str, owner: str) -> Iterator[None]:
-    """Holds the lock of an address while the block runs, and renews it in a thread.
+    """Holds the lock of an address while the block runs; one thread renews it, one watches that.
 
     Args:
         address: The lock's object; after the block it stays, empty.
@@ -42,8 +43,9 @@ def leased(address: str, owner: str) -> Iterator[None]:
     """
     lease = _Lease(address, owner)
     lease.take()
-    thread = Thread(target=lease.keep, name="lease", daemon=True)
-    thread.start()
+    renewing = Thread(target=lease.keep, name="lease", daemon=True)
+    renewing.start()
+    Thread(target=lease.watch, name="lease watch", daemon=True).start()
     try:
         yield
     except KeyboardInterrupt:
@@ -52,8 +54,8 @@ def leased(address: str, owner: str) -> Iterator[None]:
         raise
     finally:
         lease.ended.set()
-        thread.join()
         if not lease.is_lost:
+            renewing.join()
             lease.leave()
     if lease.is_lost:
         raise _lost(address)
@@ -74,6 +76,8 @@ class _Lease:
         self._address = address
         self._sign = f"{owner}\n{uuid.uuid4().hex}\n"
         self._tag = ""
+        self._renewed = time.monotonic()
+        self._losing = Lock()
 
     def take(self) -> None:
         """Takes a lock that is free, empty or out of date.
@@ -97,20 +101,36 @@ class _Lease:
         raise StorageError(what, where=self._address, fix=fix)
 
     def keep(self) -> None:
-        """Writes the lock anew until it has `ended`; interrupts the main thread if it is lost."""
-        renewed = time.monotonic()
+        """Writes the lock anew until it has `ended` or is lost."""
         while not self.ended.wait(_RENEW_S):
-            start = time.monotonic()
             try:
                 self._swap(self._text(), {"IfMatch": self._tag})
-                renewed = start
             except _TakenError:
-                self.is_lost = True
+                self._lose()
             except (StorageError, OSError):  # maybe it answers next time
-                self.is_lost = time.monotonic() - renewed > LEASE_S - _RENEW_S - _PATIENCE_S
+                if self._age() > LEASE_S - _RENEW_S - _PATIENCE_S:
+                    self._lose()
             if self.is_lost:
-                os.kill(os.getpid(), signal.SIGINT)
                 return
+
+    def watch(self) -> None:
+        """Takes the lock for lost when it gets too old, whatever its renewal waits for."""
+        while not self.ended.wait(max(0.0, LEASE_S - _PATIENCE_S - self._age())):
+            if self._age() >= LEASE_S - _PATIENCE_S:
+                self._lose()
+            if self.is_lost:
+                return
+
+    def _age(self) -> float:
+        """Seconds since the last renewal that is known to have come to the store was sent."""
+        return time.monotonic() - self._renewed
+
+    def _lose(self) -> None:
+        """Interrupts the main thread, once."""
+        with self._losing:
+            if not (self.is_lost or self.ended.is_set()):
+                self.is_lost = True
+                os.kill(os.getpid(), signal.SIGINT)
 
     def leave(self) -> None:
         """Empties the lock for others; if the store does not answer, its lease just runs out."""
@@ -130,9 +150,10 @@ class _Lease:
             OSError: It refuses, or takes too long.
         """
         for _ in range(2):
+            sent = time.monotonic()
             try:
                 answer = self._request("put_object", Body=text.encode(), **condition)
-                self._tag = str(answer["ETag"])
+                self._tag, self._renewed = str(answer["ETag"]), sent
                 return
             except (PermissionError, TimeoutError):
                 raise
@@ -145,7 +166,8 @@ class _Lease:
 
     def _read(self) -> str:
         try:
-            content, _ = objects.read(self._address, None)
+            options = {"max_concurrency": 1, "timeout": _PATIENCE_S}
+            content: bytes = objects.client().cat_file(self._address, **options)
         except FileNotFoundError:
             return ""
         return content.decode(errors="replace")

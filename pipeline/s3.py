@@ -33,6 +33,14 @@ _REFUSED_CREDENTIALS = {
     *("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"),
     *("RequestTimeTooSkewed", "TokenRefreshRequired"),
 }
+_SCHEME_FIX = "begin it with http:// or https://"
+_SETTINGS = {
+    "AWS_ENDPOINT_URL_S3": _SCHEME_FIX,
+    "AWS_ENDPOINT_URL": _SCHEME_FIX,
+    "AWS_MAX_ATTEMPTS": "set it to a number from 1 on",
+    "AWS_RETRY_MODE": "set it to legacy, standard or adaptive",
+}
+"""Variables that botocore refuses with their value in the text, and what would be right."""
 _BUSY = (408, 429)
 """Of the answers 4xx these say: ask again."""
 _REGION = (301, 307)
@@ -53,6 +61,19 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"use_listings_cache": False, **options})
+
+    async def set_session(self, *args: Any, **options: Any) -> Any:
+        """As of s3fs; a setting that is wrong is named."""
+        try:
+            return await super().set_session(*args, **options)
+        except _NO_CREDENTIALS:
+            raise
+        except (ValueError, BotoCoreError) as error:
+            if (told := _misset(error)) is None:
+                raise
+            raise told from error
+
+    connect = sync_wrapper(set_session)
 
     async def _call_s3(self, method: str, *args: Any, **request: Any) -> Any:
         key = request.get("Key", request.get("Prefix", ""))
@@ -103,6 +124,17 @@ def _sorted(error: OSError, address: str) -> Exception:
     if is_answer:
         return error
     return _unanswered(error, address)
+
+
+def _misset(error: Exception) -> StorageError | None:
+    reason = " ".join(str(error).split())[:200]
+    for name, fix in _SETTINGS.items():
+        if (value := os.environ.get(name)) and value in reason:
+            return StorageError(reason, where=name, fix=fix)
+    if isinstance(error, BotoCoreError):  # nobody answers for the credentials, say
+        return None
+    fix = "correct the AWS_* variables or ~/.aws/config"
+    return StorageError(reason, where="settings of the object store", fix=fix)
 
 
 def _unanswered(error: Exception, address: str) -> StorageError:

@@ -33,8 +33,10 @@ class Root:
         if "\0" in path:
             return "its name holds a NUL byte"
         if self._is_object:
-            is_below = _is_below(storage.normalized(path), self._real)
-            return None if is_below else f"leads out of {self.folder}"
+            plain = storage.normalized(path)
+            if plain == self._real:
+                return "a folder, no file"
+            return None if _is_below(plain, self._real) else f"leads out of {self.folder}"
         if self._follow_links:
             plain = os.path.abspath(path)
             outside = not _is_below(plain, os.path.abspath(self.folder))

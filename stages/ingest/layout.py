@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tar
+from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
 
 KNOWN = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
@@ -25,6 +26,9 @@ def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
 
     Returns:
         The same columns, with `row`, and `present`: whether the image is still listed.
+
+    Raises:
+        DataError: A source lists an image twice, which would get one row twice.
     """
     found = _positions(listed, known)
     is_new = found < 0
@@ -32,11 +36,9 @@ def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
     rows = np.empty(len(found), np.int64)
     rows[~is_new] = known["row"].to_numpy()[found[~is_new]]
     rows[is_new] = next_row + np.arange(is_new.sum())
-    is_listed = np.zeros(known.num_rows, np.bool_)
-    is_listed[found[~is_new]] = True
     entries = listed.append_column("row", pa.array(rows))
     entries = entries.append_column("present", pa.array(np.ones(len(rows), np.bool_)))
-    vanished = known.filter(pa.array(~is_listed))
+    vanished = known.filter(pa.array(~np.isin(known["row"].to_numpy(), rows)))
     return ShardedTable(_joined(entries, vanished), shard_size)
 
 
@@ -55,11 +57,24 @@ def _joined(entries: pa.Table, vanished: pa.Table) -> pa.Table:
 
 def _positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
     """Where each listed image is among those known; -1: nowhere."""
-    if all(listed[a].equals(known[b]) for a, b in (("image", "uri"), ("source", "source"))):
+    is_once = pc.count_distinct(known["row"]).as_py() == known.num_rows
+    pairs = (("image", "uri"), ("source", "source"))
+    if is_once and all(listed[a].equals(known[b]) for a, b in pairs):
         return np.arange(listed.num_rows)  # as a rule, and quicker to see than to look for
+    wanted = _places(listed["source"], listed["image"])
+    if pc.count_distinct(wanted).as_py() < listed.num_rows:
+        raise _twice(wanted)
     places = _places(known["source"], known["uri"])
-    found = pc.index_in(_places(listed["source"], listed["image"]), value_set=places)
+    found = pc.index_in(wanted, value_set=places)
     return np.asarray(found.combine_chunks().fill_null(-1), np.int64)
+
+
+def _twice(places: pa.ChunkedArray) -> DataError:
+    counts = pa.table({"place": places}).group_by("place").aggregate([([], "count_all")])
+    first = counts.filter(pc.greater(counts["count_all"], 1))["place"][0].as_py()
+    source, _, place = first.partition("\0")
+    what = f"source {source} lists it twice"
+    return DataError(what, where=place, fix="rename one of the files that are called so")
 
 
 def _places(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:

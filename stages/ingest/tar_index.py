@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from pipeline import storage, tar
 from pipeline.errors import StorageError
-from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing, text_columns
 
-_VERSION = "2"
+_VERSION = "3"
 """Raised when the same archive gives another index."""
 _MAX_TEXT = 2**20
 """Bytes of a caption or metadata file that are read."""
@@ -148,9 +148,9 @@ def _read_sidecar(
             names &= set(file.schema_arrow.names)
             if "key" not in names:
                 return {}, {}, f"{sidecar} has no column `key`; it is no sidecar of img2dataset"
-            columns = file.read(columns=sorted(names))
-        texts = {name: columns[name].cast(pa.string()).to_pylist() for name in names}
-    except (OSError, pa.ArrowException) as error:
+            columns = text_columns(file.read(columns=sorted(names)), names)
+        texts = columns.to_pydict()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         return {}, {}, f"{sidecar} cannot be read: {str(error).partition(chr(10))[0]}"
     nothing = [None] * len(texts["key"])
     said = zip(texts.get("caption", nothing), texts.get("url", nothing), strict=True)

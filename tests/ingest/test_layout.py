@@ -1,8 +1,10 @@
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from pipeline import tables
+from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
 from stages.ingest.layout import KNOWN, lay_out
 from stages.ingest.sources.base import Listed, listing
@@ -78,4 +80,20 @@ def test_an_image_of_an_archive_keeps_its_row_wherever_it_lies_in_it() -> None:
         0: [(0, "web/0.tar#a.jpg@2048+9", True), (1, "web/0.tar#b.jpg@512+7", True)],
         1: [(2, "c@1+1", False)],
         2: [(4, "c@2+2", True)],
+    }
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ()])
+def test_no_row_is_given_twice_whatever_is_listed(names: tuple[str, ...]) -> None:
+    manifest_rows = known(*((name, row) for row, name in enumerate(names)))
+    with pytest.raises(DataError, match=r"^a: source web lists it twice; "):
+        lay_out(entries("a", "b", "a"), manifest_rows, 2)
+    doubled = known(("a", 0), ("a", 0))
+    with pytest.raises(DataError, match=r"^a: source web lists it twice; "):
+        lay_out(entries("a", "a"), doubled, 2)
+
+
+def test_a_row_that_is_known_twice_is_kept_once() -> None:
+    assert shown(lay_out(entries("a", "b"), known(("a", 0), ("a", 0), ("b", 1)), 2)) == {
+        0: [(0, "a", True), (1, "b", True)]
     }

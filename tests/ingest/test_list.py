@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import DataError
@@ -173,3 +175,36 @@ def test_columns_that_hold_no_text_are_named(listed: List, tmp_path: Path) -> No
         listed("list.parquet")
     with pytest.raises(DataError, match=r"web.root: .*/none: no such folder; create it, or set"):
         listed("list.parquet", root="none")
+
+
+NOT_UTF_8 = pa.StringArray.from_buffers(
+    1, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")
+)
+NO_TEXT = "holds text that is not UTF-8"
+TABLES: dict[str, tuple[bytes | pa.Table, str]] = {
+    "twice.csv": (b"uri,caption,caption\na.jpg,a,b\n", "it has the column `caption` twice"),
+    "twice.parquet": (
+        pa.table([pa.array(["a.jpg"])] * 2, names=["uri", "uri"]),
+        "it has the column `uri` twice",
+    ),
+    "bytes.csv": (b"uri,caption\na.jpg,\xff\n", "In CSV column #1: "),
+    "header.csv": (b"uri,\xff\na.jpg,x\n", "it is not UTF-8 text"),
+    "caption.parquet": (
+        pa.table({"uri": ["a.jpg"], "caption": NOT_UTF_8}),
+        f"its column `caption` {NO_TEXT}",
+    ),
+    "uri.parquet": (pa.table({"uri": NOT_UTF_8}), f"its column `uri` {NO_TEXT}"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_cannot_be_read_is_one_line(name: str, listed: List, tmp_path: Path) -> None:
+    content, what = TABLES[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        pq.write_table(content, tmp_path / name)
+    expected = f"config.yaml: web.file: {tmp_path}/{name}: cannot read the table: {what}"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}.*; save it anew") as error:
+        listed(name)
+    assert "\n" not in str(error.value)

@@ -86,6 +86,30 @@ def test_a_list_of_relative_and_of_full_addresses(
     assert list(again["uri"][again["status"] == "ok"]) == list(found["uri"][:2])
 
 
+@pytest.mark.parametrize("root", ["", "/ood"])
+def test_nothing_outside_the_root_is_asked_for(
+    root: str,
+    data: Path,
+    tmp_path: Path,
+    bucket: str,
+    ingested: Callable[..., pd.DataFrame],
+    s3: Proxy,
+) -> None:
+    upload(data / "ood", f"{bucket}/ood")
+    outside = ["s3://no-such-bucket/a.png", "s3://", "s3:///x.png", "s3://none/0.tar#a.png@512+9"]
+    folders = [bucket, ".", f"{bucket}{root}/", "../../.."]
+    lines = [f"{bucket}/ood/images/0.png", *outside, *folders]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    s3.requests.clear()
+    found = ingested({"name": "list", "file": str(tmp_path / "list.txt")}, f"{bucket}{root}")
+    assert list(found["status"]) == ["ok", *["rejected"] * (len(found) - 1)]
+    assert found["error_message"][1:5].str.startswith(f"leads out of {bucket}{root}").all()
+    name = bucket.removeprefix("s3:/")
+    listed = f"GET {name}?list-type=2&prefix={'ood%2F' if root else ''}"
+    read = f"GET {name}/ood/images/0.png"
+    assert all(request.startswith((listed, read)) for request in s3.requests), s3.requests
+
+
 def test_an_object_that_changes_is_read_again_and_alone(
     data: Path, bucket: str, tiny: dict[str, Any], ingest: Ingest, s3: Proxy
 ) -> None:

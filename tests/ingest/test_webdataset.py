@@ -7,6 +7,8 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import images
@@ -216,3 +218,32 @@ def test_a_run_reads_shards_and_a_new_download_moves_no_row(
     assert after.image_id[: len(before)].tolist() == before.sort_values("row").image_id.tolist()
     assert after.url.iloc[-1] == "http://x/000000001"
     assert "nothing to do" in maskmill("run", "ingest", "--config", config).stderr
+
+
+NOT_UTF_8 = pa.StringArray.from_buffers(
+    1, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        (
+            {"key": pa.array(["a"]), "caption": NOT_UTF_8},
+            "its column `caption` holds text that is not",
+        ),
+        ({"key": NOT_UTF_8}, "its column `key` holds text that is not UTF-8"),
+        ({"key": pa.array(["a"]), "key ": pa.array(["b"])}, "it has the column `key` twice"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_read_is_a_remark(
+    columns: dict[str, Any], what: str, build: Build, web: Path, write_shard: WriteShard
+) -> None:
+    sidecar = write_shard(web, 0, [None]).with_suffix(".parquet")
+    names = [name.strip() for name in columns]
+    pq.write_table(pa.table(list(columns.values()), names=names), sidecar)
+    source = build()
+    [image] = list_images(source)
+    assert image.caption == "image 000000000"
+    assert len(source.remarks) == 1
+    assert source.remarks[0].startswith(f"{sidecar} cannot be read: {what}")

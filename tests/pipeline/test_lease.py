@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
@@ -79,23 +80,41 @@ def test_a_lock_is_renewed_while_the_command_runs(run: Path, s3: Proxy) -> None:
             pytest.fail("it was renewed")
 
 
-def work(run: Path) -> None:
-    """Holds the lock, until another writes it."""
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def work(run: Path, trouble: Callable[[], object]) -> None:
+    """Holds the lock, through trouble."""
     with locked(run):
-        storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
+        trouble()
         Event().wait(DEADLINE_S)
         pytest.fail("it goes on")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "interruptible")
 def test_who_loses_the_lock_is_stopped(run: Path) -> None:
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(StorageError, match="taken over by another"):
-            work(run)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert (run / ".lock").read_bytes() == b"process 7 on elsewhere\nabc\n"
+    other = b"process 7 on elsewhere\nabc\n"
+    with pytest.raises(StorageError, match="taken over by another"):
+        work(run, lambda: storage.write_bytes(run / ".lock", other))
+    assert (run / ".lock").read_bytes() == other
+
+
+@pytest.mark.usefixtures("quick", "interruptible")
+@pytest.mark.parametrize("hanging", ["GET .*lock", "HEAD .*lock", "PUT .*lock"])
+def test_a_store_that_hangs_cannot_hold_the_lock_over_its_lease(
+    hanging: str, run: Path, s3: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the test waits; the first renewal is done, but its answer gets lost."""
+    monkeypatch.setattr(lease, "LEASE_S", 12.0)
+    storage.write_bytes(run / ".lock", b"")
+    faults = [Fault("lost", "PUT .*lock"), Fault("slow", hanging, times=99, seconds=9999)]
+    with pytest.raises(StorageError, match="could not be renewed in time"):
+        work(run, lambda: s3.faults.extend(faults))
+    assert s3.hits >= 2
 
 
 def test_a_renewal_whose_answer_got_lost_is_none_of_another(run: Path, s3: Proxy) -> None:

@@ -16,7 +16,7 @@ from pipeline.errors import StorageError
 from pipeline.label_reader import LabelReader
 from pipeline.store import LabelStore
 from stages.ingest.containment import Root
-from tests.s3_server import Fault, Proxy
+from tests.s3_server import Fault, Proxy, forget_clients
 
 
 def test_paths_join_and_never_leave_their_bucket(bucket: str) -> None:
@@ -177,3 +177,23 @@ def test_labels_that_are_damaged_or_gone_are_told_as_on_a_disk(store: LabelStore
     storage.remove(store.path)
     with pytest.raises(StorageError, match="damaged labels"):
         LabelReader(store.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000", "begin it with http:// or https://"),
+        ("AWS_ENDPOINT_URL_S3", "http://", "begin it with http:// or https://"),
+        ("AWS_MAX_ATTEMPTS", "x", "set it to a number from 1 on"),
+        ("AWS_MAX_ATTEMPTS", "-1", "set it to a number from 1 on"),
+        ("AWS_RETRY_MODE", "often", "set it to legacy, standard or adaptive"),
+    ],
+)
+def test_a_variable_that_is_set_wrong_is_named(
+    name: str, value: str, fix: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    for ask in (lambda: storage.read_bytes(f"{bucket}/x"), lambda: objects.kvstore(f"{bucket}/x")):
+        forget_clients()
+        with pytest.raises(StorageError, match=f"^{name}: .*{value}.*; {fix}$"):
+            ask()

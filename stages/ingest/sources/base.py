@@ -1,12 +1,15 @@
 """What every source is: a listing of files, made without opening an image."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from pipeline import tar
 from pipeline.components import Component
 from pipeline.section import Section
 
@@ -28,6 +31,7 @@ IMAGE_ENDINGS = frozenset(
     ]
 )
 """Names of files that are taken for images; what they really are, their bytes tell."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Listed(NamedTuple):
@@ -59,23 +63,65 @@ LISTING = pa.schema([(name, pa.string()) for name in Listed._fields])
 def listing(images: Iterable[Listed]) -> pa.Table:
     """Images as a table of the schema `LISTING`.
 
-    What is no text is escaped; in a name it is a problem.
+    What is no text is escaped; in a name it is a problem. No two images get one place by that.
     """
-    columns = [*zip(*map(_with_text_alone, images), strict=True)] or [()] * len(LISTING)
+    listed = [*images]
+    taken = {tar.place(one.image) for one in listed if "\\u" in one.image}
+    columns = [*zip(*(_with_text_alone(one, taken) for one in listed), strict=True)]
+    columns = columns or [()] * len(LISTING)
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=LISTING)
 
 
-def _with_text_alone(listed: Listed) -> Listed:
-    """The same, without the surrogates that stand for bytes which are no UTF-8."""
+def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:
+    """The same, without the surrogates that stand for bytes which are no UTF-8.
+
+    Args:
+        listed: The image.
+        taken: Places that are names of other images.
+    """
     try:
         "".join(filter(None, listed)).encode()
     except UnicodeEncodeError:
         texts = (text and text.encode(errors="backslashreplace").decode() for text in listed)
         escaped = Listed(*texts)  # type: ignore[arg-type] # the image stays a text
-        if (escaped.image, escaped.mask) != (listed.image, listed.mask):
-            return escaped._replace(problem="its name is not UTF-8 text")
-        return escaped
+        if (escaped.image, escaped.mask) == (listed.image, listed.mask):
+            return escaped
+        image = listed.image
+        if escaped.image != image:
+            forms = (_escaped(image, "0" * zeros) for zeros in count())
+            image = next(form for form in forms if tar.place(form) not in taken)
+        return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
+
+
+def _escaped(name: str, zeros: str) -> str:
+    r"""A name as text: surrogates as \udcff, or with zeros as \u0dcff; a backslash as two.
+
+    Names that differ get texts that do. Only a name that is text itself may read like one of them,
+    for such names stay what they are; then there are the zeros.
+    """
+    doubled = name.replace("\\", r"\\")
+    return _SURROGATE.sub(lambda found: rf"\u{zeros}{ord(found[0]):x}", doubled)
+
+
+def text_columns(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Columns of a table that somebody else wrote, as text; those that it has.
+
+    Raises:
+        ArrowException: One of them is there twice, holds no text, or text that is not UTF-8.
+    """
+    texts: dict[str, pa.ChunkedArray] = {}
+    for name in names:
+        if (times := table.column_names.count(name)) > 1:
+            raise pa.ArrowInvalid(f"it has the column `{name}` twice")
+        if times:
+            texts[name] = table[name].cast(pa.string())
+            try:
+                texts[name].validate(full=True)  # Parquet files may hold any bytes as text
+            except pa.ArrowInvalid as error:
+                what = f"its column `{name}` holds text that is not UTF-8"
+                raise pa.ArrowInvalid(what) from error
+    return pa.table(texts)
 
 
 class Source(Component, ABC):

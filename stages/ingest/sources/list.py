@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.section import Section
 from pipeline.storage import Location
 from stages.ingest.containment import Root
-from stages.ingest.sources.base import Listed, Source, listing
+from stages.ingest.sources.base import Listed, Source, listing, text_columns
 
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -81,7 +81,8 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamps = (storage.stamp(image_file), mask_file and storage.stamp(mask_file))
+        stamp = storage.stamp(image_file) if problem is None else None  # not outside the folder
+        stamps = (stamp, mask_file and storage.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
@@ -116,13 +117,13 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:
     try:
         table = _read_table(file)
-        names = [name for name in _COLUMNS if name in table.column_names]
-        texts = pa.table({name: table[name].cast(pa.string()) for name in names})
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        reason = str(error).partition("\n")[0]
+        texts = text_columns(table, _COLUMNS)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        is_header = isinstance(error, UnicodeDecodeError)
+        reason = "it is not UTF-8 text" if is_header else str(error).partition("\n")[0]
         fix = f"save it anew as {file.suffix} with columns of text"
         raise DataError(f"cannot read the table: {reason}", where=where, fix=fix) from error
-    key = next((name for name in ("uri", "path") if name in names), None)
+    key = next((name for name in ("uri", "path") if name in texts.column_names), None)
     if key is None:
         found = ", ".join(table.column_names)
         fix = f"name the one that holds the paths so; it has: {found}"
