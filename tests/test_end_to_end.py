@@ -189,9 +189,10 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     assert {path for path in parts if path.parent == LABELS} == {
         path.relative_to(workspace) for path in (workspace / LABELS).iterdir()
     }
+    scored = ("train-plus-ood-seed-0", "evaluate-plus-ood-seed-0", "labeler-clip")
     assert {path for path in parts if path.parent != LABELS} == {
-        MANIFESTS / "metrics" / f"part-{name}.parquet"
-        for name in ("train-plus-ood-seed-0", "evaluate-plus-ood-seed-0", "labeler-clip")
+        MANIFESTS / "report_card/part-clip.parquet",
+        *(MANIFESTS / f"metrics/part-{name}.parquet" for name in scored),
     }
     assert CHECKPOINTS / "plus-ood/seed-0/model.safetensors" in changed
     assert not any(path.is_relative_to(CHECKPOINTS / "labeled-only") for path in changed)

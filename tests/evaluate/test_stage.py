@@ -140,6 +140,7 @@ def test_a_lost_report_comes_back(config: Path, call: Call, artifacts: Path) -> 
     call("run", config)
     page = artifacts / "report/index.html"
     content = page.read_text()
+    assert "IoU by class on the labeled images, %" in content
     page.unlink()
     assert "is gone: 3 units" in call("run", config).stderr
     assert page.read_text() == content
