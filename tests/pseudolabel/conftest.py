@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 
 from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.pseudolabel.sed.checkpoint import build
+from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.segmenters.weights import save_weights
 
 TOWERS: dict[str, dict[str, Any]] = {
     "vit": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
@@ -101,4 +104,20 @@ def vocabulary() -> Callable[..., Vocabulary]:
         ]
         return Vocabulary(**{"name": "test", "classes": classes, **own})
 
+    return build
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary], Path]:
+    """What trainings of `small_unet` might end with, with random weights; a file a vocabulary."""
+
+    def build(classes: Vocabulary) -> Path:
+        names = json.dumps(classes.class_names)
+        path = folder / f"{hashlib.sha256(names.encode()).hexdigest()}.safetensors"
+        torch.manual_seed(0)
+        model = SmallUNetModel(SmallUNetConfig(encoder_weights=None))
+        save_weights(path, model.build(classes.num_classes), {"classes": names})
+        return path
+
+    folder = tmp_path_factory.mktemp("segmenter")
     return build

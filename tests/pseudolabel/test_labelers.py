@@ -19,6 +19,7 @@ from stages.pseudolabel.clip_labeler import ClipLabeler
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.ensemble import Ensemble
 from stages.pseudolabel.labelers.sed import Sed
+from stages.pseudolabel.labelers.segmenter import Segmenter
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 FAMILY = "stages.pseudolabel.labelers"
@@ -45,6 +46,7 @@ def build(
     component: type[Labeler],
     clip_folder: Callable[[str], Path],
     sed_checkpoint: Path,
+    segmenter: Callable[[Vocabulary], Path],
     vocabulary: Callable[..., Vocabulary],
 ) -> Build:
     """The labeler with a tiny model: ``build(cat=["cat"])``; `load` is left to the test."""
@@ -54,11 +56,16 @@ def build(
     if component is Sed:
         model = f"local-dir:{sed_checkpoint.parent}"
         keys = {"model": model, "weights": str(sed_checkpoint), "input_px": 64}
+    if component is Segmenter:
+        keys = {"model": {"name": "small_unet", "encoder_weights": None}}
     if component is Ensemble:
         keys = {"members": MEMBERS, "rule": "probabilities"}
 
     def built(**classes: Any) -> Labeler:
-        return component(component.Config.model_validate(keys), vocabulary(**classes))
+        own = vocabulary(**classes)
+        if component is Segmenter:
+            keys["weights"] = str(segmenter(own))
+        return component(component.Config.model_validate(keys), own)
 
     return built
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from pipeline import manifest
 from pipeline.manifest import digest, read_facts
 from pipeline.tables import METRICS
-from stages.train.models.small_unet import SANDBOX_WEIGHTS
+from stages.segmenters.models.small_unet import SANDBOX_WEIGHTS
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]

@@ -11,9 +11,10 @@ from pipeline import images, storage
 from pipeline.config import Config
 from pipeline.label_reader import LabelReader
 from pipeline.overlay import encoded, overlaid, shaded, sheet
-from stages.evaluate.inference import Predictor, read_pixels, read_truth
+from stages.evaluate.inference import read_pixels, read_truth
 from stages.ingest.output import read_images
 from stages.pseudolabel.output import of_rows, read_labels
+from stages.segmenters.predictor import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 
