@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import nn
@@ -12,14 +14,18 @@ from pipeline import storage
 from pipeline.errors import StorageError, WeightsError
 
 
-def save_weights(path: Path, network: nn.Module, about: dict[str, str]) -> None:
-    """Writes a network's weights as safetensors, with text about them in the header.
+def save_weights(path: Path, network: nn.Module, about: dict[str, JsonValue]) -> None:
+    """Writes a network's weights as safetensors, with a few words about them in the header.
+
+    They are one entry of it, for several would come in another order each time: the same network
+    and words are the same bytes.
 
     Raises:
         StorageError: There is no room.
     """
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    replace(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+    header = {"about": json.dumps(about, sort_keys=True)}
+    replace(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
 
 def load_weights(
@@ -41,9 +47,9 @@ def load_weights(
         tensors = load(content)
         about = _about(content)
         if classes is not None and "classes" in about:
-            trained = tuple(json.loads(about["classes"]))
-            if trained != classes:
-                what = f"trained for the classes {', '.join(trained)}, not {', '.join(classes)}"
+            trained = ", ".join(about["classes"])
+            if trained != ", ".join(classes):
+                what = f"trained for the classes {trained}, not {', '.join(classes)}"
                 raise WeightsError(what, where=str(path), fix=fix)
         network.load_state_dict(tensors)
     except (OSError, storage.NoPlainFileError, RuntimeError, SafetensorError) as error:
@@ -51,10 +57,14 @@ def load_weights(
         raise WeightsError(what, where=str(path), fix=fix) from error
 
 
-def _about(content: bytes) -> dict[str, str]:
-    """The text in the header of what is safetensors: its length in 8 bytes, then JSON."""
+def _about(content: bytes) -> dict[str, Any]:
+    """What `save_weights` put into the header of what is safetensors; nothing if another wrote it.
+
+    The header is JSON, after its length in 8 bytes.
+    """
     length = int.from_bytes(content[:8], "little")
-    about: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    about: dict[str, Any] = json.loads(header.get("about", "{}"))
     return about
 
 

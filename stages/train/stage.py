@@ -210,8 +210,10 @@ class TrainStage(Stage):
             )
         # The old part must not speak for new weights, should this run die before the new one.
         unit.part.unlink(missing_ok=True)
-        classes = json.dumps(config.vocabulary.class_names)
-        about = {"fingerprint": manifest.digest(unit.facts), "classes": classes}
+        about: Facts = {
+            "fingerprint": manifest.digest(unit.facts),
+            "classes": [*config.vocabulary.class_names],
+        }
         save_weights(self.weights(name, seed), trained, about)
         rows = self._metric_rows(name, seed, training.log)
         plain = variant.model_dump(mode="json")

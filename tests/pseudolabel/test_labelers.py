@@ -18,6 +18,7 @@ from stages.propose.output import Proposals
 from stages.pseudolabel.clip_labeler import ClipLabeler
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.ensemble import Ensemble
+from stages.pseudolabel.labelers.hf import Hf
 from stages.pseudolabel.labelers.sed import Sed
 from stages.pseudolabel.labelers.segmenter import Segmenter
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
@@ -48,6 +49,7 @@ def build(
     sed_checkpoint: Path,
     segmenter: Callable[[Vocabulary], Path],
     vocabulary: Callable[..., Vocabulary],
+    request: pytest.FixtureRequest,
 ) -> Build:
     """The labeler with a tiny model: ``build(cat=["cat"])``; `load` is left to the test."""
     keys: dict[str, Any] = {}
@@ -58,6 +60,9 @@ def build(
         keys = {"model": model, "weights": str(sed_checkpoint), "input_px": 64}
     if component is Segmenter:
         keys = {"model": {"name": "small_unet", "encoder_weights": None}}
+    if component is Hf:
+        folder = request.getfixturevalue("hf_folder")("clipseg")  # only where transformers is
+        keys = {"model": f"local-dir:{folder}"}
     if component is Ensemble:
         keys = {"members": MEMBERS, "rule": "probabilities"}
 
