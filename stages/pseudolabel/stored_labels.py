@@ -15,6 +15,7 @@ from pipeline import manifest, tables
 from pipeline.label_reader import LabelReader
 from pipeline.store import CONFIDENCE_STRIDE
 from pipeline.vocabulary import IGNORE
+from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 _READ = ["row", "store", "height", "width", "status"]
 
@@ -47,6 +48,16 @@ def from_cells(cells: npt.NDArray[np.uint8], mask: Tensor) -> Tensor:
     coarse = torch.from_numpy(cells.copy()).float()[None, None] / 255
     fine = interpolate(coarse, scale_factor=CONFIDENCE_STRIDE, mode="bilinear")[0, 0]
     return fine[:height, :width].where(mask != IGNORE, 0)
+
+
+def as_stored(labels: PseudoLabels, images: ImageBatch) -> PseudoLabels:
+    """What comes back of labels that are stored, on the CPU: confidences have lost detail."""
+    mask, confidence = labels.mask.cpu(), labels.confidence.float().cpu()
+    kept = []
+    for index, (height, width) in enumerate(images.sizes):
+        image = (index, slice(height), slice(width))
+        kept.append((mask[image], from_cells(to_cells(confidence[image]), mask[image])))
+    return PseudoLabels.on_canvases(images, kept, mask.device)
 
 
 class StoredLabels:
