@@ -1,10 +1,11 @@
-"""How right labels are on drawn scenes that nothing was chosen on: dense CLIP, and SAM + CLIP.
+"""How right labels are on drawn scenes that nothing was chosen on.
 
-    python -m benchmarks.labels --seed 3000000 --count 300
+    python -m benchmarks.labels --seed 3000000 --count 300 --config configs/sandbox-ensemble.yaml
 
-The keys are those of a config's labelers `dense_clip` and `sam_clip` and of its section `propose`;
-the scenes are fitted to `pseudolabel.size_px` as the stages would. Rules are chosen on other seeds
-than reported:
+The labelers are those of a config, but for such as need label files, and `sam_clip` by other rules.
+Ensembles are made of what their members would store. The scenes are fitted to
+`pseudolabel.size_px` and masks come of the section `propose` as the stages would do it. Rules are
+chosen on other seeds than reported:
 
     python -m benchmarks.labels --seed 2000000 --count 100 --share 0.5 --share 0.7 --power 1
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -32,12 +35,13 @@ from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.mask_generator import MaskGenerator
 from stages.propose.output import Proposals
 from stages.propose.sam import load_sam
-from stages.pseudolabel.clip_labeler import ClipLabeler
-from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
-from stages.pseudolabel.labelers.dense_clip import DenseClip
+from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
+from stages.pseudolabel.members import rounds
+from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.pseudolabel.stage import PseudolabelConfig
+from stages.pseudolabel.stored_labels import as_stored
 from stages.sandbox.world import Scene, render
 
 console = Console()
@@ -59,11 +63,11 @@ def main(
     ] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
 ) -> None:
-    """Print the mean IoU of every rule, over all classes of the config's vocabulary."""
+    """Print the mean IoU of every labeler, over all classes of the config's vocabulary."""
     try:
         sections = {stage.name: stage.Config for stage in GRAPH}
         loaded = config_file.load(config, sections, overrides or [])
-        labelers = dict(_labelers(loaded, share, power))
+        labelers = dict(_labelers(loaded, share or [], power or []))
         scores = _score(loaded, labelers, [render(domain, seed, index) for index in range(count)])
     except MaskmillError as error:
         console.error(str(error))
@@ -81,37 +85,42 @@ def main(
 
 
 def _labelers(
-    config: Config, shares: list[float] | None, powers: list[float] | None
-) -> Iterator[tuple[str, ClipLabeler]]:
-    """The labelers to compare, by what to call them, not loaded."""
-    keys, vocabulary = _keys(config, "dense_clip", ClipConfig), config.vocabulary
-    rule = _keys(config, "sam_clip", SamClipConfig)
-    yield "dense_clip", DenseClip(ClipConfig(**keys), vocabulary)
+    config: Config, shares: list[float], powers: list[float]
+) -> Iterator[tuple[str, Labeler]]:
+    """The labelers to compare, by what to call them, not loaded; ensembles after their members."""
+    section, vocabulary = _section(config), config.vocabulary
+    own = {name: choice.create(vocabulary) for name, choice in section.labelers.items()}
+    for name in ("dense_clip", "sam_clip"):
+        if name not in own:
+            where = f"{config.path}: pseudolabel.labelers.{name}"
+            raise ConfigError("no such labeler", where=where, fix="add it: its keys are used")
+    members = {name: labeler.members for name, labeler in own.items()}
+    for name in chain(*rounds(members, f"{config.path}: pseudolabel.labelers")):
+        if not own[name].needs_label_files:
+            yield name, own[name]
+    rule = section.labelers["sam_clip"].config.model_dump()
     paint = SamClipConfig.model_validate({**rule, "fusion": "paint"})
     yield "sam_clip paint", SamClip(paint, vocabulary)
-    for share in shares or [rule["sam_share"]]:
-        for power in powers or [rule["power"]]:
-            own = {"fusion": "soft", "sam_share": share, "power": power}
-            soft = SamClipConfig.model_validate({**rule, **own})
-            yield f"sam_clip soft, share {share:g}, power {power:g}", SamClip(soft, vocabulary)
+    if not (shares or powers):
+        return
+    for share, power in product(shares or [rule["sam_share"]], powers or [rule["power"]]):
+        keys = {"fusion": "soft", "sam_share": share, "power": power}
+        soft = SamClipConfig.model_validate({**rule, **keys})
+        yield f"sam_clip soft, share {share:g}, power {power:g}", SamClip(soft, vocabulary)
 
 
-def _keys(config: Config, name: str, kind: type[ClipConfig]) -> dict[str, Any]:
-    """The keys of a labeler of the config."""
+def _section(config: Config) -> PseudolabelConfig:
     section = config.sections.get("pseudolabel")
-    choice = section.labelers.get(name) if isinstance(section, PseudolabelConfig) else None
-    if choice is None or not isinstance(choice.config, kind):
-        where = f"{config.path}: pseudolabel.labelers.{name}"
-        raise ConfigError("no such labeler", where=where, fix="add it: its keys are used")
-    return choice.config.model_dump(include=set(kind.model_fields))
+    if not isinstance(section, PseudolabelConfig):
+        raise ConfigError("no section `pseudolabel`", where=str(config.path), fix="add it")
+    return section
 
 
 def _score(
-    config: Config, labelers: dict[str, ClipLabeler], scenes: list[Scene]
+    config: Config, labelers: dict[str, Labeler], scenes: list[Scene]
 ) -> dict[str, dict[str, float]]:
     """Scores by labeler and by the names they have in the metrics manifest."""
-    propose, section = config.sections.get("propose"), config.sections["pseudolabel"]
-    assert isinstance(section, PseudolabelConfig)
+    propose, section = config.sections.get("propose"), _section(config)
     if not isinstance(propose, ProposeConfig):
         raise ConfigError("no section `propose`", where=str(config.path), fix="add it")
     device = pick_device(section.device)
@@ -135,10 +144,14 @@ def _score(
             )
             batch = batch_of([LabelerInput(pixels, proposals)], section.size_px)
             truth = resized(scene.classes, height, width)
+            stored: dict[str, PseudoLabels] = {}
             for name, labeler in labelers.items():
+                members = tuple(stored[member] for member in labeler.members)
                 with torch.inference_mode():
-                    mask = labeler.label(batch).mask[0, :height, :width]
-                confusions[name].add(truth, mask.to("cpu", torch.uint8).numpy())
+                    labels = labeler.label(replace(batch, members=members))
+                stored[name] = as_stored(labels, batch)
+                mask = stored[name].mask[0, :height, :width].to(torch.uint8)
+                confusions[name].add(truth, mask.numpy())
             progress.advance()
     return {name: confusion.scores(names) for name, confusion in confusions.items()}
 

@@ -73,7 +73,7 @@ def chosen_from(family: str, base: type[Component]) -> tuple[BeforeValidator, Pl
     """Marks a config field as a choice from a family.
 
     The field is written as the component's name, or as a mapping of `name` and the component's
-    keys: ``model: Annotated[Choice[Model], *chosen_from("stages.train.models", Model)]``.
+    keys: ``model: Annotated[Choice[Model], *chosen_from("stages.segmenters.models", Model)]``.
     """
 
     def choose(value: object) -> object:

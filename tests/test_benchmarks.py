@@ -3,13 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-RULES = ["dense_clip", "sam_clip paint", "sam_clip soft, share 0.3, power 2"]
+RULES = ["dense_clip", "sam_clip", "both", "sam_clip paint", "sam_clip soft, share 0.3, power 2"]
 
 
 def test_labels_are_scored_by_every_rule_with_the_configs_keys(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     options = ["--count", "3", "--seed", "2000000", "--share", "0.3", "--json", str(path)]
+    both = "{name: ensemble, members: [dense_clip, sam_clip], rule: agreement}"
     keys = ["propose.points_per_side=6", "pseudolabel.labelers.sam_clip.power=2"]
+    keys.append(f"pseudolabel.labelers.both={both}")
     sets = [part for key in keys for part in ("--set", key)]
     command = [sys.executable, "-m", "benchmarks.labels", *options, *sets]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

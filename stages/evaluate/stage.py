@@ -24,7 +24,7 @@ from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
 
 if TYPE_CHECKING:
-    from stages.evaluate.inference import Predictor
+    from stages.segmenters.predictor import Predictor
 
 Rows = list[dict[str, Any]]
 
@@ -147,11 +147,14 @@ class EvaluateStage(Stage):
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
     def _predictor(self, name: str, seed: int) -> Predictor:
-        from stages.evaluate.inference import Predictor
+        from stages.device import pick_device
+        from stages.segmenters.predictor import Predictor
 
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
         weights = self._train.weights(name, seed)
-        return Predictor.load(model, weights, vocabulary, self._section.device)
+        device = pick_device(self._section.device)
+        fix = "delete it if it is there, then run `maskmill run train`"
+        return Predictor.load(model, weights, vocabulary.class_names, device, fix)
 
     def _report(self) -> None:
         from stages.evaluate.report.page import write_page

@@ -55,6 +55,11 @@ class Clip:
         embeddings: Tensor = self.network.encode_text(tokens, normalize=normalize)
         return embeddings
 
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Squares of `towers.whole_px`, (B, 3, S, S) float, normalised, to (B, D) of length 1."""
+        embeddings = self.network.encode_image(images.to(self.precision))
+        return F.normalize(embeddings.float(), dim=-1)
+
     def dense_features(self, windows: Tensor, dense: Dense = MASKCLIP) -> Tensor:
         """A feature for each location, comparable with texts, without any training.
 

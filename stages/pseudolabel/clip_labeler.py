@@ -138,13 +138,9 @@ class ClipLabeler(Labeler):
             stride_px=self.config.stride_px,
             batch_size=self.config.batch_size,
         )
-        scale = self.config.logit_scale or self._clip.logit_scale
         for size, cosines in zip(images.sizes, scores, strict=True):
             fitted = cosines if cosines.shape[1:] == size else _resized(cosines, size)
-            probabilities = (scale * fitted).softmax(0)
-            if self.config.softmax_over == "concepts":
-                probabilities = self._of_channels(probabilities)
-            yield probabilities
+            yield self._softmax(fitted)
 
     def _scaled(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 to normalised float, at the size at which windows are cut."""
@@ -165,8 +161,20 @@ class ClipLabeler(Labeler):
         Where it is over concepts there is a map for each of them, (N, K, h, w).
         """
         features = self._features(windows)
-        cosines = (features.movedim(1, -1) @ self._queries.T).movedim(-1, 1)
-        return cosines if self.config.softmax_over == "concepts" else self._of_channels(cosines, 1)
+        return self._scores((features.movedim(1, -1) @ self._queries.T).movedim(-1, 1), 1)
+
+    def _scores(self, cosines: Tensor, dim: int) -> Tensor:
+        """Cosines of queries to scores of what the softmax is over, along a dimension."""
+        return (
+            cosines if self.config.softmax_over == "concepts" else self._of_channels(cosines, dim)
+        )
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """Scores, along the first dimension, to probabilities of channels."""
+        probabilities = ((self.config.logit_scale or self._clip.logit_scale) * scores).softmax(0)
+        if self.config.softmax_over == "concepts":
+            return self._of_channels(probabilities)
+        return probabilities
 
     def _of_channels(self, scores: Tensor, dim: int = 0) -> Tensor:
         """Scores of queries to scores of channels, along a dimension."""

@@ -23,6 +23,11 @@ def labels_folder(manifests: Path, labeler: str) -> Path:
     return manifests / tables.PSEUDO_LABELS.name / f"labeler={labeler}"
 
 
+def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
+    """The part of a labeler's shard."""
+    return labels_folder(manifests, labeler) / f"part-{shard:05d}.parquet"
+
+
 def read_labels(manifests: Path, labeler: str) -> pa.Table:
     """A labeler's good labels, in the order of rows."""
     labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)

@@ -1,4 +1,4 @@
-"""Probabilities pooled over masks, and masks that overlap turned back into pixels.
+"""Probabilities of masks, and masks that overlap turned back into pixels.
 
 Shapes: C channels, P masks, H x W pixels.
 """
@@ -27,12 +27,13 @@ def mask_means(probabilities: Tensor, masks: Tensor) -> Tensor:
     return torch.cat(sums) / areas[:, None]
 
 
-def soft(dense: Tensor, masks: Tensor, weights: Tensor, share: float) -> Tensor:
-    """Dense probabilities mixed with the weighted mean of what the masks over a pixel hold.
+def soft(dense: Tensor, masks: Tensor, of_masks: Tensor, weights: Tensor, share: float) -> Tensor:
+    """Dense probabilities mixed with the weighted mean of those of the masks over a pixel.
 
     Args:
         dense: (C, H, W) float.
         masks: (P, H, W) bool.
+        of_masks: (P, C) float, the probabilities of each.
         weights: (P,) float, at least 0.
         share: Of the masks, 0 to 1; where none of any weight covers a pixel it is 0.
 
@@ -41,24 +42,24 @@ def soft(dense: Tensor, masks: Tensor, weights: Tensor, share: float) -> Tensor:
     """
     if not len(masks):
         return dense
-    means = mask_means(dense, masks)
     total, mixed = dense.new_zeros(dense[0].numel()), torch.zeros_like(dense).flatten(1)
-    chunks = (torch.split(part, _MASKS_AT_ONCE) for part in (masks, weights, means))
-    for some, weight, mean in zip(*chunks, strict=True):
+    chunks = (torch.split(part, _MASKS_AT_ONCE) for part in (masks, weights, of_masks))
+    for some, weight, own in zip(*chunks, strict=True):
         weighted = some.flatten(1) * weight[:, None]
         total += weighted.sum(0)
-        mixed += mean.T @ weighted
+        mixed += own.T @ weighted
     pooled = (mixed / total.clamp(min=torch.finfo(total.dtype).tiny)).view_as(dense)
     covered = (total > 0).view_as(dense[0])
     return torch.where(covered, (1 - share) * dense + share * pooled, dense)
 
 
-def paint(dense: Tensor, masks: Tensor) -> Tensor:
-    """The mean of the smallest mask over each pixel; dense probabilities where there is none.
+def paint(dense: Tensor, masks: Tensor, of_masks: Tensor) -> Tensor:
+    """Those of the smallest mask over each pixel; dense probabilities where there is none.
 
     Args:
         dense: (C, H, W) float.
         masks: (P, H, W) bool; of equally large ones the later wins.
+        of_masks: (P, C) float, the probabilities of each.
 
     Returns:
         (C, H, W) float.
@@ -68,4 +69,4 @@ def paint(dense: Tensor, masks: Tensor) -> Tensor:
     owner = torch.full(dense.shape[1:], -1, device=dense.device)
     for index in masks.flatten(1).sum(1).argsort(descending=True, stable=True).tolist():
         owner.masked_fill_(masks[index], index)
-    return torch.where(owner >= 0, mask_means(dense, masks).T[:, owner], dense)
+    return torch.where(owner >= 0, of_masks.T[:, owner], dense)

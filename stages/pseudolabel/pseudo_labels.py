@@ -91,9 +91,11 @@ class ImageBatch:
         proposals: SAM's masks of each image, of its size; empty unless the labeler needs them.
         label_files: The label file of each image, (height, width) uint8 class ids, 255 = ignore;
             empty unless the labeler needs them.
+        members: What each of the labeler's members stored for the batch; empty if it has none.
     """
 
     pixels: Tensor
     sizes: tuple[tuple[int, int], ...]
     proposals: tuple[Proposals, ...] = ()
     label_files: tuple[Tensor, ...] = ()
+    members: tuple[PseudoLabels, ...] = ()

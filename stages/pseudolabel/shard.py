@@ -6,7 +6,7 @@ Runs on a Dask worker. The labeler with its weights is built once a worker and k
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from pipeline.components import Choice
 from pipeline.images import UnreadableImageError
@@ -25,6 +23,7 @@ from pipeline.vocabulary import IGNORE, Vocabulary
 from stages.device import pick_device
 from stages.pseudolabel.inputs import InputReader, LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.stored_labels import StoredLabels, to_cells
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class ShardTask:
         labeler: The component that labels.
         vocabulary: The classes.
         proposals: The shard's part of the proposals manifest, for labelers that need it.
+        members: The shard's parts of other labelers' labels, by their names, for one made of them.
+        workspace: What names of stores start from.
         store: Where the labels go; it has room for the shard.
         store_name: The store's path below the workspace, for the rows.
         cache: The run's folder for what labelers may keep, see `Labeler.load`.
@@ -50,6 +51,8 @@ class ShardTask:
     labeler: Choice[Labeler]
     vocabulary: Vocabulary
     proposals: Path
+    members: Mapping[str, Path]
+    workspace: Path
     store: LabelStore
     store_name: str
     cache: Path
@@ -89,7 +92,7 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
             masks[position] = mask[index]
             height, width = item.pixels.shape[:2]
             image = (slice(0, height), slice(0, width))
-            coarse = _quartered(confidence[index][image])
+            coarse = to_cells(confidence[index][image])
             confidences[position, : coarse.shape[0], : coarse.shape[1]] = coarse
             measured = _measured(mask[index][image], confidence[index].numpy()[image])
             rows[position] |= {"height": height, "width": width, "seconds": seconds, **measured}
@@ -125,6 +128,7 @@ def _batches(
         task.store.size_px,
         task.proposals if component.needs_proposals else None,
         task.vocabulary if component.needs_label_files else None,
+        {name: StoredLabels(part, task.workspace) for name, part in task.members.items()},
     )
     batch: list[tuple[int, LabelerInput]] = []
     for position, item in enumerate(reader.read(task.images)):
@@ -151,12 +155,6 @@ def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
         "status": "ok",
         "fingerprint": task.fingerprint,
     }
-
-
-def _quartered(confidence: Tensor) -> npt.NDArray[np.uint8]:
-    """The mean of each cell of pixels, 255 = certain; of cells at the edge, over what is image."""
-    means = avg_pool2d(confidence[None], CONFIDENCE_STRIDE, ceil_mode=True, count_include_pad=False)
-    return np.asarray((means[0] * 255).round().to(torch.uint8))
 
 
 def _measured(mask: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> dict[str, Any]:

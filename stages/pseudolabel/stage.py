@@ -25,7 +25,8 @@ from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import labels_folder
+from stages.pseudolabel.members import rounds
+from stages.pseudolabel.output import labels_folder, labels_part
 from stages.pseudolabel.report_card import ReportCards
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class PseudolabelStage(Stage):
         for name, choice in section.labelers.items():
             if choice.component.needs_proposals:
                 self._check_proposals(f"pseudolabel.labelers.{name}")
+        self._members = {
+            name: choice.create(context.config.vocabulary).members
+            for name, choice in section.labelers.items()
+        }
+        where = f"{context.config.path}: pseudolabel.labelers"
+        self._rounds = rounds(self._members, where)
 
     def plan(self) -> list[Unit]:
         """A unit a labeler and shard that holds images to label, then the report cards."""
@@ -117,11 +124,14 @@ class PseudolabelStage(Stage):
                 failed=self._worth_another_try(by_part[unit.part], rows),
             )
 
-        shards = [
-            ShardWork(item.unit, self._images[item.shard].num_rows, partial(self._task, item))
-            for item in work
-        ]
-        run_shards(self.name, shards, label_shard, commit, self.context)
+        for names in self._rounds:
+            shards = [
+                ShardWork(item.unit, self._images[item.shard].num_rows, partial(self._task, item))
+                for item in work
+                if item.labeler in names
+            ]
+            if shards:
+                run_shards(self.name, shards, label_shard, commit, self.context)
 
     def image_changes(self, unit: Unit) -> dict[str, int]:
         """See `Stage.image_changes`."""
@@ -194,14 +204,13 @@ class PseudolabelStage(Stage):
         # Labels of another config go to a group of their own: a training on these goes on.
         group = self._stores / f"{name}.zarr" / manifest.digest(facts)
         store = LabelStore(group, self._images.shard_size, self._section.size_px)
-        parts = self._folder(name)
         columns = ["row", "image_id"]
-        if choice.component.needs_label_files:
+        if self._needs_label_files(name):
             columns.append("mask_id")
         for shard, digest in self._images.digests(columns).items():
             unit = Unit(
                 f"{name} shard {shard}",
-                parts / f"part-{shard:05d}.parquet",
+                labels_part(self.context.config.manifests, name, shard),
                 {**facts, "inputs.images": digest},
                 (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard,
@@ -236,15 +245,22 @@ class PseudolabelStage(Stage):
         if choice.component.needs_proposals:
             propose = self.context.config.sections["propose"]
             facts |= ProposeStage(propose, self.context).mask_facts
+        for member in self._members[name]:
+            facts = {**self._labeler_facts(member, self._section.labelers[member]), **facts}
         return facts
 
     def _worth_another_try(self, planned: _Planned, rows: Rows) -> int:
         """How many images failed that need not: ingest found all that the labeler needs."""
         failed = {row["row"] for row in rows if row["status"] == "failed"}
-        if self._section.labelers[planned.labeler].component.needs_label_files:
+        if self._needs_label_files(planned.labeler):
             images = self._images.rows(planned.shard)
             failed -= {image["row"] for image in images if image["mask_uri"] is None}
         return len(failed)
+
+    def _needs_label_files(self, name: str) -> bool:
+        """Whether label files are what a labeler's labels come from, if by way of its members."""
+        needs = self._section.labelers[name].component.needs_label_files
+        return needs or any(self._needs_label_files(member) for member in self._members[name])
 
     def _check_proposals(self, key: str) -> None:
         """Refuses a labeler whose images would have no masks, or masks of another size."""
@@ -264,13 +280,16 @@ class PseudolabelStage(Stage):
     def _task(self, planned: _Planned) -> ShardTask:
         from stages.pseudolabel.shard import ShardTask
 
-        workspace = self.context.config.run.workspace
+        manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
+        members = self._members[planned.labeler]
         return ShardTask(
             shard=planned.shard,
             images=self._images.rows(planned.shard),
             labeler=self._section.labelers[planned.labeler],
             vocabulary=self.context.config.vocabulary,
-            proposals=proposals_part(self.context.config.manifests, planned.shard),
+            proposals=proposals_part(manifests, planned.shard),
+            members={name: labels_part(manifests, name, planned.shard) for name in members},
+            workspace=workspace,
             store=planned.store,
             store_name=storage.relative(planned.store.path, workspace),
             cache=self.context.config.artifacts / "labeler_cache",

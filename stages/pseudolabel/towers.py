@@ -89,6 +89,17 @@ def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
     return visual.to(precision)
 
 
+def whole_px(visual: Tower, window_px: int) -> int:
+    """Side of the squares that a tower prepared for windows of a side takes for whole images.
+
+    The attention pool of a ResNet has positions for the size of its training alone.
+    """
+    if not isinstance(visual, ModifiedResNet):
+        return window_px
+    size = visual.image_size
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
 def _is_timm_transformer(visual: Tower) -> bool:
     """Whether it is a plain ViT or an EVA of timm; a Swin has no blocks of its own."""
     needed = ("set_input_size", "blocks", "num_prefix_tokens")

@@ -1,21 +1,19 @@
 """Training state on disk: enough to go on after a kill as if nothing had happened."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import nn
 from torch.optim import Optimizer
 
 from pipeline import storage
-from pipeline.errors import StorageError, WeightsError
+from pipeline.errors import StorageError
 from pipeline.section import Facts
+from stages.segmenters.weights import replace
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Checkpoint:
             "teacher": teacher.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        _replace(self.path, lambda temporary: torch.save(state, temporary))
+        replace(self.path, lambda temporary: torch.save(state, temporary))
 
     def load(
         self, network: nn.Module, teacher: nn.Module, optimizer: Optimizer, device: torch.device
@@ -79,44 +77,3 @@ class Checkpoint:
         teacher.load_state_dict(state["teacher"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
-
-
-def save_weights(path: Path, network: nn.Module, about: dict[str, str]) -> None:
-    """Writes a network's weights as safetensors, with text about them in the header.
-
-    Raises:
-        StorageError: There is no room.
-    """
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    _replace(path, lambda temporary: save_file(tensors, temporary, metadata=about))
-
-
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Fills a network from a safetensors file.
-
-    Raises:
-        WeightsError: The file is missing, or holds another network.
-    """
-    try:
-        network.load_state_dict(load(storage.read_bytes(path)))
-    except (OSError, storage.NoPlainFileError, RuntimeError, SafetensorError) as error:
-        what = f"cannot load the weights: {_one_line(error)}"
-        fix = "delete it if it is there, then run `maskmill run train`"
-        raise WeightsError(what, where=str(path), fix=fix) from error
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    try:
-        with storage.replacing(path) as temporary:
-            write(temporary)
-    except (
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # how torch and safetensors tell of a full disk
-        what = f"cannot be written: {_one_line(error)}"
-        fix = "free some space and run again; what is done stays done"
-        raise StorageError(what, where=str(path), fix=fix) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -9,11 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.components import Choice, chosen_from
 from pipeline.merging import merged
 from pipeline.section import Facts, Name, RunOnly, Section
+from stages.segmenters.models.base import ModelChoice
 from stages.train.label_sources.base import LabelSource, LabelSourceConfig
-from stages.train.models.base import Model
 from stages.train.perturbations.base import Perturbation
 
-ModelChoice = Annotated[Choice[Model], *chosen_from("stages.train.models", Model)]
 PerturbationChoice = Annotated[
     Choice[Perturbation], *chosen_from("stages.train.perturbations", Perturbation)
 ]

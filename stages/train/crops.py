@@ -21,10 +21,11 @@ from pipeline import images
 from pipeline.label_reader import LabelReader
 from pipeline.vocabulary import IGNORE, Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.segmenters.normalization import normalize
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
 from stages.train.geometry import View, random_view
 from stages.train.mixing import cutmix_boxes
-from stages.train.photometric import normalize, strong_view
+from stages.train.photometric import strong_view
 
 _BY_HAND = "by hand"
 """Key of the view whose mask a person drew, or that has none."""

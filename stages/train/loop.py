@@ -13,12 +13,12 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.errors import MaskmillError
+from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train import teacher
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.label_sources.base import LabelSource
 from stages.train.log import TrainingLog
-from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.base import Perturbation
 from stages.train.schedule import learning_rate
 

@@ -1,4 +1,4 @@
-"""Colours: the strong view's random ones, and the normalization every network here expects.
+"""Colours of the strong view.
 
 Whole batches on their own device, each image with its own random numbers; these come from a CPU
 generator, so a view is the same on every device.
@@ -10,8 +10,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d, pad
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a pixel's lightness (ITU-R BT.601)."""
 
@@ -20,12 +18,6 @@ GRAYSCALE_PROBABILITY = 0.2
 BLUR_PROBABILITY = 0.5
 SIGMA_PX = (0.1, 2.0)
 """Least and largest standard deviation of the blur."""
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Images (..., 3, H, W) in [0, 1], shifted and scaled by the mean and deviation of ImageNet."""
-    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images - mean) / std
 
 
 def strong_view(images: Tensor, generator: Generator) -> Tensor:

@@ -152,7 +152,8 @@ class TrainStage(Stage):
         import torch
 
         from stages.device import pick_device
-        from stages.train.checkpoint import Checkpoint, save_weights
+        from stages.segmenters.weights import save_weights
+        from stages.train.checkpoint import Checkpoint
         from stages.train.crops import Crops
         from stages.train.loop import Optimization, Training
 
@@ -214,7 +215,10 @@ class TrainStage(Stage):
             )
         # The old part must not speak for new weights, should this run die before the new one.
         unit.part.unlink(missing_ok=True)
-        about = {"fingerprint": manifest.digest(unit.facts)}
+        about: Facts = {
+            "fingerprint": manifest.digest(unit.facts),
+            "classes": [*config.vocabulary.class_names],
+        }
         save_weights(self.weights(name, seed), trained, about)
         rows = self._metric_rows(name, seed, training.log)
         plain = variant.model_dump(mode="json")

@@ -13,9 +13,9 @@ from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
 from pipeline.tables import METRICS
 from stages.confusion import Confusion
-from stages.train.checkpoint import load_weights
-from stages.train.models.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.train.photometric import normalize
+from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.segmenters.normalization import normalize
+from stages.segmenters.weights import load_weights
 
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]
@@ -46,7 +46,9 @@ def test_variants_are_scored_on_val_and_test(
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
         network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
-        load_weights(artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network)
+        load_weights(
+            artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network, fix=""
+        )
         for split in ("val", "test"):
             pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))
             with torch.inference_mode():

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import bytes_to_unicode
 from safetensors.torch import save_file
 
 from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.pseudolabel.sed.checkpoint import build
+from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.segmenters.weights import save_weights
 
 TOWERS: dict[str, dict[str, Any]] = {
     "vit": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
@@ -100,5 +104,81 @@ def vocabulary() -> Callable[..., Vocabulary]:
             for name, concepts in keys.items()
         ]
         return Vocabulary(**{"name": "test", "classes": classes, **own})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary], Path]:
+    """What trainings of `small_unet` might end with, with random weights; a file a vocabulary."""
+
+    def build(classes: Vocabulary) -> Path:
+        names = json.dumps(classes.class_names)
+        path = folder / f"{hashlib.sha256(names.encode()).hexdigest()}.safetensors"
+        torch.manual_seed(0)
+        model = SmallUNetModel(SmallUNetConfig(encoder_weights=None))
+        save_weights(path, model.build(classes.num_classes), {"classes": list(classes.class_names)})
+        return path
+
+    folder = tmp_path_factory.mktemp("segmenter")
+    return build
+
+
+@pytest.fixture(scope="session")
+def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders, as `hf download` leaves them, of tiny models with random weights; one a kind."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+
+    @cache
+    def build(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(0)
+        heads = {"num_attention_heads": 2, "intermediate_size": 64}
+        wide = {"hidden_size": 32, **heads}
+        vision: dict[str, Any]
+        backbone: dict[str, Any]
+        text = {"vocab_size": 514, "num_hidden_layers": 2, "max_position_embeddings": 24, **wide}
+        text |= {"bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
+        if kind == "clipseg":
+            vision = {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8, **wide}
+            decoder = {"extract_layers": [0, 1], "reduce_dim": 16, "projection_dim": 32}
+            decoder |= {"decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
+            config = transformers.CLIPSegConfig(text_config=text, vision_config=vision, **decoder)
+            network = transformers.CLIPSegForImageSegmentation(config)
+            processor = transformers.ViTImageProcessor(size={"height": 48, "width": 48})
+        elif kind == "groupvit":
+            groups: dict[str, Any] = {"depths": [1, 1, 1], "num_group_tokens": [8, 4, 0]}
+            groups |= {"num_output_groups": [8, 4, 0], "num_hidden_layers": 3}
+            vision = {"image_size": 32, "patch_size": 8, **groups, **wide}
+            sizes = {"projection_dim": 16, "projection_intermediate_dim": 32}
+            config = transformers.GroupViTConfig(text_config=text, vision_config=vision, **sizes)
+            network = transformers.GroupViTModel(config)
+            processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32})
+        else:
+            backbone = {"model_type": "sam3_vit_model", "num_hidden_layers": 2, "image_size": 56}
+            backbone |= {"patch_size": 14, "window_size": 2, "global_attn_indexes": [1], **wide}
+            backbone |= {"pretrain_image_size": 28}
+            sides = [[16, 16], [8, 8], [4, 4]]
+            vision = {"backbone_config": backbone, "backbone_feature_sizes": sides}
+            narrow = {"hidden_size": 16, "num_attention_heads": 2}
+            layers = {**narrow, "num_layers": 1, "intermediate_size": 32}
+            config = transformers.Sam3Config(
+                text_config={**text, "projection_dim": 16},
+                vision_config={**vision, "fpn_hidden_size": 16},
+                geometry_encoder_config=layers,
+                detr_encoder_config=layers,
+                detr_decoder_config={**layers, "num_queries": 5},
+                mask_decoder_config=narrow,
+            )
+            network = transformers.Sam3Model(config)
+            processor = transformers.Sam3ImageProcessor(size={"height": 56, "width": 56})
+        network.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        symbols = list(bytes_to_unicode().values())
+        tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols)]
+        tokens += ["<|startoftext|>", "<|endoftext|>"]
+        vocab = {token: number for number, token in enumerate(tokens)}
+        transformers.CLIPTokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
+        return folder
 
     return build

@@ -1,6 +1,7 @@
 """What every labeler must hold to: a new file in labelers/ is tested by being there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from pipeline.vocabulary import Vocabulary
 from stages.propose.output import Proposals
 from stages.pseudolabel.clip_labeler import ClipLabeler
 from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.labelers.ensemble import Ensemble
+from stages.pseudolabel.labelers.hf import Hf
 from stages.pseudolabel.labelers.sed import Sed
+from stages.pseudolabel.labelers.segmenter import Segmenter
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 FAMILY = "stages.pseudolabel.labelers"
@@ -27,6 +31,7 @@ CLASSES: dict[str, Any] = {
     "dog": ["dog", ["puppy", "whelp"]],
     "background_concepts": ["sky"],
 }
+MEMBERS = ("first", "second", "third")
 Build = Callable[..., Labeler]
 
 
@@ -42,7 +47,9 @@ def build(
     component: type[Labeler],
     clip_folder: Callable[[str], Path],
     sed_checkpoint: Path,
+    segmenter: Callable[[Vocabulary], Path],
     vocabulary: Callable[..., Vocabulary],
+    request: pytest.FixtureRequest,
 ) -> Build:
     """The labeler with a tiny model: ``build(cat=["cat"])``; `load` is left to the test."""
     keys: dict[str, Any] = {}
@@ -51,9 +58,19 @@ def build(
     if component is Sed:
         model = f"local-dir:{sed_checkpoint.parent}"
         keys = {"model": model, "weights": str(sed_checkpoint), "input_px": 64}
+    if component is Segmenter:
+        keys = {"model": {"name": "small_unet", "encoder_weights": None}}
+    if component is Hf:
+        folder = request.getfixturevalue("hf_folder")("clipseg")  # only where transformers is
+        keys = {"model": f"local-dir:{folder}"}
+    if component is Ensemble:
+        keys = {"members": MEMBERS, "rule": "probabilities"}
 
     def built(**classes: Any) -> Labeler:
-        return component(component.Config.model_validate(keys), vocabulary(**classes))
+        own = vocabulary(**classes)
+        if component is Segmenter:
+            keys["weights"] = str(segmenter(own))
+        return component(component.Config.model_validate(keys), own)
 
     return built
 
@@ -76,12 +93,28 @@ def batch_of(component: type[Labeler], *sizes: tuple[int, int], classes: int = 2
         proposals.append(Proposals((height, width), encoded(masks), *map(tuple, quality)))
         label = torch.randint(0, classes + 1, (height, width), generator=generator)
         label_files.append(label.where(label < classes, 255).to(torch.uint8))
-    return ImageBatch(
+    batch = ImageBatch(
         pixels,
         sizes,
         tuple(proposals) if component.needs_proposals else (),
         tuple(label_files) if component.needs_label_files else (),
     )
+    return replace(batch, members=members_of(batch, classes)) if component is Ensemble else batch
+
+
+def members_of(batch: ImageBatch, classes: int) -> tuple[PseudoLabels, ...]:
+    """What labelers may have stored of a batch: noise, some of it ignore."""
+    generator = torch.Generator().manual_seed(2)
+    members = []
+    for _ in MEMBERS:
+        labels = []
+        for size in batch.sizes:
+            mask = torch.randint(0, classes + 1, size, generator=generator)
+            mask = mask.where((mask < classes) & (torch.rand(size, generator=generator) > 0.2), 255)
+            confidence = torch.rand(size, generator=generator).where(mask != 255, 0)
+            labels.append((mask, confidence))
+        members.append(PseudoLabels.on_canvases(batch, labels, torch.device("cpu")))
+    return tuple(members)
 
 
 def encoded(masks: Tensor) -> tuple[str, ...]:
@@ -96,6 +129,7 @@ def alone(batch: ImageBatch, index: int) -> ImageBatch:
         batch.sizes[place],
         batch.proposals[place],
         batch.label_files[place],
+        tuple(PseudoLabels(own.mask[place], own.confidence[place]) for own in batch.members),
     )
 
 

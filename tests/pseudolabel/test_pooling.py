@@ -12,6 +12,10 @@ def masks(*rows: str) -> Tensor:
     return torch.tensor([[[pixel == "#" for pixel in row]] for row in rows])
 
 
+def pooled_softly(given: Tensor, weights: list[float], share: float) -> Tensor:
+    return soft(DENSE, given, mask_means(DENSE, given), torch.tensor(weights), share)
+
+
 def test_a_mask_holds_the_mean_of_its_pixels() -> None:
     means = mask_means(DENSE, masks("##..", "..#.", "....", "####"))
     expected = [[0.7, 0.3], [0.4, 0.6], [0, 0], [0.5, 0.5]]
@@ -29,11 +33,12 @@ def test_smaller_masks_are_painted_over_larger_ones() -> None:
     """T29 of methods.md; an empty mask paints nothing, an uncovered pixel keeps what it had."""
     expected = torch.tensor([[[0.6, 0.45, 0.45, 0.2]], [[0.4, 0.55, 0.55, 0.8]]])
     for order in (["###.", ".##.", "...."], ["....", ".##.", "###."]):
-        torch.testing.assert_close(paint(DENSE, masks(*order)), expected)
+        given = masks(*order)
+        torch.testing.assert_close(paint(DENSE, given, mask_means(DENSE, given)), expected)
 
 
 def test_soft_mixes_by_weight_and_share() -> None:
-    found = soft(DENSE, masks("##..", ".##."), torch.tensor([1.0, 3.0]), share=0.5)
+    found = pooled_softly(masks("##..", ".##."), [1.0, 3.0], share=0.5)
     # The masks' means of the first channel are 0.7 and 0.45; over pixel 1 they weigh 1 to 3.
     pooled = [0.7, (0.7 + 3 * 0.45) / 4, 0.45]
     first = [0.5 * 0.9 + 0.5 * pooled[0], 0.5 * 0.5 + 0.5 * pooled[1], 0.5 * 0.4 + 0.5 * pooled[2]]
@@ -44,14 +49,14 @@ def test_soft_mixes_by_weight_and_share() -> None:
 
 def test_the_shares_ends_are_dense_and_pooled() -> None:
     all_of_it = masks("####")
-    torch.testing.assert_close(soft(DENSE, all_of_it, torch.ones(1), share=0.0), DENSE)
-    pooled = soft(DENSE, all_of_it, torch.ones(1), share=1.0)
+    torch.testing.assert_close(pooled_softly(all_of_it, [1.0], share=0.0), DENSE)
+    pooled = pooled_softly(all_of_it, [1.0], share=1.0)
     torch.testing.assert_close(pooled, torch.full((2, 1, 4), 0.5))
 
 
 @pytest.mark.parametrize("weight", [0.0, 1e-30])
 def test_masks_of_no_weight_change_nothing_and_faint_ones_count_in_full(weight: float) -> None:
-    found = soft(DENSE, masks("##.."), torch.tensor([weight]), share=1.0)
+    found = pooled_softly(masks("##.."), [weight], share=1.0)
     expected = DENSE.clone()
     if weight:
         expected[:, 0, :2] = torch.tensor([[0.7], [0.3]])
@@ -60,8 +65,8 @@ def test_masks_of_no_weight_change_nothing_and_faint_ones_count_in_full(weight: 
 
 def test_no_masks_leave_all_as_it_was() -> None:
     none = torch.zeros(0, 1, 4, dtype=torch.bool)
-    assert torch.equal(soft(DENSE, none, torch.zeros(0), share=0.5), DENSE)
-    assert torch.equal(paint(DENSE, none), DENSE)
+    assert torch.equal(pooled_softly(none, [], share=0.5), DENSE)
+    assert torch.equal(paint(DENSE, none, mask_means(DENSE, none)), DENSE)
 
 
 def test_hundreds_of_masks_are_pooled_as_a_few() -> None:
@@ -73,4 +78,4 @@ def test_hundreds_of_masks_are_pooled_as_a_few() -> None:
     torch.testing.assert_close(mask_means(dense, many), means)
     total = (many * weights[:, None, None]).sum(0)
     mixed = torch.einsum("pc,phw,p->chw", means, many.float(), weights) / total
-    torch.testing.assert_close(soft(dense, many, weights, 0.3), 0.7 * dense + 0.3 * mixed)
+    torch.testing.assert_close(soft(dense, many, means, weights, 0.3), 0.7 * dense + 0.3 * mixed)

@@ -14,6 +14,7 @@ from stages.pseudolabel import pooling
 from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
+from stages.pseudolabel.mask_crops import masked_crops
 from stages.pseudolabel.pseudo_labels import ImageBatch
 
 CPU = torch.device("cpu")
@@ -62,10 +63,11 @@ def alone(batch: ImageBatch, index: int) -> ImageBatch:
 
 
 @pytest.mark.parametrize("fusion", ["soft", "paint"])
+@pytest.mark.parametrize("classify", ["pooled", "crop"])
 def test_an_image_gets_the_same_label_in_any_batch(
-    labeler: Callable[..., SamClip], batch: ImageBatch, fusion: str
+    labeler: Callable[..., SamClip], batch: ImageBatch, fusion: str, classify: str
 ) -> None:
-    built = labeler(fusion=fusion)
+    built = labeler(fusion=fusion, classify=classify)
     together = built.label(batch)
     assert together.mask.shape == together.confidence.shape == (4, 64, 64)
     assert (together.mask.dtype, together.confidence.dtype) == (torch.int64, torch.float32)
@@ -91,12 +93,13 @@ def test_labels_are_the_fused_probabilities(
     for index, dense in enumerate(built.dense_probabilities(batch)):
         proposals = batch.proposals[index]
         masks = torch.from_numpy(proposals.masks())
+        own = pooling.mask_means(dense, masks)
         iou, stability = proposals.predicted_iou, proposals.stability_score
         weights = torch.tensor([(i * s) ** 2 for i, s in zip(iou, stability, strict=True)])
         fused = (
-            pooling.paint(dense, masks)
+            pooling.paint(dense, masks, own)
             if fusion == "paint"
-            else pooling.soft(dense, masks, weights, 0.3)
+            else pooling.soft(dense, masks, own, weights, 0.3)
         )
         best, channel = fused.max(0)
         expected = values[channel].where(best >= 0.34, 255)
@@ -127,3 +130,63 @@ def test_scores_that_are_no_shares_do_no_harm(labeler: Callable[..., SamClip]) -
     confidence = labeler(sam_share=1.0).label(batch).confidence
     assert confidence.isfinite().all()
     assert ((confidence == 0) | (confidence > 1 / 3)).all()
+
+
+def test_crops_show_a_mask_alone_in_the_middle_of_a_square() -> None:
+    image = torch.arange(1.0, 3 * 6 * 8 + 1).reshape(3, 6, 8)
+    masks = torch.zeros(3, 6, 8, dtype=torch.bool)
+    masks[0, 1:3, 2:6] = True
+    masks[0, 2, 5] = False
+    masks[1, :, 7] = True
+    crops = masked_crops(image, masks, 4)
+    assert crops.shape == (3, 3, 4, 4)
+    assert torch.equal(crops[0, :, 1:3], image[:, 1:3, 2:6] * masks[0, 1:3, 2:6])
+    assert (crops[0, :, [0, 3]] == 0).all()
+    assert (crops[2] == 0).all()  # of a mask without a pixel
+    column = masked_crops(image, masks, 6)[1]
+    assert torch.equal(column[:, :, 2], image[:, :, 7])
+    assert (column[:, :, [0, 1, 3, 4, 5]] == 0).all()
+    bare = masked_crops(image, masks[:1], 8)[0]
+    assert (bare[:, 3:5, 2:6] > 0).any()
+
+
+@pytest.mark.parametrize("softmax_over", ["classes", "concepts"])
+def test_a_cropped_mask_is_named_as_clip_names_whole_images(
+    labeler: Callable[..., SamClip], batch: ImageBatch, softmax_over: str
+) -> None:
+    """Against open_clip itself; in the painted labels a pixel is as sure as its segment."""
+    built = labeler(classify="crop", fusion="paint", softmax_over=softmax_over, batch_size=4)
+    masks = torch.from_numpy(batch.proposals[0].masks())
+    found = built.crop_probabilities(batch.pixels[0], masks)
+    network = built._clip.network
+    image = (batch.pixels[0].float() / 255 - built._clip.mean) / built._clip.std
+    shown = masked_crops(image, masks, 32)
+    with torch.no_grad():
+        cosines = network.encode_image(shown, normalize=True) @ built._queries.T
+        scale = float(network.logit_scale.exp())
+    names = [["cat"], ["dog", "puppy"], ["sky"]]
+    assert [len(own) for own in built._channels.members] == [len(own) for own in names]
+    parts = list(torch.split(cosines, [1, 2, 1], dim=1))
+    if softmax_over == "classes":
+        expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
+    else:
+        every = (scale * cosines).softmax(1)
+        expected = torch.stack([part.amax(1) for part in every.split([1, 2, 1], dim=1)], 1)
+    torch.testing.assert_close(found, expected)
+    smallest = int(masks.flatten(1).sum(1).argmin())
+    labels = built.label(alone(batch, 0))
+    best, channel = expected[smallest].max(0)
+    painted = labels.mask[0][masks[smallest]]
+    assert (painted == torch.tensor([0, 1, 255])[channel]).all()
+    assert (labels.confidence[0][masks[smallest]] - (best if channel < 2 else 0)).abs().max() < 1e-5
+
+
+def test_a_residual_networks_crops_are_of_its_own_size(
+    clip_folder: Callable[[str], Path], vocabulary: Callable[..., Vocabulary], batch: ImageBatch
+) -> None:
+    """Its attention pool knows 32 px alone; windows of other sizes do without."""
+    clip = {"model": f"local-dir:{clip_folder('resnet')}", "window_px": 64, "stride_px": 64}
+    config = SamClipConfig.model_validate({**clip, "classify": "crop"})
+    built = SamClip(config, vocabulary(cat=["cat"], dog=["dog"]))
+    built.load(CPU)
+    assert built.label(batch).confidence.isfinite().all()

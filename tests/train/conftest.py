@@ -5,9 +5,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
 from stages.train.mixing import cutmix_boxes
-from stages.train.networks.base import SegmentationNetwork
 
 NUM_CLASSES = 3
 SIZE_PX = 8

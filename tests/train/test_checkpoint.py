@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from pipeline.errors import StorageError, WeightsError
-from stages.train.checkpoint import Checkpoint, load_weights, save_weights
+from stages.segmenters.weights import load_weights, save_weights
+from stages.train.checkpoint import Checkpoint
 from stages.train.teacher import frozen_copy
 
 CPU = torch.device("cpu")
@@ -94,7 +95,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
 def test_weights_come_back(path: Path) -> None:
     network, other, _ = trained(seed=0)
     save_weights(path, network, {"fingerprint": "0123"})
-    load_weights(path, other)
+    load_weights(path, other, fix="")
     assert all(map(torch.equal, network.state_dict().values(), other.state_dict().values()))
 
 
@@ -124,6 +125,6 @@ def test_weights_that_cannot_be_loaded_are_an_error_with_a_way_out(
     network, *_ = trained(seed=0)
     save_weights(path, network, {})
     spoil(path)
-    with pytest.raises(WeightsError, match=rf"{path}: .*delete it .*`maskmill run") as info:
-        load_weights(path, network)
+    with pytest.raises(WeightsError, match=rf"{path}: .*; train it anew") as info:
+        load_weights(path, network, fix="train it anew")
     assert "\n" not in str(info.value)

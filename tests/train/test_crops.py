@@ -12,9 +12,10 @@ from torch import Tensor
 from pipeline.errors import DataError
 from pipeline.store import LabelStore
 from pipeline.vocabulary import ClassEntry, Vocabulary
+from stages.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from stages.train.batch import MIX, CropBatch, TrainBatch
 from stages.train.crops import Crops, StoredLabel, TrainImage
-from stages.train.photometric import IMAGENET_MEAN, IMAGENET_STD, lightness, normalize
+from stages.train.photometric import lightness
 
 Bytes = npt.NDArray[np.uint8]
 Draw = Callable[[Bytes], str]

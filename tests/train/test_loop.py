@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW
 
 from pipeline.errors import MaskmillError
+from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.label_sources.base import LabelSource
@@ -17,7 +18,6 @@ from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.loop import Optimization, Training
-from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.base import Perturbation, StepLosses
 from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
 from stages.train.schedule import learning_rate

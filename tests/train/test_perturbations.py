@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from pipeline import components
+from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import supervised_loss
-from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.base import Perturbation
 from stages.train.teacher import frozen_copy
 

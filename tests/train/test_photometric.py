@@ -3,11 +3,11 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms import functional as reference
 
+from stages.segmenters.normalization import normalize
 from stages.train.photometric import (
     blur,
     jitter_color,
     lightness,
-    normalize,
     strong_view,
     turn_hue,
 )

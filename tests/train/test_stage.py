@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from pipeline import manifest
 from pipeline.manifest import digest, read_facts
 from pipeline.tables import METRICS
-from stages.train.models.small_unet import SANDBOX_WEIGHTS
+from stages.segmenters.models.small_unet import SANDBOX_WEIGHTS
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]
@@ -104,8 +104,9 @@ def test_every_variant_leaves_weights_a_checkpoint_and_metrics(
         facts = read_facts(
             folder(values, "manifests") / f"metrics/part-train-{name}-seed-0.parquet"
         )
+        about = {"fingerprint": digest(facts), "classes": ["background", "disc", "box"]}
         with safe_open(files / "model.safetensors", "pt") as weights:
-            assert weights.metadata() == {"fingerprint": digest(facts)}
+            assert json.loads(weights.metadata()["about"]) == about
 
 
 def test_only_what_changed_is_trained_again(

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.losses import pseudo_label_loss
-from stages.train.networks.base import SegmentationNetwork
 from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
 from stages.train.teacher import frozen_copy
 

@@ -11,10 +11,11 @@ from pipeline import images, storage
 from pipeline.config import Config
 from pipeline.label_reader import LabelReader
 from pipeline.overlay import encoded, overlaid, shaded, sheet
-from stages.evaluate.inference import Predictor, read_pixels
+from stages.evaluate.inference import read_pixels
 from stages.ingest.output import read_images
 from stages.pseudolabel.output import of_rows, read_labels
 from stages.reading import read_truth
+from stages.segmenters.predictor import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 

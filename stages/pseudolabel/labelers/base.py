@@ -38,6 +38,11 @@ class Labeler(Component, ABC):
         self.config = config
         self.vocabulary = vocabulary
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Labelers of the section whose stored labels its batches must hold, in this order."""
+        return ()
+
     @abstractmethod
     def weights_facts(self) -> Facts:
         """Which weights the labels come from: tag, or checksum of a local file. No torch needed.

@@ -1,4 +1,4 @@
-"""Dense CLIP labels that follow SAM's masks: what CLIP sees is pooled over each mask."""
+"""CLIP labels that follow SAM's masks: each is named as a whole, by what CLIP sees of it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class SamClipConfig(ClipConfig):
     """Keys of the labeler `sam_clip`."""
 
+    classify: Literal["pooled", "crop"] = "pooled"
+    """What names a mask: pooled, the mean of the dense probabilities in it; crop, CLIP as it was
+    trained, shown the mask alone on a blank square (OVSeg), a forward of the image side a mask."""
     fusion: Literal["soft", "paint"] = "soft"
     """How masks that overlap become pixels: mixed with the dense probabilities, or painted hard,
     small masks over large ones. Masks can harm: choose on the labeled images."""
@@ -28,7 +31,7 @@ class SamClipConfig(ClipConfig):
 
 
 class SamClip(ClipLabeler):
-    """Averages dense probabilities over masks; pixels that no mask covers keep their own."""
+    """Gives masks probabilities, and those to their pixels; the others keep their dense ones."""
 
     Config = SamClipConfig
     version = 2
@@ -42,11 +45,41 @@ class SamClip(ClipLabeler):
         from stages.pseudolabel import pooling
 
         proposals = images.proposals[index]
+        if not proposals.rle:
+            return dense
         masks = torch.from_numpy(proposals.masks()).to(dense.device)
+        if self.config.classify == "crop":
+            height, width = images.sizes[index]
+            own = self.crop_probabilities(images.pixels[index, :, :height, :width], masks)
+        else:
+            own = pooling.mask_means(dense, masks)
         if self.config.fusion == "paint":
-            return pooling.paint(dense, masks)
+            return pooling.paint(dense, masks, own)
         quality = torch.tensor(
             [proposals.predicted_iou, proposals.stability_score], device=dense.device
         )
         weights = quality.nan_to_num().clamp(min=0).prod(0) ** self.config.power
-        return pooling.soft(dense, masks, weights, self.config.sam_share)
+        return pooling.soft(dense, masks, own, weights, self.config.sam_share)
+
+    def crop_probabilities(self, image: Tensor, masks: Tensor) -> Tensor:
+        """What CLIP takes each mask for, when it is shown nothing else.
+
+        Args:
+            image: (3, H, W) uint8.
+            masks: (P, H, W) bool.
+
+        Returns:
+            (P, C) float, of the channels of the dense probabilities.
+        """
+        import torch
+
+        from stages.pseudolabel.mask_crops import masked_crops
+        from stages.pseudolabel.towers import whole_px
+
+        size_px = whole_px(self._clip.network.visual, self.config.window_px)
+        normal, found = self._clip.normalize(image.to(masks.device)), []
+        for some in torch.split(masks, self.config.batch_size):
+            crops = masked_crops(normal, some, size_px)
+            cosines = self._queries @ self._clip.encode_images(crops).T
+            found.append(self._softmax(self._scores(cosines, 0)).T)
+        return torch.cat(found)

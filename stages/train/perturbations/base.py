@@ -13,9 +13,9 @@ from pipeline.section import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stages.segmenters.networks.base import SegmentationNetwork
     from stages.train.batch import TrainBatch
     from stages.train.label_sources.base import LabelSource
-    from stages.train.networks.base import SegmentationNetwork
 
 
 @dataclass(frozen=True)

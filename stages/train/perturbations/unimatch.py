@@ -11,9 +11,9 @@ from stages.train.perturbations.base import Perturbation, StepLosses, weighted_t
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stages.segmenters.networks.base import SegmentationNetwork
     from stages.train.batch import TrainBatch
     from stages.train.label_sources.base import LabelSource
-    from stages.train.networks.base import SegmentationNetwork
 
 STRONG_WEIGHT = 0.25
 PERTURBED_WEIGHT = 0.5
@@ -54,10 +54,10 @@ class UniMatch(Perturbation):
         import torch
 
         from stages.pseudolabel.pseudo_labels import PseudoLabels
+        from stages.segmenters.networks.base import running_statistics
         from stages.train.batch import MIX
         from stages.train.losses import pseudo_label_loss, supervised_loss
         from stages.train.mixing import paste
-        from stages.train.networks.base import running_statistics
 
         if not batch.crops:
             supervised = supervised_loss(network.train()(batch.labeled.images), batch.labeled.mask)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.section import Facts, Section
-from stages.train.models.base import Model
+from stages.segmenters.models.base import Model
 
 if TYPE_CHECKING:
-    from stages.train.networks.base import SegmentationNetwork
+    from stages.segmenters.networks.base import SegmentationNetwork
 
 
 class DeepLabV3PlusConfig(Section):
@@ -33,24 +33,25 @@ class DeepLabV3PlusModel(Model):
         """The tag; its revision is the field library's, whose version is stored with every run."""
         return {"weights": self.config.encoder_weights}
 
-    def build(self, num_classes: int) -> SegmentationNetwork:
+    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
         """See `Model.build`."""
         from segmentation_models_pytorch.encoders import encoders
 
-        from stages.train.networks.deeplabv3plus import DeepLabV3Plus
+        from stages.segmenters.networks.deeplabv3plus import DeepLabV3Plus
 
-        name, weights = self.config.encoder, self.config.encoder_weights
+        name = self.config.encoder
+        weights = self.config.encoder_weights if pretrained else None
         if name not in encoders:
             raise ConfigError(
                 f"segmentation_models_pytorch has no encoder {name!r}",
-                where="train.model.encoder",
+                where="model.encoder",
                 fix=f"use one it has, such as {', '.join(_similar(name, list(encoders)))}",
             )
         published = encoders[name]["pretrained_settings"]
         if weights is not None and weights not in published:
             raise ConfigError(
                 f"the encoder {name!r} has no weights {weights!r}",
-                where="train.model.encoder_weights",
+                where="model.encoder_weights",
                 fix="use null or another encoder",
             )
         try:
@@ -58,14 +59,14 @@ class DeepLabV3PlusModel(Model):
         except ValueError as error:
             raise ConfigError(
                 f"the encoder {name!r} cannot be dilated: {error}",
-                where="train.model.encoder",
+                where="model.encoder",
                 fix="use a residual network, such as resnet101",
             ) from error
         except OSError as error:
             source = published[weights]
             raise WeightsError(
                 f"the {weights} weights of {name} cannot be downloaded",
-                where="train.model.encoder_weights",
+                where="model.encoder_weights",
                 fix=f"run `hf download {source['repo_id']} --revision {source['revision']}` where "
                 "there is a network and copy its cache here, or set encoder_weights: null",
             ) from error

@@ -7,7 +7,7 @@ from timm.models import ByobNet
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from stages.train.networks.base import SegmentationNetwork
+from stages.segmenters.networks.base import SegmentationNetwork
 
 WIDTHS = (32, 64, 96)
 """Channels of the decoder at the trunk's levels, from the finest to the deepest."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pipeline.components import Component
+from pipeline.components import Choice, Component, chosen_from
 from pipeline.section import Facts, Section
 
 if TYPE_CHECKING:
-    from stages.train.networks.base import SegmentationNetwork
+    from stages.segmenters.networks.base import SegmentationNetwork
 
 
 class Model(Component, ABC):
@@ -31,13 +31,18 @@ class Model(Component, ABC):
         """
 
     @abstractmethod
-    def build(self, num_classes: int) -> SegmentationNetwork:
+    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
         """The network on the CPU, its encoder with pretrained weights if the config asks for them.
 
         Args:
             num_classes: Number of classes C of the vocabulary.
+            pretrained: Whether such weights are wanted: not where a checkpoint follows.
 
         Raises:
             ConfigError: A key names something the field library does not have.
             WeightsError: The weights are missing, cannot be downloaded, or belong to another model.
         """
+
+
+ModelChoice = Annotated[Choice[Model], *chosen_from("stages.segmenters.models", Model)]
+"""A config's key for a model: its name, or a mapping of `name` and its keys."""

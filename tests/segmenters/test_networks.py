@@ -15,13 +15,13 @@ from pipeline import components
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.section import Section
 from stages.sandbox import trunk
-from stages.train.models import small_unet as small_unet_model
-from stages.train.models.base import Model
-from stages.train.networks.base import SegmentationNetwork
-from stages.train.networks.deeplabv3plus import DeepLabV3Plus
-from stages.train.networks.small_unet import SmallUNet, load_trunk
+from stages.segmenters.models import small_unet as small_unet_model
+from stages.segmenters.models.base import Model
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.networks.deeplabv3plus import DeepLabV3Plus
+from stages.segmenters.networks.small_unet import SmallUNet, load_trunk
 
-MODELS = "stages.train.models"
+MODELS = "stages.segmenters.models"
 NUM_CLASSES = 5
 
 
@@ -217,7 +217,7 @@ def test_weights_of_something_else_are_an_error(
 def test_encoders_that_do_not_fit_are_errors(encoder: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         model("deeplabv3plus", encoder=encoder, encoder_weights=None).build(2)
-    assert caught.value.where == "train.model.encoder"
+    assert caught.value.where == "model.encoder"
     assert expected in f"{caught.value.what}; {caught.value.fix}"
 
 
@@ -246,7 +246,7 @@ def test_checking_configs_and_weights_needs_no_torch() -> None:
     program = f"""
 import sys
 from pipeline import components
-from stages.train.models.base import Model
+from stages.segmenters.models.base import Model
 for name in components.names({MODELS!r}):
     model = components.find({MODELS!r}, name, Model)
     model(model.Config()).weights_facts()

@@ -9,10 +9,10 @@ import stages.sandbox
 from pipeline.checksum import checksum
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, Section
-from stages.train.models.base import Model
+from stages.segmenters.models.base import Model
 
 if TYPE_CHECKING:
-    from stages.train.networks.base import SegmentationNetwork
+    from stages.segmenters.networks.base import SegmentationNetwork
 
 SANDBOX_WEIGHTS = Path(stages.sandbox.__path__[0]) / "clip" / "open_clip_model.safetensors"
 """The tiny CLIP that comes with the sandbox."""
@@ -45,7 +45,7 @@ class SmallUNetModel(Model):
         except FileNotFoundError as error:
             raise _weights_error("the weights of the sandbox's CLIP are missing") from error
 
-    def build(self, num_classes: int) -> SegmentationNetwork:
+    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
         """See `Model.build`."""
         import timm
         from safetensors import SafetensorError
@@ -53,12 +53,12 @@ class SmallUNetModel(Model):
         from timm.models import ByobNet
 
         from stages.sandbox import trunk
-        from stages.train.networks.small_unet import SmallUNet, load_trunk
+        from stages.segmenters.networks.small_unet import SmallUNet, load_trunk
 
         trunk.register()
         encoder = timm.create_model(trunk.NAME, num_classes=0)
         assert isinstance(encoder, ByobNet)
-        if self.config.encoder_weights is not None:
+        if pretrained and self.config.encoder_weights is not None:
             try:
                 load_trunk(encoder, load_file(SANDBOX_WEIGHTS))
             except FileNotFoundError as error:

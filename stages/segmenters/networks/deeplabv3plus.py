@@ -7,7 +7,7 @@ from segmentation_models_pytorch import DeepLabV3Plus as Parts
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stages.train.networks.base import SegmentationNetwork
+from stages.segmenters.networks.base import SegmentationNetwork
 
 STRIDE_4, DEEPEST = 2, -1
 """The levels of the encoder that the decoder reads."""

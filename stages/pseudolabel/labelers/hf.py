@@ -1,0 +1,112 @@
+"""Models of Hugging Face's transformers that take texts: CLIPSeg, GroupViT and SAM 3."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from pipeline.checksum import checksum
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.section import Facts, Section
+from stages.pseudolabel.clip_weights import FOLDER_PREFIX
+from stages.pseudolabel.labelers.base import Labeler
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+
+_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+
+
+class HfConfig(Section):
+    """Keys of the labeler `hf`."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A repository of huggingface.co, downloaded on first use (CIDAS/clipseg-rd64-refined,
+    nvidia/groupvit-gcc-yfcc, facebook/sam3), or local-dir:FOLDER, as `hf download` leaves it."""
+    revision: str = "main"
+    """Of a repository: its branch or commit."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class is less probable are ignored."""
+    prob_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class is less probable are background, and ignored where the vocabulary has
+    none. CLIPSeg and SAM 3 tell of each concept whether it is there, on its own: 0.5 is even."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the model is, if it is one."""
+        if self.model.startswith(FOLDER_PREFIX):
+            return Path(self.model.removeprefix(FOLDER_PREFIX))
+        return None
+
+
+class Hf(Labeler):
+    """Scores every concept at every pixel; a class is as probable as its best concept."""
+
+    Config = HfConfig
+    version = 1
+    config: HfConfig
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`; of a folder all that the model is read from."""
+        folder = self.config.folder
+        if folder is None:
+            return {"weights": f"{self.config.model}@{self.config.revision}"}
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            what = f"there is no {', '.join(missing)}"
+            fix = f"fetch a model with `hf download REPOSITORY --local-dir {folder}`"
+            raise WeightsError(what, where=f"model: {self.config.model}", fix=fix)
+        return {f"weights.{name}": checksum(folder / name) for name in _FILES}
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`."""
+        return []
+
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
+        """See `Labeler.load`; texts are embedded anew each time.
+
+        Raises:
+            ConfigError: transformers is not installed, or knows the model as another kind.
+        """
+        if find_spec("transformers") is None:
+            what = "the library transformers is not installed"
+            fix = "run `pip install 'maskmill[hf]'`"
+            raise ConfigError(what, where="labeler hf", fix=fix)
+        from stages.pseudolabel import text
+        from stages.pseudolabel.transformers_models import load_model
+
+        self.vocabulary_facts()  # what cannot be asked is not worth loading for
+        self.weights_facts()  # nor is what is not there
+        self._channels = text.channels(self.vocabulary)
+        self._model = load_model(self.config.folder or self.config.model, self.config.revision)
+        self._model.network.to(device)
+        self._model.ask(self._channels, text.templates_of(self.vocabulary), device)
+
+    def label(self, images: ImageBatch) -> PseudoLabels:
+        """See `Labeler.label`; confidence is the probability of the class.
+
+        Images go through one by one, stretched to the square that the model takes.
+        """
+        import torch
+
+        from stages.pseudolabel.decision import decide
+        from stages.pseudolabel.pseudo_labels import PseudoLabels
+
+        device = self._model.device
+        values = torch.tensor(self._channels.values, device=device)
+        labels = (
+            decide(
+                self._model.probabilities(canvas[:, :height, :width]),
+                values,
+                self.vocabulary.background_id,
+                threshold=self.config.threshold,
+                prob_threshold=self.config.prob_threshold,
+            )
+            for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
+        )
+        return PseudoLabels.on_canvases(images, labels, device)

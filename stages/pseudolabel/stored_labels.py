@@ -1,0 +1,101 @@
+"""Labels of a shard as a labeler stored them, for labelers that are made of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from pipeline import manifest, tables
+from pipeline.label_reader import LabelReader
+from pipeline.store import CONFIDENCE_STRIDE
+from pipeline.vocabulary import IGNORE
+from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+
+_READ = ["row", "store", "height", "width", "status"]
+
+
+def to_cells(confidence: Tensor) -> npt.NDArray[np.uint8]:
+    """What is stored of the confidence of an image.
+
+    Args:
+        confidence: (H, W) float in [0, 1], on the CPU.
+
+    Returns:
+        (ceil(H / 4), ceil(W / 4)) uint8, 255 = certain: the mean of each cell of pixels; of cells
+        at the edge, over what is image.
+    """
+    means = avg_pool2d(confidence[None], CONFIDENCE_STRIDE, ceil_mode=True, count_include_pad=False)
+    return np.asarray((means[0] * 255).round().to(torch.uint8))
+
+
+def from_cells(cells: npt.NDArray[np.uint8], mask: Tensor) -> Tensor:
+    """The confidence of each pixel of an image, as near as cells tell.
+
+    Args:
+        cells: As from `to_cells`.
+        mask: (H, W) int64, 255 = ignore.
+
+    Returns:
+        (H, W) float in [0, 1], blended from cell to cell; 0 where the mask is ignore.
+    """
+    height, width = mask.shape
+    coarse = torch.from_numpy(cells.copy()).float()[None, None] / 255
+    fine = interpolate(coarse, scale_factor=CONFIDENCE_STRIDE, mode="bilinear")[0, 0]
+    return fine[:height, :width].where(mask != IGNORE, 0)
+
+
+def as_stored(labels: PseudoLabels, images: ImageBatch) -> PseudoLabels:
+    """What comes back of labels that are stored, on the CPU: confidences have lost detail."""
+    mask, confidence = labels.mask.cpu(), labels.confidence.float().cpu()
+    kept = []
+    for index, (height, width) in enumerate(images.sizes):
+        image = (index, slice(height), slice(width))
+        kept.append((mask[image], from_cells(to_cells(confidence[image]), mask[image])))
+    return PseudoLabels.on_canvases(images, kept, mask.device)
+
+
+class StoredLabels:
+    """The good labels of one shard; safe to share among threads once it is built.
+
+    Args:
+        part: The shard's part of the labeler's manifest.
+        workspace: What the stores' names start from.
+
+    Raises:
+        StorageError: The part is missing or damaged.
+    """
+
+    def __init__(self, part: Path, workspace: Path) -> None:
+        table = manifest.read_part(part, tables.PSEUDO_LABELS, _READ)
+        good = table.filter(pc.equal(table["status"], "ok")).to_pylist()
+        self._rows = {row["row"]: row for row in good}
+        self._readers = {
+            store: LabelReader(workspace / store) for store in {row["store"] for row in good}
+        }
+
+    def read(self, row: int, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+        """The label of an image.
+
+        Args:
+            row: The image's.
+            size: Its height and width on the canvas.
+
+        Returns:
+            (H, W) int64 mask, 255 = ignore, and (H, W) float confidence in [0, 1], 0 where the mask
+            is ignore; None where the image has no label, or one of another size.
+
+        Raises:
+            StorageError: A shard file is damaged.
+        """
+        found = self._rows.get(row)
+        if found is None or (found["height"], found["width"]) != size:
+            return None
+        [(mask, cells)] = self._readers[found["store"]].read([row], [size])
+        values = torch.from_numpy(mask.copy()).long()
+        return values, from_cells(cells, values)

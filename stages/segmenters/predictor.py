@@ -1,0 +1,81 @@
+"""Segmentation of whole images with a trained network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.components import Choice
+from stages.segmenters.models.base import Model
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.normalization import normalize
+from stages.segmenters.weights import load_weights
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network, ready to label whole images.
+
+    Attributes:
+        network: In eval mode, on the device.
+        device: Where it is.
+    """
+
+    network: SegmentationNetwork
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls,
+        model: Choice[Model],
+        weights: Path,
+        classes: tuple[str, ...],
+        device: torch.device,
+        fix: str,
+    ) -> "Predictor":
+        """Builds a network and fills it from the file its training ended with.
+
+        Args:
+            model: What was trained.
+            weights: The file.
+            classes: Names of the classes it was trained for.
+            device: Where it will run.
+            fix: What to do where the file cannot be loaded.
+
+        Raises:
+            WeightsError: The file is missing, holds another network, or one for other classes.
+        """
+        network = model.create().build(len(classes), pretrained=False)
+        load_weights(weights, network, fix, classes)
+        return cls(network.to(device).eval(), device)
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Scores one image at its own resolution, in one pass.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+
+        Returns:
+            (C, H, W) float.
+        """
+        with torch.inference_mode():
+            logits: Tensor = self.network(normalize(image.to(self.device)[None].float() / 255))
+        return logits[0]
+
+    def predict(self, pixels: Bytes) -> Bytes:
+        """Labels one image at its own resolution, in one pass.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W) uint8 class ids.
+        """
+        logits = self.logits(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        classes: Bytes = logits.argmax(dim=0).to("cpu", torch.uint8).numpy()
+        return classes

@@ -1,0 +1,90 @@
+"""Weights of trained networks on disk, as safetensors with a few words about them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import nn
+
+from pipeline import storage
+from pipeline.errors import StorageError, WeightsError
+
+
+def save_weights(path: Path, network: nn.Module, about: dict[str, JsonValue]) -> None:
+    """Writes a network's weights as safetensors, with a few words about them in the header.
+
+    They are one entry of it, for several would come in another order each time: the same network
+    and words are the same bytes.
+
+    Raises:
+        StorageError: There is no room.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    header = {"about": json.dumps(about, sort_keys=True)}
+    replace(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+
+
+def load_weights(
+    path: Path, network: nn.Module, fix: str, classes: tuple[str, ...] | None = None
+) -> None:
+    """Fills a network from a safetensors file.
+
+    Args:
+        path: The file.
+        network: What it was saved from, or the like.
+        fix: What to do where it cannot be.
+        classes: Names that the file must have been trained for, where it says for which.
+
+    Raises:
+        WeightsError: The file is missing, or holds another network, or one for other classes.
+    """
+    try:
+        content = storage.read_bytes(path)
+        tensors = load(content)
+        about = _about(content)
+        if classes is not None and "classes" in about:
+            trained = ", ".join(about["classes"])
+            if trained != ", ".join(classes):
+                what = f"trained for the classes {trained}, not {', '.join(classes)}"
+                raise WeightsError(what, where=str(path), fix=fix)
+        network.load_state_dict(tensors)
+    except (OSError, storage.NoPlainFileError, RuntimeError, SafetensorError) as error:
+        what = f"cannot load the weights: {_one_line(error)}"
+        raise WeightsError(what, where=str(path), fix=fix) from error
+
+
+def _about(content: bytes) -> dict[str, Any]:
+    """What `save_weights` put into the header of what is safetensors; nothing if another wrote it.
+
+    The header is JSON, after its length in 8 bytes.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    about: dict[str, Any] = json.loads(header.get("about", "{}"))
+    return about
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file of tensors, all or nothing.
+
+    Raises:
+        StorageError: There is no room; what was there before stays.
+    """
+    try:
+        with storage.replacing(path) as temporary:
+            write(temporary)
+    except (
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # how torch and safetensors tell of a full disk
+        what = f"cannot be written: {_one_line(error)}"
+        fix = "free some space and run again; what is done stays done"
+        raise StorageError(what, where=str(path), fix=fix) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
