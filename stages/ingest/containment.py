@@ -4,10 +4,13 @@ An object store has no links; a `..` in an address is taken for what it means in
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import storage
+
+_DETOUR = re.compile(r"//|(^|/)\.\.?(/|$)")
 
 
 class Root:
@@ -90,6 +93,31 @@ class Root:
             self._real_parents[parent] = os.path.realpath(parent)
         direct = os.path.join(self._real_parents[parent], name)
         return os.path.realpath(direct) if os.path.islink(direct) else direct
+
+
+def plainly(path: str) -> str:
+    """A path or address in plain spelling, so that a file has one name: without `.`, `//`, `..`.
+
+    On a disk a `..` stays behind what is no folder, or is a link: without it that would be another
+    file, or a file where there is none.
+    """
+    if storage.is_object(path):
+        return storage.normalized(path)  # an object is found by its very name alone
+    if "\0" in path or not _DETOUR.search(path):
+        return path
+    steps: list[str] = []
+    start = "/" if path.startswith("/") else ""
+    for step in path.split("/"):
+        if step == ".." and steps and _is_folder(start + "/".join(steps)):
+            steps.pop()
+        elif step not in ("", "."):
+            steps.append(step)
+    return start + "/".join(steps) or "."
+
+
+def _is_folder(path: str) -> bool:
+    """Whether it is a folder, and neither a link to one nor a step back."""
+    return os.path.basename(path) != ".." and os.path.isdir(path) and not os.path.islink(path)
 
 
 def _is_below(path: str, folder: str) -> bool:
