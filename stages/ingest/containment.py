@@ -92,5 +92,31 @@ class Root:
         return os.path.realpath(direct) if os.path.islink(direct) else direct
 
 
+def plainly(path: str) -> str:
+    """A path or address in plain spelling, so that a file has one name: without `.`, `//`, `..`.
+
+    On a disk a `..` stays behind what is no folder, or is a link: without it that would be another
+    file, or a file where there is none.
+    """
+    if storage.is_object(path):
+        return storage.normalized(path)  # an object is found by its very name alone
+    is_plain = not ("//" in path or "/." in path or path.startswith("."))
+    if is_plain or "\0" in path:  # as a rule, and there may be a million
+        return path
+    steps: list[str] = []
+    start = "/" if path.startswith("/") else ""
+    for step in path.split("/"):
+        if step == ".." and steps and _is_folder(start + "/".join(steps)):
+            steps.pop()
+        elif step not in ("", "."):
+            steps.append(step)
+    return start + "/".join(steps) or "."
+
+
+def _is_folder(path: str) -> bool:
+    """Whether it is a folder, and neither a link to one nor a step back."""
+    return os.path.basename(path) != ".." and os.path.isdir(path) and not os.path.islink(path)
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -62,6 +62,27 @@ def test_names_that_are_not_utf_8_are_listed_with_a_problem(listed: List, tmp_pa
     assert one.problem == "its name is not UTF-8 text"
 
 
+def test_an_image_has_one_place_however_it_is_spelled(
+    build: Callable[..., ListSource], data: Path, tmp_path: Path
+) -> None:
+    spelled = ["./a.jpg", ".//a.jpg", "../data/a.jpg", "sub/./../a.jpg", f"/{data}/a.jpg", "a.jpg"]
+    spelled += ["0.tar#./x/../a.jpg@512+7", "./sub/../0.tar#./x/../a.jpg@512+7"]
+    (tmp_path / "list.txt").write_text("\n".join(spelled))
+    names = ("a.jpg", "0.tar#./x/../a.jpg@512+7")
+    assert without_stamps(build("list.txt")) == [Listed(f"{data}/{name}") for name in names]
+
+
+def test_a_step_back_from_a_link_or_from_nowhere_stays(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    (data / "far/away").mkdir(parents=True)
+    (data / "link").symlink_to("far/away")
+    lines = ["link/../a.jpg", "none/../a.jpg", "a.jpg/../a.jpg", "far/away/../../link/./b.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    kept = [*lines[:3], "link/b.jpg"]  # of the first the file is far/a.jpg, the others are none
+    assert listed("list.txt") == [Listed(f"{data}/{line}") for line in kept]
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_brings_captions_and_urls(
     kind: str, listed: List, data: Path, tmp_path: Path
@@ -153,7 +174,7 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
     "mask outside": (
         "list.csv",
         b"uri,mask_uri\na.jpg,../m.png\n",
-        "image 1: its mask {data}/../m.png leads out of {data}; correct the line or remove it",
+        "image 1: its mask {tmp}/m.png leads out of {data}; correct the line or remove it",
     ),
 }
 
@@ -163,7 +184,8 @@ def test_what_is_no_list_is_named(kind: str, listed: List, data: Path, tmp_path:
     file, content, text = ERRORS[kind]
     if content is not None:
         (tmp_path / file).write_bytes(content)
-    expected = f"config.yaml: web.file: {tmp_path}/{file}: {text.replace('{data}', str(data))}"
+    text = text.replace("{data}", str(data)).replace("{tmp}", str(tmp_path))
+    expected = f"config.yaml: web.file: {tmp_path}/{file}: {text}"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}") as error:
         listed(file)
     assert "\n" not in str(error.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pipeline import storage, tar
 from pipeline.errors import DataError
 from pipeline.section import Section
 from pipeline.storage import Location
-from stages.ingest.containment import Root
+from stages.ingest.containment import Root, plainly
 from stages.ingest.sources.base import Listed, Source, listing, text_columns
 
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
@@ -89,10 +90,11 @@ class ListSource(Source):
 def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
     """An address that starts at the folder, the file, and why it must not be read, if so."""
     full = uri if storage.is_object(uri) else os.path.join(root.folder, uri)
-    member = tar.parse(full)
-    if member is None and storage.is_object(full):
-        full = storage.normalized(full)  # an object is found by its very name alone
-    file = full if member is None else member.archive
+    if (member := tar.parse(full)) is None:
+        full = file = plainly(full)
+    else:
+        file = plainly(member.archive)
+        full = replace(member, archive=file).uri
     return full, file, root.problem(file)
 
 
