@@ -137,7 +137,7 @@ def test_logits_are_averaged_and_resized_before_the_softmax(
 
 def test_what_the_documentation_shows_can_be_written() -> None:
     text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
-    vocabulary, recipes, seds = (
+    vocabulary, recipes, seds, others = (
         yaml.safe_load(textwrap.dedent(block))
         for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     )
@@ -149,6 +149,9 @@ def test_what_the_documentation_shows_can_be_written() -> None:
         assert recipe.pop("name") == "sed"
         SedConfig.model_validate(recipe)
     assert set(seds) == {"sed-l", "sed-b"}
+    labelers = PseudolabelConfig.model_validate({"labelers": others}).labelers
+    found = {choice.name for choice in labelers.values()}
+    assert found == {"ensemble", "segmenter", "hf", "sam_clip"}
 
 
 def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary) -> None:
