@@ -133,7 +133,7 @@ def test_labels_are_made_of_what_the_members_stored(
     # Cells are smoothed between those beside them, and become cells again.
     assert np.corrcoef(both[1][whole], mean)[0, 1] > 0.9
     assert abs(both[1][whole].mean() - mean.mean()) < 3
-    assert "pseudolabel: nothing to do, 6 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
 
 
 def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) 
     told = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
     (found,) = [s for s in json.loads(told)["stages"] if s["name"] == "pseudolabel"]
     rule = "pseudolabel.labelers.both.rule agreement -> confidence: shards 0, 1"
-    assert found["reasons"] == [rule]
+    assert found["reasons"] == [rule, "labels changed: both report card"]
 
 
 def test_an_image_without_a_members_label_is_a_failed_row(
@@ -164,7 +164,7 @@ def test_an_image_without_a_members_label_is_a_failed_row(
     assert found["status"].value_counts().to_dict() == {"ok": 2, "failed": 2}
     told = found["error_message"].dropna().unique().tolist()
     assert told == ["two has no label of it as it is now"]
-    assert "pseudolabel: nothing to do, 6 fresh" in call("run").stderr
+    assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
     mask = tmp_path / "data/labeled/masks/0.png"
     mask.write_bytes((tmp_path / "data/labeled/masks/1.png").read_bytes())
     assert call("run").returncode == 0

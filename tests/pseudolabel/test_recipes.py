@@ -137,7 +137,7 @@ def test_logits_are_averaged_and_resized_before_the_softmax(
 
 def test_what_the_documentation_shows_can_be_written() -> None:
     text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
-    vocabulary, recipes, seds, others = (
+    vocabulary, recipes, seds, others, trained = (
         yaml.safe_load(textwrap.dedent(block))
         for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     )
@@ -152,6 +152,7 @@ def test_what_the_documentation_shows_can_be_written() -> None:
     labelers = PseudolabelConfig.model_validate({"labelers": others}).labelers
     found = {choice.name for choice in labelers.values()}
     assert found == {"ensemble", "segmenter", "hf", "sam_clip"}
+    assert trained.keys() == {"label_sources"}  # tests/train/test_calibrated.py trains so
 
 
 def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary) -> None:
