@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def judged_labels(config: Config, labeler: str, images: pa.Table) -> Iterator[Ju
         label = labels.get(image["row"])
         if label is None or image["mask_uri"] is None:
             continue
-        stored = reader(Path(config.run.workspace / label["store"]))
+        stored = reader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = stored.read([label["row"]], [size])
         truth = read_truth(image, config.vocabulary)
