@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,8 @@ from stages.pseudolabel.stage import PseudolabelStage
 _IN_AN_ARCHIVE = 10_000
 _SIDE_PX = 16
 _BYTES_MB = 2**20
+_WRITERS = 16
+"""Threads that wait for the disk."""
 _TELLS_ITS_PEAK = """
 import atexit, re, sys
 from pathlib import Path
@@ -177,12 +180,19 @@ def _fill(
     stage: Stage, units: list[Unit], work: Iterator[tuple[Unit, list[dict[str, Any]]]]
 ) -> None:
     """Writes parts, as if the work had been done."""
-    with console.progress(f"write {stage.name}", len(units), "parts") as progress:
-        for unit, rows in work:
-            for output in unit.outputs:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                output.touch()
-            manifest.write_part(unit.part, stage.table.rows(rows), unit.facts, {})
+
+    def write(item: tuple[Unit, list[dict[str, Any]]]) -> None:
+        unit, rows = item
+        for output in unit.outputs:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.touch()
+        manifest.write_part(unit.part, stage.table.rows(rows), unit.facts, {})
+
+    with (
+        ThreadPoolExecutor(_WRITERS) as threads,
+        console.progress(f"write {stage.name}", len(units), "parts") as progress,
+    ):
+        for _ in threads.map(write, work):
             progress.advance()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -93,7 +94,7 @@ def write_part(
         "rows": digest(rows.to_pylist()),
         "num_rows": rows.num_rows,
         "config": dict(config),
-        "versions": {name: version(name) for name in _RECORDED_LIBRARIES},
+        "versions": _versions(),
     }
     text = json.dumps(record)
     own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
@@ -254,6 +255,11 @@ def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the workspace's lock."""
     for path in storage.temporaries(folder, "**/.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _RECORDED_LIBRARIES}
 
 
 def _listed(folder: Path) -> tuple[dict[str, str], PartIndex, Set[str]]:
