@@ -12,11 +12,7 @@ from io import RawIOBase
 from threading import Lock
 from typing import Any
 
-import fsspec
-
 from pipeline.errors import StorageError
-
-fsspec.register_implementation("s3", "pipeline.s3.ObjectStore", clobber=True)
 
 _SCHEME = "s3://"
 _RETRIES = {"max_retries": 6, "initial_delay": "200ms", "max_delay": "5s"}
@@ -49,7 +45,18 @@ def client() -> Any:
 
 
 @cache
+def register() -> None:
+    """Has fsspec, and so `UPath`, take our client for s3:// addresses."""
+    import fsspec  # not for those who have no such address
+
+    fsspec.register_implementation("s3", "pipeline.s3.ObjectStore", clobber=True)
+
+
+@cache
 def _client_of(process: int) -> Any:
+    import fsspec
+
+    register()
     return fsspec.filesystem("s3", skip_instance_cache=True)  # fsspec keeps one a thread
 
 

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePath
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, cast
 
 import pyarrow as pa
 from pydantic import PlainSerializer, PlainValidator
-from upath import UPath
 
 from pipeline import objects
 from pipeline.errors import writing
@@ -59,9 +58,12 @@ def location(text: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: An address of another kind, without a bucket, or s3fs is not installed.
     """
-    if isinstance(text, UPath):
-        return cast(Path, text)
-    name = os.fspath(text)
+    if isinstance(text, str):
+        name = text
+    elif isinstance(text, PurePath):
+        name = os.fspath(text)
+    else:
+        return cast(Path, text)  # a UPath
     if not _SCHEME.match(name):
         return Path(name)
     if not is_object(name):
@@ -70,6 +72,9 @@ def location(text: str | os.PathLike[str]) -> Path:
         raise ValueError("name the bucket: s3://bucket/prefix")
     if find_spec("s3fs") is None:
         raise ValueError("install s3fs for s3:// addresses: pip install 'maskmill[s3]'")
+    from upath import UPath  # not for those who have no such address
+
+    objects.register()
     return cast(Path, UPath(objects.normalized(name)))
 
 
