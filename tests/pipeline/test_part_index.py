@@ -111,7 +111,7 @@ def test_bits_that_fell_over_in_it_change_nothing(folder: Path, start: float) ->
     good = (folder / INDEX).read_bytes()
     (folder / INDEX).unlink()
     table, known = read(folder), records(folder)
-    for position in range(int(start * len(good)), len(good) - 8, 41)[:40]:
+    for position in range(int(start * len(good)), len(good) - 8, 41)[:12]:
         content = bytearray(good)
         content[position] ^= 4
         (folder / INDEX).write_bytes(content)

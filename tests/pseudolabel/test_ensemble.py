@@ -118,7 +118,7 @@ def stored(tmp_path: Path, labeler: str) -> tuple[Bytes, Bytes]:
     return np.asarray(group["mask"])[own["row"]], np.asarray(group["confidence"])[own["row"]]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_labels_are_made_of_what_the_members_stored(
     call: Call, tmp_path: Path, workers: int
 ) -> None:
