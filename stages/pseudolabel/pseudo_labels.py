@@ -43,8 +43,7 @@ class PseudoLabels:
         count, _, *canvas = images.pixels.shape
         mask = torch.full((count, *canvas), IGNORE, device=device)
         confidence = torch.zeros(count, *canvas, device=device)
-        for index, own in enumerate(labels):
-            height, width = images.sizes[index]
+        for index, ((height, width), own) in enumerate(zip(images.sizes, labels, strict=True)):
             image = (index, slice(height), slice(width))
             mask[image], confidence[image] = own
         return cls(mask, confidence)

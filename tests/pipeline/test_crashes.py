@@ -17,25 +17,13 @@ NOT_EQUAL = ["stamp", "mask_stamp"]
 
 
 @pytest.fixture
-def values(tiny: dict[str, Any]) -> dict[str, Any]:
-    """Label files as labels: four shards of images, of which two are labeled."""
-    pseudolabel = {
-        "size_px": 32,
-        "roles": ["labeled", "val", "test"],
-        "labelers": {"truth": "files"},
-    }
-    ingest = {**tiny["ingest"], "shard_size": 2}
-    return {**tiny, "ingest": ingest, "pseudolabel": pseudolabel}
-
-
-@pytest.fixture
-def beside(tmp_path: Path, values: dict[str, Any], write_config: Callable[..., Path]) -> Any:
+def beside(tmp_path: Path, stage_one: dict[str, Any], write_config: Callable[..., Path]) -> Any:
     """Writes the config with a workspace of another name: ``beside("first")``."""
 
     def write(name: str, **pseudolabel: Any) -> Path:
-        write_config(values)
-        section = {**values["pseudolabel"], **pseudolabel}
-        own = {**values, "workspace": str(tmp_path / name), "pseudolabel": section}
+        write_config(stage_one)
+        section = {**stage_one["pseudolabel"], **pseudolabel}
+        own = {**stage_one, "workspace": str(tmp_path / name), "pseudolabel": section}
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(own))
         return path

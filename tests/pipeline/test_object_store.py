@@ -63,18 +63,6 @@ def _tensors(content: bytes) -> bytes:
 
 
 @pytest.fixture
-def stage_one(tiny: dict[str, Any]) -> dict[str, Any]:
-    """Label files as labels: four shards of images, of which two are labeled."""
-    pseudolabel = {
-        "size_px": 32,
-        "roles": ["labeled", "val", "test"],
-        "labelers": {"truth": "files"},
-    }
-    ingest = {**tiny["ingest"], "shard_size": 2}
-    return {**tiny, "ingest": ingest, "pseudolabel": pseudolabel}
-
-
-@pytest.fixture
 def every_stage(stage_one: dict[str, Any]) -> dict[str, Any]:
     """The same, a training of two steps, and its scores."""
     own = {"model": "small_unet", "perturbation": "unimatch", "crop_px": 32, "batch_size": 2}

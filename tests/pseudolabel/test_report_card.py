@@ -251,13 +251,18 @@ def test_an_absent_class_has_no_score_of_its_own(
     assert line.split("│")[-2].strip() == "-"
 
 
+def read_stage(config: Path) -> PseudolabelStage:
+    """The stage of a config, to be planned at one time and run at another."""
+    loaded = config_file.load(config, {stage.name: stage.Config for stage in GRAPH})
+    return PseudolabelStage(loaded.sections["pseudolabel"], Context(loaded, Console()))
+
+
 def test_a_label_file_that_vanishes_meanwhile_keeps_the_labels(
     call: Call, values: dict[str, Any], write_config: Callable[..., Path], data: Path
 ) -> None:
     values["pseudolabel"]["labelers"].pop("truth")
     call("run ingest")
-    loaded = config_file.load(write_config(values), {stage.name: stage.Config for stage in GRAPH})
-    stage = PseudolabelStage(loaded.sections["pseudolabel"], Context(loaded, Console()))
+    stage = read_stage(write_config(values))
     units = stage.plan()
     mask = data / "labeled/masks/1.png"
     content = mask.read_bytes()
@@ -277,8 +282,7 @@ def test_an_image_without_a_label_is_judged_another_time(
 ) -> None:
     values["pseudolabel"]["labelers"].pop("truth")
     call("run ingest")
-    loaded = config_file.load(write_config(values), {stage.name: stage.Config for stage in GRAPH})
-    stage = PseudolabelStage(loaded.sections["pseudolabel"], Context(loaded, Console()))
+    stage = read_stage(write_config(values))
     units = stage.plan()
     image = data / "labeled/images/1.png"
     content = image.read_bytes()

@@ -55,11 +55,10 @@ class Labeler(Component, ABC):
         """What of the vocabulary the labels depend on; here its texts too."""
         return self.vocabulary.prompt_facts()
 
-    @abstractmethod
     def warnings(self) -> list[str]:
-        """What a user should know before trusting the labels; one line each, often none."""
+        """What a user should know before trusting the labels; one line each, here none."""
+        return []
 
-    @abstractmethod
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """Reads the weights.
 

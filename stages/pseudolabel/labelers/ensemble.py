@@ -11,9 +11,7 @@ from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    import torch
     from torch import Tensor
 
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
@@ -71,13 +69,6 @@ class Ensemble(Labeler):
     def vocabulary_facts(self) -> Facts:
         """See `Labeler.vocabulary_facts`; no text is asked for."""
         return self.vocabulary.class_facts()
-
-    def warnings(self) -> list[str]:
-        """See `Labeler.warnings`."""
-        return []
-
-    def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; there is nothing to load."""
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`."""

@@ -9,10 +9,6 @@ from pipeline.vocabulary import IGNORE
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 
@@ -35,20 +31,11 @@ class Files(Labeler):
         """See `Labeler.vocabulary_facts`; no text is asked for."""
         return self.vocabulary.class_facts()
 
-    def warnings(self) -> list[str]:
-        """See `Labeler.warnings`."""
-        return []
-
-    def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; there is nothing to load."""
-
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`."""
         import torch
 
         from stages.pseudolabel.pseudo_labels import PseudoLabels
 
-        mask = torch.full((len(images.sizes), *images.pixels.shape[2:]), IGNORE)
-        for canvas, label in zip(mask, images.label_files, strict=True):
-            canvas[: label.shape[0], : label.shape[1]] = label
-        return PseudoLabels(mask, (mask != IGNORE).float())
+        labels = ((label, (label != IGNORE).float()) for label in images.label_files)
+        return PseudoLabels.on_canvases(images, labels, torch.device("cpu"))

@@ -63,10 +63,6 @@ class Hf(Labeler):
             raise WeightsError(what, where=f"model: {self.config.model}", fix=fix)
         return {f"weights.{name}": checksum(folder / name) for name in _FILES}
 
-    def warnings(self) -> list[str]:
-        """See `Labeler.warnings`."""
-        return []
-
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; texts are embedded anew each time.
 

@@ -112,10 +112,6 @@ class Sed(Labeler):
         facts = self.vocabulary.prompt_facts()
         return {key: value for key, value in facts.items() if key not in _NOT_ASKED}
 
-    def warnings(self) -> list[str]:
-        """See `Labeler.warnings`."""
-        return []
-
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
         from functools import partial

@@ -51,10 +51,6 @@ class Segmenter(Labeler):
         """See `Labeler.vocabulary_facts`; no text is asked for."""
         return self.vocabulary.class_facts()
 
-    def warnings(self) -> list[str]:
-        """See `Labeler.warnings`."""
-        return []
-
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; refuses a segmenter of other classes too."""
         from stages.segmenters.predictor import Predictor
