@@ -292,7 +292,7 @@ class PseudolabelStage(Stage):
             workspace=workspace,
             store=planned.store,
             store_name=storage.relative(planned.store.path, workspace),
-            cache=self.context.config.artifacts / "labeler_cache",
+            cache=labeler_cache(self.context.config),
             fingerprint=manifest.digest(planned.unit.facts),
             batch_size=self._section.batch_size,
             device=self._section.device,

@@ -1,7 +1,10 @@
-"""CutMix: pixels of one image, and their labels, pasted into another (arXiv 1905.04899)."""
+"""Which pixels of one image are pasted into another: boxes (CutMix) or classes (ClassMix)."""
 
 import torch
 from torch import Generator, Tensor
+
+from pipeline.vocabulary import IGNORE
+from stages.train.draws import Draws
 
 PROBABILITY = 0.5
 AREA = (0.02, 0.4)
@@ -10,27 +13,32 @@ ASPECT = (0.3, 1 / 0.3)
 """Least and largest height of a box over its width."""
 
 
-def cutmix_boxes(count: int, size_px: int, generator: Generator) -> Tensor:
+def cutmix_boxes(size_px: int, draws: Draws, purpose: str) -> Tensor:
     """One random box an image, empty for about half of the images, as UniMatch draws them.
 
-    The area is fixed first; then aspect and corner are drawn until the box lies inside the image.
-    A square box lies inside at more than one corner in eight, so few draws are needed at any size.
-
     Args:
-        count: Number of images B.
         size_px: Side S of the images.
-        generator: Source of randomness, on the CPU.
+        draws: The step's random numbers.
+        purpose: Which of them.
 
     Returns:
         (B, S, S) bool, True inside the box; nowhere if its sides round down to 0 pixels.
     """
-    boxes = torch.zeros(count, size_px, size_px, dtype=torch.bool)
-    for box in boxes:
-        chance, share = torch.rand(2, generator=generator).tolist()
-        if chance < PROBABILITY:
-            area_px = _between(AREA, share) * size_px**2
-            box[_place(area_px, size_px, generator)] = True
-    return boxes
+    return draws.of_images(purpose, lambda generator: cutmix_box(size_px, generator))
+
+
+def cutmix_box(size_px: int, generator: Generator) -> Tensor:
+    """A random box (arXiv 1905.04899), or none: (S, S) bool.
+
+    The area is fixed first; then aspect and corner are drawn until the box lies inside the image.
+    A square box lies inside at more than one corner in eight, so few draws are needed at any size.
+    """
+    box = torch.zeros(size_px, size_px, dtype=torch.bool)
+    chance, share = torch.rand(2, generator=generator).tolist()
+    if chance < PROBABILITY:
+        area_px = _between(AREA, share) * size_px**2
+        box[_place(area_px, size_px, generator)] = True
+    return box
 
 
 def _place(area_px: float, size_px: int, generator: Generator) -> tuple[slice, slice]:
@@ -48,6 +56,26 @@ def _between(bounds: tuple[float, float], share: float) -> float:
     """The point at a share of the way from the lower bound to the upper one."""
     low, high = bounds
     return low + (high - low) * share
+
+
+def half_of_the_classes(mask: Tensor, draws: Draws, purpose: str) -> Tensor:
+    """Where an image shows a random half, rounded down, of the classes in it (arXiv 2007.07936).
+
+    Args:
+        mask: (B, S, S) int64 class ids, 255 = ignore: never chosen.
+        draws: The step's random numbers.
+        purpose: Which of them.
+
+    Returns:
+        (B, S, S) bool.
+    """
+    ranks = draws.of_images(purpose, lambda generator: torch.rand(256, generator=generator))
+    chosen = torch.zeros(len(mask), 256, dtype=torch.bool)
+    for image, rank, own in zip(mask, ranks, chosen, strict=True):
+        present = image.unique().cpu()
+        present = present[present != IGNORE]
+        own[present[rank[present].argsort()[: len(present) // 2]]] = True
+    return chosen.to(mask.device).gather(1, mask.flatten(1)).view(mask.shape)
 
 
 def paste(images: Tensor, partners: Tensor, box: Tensor) -> Tensor:

@@ -1,6 +1,52 @@
-"""The learning rate over a training: polynomial decay, as every published method here uses it."""
+"""How the learning rate and the weights of losses change over a training."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["constant", "triangle", "linear_down"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in a training a step is.
+
+    Attributes:
+        step: The step about to be taken, from 0 to `steps` - 1.
+        steps: Number of steps of the whole training.
+        steps_an_epoch: Steps that see as many images as there are to label.
+    """
+
+    step: int
+    steps: int
+    steps_an_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0; the last one may be shorter."""
+        return self.step // self.steps_an_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the whole training, at least 1."""
+        return math.ceil(self.steps / self.steps_an_epoch)
+
+
+def weight(schedule: Schedule, moment: Moment) -> float:
+    """The share of its full weight that a loss has at a moment, from 0 to 1.
+
+    `triangle` rises over the first half of the epochs and falls over the rest, the same within an
+    epoch (PrevMatch, arXiv 2405.20610); `linear_down` falls from step to step, from 1 to almost 0
+    (the CLIP guidance of SemiVL, arXiv 2311.16241).
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "linear_down":
+        return 1 - moment.step / moment.steps
+    rising = moment.epochs // 2
+    if moment.epoch < rising:
+        return moment.epoch / rising
+    return 1 - (moment.epoch - rising) / (moment.epochs - rising)
 
 
 def poly(base: float, step: int, total: int, power: float = 0.9) -> float:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.components import Component
 from pipeline.section import Facts, Section
+from stages.train.schedule import Moment, Schedule, weight
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from pipeline.config import Config as RunConfig
     from stages.pseudolabel.pseudo_labels import PseudoLabels
-    from stages.train.batch import CropBatch, TrainBatch
+    from stages.segmenters.networks.base import SegmentationNetwork
+    from stages.train.batch import TrainBatch
+    from stages.train.sight import Sight
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Threshold = Annotated[float, Field(ge=0, le=1)]
+"""A confidence from which on a pixel counts."""
 
 
 class LabelSourceConfig(Section):
@@ -22,22 +32,11 @@ class LabelSourceConfig(Section):
 
     on: Literal["unlabeled", "ood"] = "unlabeled"
     """Role of the images it labels."""
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Weight of its loss; the supervised loss has 1, and the sum is divided by all weights."""
-
-
-Asked = Literal["student", "teacher"]
-"""The network in training, or the moving average of its weights."""
-
-Threshold = Annotated[float, Field(ge=0, le=1)]
-"""A confidence from which on a pixel counts."""
-
-
-class OnlineConfig(LabelSourceConfig):
-    """Keys of a source whose labels a network makes while it trains."""
-
-    threshold: Threshold = 0.95
-    """Confidence that a pixel needs to count."""
+    weight: Weight = 1.0
+    """Weight of its loss; the supervised loss has 1."""
+    schedule: Schedule = "constant"
+    """How the weight changes: constant; triangle = up to the middle epoch and down again;
+    linear_down = from step to step, to 0."""
 
 
 class LabelSource(Component, ABC):
@@ -45,7 +44,12 @@ class LabelSource(Component, ABC):
 
     Args:
         config: Its keys, an instance of its `Config`.
+
+    Attributes:
+        adds: Whether its loss is added to the mean of the others' instead of being one of them.
     """
+
+    adds: ClassVar[bool] = False
 
     def __init__(self, config: LabelSourceConfig) -> None:
         self.config = config
@@ -56,73 +60,76 @@ class LabelSource(Component, ABC):
         return f"{self.file_name()}_{self.config.on}"
 
     @property
-    @abstractmethod
-    def student_threshold(self) -> float:
-        """Confidence that a pixel labeled by a network needs to count."""
-
-    @property
-    def asks(self) -> Asked:
-        """Which network sees the weak views for it."""
-        return "student"
-
-    @property
     def labeler(self) -> str | None:
         """The labeler whose stored labels it reads, if any."""
         return None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has labels to give; while it has none its loss is left out."""
+        return True
 
     def inputs(self, run: RunConfig) -> Facts:
         """What of the run its labels depend on, beside the labels that it reads; read at `load`.
 
         Raises:
-            DataError: It is not there.
+            MaskmillError: It is not there.
         """
         return {}
 
-    def load(self, run: RunConfig) -> None:
+    def load(self, run: RunConfig, device: torch.device) -> None:  # noqa: B027
         """Reads its inputs; called once, before `label`.
 
         Raises:
-            DataError: They are not there.
+            MaskmillError: They are not there.
         """
 
+    def validated(  # noqa: B027
+        self, student: SegmentationNetwork, *, is_best: bool, epoch: int
+    ) -> None:
+        """Called after an epoch whose student was scored on the val images.
+
+        Args:
+            student: The network in training.
+            is_best: Whether no epoch before scored as well.
+            epoch: The epoch that comes next.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What it must remember if the training is interrupted: tensors and plain values."""
+        return {}
+
+    def restore(self, state: dict[str, Any], student: SegmentationNetwork) -> None:  # noqa: B027
+        """Takes up what `state` gave; a copy of the student has the shapes it may need."""
+
     @abstractmethod
-    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
         """Labels the weak view of crops.
 
         Args:
-            images: The crops; of the role in `config.on`.
-            seen: What the network that it asks sees in the weak view, without gradient.
+            batch: The step's crops.
+            key: Which of them: those of its role, or others that are pasted into these.
+            sight: What the student and its moving average see.
 
         Returns:
-            (B, S, S) labels; the confidence is the weight of the pixel's cross-entropy.
+            (B, S, S) labels; what their confidences mean is known to `weigh`.
         """
 
-    def label_partner(self, batch: TrainBatch, seen: Mapping[str, PseudoLabels]) -> PseudoLabels:
-        """Labels the crops that are pasted into those of this source's role.
-
-        Crops of the same role get labels of the same source, crops of another role those of the
-        network that it asks.
+    def weigh(self, labels: PseudoLabels, valid: Tensor) -> Tensor:
+        """The weight of each pixel's cross-entropy: (B, S, S) float; here its confidence.
 
         Args:
-            batch: The step's crops.
-            seen: What that network sees in the weak view of each.
+            labels: As from `label`, maybe with others pasted in.
+            valid: (B, S, S) bool, False on padding.
         """
-        key = batch.partner(self.config.on)
-        if key in batch.roles:
-            return seen[key].confident(self.student_threshold)
-        return self.label(batch.crops[key], seen[key])
+        return labels.confidence * valid
 
+    def loss(self, logits: Tensor, labels: PseudoLabels, valid: Tensor) -> Tensor:
+        """What logits (B, C, S, S) cost against labels, as from `label`, of the same crops."""
+        from stages.train.losses import pseudo_label_loss
 
-class OnlineSource(LabelSource):
-    """Pixels where the network that it asks is confident count fully, others not at all."""
+        return pseudo_label_loss(logits, labels.mask, self.weigh(labels, valid), valid)
 
-    config: OnlineConfig
-
-    @property
-    def student_threshold(self) -> float:
-        """See `LabelSource.student_threshold`."""
-        return self.config.threshold
-
-    def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
-        """See `LabelSource.label`."""
-        return seen.confident(self.config.threshold)
+    def weight(self, moment: Moment) -> float:
+        """The weight of its loss at a moment of the training."""
+        return self.config.weight * weight(self.config.schedule, moment)

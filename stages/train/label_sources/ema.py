@@ -1,6 +1,15 @@
 """The mean teacher labels the strong views (ClassMix, UniMatch V2 arXiv 2410.10777)."""
 
-from stages.train.label_sources.base import Asked, OnlineConfig, OnlineSource
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages.train.online_source import OnlineConfig, OnlineSource
+
+if TYPE_CHECKING:
+    from stages.pseudolabel.pseudo_labels import PseudoLabels
+    from stages.train.batch import TrainBatch
+    from stages.train.sight import Sight
 
 
 class EmaSource(OnlineSource):
@@ -10,9 +19,8 @@ class EmaSource(OnlineSource):
     """
 
     Config = OnlineConfig
-    version = 1
+    version = 2
 
-    @property
-    def asks(self) -> Asked:
-        """See `LabelSource.asks`."""
-        return "teacher"
+    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+        """See `LabelSource.label`."""
+        return sight.of("ema", key)

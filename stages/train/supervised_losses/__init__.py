@@ -1,0 +1,1 @@
+"""One file a supervised loss: what logits of labeled crops cost."""

@@ -1,0 +1,50 @@
+"""Online hard example mining: cross-entropy of the pixels that the network finds hard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from pipeline.section import Section
+from pipeline.vocabulary import IGNORE
+from stages.train.supervised_losses.base import SupervisedLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class OhemConfig(Section):
+    """Keys of the loss `ohem`, with UniMatch's values for Cityscapes."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Pixels whose class has at most this probability are hard."""
+    min_kept: Annotated[int, Field(ge=1)] = 200_000
+    """As many pixels of a batch count at least, the hardest ones."""
+
+
+class OhemLoss(SupervisedLoss):
+    """Mean over hard pixels (arXiv 1604.03540, as UniMatch's code has it).
+
+    A pixel counts if the probability of its class is at most ``max(threshold, k-th smallest)``
+    with ``k = min_kept``; all count if there are fewer than that.
+    """
+
+    Config = OhemConfig
+    version = 1
+    config: OhemConfig
+
+    def measure(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """See `SupervisedLoss.measure`."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        known = mask != IGNORE
+        losses = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")[known]
+        kept = self.config.min_kept
+        if len(losses) >= kept:
+            # The loss is minus the logarithm of the probability: the hardest have the largest.
+            bound = -torch.tensor(self.config.threshold, device=losses.device).log()
+            bound = torch.minimum(bound, losses.detach().topk(kept).values[-1])
+            losses = losses[losses.detach() >= bound]
+        return losses.sum() / max(1, len(losses))
