@@ -46,11 +46,17 @@ class VariantConfig(Section):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD has momentum 0.9."""
     learning_rate: Positive = 0.001
-    """Base rate of the encoder; decays polynomially."""
+    """Base rate; decays polynomially."""
+    encoder_multiplier: Positive = 1.0
+    """The encoder's rate over the base rate."""
     decoder_multiplier: Positive = 10.0
-    """The decoder's rate over the encoder's."""
+    """The decoder's rate over the base rate."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The rate of one of the encoder's transformer blocks over that of the block after it."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    """On all parameters."""
+    """On all parameters, but see `decay_encoder_norms`."""
+    decay_encoder_norms: bool = True
+    """Whether the encoder's normalization layers have weight decay too."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the averaged weights, which are the ones evaluated."""
     freeze_encoder: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from pipeline.errors import MaskmillError
+from pipeline.errors import ConfigError, MaskmillError
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train import teacher
 from stages.train.batch import TrainBatch
@@ -29,13 +29,16 @@ class Optimization:
 
     Attributes:
         optimizer: sgd (momentum 0.9) or adamw.
-        learning_rate: Base rate of the encoder.
-        decoder_multiplier: The decoder's rate over the encoder's.
-        weight_decay: On all parameters.
+        learning_rate: Base rate.
+        decoder_multiplier: The decoder's rate over the base rate.
+        weight_decay: On all parameters, but see `decay_encoder_norms`.
         ema_decay: Largest share of itself that the teacher keeps a step.
         steps: Length of the training.
         seed: Of the perturbations' random numbers.
         precision: float32, or bfloat16 where autocast deems it safe; weights stay float32.
+        encoder_multiplier: The encoder's rate over the base rate.
+        layer_decay: The rate of one of the encoder's blocks over that of the block after it.
+        decay_encoder_norms: Whether the encoder's normalization layers have weight decay.
     """
 
     optimizer: str
@@ -46,16 +49,30 @@ class Optimization:
     steps: int
     seed: int
     precision: str
+    encoder_multiplier: float = 1.0
+    layer_decay: float = 1.0
+    decay_encoder_norms: bool = True
 
     def build(self, network: SegmentationNetwork) -> Optimizer:
-        """The optimizer, with a group for the encoder and one for the rest."""
-        groups = [
-            {"params": list(network.encoder_parameters()), "multiplier": 1.0},
-            {"params": list(network.decoder_parameters()), "multiplier": self.decoder_multiplier},
-        ]
+        """The optimizer, with the groups of `SegmentationNetwork.parameter_groups`.
+
+        Raises:
+            ConfigError: The encoder has no blocks whose rates could decay.
+        """
+        if self.layer_decay != 1 and not network.encoder_blocks():
+            what = "the encoder has no transformer blocks whose rates could decay"
+            raise ConfigError(what, where="train.layer_decay", fix="leave it out")
+        parts = network.parameter_groups(
+            encoder_multiplier=self.encoder_multiplier,
+            decoder_multiplier=self.decoder_multiplier,
+            layer_decay=self.layer_decay,
+            weight_decay=self.weight_decay,
+            decay_encoder_norms=self.decay_encoder_norms,
+        )
+        groups = [dict(part) for part in parts]
         if self.optimizer == "sgd":
-            return SGD(groups, self.learning_rate, momentum=0.9, weight_decay=self.weight_decay)
-        return AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
+            return SGD(groups, self.learning_rate, momentum=0.9)
+        return AdamW(groups, self.learning_rate)
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,11 @@ class TrainStage(Stage):
             optimization=Optimization(
                 optimizer=variant.optimizer,
                 learning_rate=variant.learning_rate,
+                encoder_multiplier=variant.encoder_multiplier,
                 decoder_multiplier=variant.decoder_multiplier,
+                layer_decay=variant.layer_decay,
                 weight_decay=variant.weight_decay,
+                decay_encoder_norms=variant.decay_encoder_norms,
                 ema_decay=variant.ema_decay,
                 steps=variant.steps,
                 seed=seed,

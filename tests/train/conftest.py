@@ -24,8 +24,11 @@ class PixelNetwork(SegmentationNetwork):
     def encode(self, images: Tensor) -> list[Tensor]:
         return [self.encoder(images)]
 
-    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        logits: Tensor = self.classifier(features[0])
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        return features[0]
+
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.classifier(maps)
         return logits
 
 

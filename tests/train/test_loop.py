@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
-from pipeline.errors import MaskmillError
+from pipeline.errors import ConfigError, MaskmillError
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
@@ -221,6 +221,13 @@ def test_the_optimizer_has_a_group_for_the_encoder_and_one_for_the_rest(
         list(training.network.parameters())
     )
     assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+
+
+def test_layer_decay_needs_blocks(build: Build) -> None:
+    training = build(layer_decay=0.9)
+    with pytest.raises(ConfigError, match="no transformer blocks") as caught:
+        training.optimization.build(training.network)
+    assert caught.value.where == "train.layer_decay"
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_its_checkpoint(

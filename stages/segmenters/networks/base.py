@@ -1,9 +1,9 @@
 """What every network is: an encoder whose features a decoder turns into logits."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,22 @@ from torch.nn.functional import dropout2d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+class ParameterGroup(TypedDict):
+    """Parameters that an optimizer moves alike.
+
+    Attributes:
+        params: The parameters.
+        multiplier: Of the base learning rate.
+        weight_decay: Theirs.
+    """
+
+    params: list[Parameter]
+    multiplier: float
+    weight_decay: float
+
+
 class SegmentationNetwork(nn.Module, ABC):
-    """A segmentation network cut where UniMatch perturbs features.
+    """A segmentation network cut where features are perturbed, and once more before the classifier.
 
     Attributes:
         encoder: The part with pretrained weights; it has its own learning rate.
@@ -34,6 +48,22 @@ class SegmentationNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """The decoder's maps (N, F, h, w) before the classifier.
+
+        Args:
+            features: As from `encode`.
+        """
+
+    @abstractmethod
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (N, C, H, W) from the decoder's maps.
+
+        Args:
+            maps: As from `fuse`.
+            size: Height and width (H, W) of the images.
+        """
+
     def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits (N, C, H, W) from the features of `encode`.
 
@@ -41,6 +71,7 @@ class SegmentationNetwork(nn.Module, ABC):
             features: As from `encode`.
             size: Height and width (H, W) of the images.
         """
+        return self.classify(self.fuse(features), size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C, H, W) of normalized images (N, 3, H, W)."""
@@ -92,6 +123,60 @@ class SegmentationNetwork(nn.Module, ABC):
         encoder = set(self.encoder.parameters())
         return (parameter for parameter in self.parameters() if parameter not in encoder)
 
+    def encoder_blocks(self) -> Sequence[nn.Module]:
+        """The encoder's blocks from the first to the last, for layer decay; none if it has none."""
+        return ()
+
+    def parameter_groups(
+        self,
+        *,
+        encoder_multiplier: float = 1.0,
+        decoder_multiplier: float = 1.0,
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.0,
+        decay_encoder_norms: bool = True,
+    ) -> list[ParameterGroup]:
+        """What an optimizer moves, the encoder's groups first; frozen parameters are in none.
+
+        Args:
+            encoder_multiplier: The encoder's rate over the base rate.
+            decoder_multiplier: The rate of all else over the base rate.
+            layer_decay: A block's rate over that of the block after it (BEiT, arXiv 2106.08254).
+                What is registered before the blocks counts as one, what is after them has the
+                encoder's full rate.
+            weight_decay: Of what has any.
+            decay_encoder_norms: Whether the encoder's normalization layers have weight decay.
+        """
+        norms = set() if decay_encoder_norms else set(_of_norms(self.encoder))
+        groups: dict[tuple[float, float], list[Parameter]] = {}
+        layers = self._encoder_layers()
+        for depth, layer in enumerate(layers):
+            multiplier = encoder_multiplier * layer_decay ** (len(layers) - 1 - depth)
+            for parameter in layer:
+                if parameter.requires_grad:
+                    key = multiplier, 0.0 if parameter in norms else weight_decay
+                    groups.setdefault(key, []).append(parameter)
+        decoder = [p for p in self.decoder_parameters() if p.requires_grad]
+        every = [*groups.items(), ((decoder_multiplier, weight_decay), decoder)]
+        return [
+            {"params": params, "multiplier": multiplier, "weight_decay": decay}
+            for (multiplier, decay), params in every
+            if params
+        ]
+
+    def _encoder_layers(self) -> list[list[Parameter]]:
+        """The encoder's parameters: before its blocks, block by block, after them."""
+        blocks = [list(block.parameters()) for block in self.encoder_blocks()]
+        of_blocks = {parameter for block in blocks for parameter in block}
+        before: list[Parameter] = []
+        after: list[Parameter] = []
+        is_before = bool(blocks)
+        for parameter in self.encoder.parameters():
+            is_before = is_before and parameter not in of_blocks
+            if parameter not in of_blocks:
+                (before if is_before else after).append(parameter)
+        return [before, *blocks, after]
+
 
 @contextmanager
 def running_statistics(network: nn.Module, *, moving: bool) -> Iterator[None]:
@@ -108,6 +193,14 @@ def running_statistics(network: nn.Module, *, moving: bool) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _of_norms(module: nn.Module) -> Iterable[Parameter]:
+    """The parameters of normalization layers."""
+    kinds = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    for part in module.modules():
+        if isinstance(part, kinds):
+            yield from part.parameters(recurse=False)
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -50,12 +50,16 @@ class DeepLabV3Plus(SegmentationNetwork):
         features = self.encoder(images)
         return [features[STRIDE_4], features[DEEPEST]]
 
-    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Logits at stride 4, resized to the images' size."""
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """Maps at stride 4."""
         fine, deep = features
         context = _resized(self.decoder.aspp(deep), fine.shape[-2:])
-        fused = self.decoder.block2(torch.cat([context, self.decoder.block1(fine)], dim=1))
-        return _resized(self.classifier(fused), size)
+        fused: Tensor = self.decoder.block2(torch.cat([context, self.decoder.block1(fine)], dim=1))
+        return fused
+
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits at stride 4, resized to the images' size."""
+        return _resized(self.classifier(maps), size)
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -43,12 +43,16 @@ class SmallUNet(SegmentationNetwork):
         assert isinstance(features, list)
         return features
 
-    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Logits at stride 2, resized to the images' size."""
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """Maps at stride 2."""
         *finer, deepest = features
-        maps = self.deepest(deepest)
+        maps: Tensor = self.deepest(deepest)
         for merge, skip in zip(self.merges, reversed(finer), strict=True):
             maps = merge(torch.cat([_resized(maps, skip.shape[-2:]), skip], dim=1))
+        return maps
+
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits at stride 2, resized to the images' size."""
         return _resized(self.classifier(maps), size)
 
 
