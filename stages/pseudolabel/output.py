@@ -18,6 +18,11 @@ Calibration = Literal["temperature", "isotonic"]
 _READ = ("row", "store", "height", "width", "fingerprint", "status")
 
 
+def labeler_cache(run: Config) -> Path:
+    """The folder that labelers keep in what takes long and can be had again."""
+    return run.artifacts / "labeler_cache"
+
+
 def labels_folder(manifests: Path, labeler: str) -> Path:
     """The folder of a labeler's parts."""
     return manifests / tables.PSEUDO_LABELS.name / f"labeler={labeler}"

@@ -26,7 +26,7 @@ from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.members import rounds
-from stages.pseudolabel.output import labels_folder, labels_part
+from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card import ReportCards
 
 if TYPE_CHECKING:

@@ -79,6 +79,15 @@ class TrainBatch:
         """Roles that learn from labels; not the second draw."""
         return tuple(key for key in self.crops if key != MIX)
 
+    def partner(self, role: str) -> str:
+        """Key of the crops that boxes of a role's crops are filled from.
+
+        The first role gets its own second draw, every other one the first role, as SemiOVS pastes
+        unlabeled pixels into OOD images (arXiv 2507.03302).
+        """
+        first = self.roles[0]
+        return MIX if role == first else first
+
     def role(self, key: str) -> str:
         """The role of the images that a key's crops come from."""
         return self.roles[0] if key == MIX else key

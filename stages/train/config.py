@@ -12,6 +12,7 @@ from pipeline.section import Facts, Name, RunOnly, Section
 from stages.segmenters.models.base import ModelChoice
 from stages.train.label_sources.base import LabelSource, LabelSourceConfig
 from stages.train.perturbations.base import Perturbation
+from stages.train.supervised_losses.base import SupervisedLoss
 
 PerturbationChoice = Annotated[
     Choice[Perturbation], *chosen_from("stages.train.perturbations", Perturbation)
@@ -19,9 +20,21 @@ PerturbationChoice = Annotated[
 LabelSourceChoice = Annotated[
     Choice[LabelSource], *chosen_from("stages.train.label_sources", LabelSource)
 ]
+SupervisedLossChoice = Annotated[
+    Choice[SupervisedLoss], *chosen_from("stages.train.supervised_losses", SupervisedLoss)
+]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class DiscriminatorConfig(Section):
+    """The section `feature_discriminator`."""
+
+    weight: Positive = 0.01
+    """Weight of the loss by which features without labels learn to look like labeled ones."""
+    learning_rate: Positive = 1e-4
+    """Of the discriminator's own Adam."""
 
 
 class VariantConfig(Section):
@@ -35,6 +48,10 @@ class VariantConfig(Section):
     """How views are made and compared."""
     label_sources: tuple[LabelSourceChoice, ...] = ()
     """Who labels the images that nobody labeled; none = supervised training."""
+    supervised_loss: SupervisedLossChoice = Field("cross_entropy", validate_default=True)
+    """What labeled crops cost."""
+    feature_discriminator: DiscriminatorConfig | None = None
+    """Tells features of labeled crops from others, and so makes them alike (SUFD)."""
     crop_px: Annotated[int, Field(ge=16, le=8192)] = 321
     """Side of the training crops."""
     scale: tuple[Positive, Positive] = (0.5, 2.0)

@@ -11,30 +11,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from pipeline import images
 from pipeline.label_reader import LabelReader
 from pipeline.vocabulary import IGNORE, Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.normalization import normalize
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.draws import Draws, generator
 from stages.train.geometry import View, random_view
-from stages.train.mixing import cutmix_boxes
-from stages.train.photometric import strong_view
 
 _BY_HAND = "by hand"
 """Key of the view whose mask a person drew, or that has none."""
 _NO_LABEL: dict[str, tuple[Tensor | None, Tensor | None]] = {_BY_HAND: (None, None)}
 _Views = dict[str, list[dict[str, View]]]
 """The crops of a step on the CPU: per draw, per image, a view for each label of the image."""
-
-_DRAWS = ("labeled", "unlabeled", "ood", MIX, "boxes", "colours")
-"""Each has random numbers of its own; the position is part of the seed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,8 @@ class Crops:
 
     Attributes:
         labeled: The labeled images.
-        others: The images of each role that learns from other labels; the first is drawn twice.
+        others: The images of each role that learns from other labels.
+        draws_twice: Whether the first of these roles is drawn a second time.
         vocabulary: Reads label files.
         seed: Of everything random.
         batch_size: Images B of each role.
@@ -89,6 +86,7 @@ class Crops:
 
     labeled: Sequence[TrainImage]
     others: Mapping[str, Sequence[TrainImage]]
+    draws_twice: bool
     vocabulary: Vocabulary
     seed: int
     batch_size: int
@@ -117,7 +115,7 @@ class Crops:
 
     def _views(self, step: int) -> _Views:
         draws = {"labeled": self.labeled, **self.others}
-        if self.others:
+        if self.others and self.draws_twice:
             draws[MIX] = next(iter(self.others.values()))
         return {key: self._draw(key, listed, step) for key, listed in draws.items()}
 
@@ -132,7 +130,7 @@ class Crops:
             pixels = torch.from_numpy(_decode(image)).permute(2, 0, 1)
             moved = {}
             for name, (mask, confidence) in (maps or _NO_LABEL).items():
-                same_geometry = _generator(self.seed, key, position)
+                same_geometry = generator(self.seed, f"crop of {key}", position)
                 moved[name] = random_view(
                     pixels,
                     self.crop_px,
@@ -150,31 +148,24 @@ class Crops:
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
     def _batch(self, step: int, views: _Views, device: torch.device) -> TrainBatch:
-        boxes_generator = _generator(self.seed, "boxes", step)
-        colours = _generator(self.seed, "colours", step)
         by_hand = [view[_BY_HAND] for view in views["labeled"]]
         masks = torch.stack([view.mask for view in by_hand if view.mask is not None])
-        boxes = [cutmix_boxes(self.batch_size, self.crop_px, boxes_generator) for _ in range(2)]
         return TrainBatch(
-            LabeledBatch(normalize(_pixels(by_hand, device)), masks.to(device).long()),
-            {k: _crop_batch(v, colours, device) for k, v in views.items() if k != "labeled"},
-            (boxes[0].to(device), boxes[1].to(device)),
+            LabeledBatch(_pixels(by_hand, device), masks.to(device).long()),
+            {k: _crop_batch(v, device) for k, v in views.items() if k != "labeled"},
+            Draws(self.seed, step, range(self.batch_size), self.batch_size),
         )
 
 
-def _crop_batch(
-    views: list[dict[str, View]], colours: Generator, device: torch.device
-) -> CropBatch:
+def _crop_batch(views: list[dict[str, View]], device: torch.device) -> CropBatch:
     first = [next(iter(view.values())) for view in views]
-    pixels = _pixels(first, device)
     stored = {
         labeler: _labels([view[labeler] for view in views], device)
         for labeler in views[0]
         if labeler != _BY_HAND
     }
     return CropBatch(
-        weak=normalize(pixels),
-        strong=(normalize(strong_view(pixels, colours)), normalize(strong_view(pixels, colours))),
+        pixels=_pixels(first, device),
         valid=torch.stack([view.valid for view in first]).to(device),
         stored=stored,
     )
@@ -216,11 +207,6 @@ def _reader(group: Path) -> LabelReader:
     return LabelReader(group)
 
 
-def _generator(seed: int, draw: str, position: int) -> Generator:
-    state = np.random.SeedSequence([seed, _DRAWS.index(draw), position]).generate_state(1)
-    return Generator().manual_seed(int(state[0]))
-
-
 def _shuffled(seed: int, draw: str, count: int, position: int) -> int:
     """The image at a position of an endless shuffled sequence, every epoch in another order."""
     epoch, place = divmod(position, count)
@@ -229,4 +215,4 @@ def _shuffled(seed: int, draw: str, count: int, position: int) -> int:
 
 @lru_cache(maxsize=16)
 def _permutation(seed: int, draw: str, count: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng([seed, _DRAWS.index(draw), epoch]).permutation(count)
+    return np.random.default_rng([seed, crc32(draw.encode()), epoch]).permutation(count)

@@ -17,10 +17,13 @@ from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train import teacher
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
+from stages.train.discriminator import Discriminator
 from stages.train.label_sources.base import LabelSource
+from stages.train.learner import Learner
 from stages.train.log import TrainingLog
 from stages.train.perturbations.base import Perturbation
-from stages.train.schedule import learning_rate
+from stages.train.schedule import Moment, learning_rate
+from stages.train.supervised_losses.base import SupervisedLoss
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,10 @@ class Training:
         network: The student.
         perturbation: Makes the losses of a step.
         sources: Provide labels.
+        supervised_loss: Of labeled crops.
+        discriminator: Of features, if there is one.
         optimization: How weights move.
+        steps_an_epoch: Length of an epoch.
         checkpoint: Where the state is kept.
         log: JSON lines, one every `log_every` steps: step, losses, rate.
         checkpoint_every: Steps between checkpoints.
@@ -93,7 +99,10 @@ class Training:
     network: SegmentationNetwork
     perturbation: Perturbation
     sources: Sequence[LabelSource]
+    supervised_loss: SupervisedLoss
+    discriminator: Discriminator | None
     optimization: Optimization
+    steps_an_epoch: int
     checkpoint: Checkpoint
     log: Path
     checkpoint_every: int
@@ -149,9 +158,12 @@ class Training:
         # So that a resumed step repeats itself. Of a larger seed torch would drop the upper bits.
         (seed,) = np.random.SeedSequence([settings.seed, step]).generate_state(1).tolist()
         torch.manual_seed(seed)
+        measured: dict[str, torch.Tensor] = {}
+        learner = Learner(self.network, ema, self.sources, self.supervised_loss, self.discriminator)
+        moment = Moment(step, settings.steps, self.steps_an_epoch)
         is_reduced = settings.precision != "float32"
         with torch.autocast(batch.labeled.mask.device.type, torch.bfloat16, enabled=is_reduced):
-            losses = self.perturbation.step(self.network, ema, batch, self.sources)
+            losses = self.perturbation.step(learner, batch, moment)
         if not math.isfinite(losses.total.item()):
             what = f"the loss became {losses.total.item()} in step {step}"
             fix = "lower train.learning_rate; the last checkpoint is kept"
@@ -159,8 +171,10 @@ class Training:
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if self.discriminator is not None and losses.features is not None:
+            measured["loss/discriminator"] = self.discriminator.update(losses.features)
         terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
-        return {"loss/total": losses.total.detach(), **terms, "learning_rate": rate}
+        return {"loss/total": losses.total.detach(), **terms, **measured, "learning_rate": rate}
 
     def _cut_log(self, start: int) -> TrainingLog:
         """The log without the lines of steps that will be done again."""

@@ -42,9 +42,10 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
     low, high = SIGMA_PX
     views = images.clone()
     factors = (0.5 + brightness, 0.5 + contrast, 0.5 + saturation, 0.5 * hue - 0.25)
-    _change(views, jitter < JITTER_PROBABILITY, jitter_color, *factors)
-    _change(views, drop < GRAYSCALE_PROBABILITY, lambda some: lightness(some).expand_as(some))
-    _change(views, soften < BLUR_PROBABILITY, blur, low + (high - low) * sigma)
+    with torch.autocast(images.device.type, enabled=False):  # colours stay float32
+        _change(views, jitter < JITTER_PROBABILITY, jitter_color, *factors)
+        _change(views, drop < GRAYSCALE_PROBABILITY, lambda some: lightness(some).expand_as(some))
+        _change(views, soften < BLUR_PROBABILITY, blur, low + (high - low) * sigma)
     return views
 
 

@@ -20,7 +20,11 @@ from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 
 if TYPE_CHECKING:
+    import torch
+
+    from stages.segmenters.networks.base import SegmentationNetwork
     from stages.train.crops import TrainImage
+    from stages.train.discriminator import Discriminator
 
 Rows = list[dict[str, Any]]
 
@@ -167,6 +171,7 @@ class TrainStage(Stage):
                 for role in variant.roles
             },
             vocabulary=config.vocabulary,
+            draws_twice=variant.perturbation.component.draws_twice,
             seed=seed,
             batch_size=variant.batch_size,
             crop_px=variant.crop_px,
@@ -174,7 +179,7 @@ class TrainStage(Stage):
         )
         sources = [choice.create() for choice in variant.label_sources]
         for source in sources:
-            source.load(config)
+            source.load(config, device)
         network = variant.model.create().build(config.vocabulary.num_classes)
         if variant.freeze_encoder:
             network.freeze_encoder()
@@ -182,8 +187,10 @@ class TrainStage(Stage):
         training = Training(
             # The layout that convolutions are quickest in, on CPUs and GPUs alike.
             network=network.to(device).to(memory_format=torch.channels_last),
-            perturbation=variant.perturbation.create(),
+            perturbation=variant.perturbation.create(config.vocabulary),
             sources=sources,
+            supervised_loss=variant.supervised_loss.create(),
+            discriminator=self._discriminator(variant, network, device),
             optimization=Optimization(
                 optimizer=variant.optimizer,
                 learning_rate=variant.learning_rate,
@@ -197,6 +204,7 @@ class TrainStage(Stage):
                 seed=seed,
                 precision=variant.precision,
             ),
+            steps_an_epoch=self._steps_an_epoch(variant),
             checkpoint=Checkpoint(self._state(name, seed), unit.facts),
             log=folder / "log.jsonl",
             checkpoint_every=variant.checkpoint_every,
@@ -227,6 +235,27 @@ class TrainStage(Stage):
         plain = variant.model_dump(mode="json")
         table = tables.METRICS.rows(rows)
         manifest.write_part(unit.part, table, unit.facts, plain, files=unit.outputs)
+
+    def _discriminator(
+        self, variant: VariantConfig, network: SegmentationNetwork, device: torch.device
+    ) -> Discriminator | None:
+        import torch
+
+        from stages.train.discriminator import Discriminator, FeatureDiscriminator
+
+        keys = variant.feature_discriminator
+        if keys is None:
+            return None
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, variant.crop_px, variant.crop_px)
+            channels = network.eval().fuse(network.encode(blank)).shape[1]
+        judge = FeatureDiscriminator(channels).to(device)
+        return Discriminator(judge, keys.weight, keys.learning_rate)
+
+    def _steps_an_epoch(self, variant: VariantConfig) -> int:
+        """Steps that draw as many images as the first role has; of the labeled ones without it."""
+        role = variant.roles[0] if variant.roles else "labeled"
+        return max(1, int(self._of_role(role).num_rows) // variant.batch_size)
 
     def _train_images(self, table: pa.Table, labelers: Sequence[str]) -> list[TrainImage]:
         """The images with their labels; where a labeler is asked for, only those it labeled."""

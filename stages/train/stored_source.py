@@ -36,7 +36,7 @@ class ReadingConfig(LabelSourceConfig):
 
 
 class ReadingSource(LabelSource):
-    """Fixed labels from the store; pixels pasted in from another role are the student's to label."""
+    """Fixed labels from the store; the student labels what is pasted in from another role."""
 
     config: ReadingConfig
     _maps: Tensor | None = None

@@ -1,8 +1,11 @@
 """From confidences to the weights of pixels in the loss."""
 
-from typing import Literal, assert_never
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, assert_never
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Mode = Literal["pixelwise", "pixelratio", "pixelavg", "batchratio"]
 

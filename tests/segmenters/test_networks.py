@@ -63,24 +63,6 @@ def test_logits_have_the_size_of_the_images(
     assert network(images(2, *size)).shape == (2, NUM_CLASSES, *size)
 
 
-def test_the_encoder_sees_the_images_once_for_both_logits(network: SegmentationNetwork) -> None:
-    clean, perturbed = network.train().forward_perturbed(images())
-    assert clean.shape == perturbed.shape == (2, NUM_CLASSES, 33, 50)
-    counters = [value for name, value in network.encoder.named_buffers() if "num_batches" in name]
-    assert counters
-    assert all(counter == 1 for counter in counters)
-
-
-def test_features_are_perturbed_in_eval_mode_too_and_clean_logits_never(
-    network: SegmentationNetwork,
-) -> None:
-    network.eval()
-    clean, perturbed = network.forward_perturbed(images())
-    torch.testing.assert_close(clean, network(images()))
-    assert (clean - perturbed).abs().max() > 1e-3
-    assert not torch.equal(network.forward_perturbed(images())[1], perturbed)
-
-
 def test_every_parameter_learns_and_belongs_to_encoder_or_decoder(
     network: SegmentationNetwork,
 ) -> None:
@@ -105,33 +87,6 @@ def test_a_few_steps_teach_where_the_bright_half_is(network: SegmentationNetwork
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert (network(pixels).argmax(dim=1) == mask).float().mean() > 0.8
-
-
-class Echo(SegmentationNetwork):
-    """Shows the decoder's input as its output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Identity()
-
-    def encode(self, images: Tensor) -> list[Tensor]:
-        return [images]
-
-    def fuse(self, features: list[Tensor]) -> Tensor:
-        return features[0]
-
-    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return maps
-
-
-def test_half_of_the_channels_are_dropped_whole_and_the_others_doubled() -> None:
-    torch.manual_seed(0)
-    clean, perturbed = Echo().eval().forward_perturbed(torch.ones(64, 32, 3, 3))
-    assert (clean == 1).all()
-    channels = perturbed[..., 0, 0]
-    assert (perturbed == channels[..., None, None]).all()
-    assert set(channels.flatten().tolist()) == {0.0, 2.0}
-    assert channels.mean().item() == pytest.approx(1, abs=0.1)
 
 
 def test_deeplabv3plus_reads_strides_4_and_16_and_has_no_dropout_of_its_own() -> None:

@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from pipeline.vocabulary import Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.mixing import cutmix_boxes
+from stages.train.draws import Draws
+from stages.train.label_sources.base import LabelSource
+from stages.train.learner import Learner
+from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.teacher import frozen_copy
 
 NUM_CLASSES = 3
 SIZE_PX = 8
@@ -33,6 +38,14 @@ class PixelNetwork(SegmentationNetwork):
 
 
 @pytest.fixture
+def vocabulary() -> Vocabulary:
+    names = ["ground", "cat", "dog"]
+    return Vocabulary.model_validate(
+        {"name": "pets", "classes": [{"name": n, "color": "#000000"} for n in names]}
+    )
+
+
+@pytest.fixture
 def pixel_network() -> Callable[[], SegmentationNetwork]:
     """Builds networks of three classes; each is the same."""
 
@@ -44,10 +57,27 @@ def pixel_network() -> Callable[[], SegmentationNetwork]:
 
 
 @pytest.fixture
+def learner() -> Callable[..., Learner]:
+    """Builds a learner around a network; by default its moving average is a copy."""
+
+    def build(
+        student: SegmentationNetwork,
+        sources: Sequence[LabelSource],
+        teacher: SegmentationNetwork | None = None,
+    ) -> Learner:
+        loss = CrossEntropyLoss(CrossEntropyConfig())
+        return Learner(student, teacher or frozen_copy(student), sources, loss)
+
+    return build
+
+
+@pytest.fixture
 def random_batch() -> Callable[..., TrainBatch]:
     """Builds batches of random crops; the same seed gives the same batch."""
 
-    def build(roles: Sequence[str] = (), seed: int = 0, count: int = 4) -> TrainBatch:
+    def build(
+        roles: Sequence[str] = (), seed: int = 0, count: int = 4, step: int = 0
+    ) -> TrainBatch:
         generator = torch.Generator().manual_seed(seed)
         shape = (count, SIZE_PX, SIZE_PX)
         labeled = torch.rand(count, 3, SIZE_PX, SIZE_PX, generator=generator)
@@ -55,14 +85,14 @@ def random_batch() -> Callable[..., TrainBatch]:
         mask[:, :, -1] = 255
         keys = [*roles, MIX] if roles else []
         crops = {key: _crops(count, generator) for key in keys}
-        boxes = [cutmix_boxes(count, SIZE_PX, generator) for _ in range(2)]
-        return TrainBatch(LabeledBatch(labeled, mask), crops, (boxes[0], boxes[1]))
+        draws = Draws(seed, step, range(count), count)
+        return TrainBatch(LabeledBatch(labeled, mask), crops, draws)
 
     return build
 
 
 def _crops(count: int, generator: Generator) -> CropBatch:
-    weak, *strong = torch.rand(3, count, 3, SIZE_PX, SIZE_PX, generator=generator)
+    pixels = torch.rand(count, 3, SIZE_PX, SIZE_PX, generator=generator)
     shape = (count, SIZE_PX, SIZE_PX)
     valid = torch.ones(shape, dtype=torch.bool)
     valid[0, int(torch.randint(SIZE_PX, (), generator=generator)) :] = False
@@ -71,4 +101,4 @@ def _crops(count: int, generator: Generator) -> CropBatch:
     mask[:, 0] = 255
     unlabeled = (mask == 255) | ~valid
     stored = PseudoLabels(mask.masked_fill(~valid, 255), confidence.masked_fill(unlabeled, 0))
-    return CropBatch(weak, (strong[0], strong[1]), valid, {"clip": stored})
+    return CropBatch(pixels, valid, {"clip": stored})

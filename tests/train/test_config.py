@@ -101,11 +101,11 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"label_sources": ["teacher"]},
-            r"train\.variants\.default\.label_sources\.0: .*use one of: ema, stored, student",
+            r"train\.variants\.default\.label_sources\.0: .*use one of: ema, enhanced, guidance, ",
         ),
         (
             {"perturbation": "mixup"},
-            r"train\.variants\.default\.perturbation: .*'mixup'.*; use one of: unimatch",
+            r"train\.variants\.default\.perturbation: .*'mixup'.*; use one of: classmix, fixmatch, ",
         ),
         ({"optimizer": "lion"}, r"train\.variants\.default\.optimizer: 'lion' is wrong"),
         (

@@ -93,7 +93,9 @@ def stored(draw: Draw, tmp_path: Path) -> list[TrainImage]:
 @pytest.fixture
 def drawn(labeled: list[TrainImage], stored: list[TrainImage]) -> Crops:
     others = {"unlabeled": stored, "ood": stored}
-    return Crops(labeled, others, VOCABULARY, seed=3, batch_size=2, crop_px=32, scale=(0.5, 2.0))
+    return Crops(
+        labeled, others, True, VOCABULARY, seed=3, batch_size=2, crop_px=32, scale=(0.5, 2.0)
+    )
 
 
 @pytest.fixture
@@ -102,7 +104,8 @@ def counted(draw: Draw, labeled: list[TrainImage]) -> Callable[..., Crops]:
 
     def build(count: int, batch_size: int, seed: int = 0) -> Crops:
         images = [TrainImage(draw(np.full((20, 24, 3), red, np.uint8))) for red in range(count)]
-        return Crops(labeled, {"unlabeled": images}, VOCABULARY, seed, batch_size, 16, (1.0, 1.0))
+        others = {"unlabeled": images}
+        return Crops(labeled, others, True, VOCABULARY, seed, batch_size, 16, (1.0, 1.0))
 
     return build
 
@@ -123,9 +126,9 @@ def reds(drawn_batches: list[TrainBatch], key: str = "unlabeled") -> list[int]:
 
 
 def tensors_of(batch: TrainBatch) -> list[Tensor]:
-    found = [batch.labeled.images, batch.labeled.mask, *batch.boxes]
-    for part in batch.crops.values():
-        found += [part.weak, *part.strong, part.valid]
+    found = [batch.labeled.images, batch.labeled.mask]
+    for key, part in batch.crops.items():
+        found += [part.weak, batch.strong(key, 0), batch.strong(key, 1), part.valid]
         for labels in part.stored.values():
             found += [labels.mask, labels.confidence]
     return found
@@ -244,11 +247,17 @@ def test_strong_views_are_other_colours_of_the_same_crop(drawn: Crops, draw: Dra
     images = [TrainImage(draw(greys[blocks(seed)])) for seed in range(4)]
     for batch in batches(replace(drawn, others={"unlabeled": images}), range(4)):
         part = batch.crops["unlabeled"]
-        first, second = part.strong
+        first, second = (batch.strong("unlabeled", number) for number in range(2))
+        assert torch.equal(first, batch.strong("unlabeled", 0))
         assert not torch.equal(first, second)
         for weak, *strong in zip(part.weak, first, second, strict=True):
             grey = [lightness(view[None]).flatten() for view in (weak, *strong)]
             assert torch.corrcoef(torch.stack(grey))[0].min() > 0.5
+
+
+def test_there_is_a_second_draw_only_where_it_is_asked_for(drawn: Crops) -> None:
+    (batch,) = batches(replace(drawn, draws_twice=False), range(1))
+    assert batch.crops.keys() == {"unlabeled", "ood"}
 
 
 def test_without_roles_only_labeled_crops_are_drawn(drawn: Crops) -> None:

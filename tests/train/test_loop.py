@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW
 
 from pipeline.errors import ConfigError, MaskmillError
+from pipeline.vocabulary import Vocabulary
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint
@@ -17,10 +18,18 @@ from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
+from stages.train.learner import Learner
 from stages.train.loop import Optimization, Training
-from stages.train.perturbations.base import Perturbation, StepLosses
-from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
-from stages.train.schedule import learning_rate
+from stages.train.mixture import Mixture
+from stages.train.perturbations.base import (
+    Labels,
+    Perturbation,
+    PerturbationConfig,
+    StepLosses,
+)
+from stages.train.perturbations.unimatch import UniMatch
+from stages.train.schedule import Moment, learning_rate
+from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 CPU = torch.device("cpu")
 STEPS = 4
@@ -50,7 +59,7 @@ def draw(random_batch: Callable[..., TrainBatch]) -> Callable[[range], Iterator[
 
 @pytest.fixture
 def build(
-    tmp_path: Path, pixel_network: Callable[[], SegmentationNetwork]
+    tmp_path: Path, pixel_network: Callable[[], SegmentationNetwork], vocabulary: Vocabulary
 ) -> Callable[..., Training]:
     """Builds the training of a folder; what is in the folder is resumed."""
 
@@ -58,8 +67,11 @@ def build(
         settings = {key: keys.pop(key) for key in list(keys) if hasattr(OPTIMIZATION, key)}
         facts = keys.pop("facts", {"train.steps": STEPS})
         defaults = {
-            "perturbation": UniMatch(UniMatchConfig()),
+            "perturbation": UniMatch(PerturbationConfig(), vocabulary),
             "sources": SOURCES,
+            "supervised_loss": CrossEntropyLoss(CrossEntropyConfig()),
+            "discriminator": None,
+            "steps_an_epoch": 2,
             "checkpoint_every": 1,
             "log_every": 1,
         }
@@ -250,23 +262,24 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_its_checkpoint(
 class Dice(Perturbation):
     """Supervised training that notes a random number each step."""
 
-    def __init__(self) -> None:
-        super().__init__(UniMatchConfig())
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__(PerturbationConfig(), vocabulary)
         self.thrown: list[float] = []
 
-    def step(
-        self,
-        network: SegmentationNetwork,
-        teacher: SegmentationNetwork,
-        batch: TrainBatch,
-        sources: Sequence[LabelSource],
-    ) -> StepLosses:
+    def mixtures(
+        self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
+    ) -> list[Mixture]:
+        raise AssertionError("there is nothing to mix")
+
+    def step(self, learner: Learner, batch: TrainBatch, moment: Moment) -> StepLosses:
         self.thrown.append(torch.rand(()).item())
-        return UniMatch(UniMatchConfig()).step(network, teacher, replace(batch, crops={}), [])
+        return super().step(replace(learner, sources=[]), replace(batch, crops={}), moment)
 
 
-def test_every_step_has_random_numbers_of_its_own(build: Build, draw: Draw) -> None:
-    dice = {name: Dice() for name in ("whole", "other seed", "resumed")}
+def test_every_step_has_random_numbers_of_its_own(
+    build: Build, draw: Draw, vocabulary: Vocabulary
+) -> None:
+    dice = {name: Dice(vocabulary) for name in ("whole", "other seed", "resumed")}
     run(build("whole", perturbation=dice["whole"]), draw)
     run(build("other", perturbation=dice["other seed"], seed=6), draw)
     with pytest.raises(Killed):

@@ -6,7 +6,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.train.losses import pseudo_label_loss, supervised_loss
+from stages.train.losses import pseudo_label_loss
+from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.supervised_losses.ohem import OhemConfig, OhemLoss
+from stages.train.weighing import Mode, weigh
+
+supervised_loss = CrossEntropyLoss(CrossEntropyConfig()).measure
+
+
+def weighted(logits: Tensor, labels: PseudoLabels, valid: Tensor) -> Tensor:
+    return pseudo_label_loss(logits, labels.mask, labels.confidence * valid, valid)
 
 
 def logits_with_loss(loss: Tensor) -> Tensor:
@@ -24,7 +33,7 @@ VALID = torch.tensor([[[True, True]], [[True, False]]])
 
 
 def test_pseudo_label_loss_counts_confident_valid_pixels_over_valid_ones() -> None:
-    loss = pseudo_label_loss(
+    loss = weighted(
         logits_with_loss(LOSS),
         everywhere_class_0(CONFIDENCE).confident(0.95),
         VALID,
@@ -33,7 +42,7 @@ def test_pseudo_label_loss_counts_confident_valid_pixels_over_valid_ones() -> No
 
 
 def test_pseudo_label_loss_weighs_by_confidence() -> None:
-    loss = pseudo_label_loss(
+    loss = weighted(
         logits_with_loss(LOSS),
         everywhere_class_0(CONFIDENCE),
         VALID,
@@ -45,15 +54,51 @@ def test_the_threshold_itself_is_confident_enough() -> None:
     logits = logits_with_loss(torch.tensor([[[1.0]]]))
     labels = everywhere_class_0(torch.tensor([[[0.5]]]))
     valid = torch.ones(1, 1, 1, dtype=torch.bool)
-    loss = pseudo_label_loss(logits, labels.confident(0.5), valid)
+    loss = weighted(logits, labels.confident(0.5), valid)
     assert loss.item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("pixelwise", 4 / 3),
+        ("pixelratio", 17 / 6),
+        ("pixelavg", 5.7333),
+        # Two of three valid pixels are confident, and the three cost 6.
+        ("batchratio", 2 / 3 * 6 / 3),
+    ],
+)
+def test_each_mode_weighs_as_published(mode: Mode, expected: float) -> None:
+    weights = weigh(mode, CONFIDENCE, 0.95, VALID)
+    target = torch.zeros(2, 1, 2, dtype=torch.int64)
+    loss = pseudo_label_loss(logits_with_loss(LOSS), target, weights, VALID)
+    assert loss.item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("min_kept", "kept"), [(2, 2), (3, 3), (5, 4)])
+def test_hard_pixels_count_and_at_least_so_many(min_kept: int, kept: int) -> None:
+    probabilities = torch.tensor([0.1, 0.5, 0.8, 0.9])
+    losses = -probabilities.log()
+    ohem = OhemLoss(OhemConfig(threshold=0.7, min_kept=min_kept))
+    mask = torch.zeros(1, 1, 5, dtype=torch.int64)
+    mask[..., -1] = 255
+    logits = logits_with_loss(torch.cat([losses, torch.ones(1)]).view(1, 1, 5))
+    assert ohem.measure(logits, mask).item() == pytest.approx(losses[:kept].mean().item())
+
+
+def test_smoothed_targets_cost_what_torch_says() -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 4, 4, dtype=torch.int64)
+    every = torch.ones(2, 4, 4)
+    found = pseudo_label_loss(logits, mask, every, every.bool(), smoothing=0.1)
+    torch.testing.assert_close(found, cross_entropy(logits, mask, label_smoothing=0.1))
 
 
 def test_ignored_labels_count_in_the_denominator_only() -> None:
     labels = PseudoLabels(torch.tensor([[[0, 255]]]), torch.ones(1, 1, 2))
     valid = torch.ones(1, 1, 2, dtype=torch.bool)
     logits = logits_with_loss(torch.tensor([[[1.0, 8.0]]]))
-    loss = pseudo_label_loss(logits, labels, valid)
+    loss = weighted(logits, labels, valid)
     assert loss.item() == pytest.approx(1 / 2)
 
 
@@ -78,7 +123,7 @@ def test_stored_labels_of_web_images_with_unsure_pixels_pasted_in(
     valid = torch.where(paste, torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
     logits = torch.randn(1, 8, 1, 2, generator=torch.Generator().manual_seed(0))
     first = cross_entropy(logits[..., 0], torch.tensor([[5]])).item()
-    loss = pseudo_label_loss(logits, labels.confident(0.95), valid)
+    loss = weighted(logits, labels.confident(0.95), valid)
     assert loss.item() == pytest.approx(first / 2 if expected.startswith("half") else first)
 
 
@@ -92,7 +137,7 @@ def test_a_batch_where_nothing_counts_has_loss_and_gradient_zero() -> None:
     nothing = torch.full((1, 2, 2), 255)
     labels = PseudoLabels(nothing, torch.zeros(1, 2, 2))
     padding = torch.zeros(1, 2, 2, dtype=torch.bool)
-    unlabeled = pseudo_label_loss(logits, labels, padding)
+    unlabeled = weighted(logits, labels, padding)
     loss = supervised_loss(logits, nothing) + unlabeled
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
@@ -112,7 +157,7 @@ def test_unsure_labels_leave_the_gradient_of_the_labeled_images_alone() -> None:
     unsure = PseudoLabels(mask, torch.full((2, 5, 5), 0.94))
     both = torch.autograd.grad(
         supervised_loss(network(images), mask)
-        + pseudo_label_loss(network(unlabeled), unsure.confident(0.95), valid),
+        + weighted(network(unlabeled), unsure.confident(0.95), valid),
         weights,
     )
     for expected, found in zip(alone, both, strict=True):
@@ -125,7 +170,7 @@ def test_the_weak_view_that_gave_the_labels_gets_no_gradient() -> None:
     strong = torch.randn(1, 3, 4, 4, requires_grad=True)
     confidence, mask = weak.softmax(dim=1).max(dim=1)
     valid = torch.ones(1, 4, 4, dtype=torch.bool)
-    loss = pseudo_label_loss(strong, PseudoLabels(mask, confidence), valid)
+    loss = weighted(strong, PseudoLabels(mask, confidence), valid)
     loss.backward()  # type: ignore[no-untyped-call]
     assert weak.grad is None
     assert strong.grad is not None

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.train.mixing import cutmix_boxes, paste
+from stages.train.draws import Draws
+from stages.train.mixing import cutmix_boxes, half_of_the_classes, paste
 
 
 def boxes(count: int, size_px: int, seed: int = 0) -> Tensor:
-    return cutmix_boxes(count, size_px, torch.Generator().manual_seed(seed))
+    return cutmix_boxes(size_px, Draws(seed, 0, range(count), count), "boxes")
 
 
 def test_half_of_the_boxes_are_empty() -> None:
@@ -32,11 +33,11 @@ def test_boxes_are_rectangles_of_the_published_areas_and_aspects() -> None:
 
 
 def test_boxes_reach_every_corner_of_the_image() -> None:
-    covered = boxes(600, 32).any(dim=0)
+    covered = boxes(3000, 32).any(dim=0)
     assert covered.all()
 
 
-def test_boxes_come_from_their_generator_alone() -> None:
+def test_boxes_come_from_the_draws_alone() -> None:
     torch.manual_seed(1)
     first = boxes(8, 32, seed=3)
     torch.manual_seed(2)
@@ -68,3 +69,19 @@ def test_paste_leaves_its_inputs_alone_so_that_order_can_be_chosen() -> None:
     assert set(mixed_web.flatten().tolist()) == {1.0, 3.0}
     assert set(mixed_own.flatten().tolist()) == {1.0, 2.0}
     assert (own == 1).all()
+
+
+def test_half_of_the_classes_of_each_image_are_chosen_whole_and_never_void() -> None:
+    masks = torch.tensor([[0, 1, 2, 3, 4, 255], [7, 7, 7, 7, 255, 255], [1, 1, 2, 2, 2, 255]])
+    chosen = half_of_the_classes(masks[:, None], Draws(0, 0, range(3), 3), "classes")[:, 0]
+    assert [len(set(masks[i][chosen[i]].tolist())) for i in range(3)] == [2, 0, 1]
+    for mask, own in zip(masks, chosen, strict=True):
+        assert torch.equal(own, torch.isin(mask, mask[own].unique()))
+        assert not own[mask == 255].any()
+
+
+def test_every_class_is_chosen_at_times() -> None:
+    masks = torch.arange(4).repeat(200, 1)[:, None]
+    chosen = half_of_the_classes(masks, Draws(0, 0, range(200), 200), "classes")[:, 0]
+    assert (chosen.sum(dim=1) == 2).all()
+    assert (chosen.float().mean(dim=0) - 0.5).abs().max() < 0.12

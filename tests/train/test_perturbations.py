@@ -7,18 +7,24 @@ import torch
 from torch import Tensor
 
 from pipeline import components
+from pipeline.vocabulary import Vocabulary
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
+from stages.train.label_sources.enhanced import EnhancedConfig, EnhancedSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
-from stages.train.losses import supervised_loss
+from stages.train.learner import Learner
 from stages.train.perturbations.base import Perturbation
+from stages.train.schedule import Moment
+from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from stages.train.teacher import frozen_copy
 
 FAMILY = "stages.train.perturbations"
+START = Moment(step=0, steps=10, steps_an_epoch=5)
 BuildNetwork = Callable[[], SegmentationNetwork]
+BuildLearner = Callable[..., Learner]
 RandomBatch = Callable[..., TrainBatch]
 
 
@@ -34,13 +40,18 @@ def ema(**keys: object) -> LabelSource:
     return EmaSource(EmaSource.Config.model_validate(keys))
 
 
+def enhanced(**keys: object) -> LabelSource:
+    return EnhancedSource(EnhancedConfig.model_validate({"labeler": "clip", **keys}))
+
+
 SOURCES: dict[str, list[LabelSource]] = {
     "student": [student(threshold=0.4)],
     "stored": [stored()],
     "ema": [ema(threshold=0.4)],
+    "enhanced": [enhanced(student_threshold=0.4)],
     "both": [student(threshold=0.4), stored(student_threshold=0.4)],
     "three": [
-        student(threshold=0.4),
+        student(threshold=0.4, mode="pixelratio"),
         student(on="ood", threshold=0.4),
         stored(on="unlabeled", weight=0.5, student="ema"),
     ],
@@ -56,9 +67,9 @@ def gradients(loss: Tensor, network: SegmentationNetwork) -> list[Tensor]:
 
 
 @pytest.fixture(params=components.names(FAMILY))
-def perturbation(request: pytest.FixtureRequest) -> Perturbation:
+def perturbation(request: pytest.FixtureRequest, vocabulary: Vocabulary) -> Perturbation:
     found = components.find(FAMILY, request.param, Perturbation)  # type: ignore[type-abstract]
-    return found(found.Config())
+    return found(found.Config(), vocabulary)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -73,49 +84,51 @@ def sources(request: pytest.FixtureRequest) -> list[LabelSource]:
 
 def test_without_sources_the_step_is_supervised(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     batch = random_batch()
-    losses = perturbation.step(pixel_network(), teacher, batch, [])
-    alone = supervised_loss(pixel_network().train()(batch.labeled.images), batch.labeled.mask)
+    losses = perturbation.step(learner(pixel_network(), []), batch, START)
+    logits = pixel_network().train()(batch.labeled.images)
+    alone = CrossEntropyLoss(CrossEntropyConfig()).measure(logits, batch.labeled.mask)
     torch.testing.assert_close(losses.total, alone)
     assert losses.terms.keys() == {"supervised"}
 
 
 def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     network = pixel_network().eval()
-    losses = perturbation.step(network, teacher, random_batch(roles(sources)), sources)
+    losses = perturbation.step(learner(network, sources), random_batch(roles(sources)), START)
     assert next(iter(losses.terms)) == "supervised"
     assert set(losses.terms) == {"supervised", *(source.name for source in sources)}
+    assert losses.labels.keys() == {source.name for source in sources}
     weights = {source.name: source.config.weight for source in sources}
     weighted = sum(weights.get(name, 1) * term for name, term in losses.terms.items())
-    torch.testing.assert_close(losses.total, weighted / (1 + sum(weights.values())))
+    share = 1 + sum(weights.values()) if perturbation.averages else 1
+    torch.testing.assert_close(losses.total, weighted / share)
     assert network.training
     for name, term in losses.terms.items():
         assert any(gradient.abs().sum() > 0 for gradient in gradients(term, network)), name
 
 
-def test_a_step_is_a_function_of_its_seed(
+def test_a_step_is_a_function_of_its_draws(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     totals = []
-    for seed in (1, 1, 2):
-        network = pixel_network()
-        torch.manual_seed(seed)
-        totals.append(
-            perturbation.step(network, teacher, random_batch(["ood"]), SOURCES["stored"]).total
-        )
+    for step in (1, 1, 2):
+        batch = random_batch(["ood"], step=step)
+        own = learner(pixel_network(), SOURCES["stored"])
+        totals.append(perturbation.step(own, batch, START).total)
+        torch.rand(3)  # other random numbers are of no account
     assert torch.equal(totals[0], totals[1])
     assert not torch.equal(totals[0], totals[2])
 
@@ -123,7 +136,7 @@ def test_a_step_is_a_function_of_its_seed(
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.25, 3.0), (7.0, 0.01)])
 def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     weights: tuple[float, float],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -136,50 +149,76 @@ def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     on_web = student(threshold=0, weight=others, on="ood")
     alone = student(threshold=0, weight=own)
     for chosen in ([alone], [on_web], [alone, on_web]):
-        losses = perturbation.step(network, teacher, random_batch(roles(chosen)), chosen)
-        torch.testing.assert_close(losses.total, torch.tensor(3.0).log())
+        losses = perturbation.step(learner(network, chosen), random_batch(roles(chosen)), START)
+        share = 1 if perturbation.averages else 1 + sum(each.config.weight for each in chosen)
+        torch.testing.assert_close(losses.total, share * torch.tensor(3.0).log())
 
 
 def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
+    if "supmix" in type(perturbation).__module__:
+        pytest.skip("labeled pixels teach there twice")
     network = pixel_network()
     unsure = [student(threshold=1, weight=2), student(threshold=1, on="ood")]
-    losses = perturbation.step(network, teacher, random_batch(roles(unsure)), unsure)
+    losses = perturbation.step(learner(network, unsure), random_batch(roles(unsure)), START)
     alone = gradients(losses.terms["supervised"], network)
+    share = 1 + 2 + 1 if perturbation.averages else 1
     for found, expected in zip(gradients(losses.total, network), alone, strict=True):
-        torch.testing.assert_close(found * (1 + 2 + 1), expected)
+        torch.testing.assert_close(found * share, expected)
         assert expected.abs().sum() > 0
     assert all(losses.terms[source.name] == 0 for source in unsure)
 
 
 def test_padding_teaches_nothing(
     perturbation: Perturbation,
-    teacher: SegmentationNetwork,
+    learner: BuildLearner,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     batch = random_batch(roles(sources))
+    batch.labeled.mask.fill_(255)  # of which nothing is pasted
     for crops in batch.crops.values():
         crops.valid.zero_()
-    losses = perturbation.step(pixel_network(), teacher, batch, sources)
+    losses = perturbation.step(learner(pixel_network(), sources), batch, START)
     assert all(losses.terms[source.name] == 0 for source in sources)
 
 
 def test_the_teacher_stays_as_it_is(
     perturbation: Perturbation,
+    learner: BuildLearner,
     teacher: SegmentationNetwork,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    losses = perturbation.step(pixel_network(), teacher, random_batch(roles(sources)), sources)
+    own = learner(pixel_network(), sources, teacher)
+    losses = perturbation.step(own, random_batch(roles(sources)), START)
     losses.total.backward()  # type: ignore[no-untyped-call]
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(torch.equal(before[name], now) for name, now in teacher.state_dict().items())
+
+
+def test_under_autocast_every_parameter_learns_as_without(
+    perturbation: Perturbation,
+    learner: BuildLearner,
+    sources: list[LabelSource],
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    """Passes without gradient must not leave weights behind that know none."""
+    found = []
+    for is_reduced in (False, True):
+        network = pixel_network()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_reduced):
+            batch = random_batch(roles(sources))
+            losses = perturbation.step(learner(network, sources), batch, START)
+        found.append(torch.cat([each.flatten() for each in gradients(losses.total, network)]))
+    full, reduced = found
+    assert torch.cosine_similarity(full, reduced, dim=0) > 0.95

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.train.schedule import learning_rate, poly
+from stages.train.schedule import Moment, learning_rate, poly, weight
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,19 @@ def test_the_rate_lags_one_step_behind_the_decay() -> None:
     assert learning_rate(1e-3, 1, 1000) == 1e-3
     assert learning_rate(1e-3, 2, 1000) == poly(1e-3, 1, 1000) < 1e-3
     assert learning_rate(1e-3, 999, 1000) == poly(1e-3, 998, 1000) > 0
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 0), (20, 0.5), (39, 0.975), (40, 1), (60, 0.5), (79, 0.025)]
+)
+def test_a_triangle_rises_to_the_middle_epoch_and_falls(epoch: int, expected: float) -> None:
+    moments = (Moment(step, 80 * 7, 7) for step in (7 * epoch, 7 * epoch + 6))
+    assert [weight("triangle", moment) for moment in moments] == [pytest.approx(expected)] * 2
+
+
+def test_a_training_of_one_epoch_has_the_whole_weight() -> None:
+    assert weight("triangle", Moment(0, 5, 7)) == 1
+
+
+def test_a_weight_falls_from_step_to_step() -> None:
+    assert [weight("linear_down", Moment(step, 4, 2)) for step in range(4)] == [1, 0.75, 0.5, 0.25]

@@ -1,45 +1,55 @@
+"""The forward passes and terms of UniMatch and SemiOVS, as published."""
+
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.vocabulary import Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.normalization import normalize
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.clean_pass import LABELED, clean_pass
+from stages.train.draws import Draws
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
-from stages.train.losses import pseudo_label_loss
-from stages.train.perturbations.unimatch import UniMatch, UniMatchConfig
+from stages.train.learner import Learner
+from stages.train.mixture import boxes
+from stages.train.perturbations.base import PerturbationConfig
+from stages.train.perturbations.unimatch import UniMatch
+from stages.train.schedule import Moment
 from stages.train.teacher import frozen_copy
 
 BuildNetwork = Callable[[], SegmentationNetwork]
+BuildLearner = Callable[..., Learner]
 RandomBatch = Callable[..., TrainBatch]
 
-UNIMATCH = UniMatch(UniMatchConfig())
+START = Moment(step=0, steps=10, steps_an_epoch=5)
 STUDENT = StudentSource(StudentSource.Config(threshold=0.4))
 STORED = StoredSource(StoredConfig(labeler="clip"))
-LABELED, UNLABELED, MIXED, OOD = 9.0, 1.0, 2.0, 3.0
-STRONG = 0.5
-"""Added to an image's value in its strong views, again for the second one."""
+GREYS = {"labeled": 0.9, "unlabeled": 0.1, MIX: 0.3, "ood": 0.6}
+COUNT = 6
 
 
-def constant(value: float, count: int = 2) -> Tensor:
-    return torch.full((count, 3, 4, 4), value)
+@pytest.fixture
+def unimatch(vocabulary: Vocabulary) -> UniMatch:
+    return UniMatch(PerturbationConfig(), vocabulary)
 
 
-def constant_crops(value: float) -> CropBatch:
-    shape = (2, 4, 4)
+def grey(key: str) -> Tensor:
+    return torch.full((COUNT, 3, 4, 4), GREYS[key])
+
+
+def grey_batch(*keys: str) -> TrainBatch:
+    shape = (COUNT, 4, 4)
     labels = PseudoLabels(torch.zeros(shape, dtype=torch.int64), torch.ones(shape))
-    strong = (constant(value + STRONG), constant(value + 2 * STRONG))
-    return CropBatch(constant(value), strong, torch.ones(shape, dtype=torch.bool), {"clip": labels})
-
-
-def left_half_of_the_first() -> Tensor:
-    box = torch.zeros(2, 4, 4, dtype=torch.bool)
-    box[0, :, :2] = True
-    return box
+    valid = torch.ones(shape, dtype=torch.bool)
+    crops = {key: CropBatch(grey(key), valid, {"clip": labels}) for key in keys}
+    labeled = LabeledBatch(grey("labeled"), torch.zeros(shape, dtype=torch.int64))
+    return TrainBatch(labeled, crops, Draws(0, 0, range(COUNT), COUNT))
 
 
 def inputs_of(network: SegmentationNetwork) -> list[tuple[bool, Tensor]]:
@@ -53,73 +63,105 @@ def inputs_of(network: SegmentationNetwork) -> list[tuple[bool, Tensor]]:
     return seen
 
 
-def test_forward_passes_and_paste_order_are_those_of_semiovs(pixel_network: BuildNetwork) -> None:
+def pasted(batch: TrainBatch, role: str, partner: str) -> Tensor:
+    """Both strong views of a role with the boxes of its partner's."""
+    views = [
+        torch.where(
+            boxes(batch, role, number)[:, None],
+            batch.strong(partner, number),
+            batch.strong(role, number),
+        )
+        for number in range(2)
+    ]
+    return torch.cat(views)
+
+
+def test_forward_passes_and_paste_order_are_those_of_semiovs(
+    pixel_network: BuildNetwork, learner: BuildLearner, unimatch: UniMatch
+) -> None:
     network = pixel_network()
     seen = inputs_of(network)
-    box = left_half_of_the_first()
-    crops = {
-        "unlabeled": constant_crops(UNLABELED),
-        "ood": constant_crops(OOD),
-        MIX: constant_crops(MIXED),
-    }
-    labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
-    UNIMATCH.step(
-        network, frozen_copy(network), TrainBatch(labeled, crops, (box, ~box)), [STUDENT, STORED]
-    )
-    modes = [mode for mode, _ in seen]
+    batch = grey_batch("unlabeled", "ood", MIX)
+    unimatch.step(learner(network, [STUDENT, STORED]), batch, START)
     draw, weak, strong_unlabeled, strong_ood = (images for _, images in seen)
-    assert modes == [False, True, True, True]
-    assert torch.equal(draw, constant(MIXED))
-    assert torch.equal(weak, torch.cat([constant(v) for v in (LABELED, UNLABELED, OOD)]))
-    for images, own, pasted in ((strong_unlabeled, UNLABELED, MIXED), (strong_ood, OOD, UNLABELED)):
-        for k, (view, inside) in enumerate(zip(images.chunk(2), (box, ~box), strict=True), start=1):
-            expected = torch.where(inside[:, None], constant(pasted), constant(own)) + k * STRONG
-            assert torch.equal(view, expected)
+    assert [mode for mode, _ in seen] == [False, True, True, True]
+    assert torch.equal(draw, normalize(grey(MIX)))
+    together = torch.cat([grey(key) for key in ("labeled", "unlabeled", "ood")])
+    assert torch.equal(weak, normalize(together))
+    assert torch.equal(strong_unlabeled, pasted(batch, "unlabeled", MIX))
+    assert torch.equal(strong_ood, pasted(batch, "ood", "unlabeled"))
+    assert boxes(batch, "ood", 0).any()
+    assert torch.equal(boxes(batch, "ood", 0), boxes(batch, "unlabeled", 0))
+    assert not torch.equal(boxes(batch, "ood", 0), boxes(batch, "ood", 1))
 
 
-def test_a_lone_ood_role_is_mixed_with_its_own_second_draw(pixel_network: BuildNetwork) -> None:
+def test_a_lone_ood_role_is_mixed_with_its_own_second_draw(
+    pixel_network: BuildNetwork, learner: BuildLearner, unimatch: UniMatch
+) -> None:
     network = pixel_network()
     seen = inputs_of(network)
-    box = left_half_of_the_first()
-    crops = {"ood": constant_crops(OOD), MIX: constant_crops(MIXED)}
-    labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
-    UNIMATCH.step(network, frozen_copy(network), TrainBatch(labeled, crops, (box, box)), [STORED])
-    first, _ = seen[-1][1].chunk(2)
-    expected = torch.where(box[:, None], constant(MIXED), constant(OOD)) + STRONG
-    assert torch.equal(first, expected)
+    batch = grey_batch("ood", MIX)
+    unimatch.step(learner(network, [STORED]), batch, START)
+    assert torch.equal(seen[-1][1], pasted(batch, "ood", MIX))
+
+
+def test_stored_labels_alone_need_no_look_at_the_second_draw(
+    pixel_network: BuildNetwork, learner: BuildLearner, unimatch: UniMatch
+) -> None:
+    network = pixel_network()
+    seen = inputs_of(network)
+    unimatch.step(learner(network, [STORED]), grey_batch("ood", MIX), START)
+    assert [mode for mode, _ in seen] == [True, True]
 
 
 def test_the_term_is_a_quarter_of_each_strong_view_and_half_of_perturbed_features(
-    pixel_network: BuildNetwork, random_batch: RandomBatch
+    pixel_network: BuildNetwork,
+    learner: BuildLearner,
+    unimatch: UniMatch,
+    random_batch: RandomBatch,
 ) -> None:
     """Recomputed by hand with the published weights (arXiv 2208.09910)."""
     batch = random_batch(["ood"])
     own, mix = batch.crops["ood"], batch.crops[MIX]
-    network = pixel_network()
-    torch.manual_seed(7)
-    losses = UNIMATCH.step(network, frozen_copy(network), batch, [STORED])
+    losses = unimatch.step(learner(pixel_network(), [STORED]), batch, START)
 
     network = pixel_network()
-    network.eval()(mix.weak)
-    network.train()
-    torch.manual_seed(7)
-    together = torch.cat([batch.labeled.images, own.weak])
-    perturbed = network.forward_perturbed(together)[1].chunk(2)[1]
-    term = 0.5 * pseudo_label_loss(perturbed, own.stored["clip"], own.valid)
-    views = [
-        torch.where(box[:, None], theirs, mine)
-        for box, mine, theirs in zip(batch.boxes, own.strong, mix.strong, strict=True)
-    ]
-    for logits, box in zip(network(torch.cat(views)).chunk(2), batch.boxes, strict=True):
+    views = [{LABELED: batch.labeled.images, "ood": own.weak}]
+    clean = clean_pass(network, views, batch.draws, perturb=True, apart=False)
+    term = 0.5 * STORED.loss(clean.perturbed["ood"], own.stored["clip"], own.valid)
+    for number, logits in enumerate(network(pasted(batch, "ood", MIX)).chunk(2)):
+        box = boxes(batch, "ood", number)
         mixed = own.stored["clip"].pasted(mix.stored["clip"], box)
-        valid = torch.where(box, mix.valid, own.valid)
-        term = term + 0.25 * pseudo_label_loss(logits, mixed, valid)
+        term = term + 0.25 * STORED.loss(logits, mixed, torch.where(box, mix.valid, own.valid))
     torch.testing.assert_close(losses.terms["stored_ood_clip"], term)
     torch.testing.assert_close(losses.total, (losses.terms["supervised"] + term) / 2)
 
 
-def test_the_teacher_labels_the_weak_views_and_what_is_pasted_into_them(
+def test_half_of_the_channels_are_dropped_and_the_rest_doubled(
     pixel_network: BuildNetwork, random_batch: RandomBatch
+) -> None:
+    batch = random_batch(["ood"], count=40)
+    network = pixel_network()
+    decoded: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        decoded.append(inputs[0])
+
+    network.get_submodule("classifier").register_forward_pre_hook(note)
+    views = {"ood": batch.crops["ood"].weak}
+    clean_pass(network, [views], batch.draws, perturb=True, apart=False)
+    clean, dropped = decoded[0].chunk(2)
+    shown = clean.flatten(2).sum(-1) > 0
+    kept = dropped.flatten(2).sum(-1)[shown] / clean.flatten(2).sum(-1)[shown]
+    torch.testing.assert_close(kept, torch.where(kept > 1, 2.0, 0.0))
+    assert (kept > 1).float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_teacher_labels_the_weak_views_and_what_is_pasted_into_them(
+    pixel_network: BuildNetwork,
+    learner: BuildLearner,
+    unimatch: UniMatch,
+    random_batch: RandomBatch,
 ) -> None:
     """As stored labels would that hold just what the teacher sees."""
     batch = random_batch(["ood"])
@@ -132,15 +174,17 @@ def test_the_teacher_labels_the_weak_views_and_what_is_pasted_into_them(
             crops.stored["clip"].confidence.copy_(labels.confidence)
     terms = []
     for source in (EmaSource(EmaSource.Config(on="ood", threshold=0.4)), STORED):
-        torch.manual_seed(7)
-        losses = UNIMATCH.step(pixel_network(), teacher, batch, [source])
+        losses = unimatch.step(learner(pixel_network(), [source], teacher), batch, START)
         terms.append(losses.terms[source.name])
     torch.testing.assert_close(*terms)
     assert terms[0] > 0
 
 
 def test_the_students_own_clean_view_only_labels(
-    pixel_network: BuildNetwork, random_batch: RandomBatch
+    pixel_network: BuildNetwork,
+    learner: BuildLearner,
+    unimatch: UniMatch,
+    random_batch: RandomBatch,
 ) -> None:
     """Pseudo-labels are read from clean weak logits; into these no gradient flows."""
     network = pixel_network()
@@ -152,7 +196,7 @@ def test_the_students_own_clean_view_only_labels(
             decoded.append(logits)
 
     network.get_submodule("classifier").register_forward_hook(keep)
-    losses = UNIMATCH.step(network, frozen_copy(network), random_batch(["unlabeled"]), [STUDENT])
+    losses = unimatch.step(learner(network, [STUDENT]), random_batch(["unlabeled"]), START)
     losses.total.backward()  # type: ignore[no-untyped-call]
     first_gradient = decoded[0].grad
     assert first_gradient is not None
@@ -165,34 +209,37 @@ def test_the_students_own_clean_view_only_labels(
 
 @pytest.mark.parametrize("name", ["encoder.1.running_mean", "encoder.1.num_batches_tracked"])
 def test_the_second_draw_leaves_batch_statistics_alone(
-    pixel_network: BuildNetwork, random_batch: RandomBatch, name: str
+    pixel_network: BuildNetwork,
+    learner: BuildLearner,
+    unimatch: UniMatch,
+    random_batch: RandomBatch,
+    name: str,
 ) -> None:
-    batch = random_batch(["unlabeled"])
     statistics = []
     for value in (0.0, 1.0):
-        batch.crops[MIX].weak.fill_(value)
+        batch = random_batch(["unlabeled"])
+        batch.crops[MIX].pixels.fill_(value)
+        for number in range(2):
+            batch.strong(MIX, number).copy_(batch.strong("unlabeled", number))
         network = pixel_network()
-        UNIMATCH.step(network, frozen_copy(network), batch, [STUDENT])
+        unimatch.step(learner(network, [STUDENT]), batch, START)
         statistics.append(network.state_dict()[name])
     assert torch.equal(*statistics)
 
 
 def test_separate_domains_pass_apart_and_only_clean_target_views_move_statistics(
-    pixel_network: BuildNetwork,
+    pixel_network: BuildNetwork, learner: BuildLearner, vocabulary: Vocabulary
 ) -> None:
     network = pixel_network()
     norm = nn.BatchNorm2d(3)
     network.encoder = nn.Sequential(norm, network.encoder)
     seen = inputs_of(network)
-    box = left_half_of_the_first()
-    crops = {"ood": constant_crops(OOD), MIX: constant_crops(MIXED)}
-    labeled = LabeledBatch(constant(LABELED), torch.zeros(2, 4, 4, dtype=torch.int64))
-    apart = UniMatch(UniMatchConfig(separate_domains=True))
-    apart.step(network, frozen_copy(network), TrainBatch(labeled, crops, (box, ~box)), [STORED])
+    apart = UniMatch(PerturbationConfig(separate_domains=True), vocabulary)
+    apart.step(learner(network, [STORED]), grey_batch("ood", MIX), START)
     train_passes = [images for mode, images in seen if mode]
-    assert torch.equal(train_passes[0], constant(LABELED))
-    assert torch.equal(train_passes[1], constant(OOD))
+    assert torch.equal(train_passes[0], normalize(grey("labeled")))
+    assert torch.equal(train_passes[1], normalize(grey("ood")))
     assert len(train_passes) == 3
     assert norm.momentum == 0.1
     assert norm.running_mean is not None
-    torch.testing.assert_close(norm.running_mean, torch.full((3,), 0.1 * LABELED))
+    torch.testing.assert_close(norm.running_mean, 0.1 * normalize(grey("labeled"))[0, :, 0, 0])

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self, TypedDict
 
-import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.functional import dropout2d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -76,31 +74,6 @@ class SegmentationNetwork(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C, H, W) of normalized images (N, 3, H, W)."""
         return self.decode(self.encode(images), _size(images))
-
-    def forward_perturbed(self, images: Tensor, *, apart: bool = False) -> tuple[Tensor, Tensor]:
-        """Logits from clean and from perturbed features, with one pass through the encoder.
-
-        Half of the channels, drawn anew for each image and feature level, are set to zero, in eval
-        mode too. The decoder sees both copies in one batch, so that its BatchNorm, if it has any,
-        takes its statistics over both (UniMatch, arXiv 2208.09910, section 3.2).
-
-        Args:
-            images: (N, 3, H, W) float, normalized.
-            apart: Whether the decoder sees the copies one after the other instead, and its running
-                statistics take in the clean one alone.
-
-        Returns:
-            Clean and perturbed logits, (N, C, H, W) each.
-        """
-        features, size = self.encode(images), _size(images)
-        dropped = [dropout2d(f, 0.5, training=True) for f in features]
-        if apart:
-            clean = self.decode(features, size)
-            with running_statistics(self, moving=False):
-                return clean, self.decode(dropped, size)
-        both = [torch.cat(copies) for copies in zip(features, dropped, strict=True)]
-        clean, perturbed = self.decode(both, size).chunk(2)
-        return clean, perturbed
 
     def freeze_encoder(self) -> None:
         """Keeps the encoder as it is: no gradients, and eval mode even while the rest trains."""

@@ -77,16 +77,14 @@ class LabelSource(Component, ABC):
         """
         return {}
 
-    def load(self, run: RunConfig, device: torch.device) -> None:  # noqa: B027
+    def load(self, run: RunConfig, device: torch.device) -> None:
         """Reads its inputs; called once, before `label`.
 
         Raises:
             MaskmillError: They are not there.
         """
 
-    def validated(  # noqa: B027
-        self, student: SegmentationNetwork, *, is_best: bool, epoch: int
-    ) -> None:
+    def validated(self, student: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
         """Called after an epoch whose student was scored on the val images.
 
         Args:
@@ -99,7 +97,7 @@ class LabelSource(Component, ABC):
         """What it must remember if the training is interrupted: tensors and plain values."""
         return {}
 
-    def restore(self, state: dict[str, Any], student: SegmentationNetwork) -> None:  # noqa: B027
+    def restore(self, state: dict[str, Any], student: SegmentationNetwork) -> None:
         """Takes up what `state` gave; a copy of the student has the shapes it may need."""
 
     @abstractmethod

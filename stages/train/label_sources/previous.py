@@ -86,7 +86,7 @@ class PreviousSource(OnlineSource):
         return PseudoLabels.from_logits(logits)
 
     def _draw(self, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Positions (k,) of the members of a step, k uniform, and their shares from Dirichlet(1)."""
+        """Positions (k,) of a step's members, k uniform, and their shares, from Dirichlet(1)."""
         import torch
 
         most = torch.randint(1, self.config.members + 1, (), generator=generator)

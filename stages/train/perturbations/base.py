@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.components import Component
 from pipeline.section import Section
@@ -13,60 +13,193 @@ from pipeline.section import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.vocabulary import Vocabulary
+    from stages.pseudolabel.pseudo_labels import PseudoLabels
     from stages.segmenters.networks.base import SegmentationNetwork
     from stages.train.batch import TrainBatch
+    from stages.train.clean_pass import CleanPass
+    from stages.train.discriminator import Features
     from stages.train.label_sources.base import LabelSource
+    from stages.train.learner import Learner
+    from stages.train.mixture import Mixture
+    from stages.train.schedule import Moment
+
+Labels = Mapping[str, "PseudoLabels"]
+"""Labels (B, S, S) by the name of their source."""
+
+
+class PerturbationConfig(Section):
+    """Keys that every perturbation has."""
+
+    separate_domains: bool = False
+    """Whether BatchNorm keeps the domains apart: OOD images pass on their own, and the running
+    statistics take in clean views of the target domain alone. False is the published code."""
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """The losses of one step, scalars.
+    """The losses of one step, scalars, and what they were made of.
 
     Attributes:
         total: What the step minimizes.
-        terms: By name, before weights: `supervised`, and `<source>_<role>` for each label source.
+        terms: By name, before weights: `supervised`, each label source's, `adversarial`.
+        labels: What each source said of the weak views of its role.
+        features: What a discriminator learns from, if there is one.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
+    labels: Labels = field(default_factory=dict)
+    features: Features | None = None
 
 
 class Perturbation(Component, ABC):
     """Perturbs a batch and asks for consistency with the labels of every source.
 
+    Subclasses say which views there are and what is pasted into them; what a step does with these
+    is the same for all.
+
     Args:
         config: Its keys, an instance of its `Config`.
+        vocabulary: The classes.
+
+    Attributes:
+        strong_weights: Weight of each strong view's loss.
+        perturbed_weight: Weight of the loss of perturbed features; 0 = there are none.
+        draws_twice: Whether it pastes from a second draw of the first role's images.
+        sees_weak_views: Whether the weak views pass along with the labeled crops, in train mode.
+        averages: Whether the total is the weighted mean of the supervised loss and the sources',
+            instead of their weighted sum.
     """
 
-    def __init__(self, config: Section) -> None:
+    strong_weights: ClassVar[tuple[float, ...]] = (1.0,)
+    perturbed_weight: ClassVar[float] = 0.0
+    draws_twice: ClassVar[bool] = False
+    sees_weak_views: ClassVar[bool] = False
+    averages: ClassVar[bool] = True
+
+    def __init__(self, config: PerturbationConfig, vocabulary: Vocabulary) -> None:
         self.config = config
+        self.vocabulary = vocabulary
 
     @abstractmethod
-    def step(
-        self,
-        network: SegmentationNetwork,
-        teacher: SegmentationNetwork,
-        batch: TrainBatch,
-        sources: Sequence[LabelSource],
-    ) -> StepLosses:
+    def mixtures(
+        self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
+    ) -> list[Mixture]:
+        """The strong views of a role's crops with what is pasted into them.
+
+        Args:
+            batch: The step's crops.
+            role: Whose crops.
+            labels: What the role's sources say of their weak views.
+            pasted: What they say of the crops of `TrainBatch.partner`; empty unless `draws_twice`.
+
+        Returns:
+            As many as there are `strong_weights`.
+        """
+
+    def strong_logits(
+        self, student: SegmentationNetwork, images: Tensor, batch: TrainBatch
+    ) -> Tensor:
+        """Logits (N, C, S, S) of all strong views (N, 3, S, S) of a role, view after view."""
+        logits: Tensor = student(images)
+        return logits
+
+    def step(self, learner: Learner, batch: TrainBatch, moment: Moment) -> StepLosses:
         """The losses of one step, with the gradient's graph behind them.
 
         Args:
-            network: The student; is in train mode afterwards.
-            teacher: Its moving average, in eval mode; stays as it is.
+            learner: Its student is in train mode afterwards, its teacher stays as it is.
             batch: With crops of every role that a source labels.
-            sources: The label sources; none means supervised training.
+            moment: Where in the training this is.
         """
+        import torch
 
+        from stages.segmenters.networks.base import running_statistics
+        from stages.train.batch import MIX
+        from stages.train.clean_pass import LABELED
+        from stages.train.discriminator import Features
+        from stages.train.sight import Sight
 
-def weighted_total(
-    supervised: Tensor, terms: Sequence[Tensor], sources: Sequence[LabelSource]
-) -> Tensor:
-    """``(L_x + sum_k w_k L_k) / (1 + sum_k w_k)``.
+        sources = {
+            role: [each for each in learner.sources if each.config.on == role and each.is_ready]
+            for role in batch.roles
+        }
+        sight = Sight(learner.student, learner.teacher, batch)
 
-    With one source of weight 1 this is UniMatch's total, with PrevMatch's or SemiOVS's second
-    source theirs (arXiv 2208.09910, 2405.20610, 2507.03302).
-    """
-    weights = [source.config.weight for source in sources]
-    weighted = sum(weight * term for weight, term in zip(weights, terms, strict=True))
-    return (supervised + weighted) / (1 + sum(weights))
+        def asked(role: str, key: str) -> dict[str, PseudoLabels]:
+            return {each.name: each.label(batch, key, sight) for each in sources[role]}
+
+        pasted: dict[str, dict[str, PseudoLabels]] = {role: {} for role in batch.roles}
+        if self.draws_twice and batch.roles:
+            # Before the training passes move the running statistics that eval mode goes by.
+            pasted[batch.roles[0]] = asked(batch.roles[0], MIX)
+        clean = self._clean_pass(learner, batch)
+        for role in batch.roles if self.sees_weak_views else ():
+            sight.note("student", role, clean.logits[role])
+        for role in batch.roles[1:] if self.draws_twice else ():
+            pasted[role] = asked(role, batch.partner(role))
+        labels = {role: asked(role, role) for role in batch.roles}
+
+        supervised = learner.supervised_loss.measure(clean.logits[LABELED], batch.labeled.mask)
+        terms = {"supervised": supervised}
+        for role in batch.roles:
+            views = self.mixtures(batch, role, labels[role], pasted[role])
+            learner.student.train()
+            with running_statistics(learner.student, moving=not self.config.separate_domains):
+                images = torch.cat([view.images for view in views])
+                logits = self.strong_logits(learner.student, images, batch).chunk(len(views))
+            for source in sources[role]:
+                losses = [
+                    share * source.loss(own, view.labels[source.name], view.valid)
+                    for share, own, view in zip(self.strong_weights, logits, views, strict=True)
+                ]
+                if self.perturbed_weight:
+                    own, valid = clean.perturbed[role], batch.crops[role].valid
+                    loss = source.loss(own, labels[role][source.name], valid)
+                    losses.append(self.perturbed_weight * loss)
+                terms[source.name] = torch.stack(losses).sum()
+        ready = [each for each in learner.sources if each.name in terms]
+        total = self._total(terms, ready, moment)
+        features = None
+        if learner.discriminator is not None:
+            others = torch.cat([clean.maps[role] for role in batch.roles])
+            features = Features(clean.maps[LABELED], others)
+            terms["adversarial"] = learner.discriminator.adversarial_loss(features)
+            total = total + learner.discriminator.weight * terms["adversarial"]
+        by_source = {name: found for own in labels.values() for name, found in own.items()}
+        return StepLosses(total, terms, by_source, features)
+
+    def _clean_pass(self, learner: Learner, batch: TrainBatch) -> CleanPass:
+        from stages.train.clean_pass import LABELED, clean_pass
+
+        groups = [{LABELED: batch.labeled.images}]
+        if self.sees_weak_views or learner.discriminator is not None:
+            for role in batch.roles:
+                if self.config.separate_domains and role == "ood":
+                    groups.append({role: batch.crops[role].weak})
+                else:
+                    groups[0][role] = batch.crops[role].weak
+        return clean_pass(
+            learner.student,
+            groups,
+            batch.draws,
+            perturb=self.perturbed_weight > 0 and bool(batch.roles),
+            apart=self.config.separate_domains,
+        )
+
+    def _total(
+        self, terms: Mapping[str, Tensor], sources: Sequence[LabelSource], moment: Moment
+    ) -> Tensor:
+        """``(L_x + sum_k w_k L_k) / (1 + sum_k w_k)``, or without the division.
+
+        With one source of weight 1 this is UniMatch's total, with PrevMatch's or SemiOVS's second
+        source theirs (arXiv 2208.09910, 2405.20610, 2507.03302). The loss of a source that `adds`
+        comes on top, as SemiVL's guidance does (arXiv 2311.16241).
+        """
+        weights = {each.name: each.weight(moment) for each in sources}
+        inside = [each.name for each in sources if not each.adds]
+        total = terms["supervised"] + sum(weights[name] * terms[name] for name in inside)
+        if self.averages:
+            total = total / (1 + sum(weights[name] for name in inside))
+        return total + sum(weights[each.name] * terms[each.name] for each in sources if each.adds)

@@ -1,0 +1,96 @@
+"""The feature discriminator and both sides of its game."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.vocabulary import Vocabulary
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.train.batch import TrainBatch
+from stages.train.discriminator import Discriminator, FeatureDiscriminator, Features
+from stages.train.label_sources.ema import EmaSource
+from stages.train.learner import Learner
+from stages.train.perturbations.base import PerturbationConfig
+from stages.train.perturbations.supmix import SupMix, SupMixConfig
+from stages.train.perturbations.unimatch import UniMatch
+from stages.train.schedule import Moment
+
+START = Moment(step=0, steps=10, steps_an_epoch=5)
+
+
+@pytest.fixture
+def discriminator() -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-2)
+
+
+def features(size_px: int = 8) -> Features:
+    torch.manual_seed(1)
+    labeled = torch.randn(4, 8, size_px, size_px, requires_grad=True)
+    others = torch.randn(6, 8, size_px, size_px) + 1
+    return Features(labeled, others.requires_grad_())
+
+
+@pytest.mark.parametrize("size_px", [1, 2, 7, 33])
+def test_maps_of_any_size_get_a_score(size_px: int) -> None:
+    scores = FeatureDiscriminator(5)(torch.randn(2, 5, size_px, size_px))
+    assert scores.shape[:2] == (2, 1)
+    assert scores.numel() > 0
+
+
+def test_the_segmenters_side_moves_other_features_alone(discriminator: Discriminator) -> None:
+    seen = features()
+    discriminator.adversarial_loss(seen).backward()  # type: ignore[no-untyped-call]
+    assert seen.others.grad is not None
+    assert seen.others.grad.any()
+    assert seen.labeled.grad is None
+    assert all(weight.grad is None for weight in discriminator.network.parameters())
+    assert all(weight.requires_grad for weight in discriminator.network.parameters())
+
+
+def test_the_discriminators_side_leaves_the_segmenter_alone(discriminator: Discriminator) -> None:
+    seen = features()
+    discriminator.own_loss(seen).backward()  # type: ignore[no-untyped-call]
+    assert seen.others.grad is None
+    assert seen.labeled.grad is None
+    assert all(weight.grad is not None for weight in discriminator.network.parameters())
+
+
+def test_it_learns_to_tell_features_apart(discriminator: Discriminator) -> None:
+    losses = [discriminator.update(features()).item() for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+    scores = discriminator.network(features().others)
+    assert scores.mean() < discriminator.network(features().labeled).mean()
+
+
+@pytest.mark.parametrize("kind", ["supmix", "unimatch"])
+def test_a_step_adds_its_weighted_term_and_hands_the_features_on(
+    kind: str,
+    discriminator: Discriminator,
+    learner: Callable[..., Learner],
+    pixel_network: Callable[[], SegmentationNetwork],
+    random_batch: Callable[..., TrainBatch],
+    vocabulary: Vocabulary,
+) -> None:
+    perturbation = (
+        SupMix(SupMixConfig(), vocabulary)
+        if kind == "supmix"
+        else UniMatch(PerturbationConfig(), vocabulary)
+    )
+    batch = random_batch(["unlabeled"])
+    source = EmaSource(EmaSource.Config(threshold=0.4))
+    judged = replace(learner(pixel_network(), [source]), discriminator=discriminator)
+    losses = perturbation.step(judged, batch, START)
+    assert losses.features is not None
+    assert losses.features.labeled.shape == losses.features.others.shape == (4, 8, 8, 8)
+    own = losses.terms["supervised"] + losses.terms[source.name]
+    share = 2 if perturbation.averages else 1
+    expected = own / share + 0.01 * losses.terms["adversarial"]
+    torch.testing.assert_close(losses.total, expected)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    encoder = judged.student.get_submodule("encoder.0").get_parameter("weight")
+    assert encoder.grad is not None
+    assert encoder.grad.any()
+    assert all(weight.grad is None for weight in discriminator.network.parameters())

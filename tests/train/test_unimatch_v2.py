@@ -1,0 +1,71 @@
+"""UniMatch V2: complementary dropout, and boxes from the reversed batch."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.vocabulary import Vocabulary
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.train.batch import TrainBatch
+from stages.train.complementary_dropout import complementary_masks
+from stages.train.draws import Draws
+from stages.train.label_sources.ema import EmaSource
+from stages.train.learner import Learner
+from stages.train.mixture import boxes
+from stages.train.perturbations.base import PerturbationConfig
+from stages.train.perturbations.unimatch_v2 import UniMatchV2
+from stages.train.schedule import Moment
+
+START = Moment(step=0, steps=10, steps_an_epoch=5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_masks_of_two_views_complement_each_other_but_for_half_of_the_images(count: int) -> None:
+    masks = complementary_masks(64, Draws(0, 3, range(count), count))
+    first, second = masks.chunk(2)
+    assert torch.equal((first + second) / 2, torch.ones(count, 64))
+    is_whole = (first == 1).all(dim=1)
+    assert int(is_whole.sum()) == count // 2
+    assert set(first[~is_whole].flatten().tolist()) == {0.0, 2.0}
+
+
+def test_each_process_has_its_part_of_the_masks() -> None:
+    whole = complementary_masks(16, Draws(0, 3, range(6), 6)).view(2, 6, 16)
+    parts = [complementary_masks(16, Draws(0, 3, own, 6)) for own in (range(4), range(4, 6))]
+    joined = torch.cat([part.view(2, -1, 16) for part in parts], dim=1)
+    assert torch.equal(joined, whole)
+
+
+def test_all_levels_of_a_width_have_the_same_mask() -> None:
+    draws = Draws(0, 3, range(4), 4)
+    assert torch.equal(complementary_masks(32, draws), complementary_masks(32, draws))
+    next_step = Draws(0, 4, range(4), 4)
+    assert not torch.equal(complementary_masks(32, draws), complementary_masks(32, next_step))
+
+
+def test_boxes_are_filled_from_the_reversed_batch(
+    pixel_network: Callable[[], SegmentationNetwork],
+    learner: Callable[..., Learner],
+    random_batch: Callable[..., TrainBatch],
+    vocabulary: Vocabulary,
+) -> None:
+    network = pixel_network()
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].clone())
+
+    network.encoder.register_forward_pre_hook(note)
+    batch = random_batch(["unlabeled"], count=3)
+    perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
+    perturbation.step(learner(network, [EmaSource(EmaSource.Config())]), batch, START)
+    # The moving average is a copy: of its hook too.
+    labeled, _, strong = seen
+    assert torch.equal(labeled, batch.labeled.images)
+    for number, view in enumerate(strong.chunk(2)):
+        own = batch.strong("unlabeled", number)
+        box = boxes(batch, "unlabeled", number)[:, None]
+        assert torch.equal(view, torch.where(box, own.flip(0), own))
+        assert torch.equal(view[1], own[1])
