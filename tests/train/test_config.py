@@ -105,7 +105,7 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"perturbation": "mixup"},
-            r"train\.variants\.default\.perturbation: .*'mixup'.*; use one of: classmix, fixmatch, ",
+            r"train\.variants\.default\.perturbation: .*'mixup'.*; use one of: classmix",
         ),
         ({"optimizer": "lion"}, r"train\.variants\.default\.optimizer: 'lion' is wrong"),
         (
