@@ -1,7 +1,8 @@
-"""Whether the data of a config is on the disk, as published, and where to get what is not."""
+"""Whether the data of a config is on the disk, all of it, and where to get what is not."""
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -40,12 +41,12 @@ def check_data(config: Config, console: Console) -> bool:
     section = ingest_section(config)
     split = "" if section.split is None else f", split {section.split}"
     console.line(f"{config.path}: data in {config.data}{split}")
-    if section.split is not None and section.split not in section.published:
-        console.line(f"published counts are known of the splits {', '.join(section.published)}")
-    published = section.published.get(section.split or "", {})
+    expected = section.expected.get(section.split or "", {})
+    if section.expected and not expected:
+        console.line(f"counts are known of the splits {', '.join(section.expected)} alone")
     missing: set[str] = set()
     for name, source in section.sources.items():
-        found = look(config, name, source, published.get(name))
+        found = look(config, name, source, expected.get(name))
         console.line(f"{name} ({source.role}): {'; '.join(found.told)}")
         missing |= found.missing
     for path, note in section.download.items():
@@ -54,14 +55,14 @@ def check_data(config: Config, console: Console) -> bool:
     return not missing
 
 
-def look(config: Config, name: str, source: SourceConfig, published: int | None) -> Finding:
+def look(config: Config, name: str, source: SourceConfig, expected: int | None) -> Finding:
     """What there is of one source.
 
     Args:
         config: The run.
         name: The source's.
         source: Its keys.
-        published: How many images it should have, if that is known.
+        expected: How many images it should have, if that is known.
     """
     found = Finding()
     origin = source.create(config, name)
@@ -76,13 +77,13 @@ def look(config: Config, name: str, source: SourceConfig, published: int | None)
     except MaskmillError as error:
         return Finding([f"missing: {error}"], {*origin.places})
     _count(images, source, found, config.data)
-    if published is None:
+    if expected is None:
         return found
-    if (lacking := published - images.num_rows) > 0:
-        found.told.append(f"missing: {lacking:,} of the {published:,} published")
+    if (lacking := expected - images.num_rows) > 0:
+        found.told.append(f"missing: {lacking:,} of the {expected:,} expected")
         found.missing |= {*origin.places}
     else:
-        found.told.append(f"{published:,} published" if lacking else "as published")
+        found.told.append(f"{expected:,} expected" if lacking else "as expected")
     return found
 
 
@@ -104,8 +105,9 @@ def _count(images: pa.Table, source: SourceConfig, found: Finding, data: Path) -
         absent = paths.to_pylist()
         if absent:
             found.told.append(f"missing: {len(absent):,} {what}, first {absent[0]}")
-            folders = {str(PurePosixPath(path).parent) for path in absent}
-            found.missing |= {storage.relative(Path(folder), data) for folder in folders}
+            folders = {posixpath.dirname(path) for path in absent}
+            places = map(storage.location, folders)
+            found.missing |= {storage.relative(place, data) for place in places}
 
 
 def _on_one_way(first: str, second: str) -> bool:

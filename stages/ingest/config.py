@@ -59,18 +59,18 @@ class IngestConfig(Section):
     limits: Limits = Limits()
     """What an image may cost; one that costs more is rejected."""
     split: Annotated[SplitName | None, RunOnly] = None
-    """Which of the published splits the lists of the sources are, for `maskmill data check`."""
-    published: Annotated[dict[SplitName, Counts], RunOnly] = Field(default_factory=dict)
-    """By split: the number of images that each source has as published."""
+    """Which split the lists of the sources are, for `maskmill data check`."""
+    expected: Annotated[dict[SplitName, Counts], RunOnly] = Field(default_factory=dict)
+    """By split: the number of images that each source should have."""
     download: Annotated[dict[str, str], RunOnly] = Field(default_factory=dict)
     """Where to get what lies at or below a path, spelled as the sources spell it."""
 
     @model_validator(mode="after")
     def _counts_its_own_sources(self) -> Self:
-        for split, counts in self.published.items():
+        for split, counts in self.expected.items():
             if strangers := sorted(counts.keys() - self.sources.keys()):
                 known = ", ".join(self.sources)
-                raise ValueError(f"published.{split} counts {strangers[0]}; use one of: {known}")
+                raise ValueError(f"expected.{split} counts {strangers[0]}; use one of: {known}")
         return self
 
 
