@@ -1,4 +1,4 @@
-"""The command line: run, status, verify, gc, show."""
+"""The command line: run, status, verify, gc, show, data check, data split."""
 
 import json
 import os
@@ -20,6 +20,8 @@ from pipeline.stage import Unit
 from pipeline.staleness import StageState
 from pipeline.verify import Verifier
 from stages.graph import GRAPH
+from stages.ingest.check import check_data
+from stages.ingest.split import draw_split
 
 app = typer.Typer(
     help="Turns web images into training labels, and training labels into a segmenter.",
@@ -29,8 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its boxes cut error texts at 80 columns in a pipe
 )
+data = typer.Typer(help="Look after the images that a config names.", no_args_is_help=True)
+app.add_typer(data, name="data")
 console = Console()
 
+ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file that describes the run.")]
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The YAML file that describes the run.")
 ]
@@ -144,6 +149,28 @@ def show(
 ) -> None:
     """Print an image's rows and draw its labels over it."""
     show_image(_load(config, overrides), image_id, console)
+
+
+@data.command(epilog="Example: maskmill data check configs/datasets/voc.yaml")
+def check(config: ConfigArgument, overrides: SetOption = None) -> None:
+    """Tell what is on the disk, what is missing, and where to get it."""
+    if not check_data(_load(config, overrides), console):
+        sys.exit(1)
+
+
+@data.command(epilog="Example: maskmill data split configs/camvid.yaml --labeled 32 --seed 0")
+def split(
+    config: ConfigArgument,
+    labeled: Annotated[int, typer.Option("--labeled", help="Number of labeled images.")],
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw.")] = 0,
+    lists: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE", help="List to draw from; repeatable."),
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw which images are labeled, and write the lists that the config names."""
+    draw_split(_load(config, overrides), console, labeled=labeled, seed=seed, lists=lists or [])
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
 from stages.evaluate.tables import SPLITS, read_tables
+from stages.ingest.config import Role
 from stages.ingest.output import read_images
-from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import card_part, of_rows, read_labels
 from stages.pseudolabel.stage import PseudolabelConfig

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pipeline import manifest, tables
 from pipeline.config import Config
-from stages.ingest.stage import Role
+from stages.ingest.config import Role
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.score_table import ScoreTable
 from stages.train.config import TrainConfig, VariantConfig

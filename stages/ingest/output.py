@@ -11,7 +11,7 @@ from pipeline import manifest, tables
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
-from stages.ingest.stage import IngestConfig
+from stages.ingest.config import IngestConfig
 
 Rows = list[dict[str, Any]]
 

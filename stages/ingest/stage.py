@@ -5,55 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from pipeline import manifest, tables
-from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError, DataError
-from pipeline.images import Limits
-from pipeline.section import Facts, Name, Section
+from pipeline.section import Facts, Section
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_changes
+from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
 from stages.ingest.layout import KNOWN, lay_out
 from stages.ingest.scan import scan
-from stages.ingest.sources.base import Source
 
 Rows = list[dict[str, Any]]
-Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
 _Kinds = tuple[tuple[str, str | None, bool], ...]
 _SHARD_SIZE = "ingest.shard_size"
 _IS_SETTLED = "ingest.is_settled"
 """Fact: whether it was settled which of equal images count, after this shard and its like."""
 _INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", "present")
 """What a row is made from, beside the config."""
-
-
-class SourceConfig(Section):
-    """One source of images."""
-
-    role: Role
-    """What its images are for."""
-    source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]
-    """Where they come from: {name: folder, images: ..., masks: ...}."""
-    label_scheme: str | None = None
-    """The vocabulary's scheme that reads the label files; default: pixel values are class ids."""
-
-
-class IngestConfig(Section):
-    """The section `ingest`."""
-
-    sources: dict[Name, SourceConfig] = Field(min_length=1)
-    """Sources by name."""
-    shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Images a shard; fixed once a run has images."""
-    limits: Limits = Limits()
-    """What an image may cost; one that costs more is rejected."""
 
 
 class IngestStage(Stage):
@@ -260,16 +234,10 @@ class IngestStage(Stage):
             known = ", ".join(schemes) or "none; leave the key out"
             what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
-        choice = source.source
-        origin = choice.create(
-            data=config.data,
-            beside=config.path.parent,
-            cache=config.artifacts / "tar_indexes",
-            where=f"{key}.source",
-        )
+        origin = source.create(config, name)
         images = origin.list()
         without = images.filter(pc.is_null(images["mask"]))
-        if source.role in ("labeled", "val", "test") and without.num_rows:
+        if source.role in MASKED and without.num_rows:
             what = f"images of role {source.role} need label files"
             fix = "name their folder, `masks: ...`, or in a list a column `mask_uri`"
             if without.num_rows < images.num_rows:

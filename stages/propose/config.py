@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.checksum import checksum
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, RunOnly, Section
-from stages.ingest.stage import Role
+from stages.ingest.config import Role
 
 SANDBOX = "sandbox"
 SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "sam"

@@ -19,8 +19,8 @@ from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_image_changes
 from pipeline.store import LabelStore, unused_files
+from stages.ingest.config import Role
 from stages.ingest.output import Rows, read_shards
-from stages.ingest.stage import Role
 from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.components import Choice, chosen_from
-from pipeline.merging import merged
 from pipeline.section import Facts, Name, RunOnly, Section
 from stages.segmenters.models.base import ModelChoice
+from stages.train import preset as presets
 from stages.train.label_sources.base import LabelSource, LabelSourceConfig
 from stages.train.perturbations.base import Perturbation
 from stages.train.supervised_losses.base import SupervisedLoss
@@ -40,6 +40,11 @@ class DiscriminatorConfig(Section):
 class VariantConfig(Section):
     """One way to train, once a seed."""
 
+    preset: Annotated[str | None, RunOnly] = None
+    """A published training, of those in stages/train/presets, whose keys count where the config has
+    none: mappings are merged, lists replaced. The keys are facts, not the name."""
+    dataset: Annotated[str | None, RunOnly] = None
+    """The dataset whose values to take where the preset has such; default: those of the file."""
     title: Annotated[str, RunOnly] = ""
     """What to call it in tables; default: the variant's name."""
     model: ModelChoice
@@ -92,6 +97,32 @@ class VariantConfig(Section):
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, values: Any) -> Any:
+        return presets.expanded(values) if isinstance(values, dict) else values
+
+    @field_validator("preset")
+    @classmethod
+    def _is_a_preset(cls, preset: str | None) -> object:
+        if preset is not None and preset not in presets.names():
+            raise ValueError(f"use one of: {', '.join(presets.names())}")
+        return preset
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_one_of_the_presets(cls, dataset: str | None, info: ValidationInfo) -> object:
+        if dataset is None or "preset" not in info.data:
+            return dataset
+        preset = info.data["preset"]
+        if preset is None:
+            raise ValueError("name the `preset` whose values for it to take")
+        if dataset not in (known := presets.datasets(preset)):
+            raise ValueError(
+                f"{preset} has values for {', '.join(known)}; use one of these, or leave it out"
+            )
+        return dataset
 
     @field_validator("label_sources")
     @classmethod
@@ -151,4 +182,4 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        return {"variants": {name: merged(base, own) for name, own in variants.items()}}
+        return {"variants": {name: presets.laid(base, own) for name, own in variants.items()}}

@@ -110,6 +110,32 @@ def test_rows_of_an_images_manifest_are_a_list(listed: List, data: Path, tmp_pat
     assert listed("list.parquet") == [Listed(uris[0], masks[0], "a"), Listed(uris[1])]
 
 
+def test_a_published_split_names_image_and_label_file(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    pairs = [("a.jpg", "m/a.png"), ("sub/b.jpg", "m/my b.PNG"), ("my c.JPG", "m/c.png")]
+    (tmp_path / "list.txt").write_text("\n".join(f"{image} {mask}" for image, mask in pairs))
+    assert listed("list.txt") == [Listed(f"{data}/{i}", f"{data}/{m}") for i, m in pairs]
+    assert listed("list.txt", masks=False) == [Listed(f"{data}/{image}") for image, _ in pairs]
+
+
+@pytest.mark.parametrize("name", ["a b.jpg", "a.jpg b", "a.jpg b.jpg c.png", "a.jpg  b"])
+def test_other_spaces_are_part_of_a_name(
+    name: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"{name}\n")
+    assert listed("list.txt") == [Listed(f"{data}/{name}")]
+
+
+def test_a_label_file_of_a_line_must_not_climb_out(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg ../m.png\n")
+    with pytest.raises(DataError, match=r"image 1: its mask .*/m.png leads out of "):
+        listed("list.txt")
+    assert listed("list.txt", masks=False) == [Listed(f"{data}/a.jpg")]
+
+
 def test_paths_start_at_the_root_where_one_is_named(
     listed: List, data: Path, tmp_path: Path
 ) -> None:

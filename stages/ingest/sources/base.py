@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -147,6 +147,16 @@ class Source(Component, ABC):
         self.cache = cache
         self.where = where
         self.remarks: list[str] = []
+
+    @property
+    @abstractmethod
+    def places(self) -> Mapping[str, Path]:
+        """The folders and files that the config names, by what it calls them: {"a/images": ...}."""
+
+    @property
+    def list_file(self) -> Path | None:
+        """The text file that says which images are its own, there or not, if it has one."""
+        return None
 
     @abstractmethod
     def list(self) -> pa.Table:

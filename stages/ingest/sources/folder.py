@@ -1,6 +1,7 @@
 """A folder of images, whole or by a list of ids, with or without a folder of label files."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,6 +40,20 @@ class FolderSource(Source):
     version = 2
     config: FolderConfig
 
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """See `Source.places`."""
+        folders = [folder for folder in (self.config.images, self.config.masks) if folder]
+        places = {str(folder): storage.below(self.data, folder) for folder in folders}
+        if self.list_file is not None:
+            places[str(self.config.ids)] = self.list_file
+        return places
+
+    @property
+    def list_file(self) -> Path | None:
+        """See `Source.list_file`."""
+        return None if self.config.ids is None else self.beside / self.config.ids
+
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list file, else sorted by path."""
         images = self._files("images", self.config.images)
@@ -54,6 +69,12 @@ class FolderSource(Source):
             )
             for key, (path, problem) in chosen.items()
         )
+
+    def labeled_files(self) -> Mapping[str, str]:
+        """Paths of the images that have label files, whether `ids` names them or not, by id."""
+        images = self._files("images", self.config.images)
+        masks = self._masks(images) if self.config.masks is not None else {}
+        return {key: path for key, (path, _) in images.items() if key in masks}
 
     def _masks(self, images: _Files) -> dict[str, str]:
         assert self.config.masks is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from pipeline.errors import DataError
 from pipeline.section import Section
 from pipeline.storage import Location
 from stages.ingest.containment import Root, plainly
-from stages.ingest.sources.base import Listed, Source, listing, text_columns
+from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
 
+_TABLES = (".csv", ".parquet")
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _Row = dict[str, str | None]
@@ -28,12 +29,16 @@ class ListConfig(Section):
     """Keys of a list source."""
 
     file: Path
-    """Text file of image paths, one a line; or a .csv or .parquet table with a column `uri` (or
-    `path`) and, where they are known, `mask_uri`, `caption` and `url`: rows picked from the images
-    manifest of another run are such a table. Its own relative path starts at the config file."""
+    """Text file of image paths, one a line, or of image and label file with a space between, as
+    published splits have them; or a .csv or .parquet table with a column `uri` (or `path`) and,
+    where they are known, `mask_uri`, `caption` and `url`: rows picked from the images manifest of
+    another run are such a table. Its own relative path starts at the config file."""
     root: Location = Path()
     """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may
     leave; itself below `data`."""
+    masks: bool = True
+    """Whether to take the label files that the list names. false: unlabeled images of a split whose
+    lists name them for all."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -42,8 +47,20 @@ class ListSource(Source):
     """Images that a list names."""
 
     Config = ListConfig
-    version = 1
+    version = 2
     config: ListConfig
+
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """See `Source.places`; without a `root` of its own, what the list names is below `data`."""
+        root = storage.below(self.data, self.config.root)
+        return {str(self.config.root): root, str(self.config.file): self.beside / self.config.file}
+
+    @property
+    def list_file(self) -> Path | None:
+        """See `Source.list_file`."""
+        is_text = self.config.file.suffix.lower() not in _TABLES
+        return self.beside / self.config.file if is_text else None
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list."""
@@ -76,7 +93,7 @@ class ListSource(Source):
 
     def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
         image, image_file, problem = _below(root, uri)
-        mask, mask_file = row.get("mask_uri"), None
+        mask, mask_file = row.get("mask_uri") if self.config.masks else None, None
         if mask is not None:
             mask, mask_file, mask_problem = _below(root, mask)
             if mask_problem is not None:
@@ -102,7 +119,7 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
     """The list's rows; `uri` is None in empty ones."""
     fix = "write a text file of one image path a line, or a .csv or .parquet table"
     try:
-        if file.suffix.lower() in (".csv", ".parquet"):
+        if file.suffix.lower() in _TABLES:
             yield from _table_rows(file, where)
             return
         content = file.read_bytes()
@@ -113,7 +130,17 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
         raise DataError("cannot read the list: it is not a text file", where=where, fix=fix)
     # Names of files are bytes; those that are not UTF-8 become rows that say so.
     for line in content.removeprefix(b"\xef\xbb\xbf").splitlines():
-        yield {"uri": os.fsdecode(line.strip()) or None}
+        yield _text_row(os.fsdecode(line.strip()))
+
+
+def _text_row(line: str) -> _Row:
+    """An image, or an image and its label file: if one space alone is between two such names."""
+    parts = line.split(" ")
+    ends = [os.path.splitext(part)[1].lower() in IMAGE_ENDINGS for part in parts]
+    cuts = [count for count in range(1, len(parts)) if ends[count - 1]]
+    if len(cuts) != 1 or not ends[-1]:
+        return {"uri": line or None}
+    return {"uri": " ".join(parts[: cuts[0]]), "mask_uri": " ".join(parts[cuts[0] :])}
 
 
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:

@@ -3,6 +3,8 @@
 import os
 import stat
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -33,6 +35,11 @@ class WebdatasetSource(Source):
     Config = WebdatasetConfig
     version = 1
     config: WebdatasetConfig
+
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """See `Source.places`."""
+        return {str(self.config.shards): storage.below(self.data, self.config.shards)}
 
     def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""

@@ -1,0 +1,51 @@
+"""Presets: published trainings as files, whose keys a config's own ones are laid over."""
+
+from pathlib import Path
+from typing import Any
+
+import stages.train.presets
+from pipeline.config import read_yaml
+from pipeline.merging import merged
+
+FOLDER = Path(stages.train.presets.__path__[0])
+_DATASETS = "datasets"
+_LENGTHS = ("epochs", "steps")
+"""Keys that say the same thing: how long a training is."""
+
+
+def names() -> list[str]:
+    """Names of the presets there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def datasets(preset: str) -> list[str]:
+    """Datasets that a preset has values of its own for."""
+    return sorted(_read(preset)[_DATASETS])
+
+
+def laid(base: dict[str, Any], own: Any) -> Any:
+    """As `merged`; an own length of the training takes the place of the base's, in either unit."""
+    if isinstance(own, dict) and any(own.get(key) is not None for key in _LENGTHS):
+        base = {key: value for key, value in base.items() if key not in _LENGTHS}
+    return merged(base, own)
+
+
+def expanded(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a training, laid over those of its preset.
+
+    Args:
+        keys: Of one training; `preset` names a file, `dataset` one of the file's datasets, whose
+            values come before the others of the file. Without a preset, or with one that is not
+            there, they stay as they are.
+    """
+    preset = keys.get("preset")
+    if preset not in names():
+        return keys
+    values = _read(preset)
+    of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
+    filled: dict[str, Any] = laid(laid(values, of_dataset), keys)
+    return filled
+
+
+def _read(preset: str) -> dict[str, Any]:
+    return read_yaml(FOLDER / f"{preset}.yaml", fix="install the package anew")

@@ -1,0 +1,179 @@
+"""`maskmill data split`: which images are labeled, drawn once and kept."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+Split = Callable[..., CompletedProcess[str]]
+LINES = [f"images/{n:03d}.jpg masks/{n:03d}.png" for n in range(50)]
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    file = tmp_path / "all.txt"
+    file.write_text("\n".join(LINES) + "\n")
+    return file
+
+
+@pytest.fixture
+def split(
+    maskmill: Callable[..., CompletedProcess[str]],
+    tiny: dict[str, Any],
+    write_config: Callable[..., Path],
+) -> Split:
+    """Draws into lists/labeled.txt and lists/unlabeled.txt: ``split("--labeled", 9)``."""
+    for role in ("labeled", "unlabeled"):
+        tiny["ingest"]["sources"][role]["source"] = {"name": "list", "file": f"lists/{role}.txt"}
+    return lambda *arguments: maskmill("data", "split", write_config(tiny), *arguments)
+
+
+def drawn(tmp_path: Path) -> tuple[list[str], list[str]]:
+    labeled, unlabeled = (
+        (tmp_path / "lists" / f"{role}.txt").read_text().splitlines()
+        for role in ("labeled", "unlabeled")
+    )
+    return labeled, unlabeled
+
+
+def forget(tmp_path: Path) -> None:
+    for path in (tmp_path / "lists").iterdir():
+        path.unlink()
+
+
+def test_each_line_is_labeled_or_unlabeled_and_stays_as_it_was(
+    split: Split, pool: Path, tmp_path: Path
+) -> None:
+    done = split("--labeled", 9, "--seed", 3, "--from", pool)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"labeled: 9 of 50, seed 3: {tmp_path}/lists/labeled.txt" in done.stdout
+    labeled, unlabeled = drawn(tmp_path)
+    assert (len(labeled), len(unlabeled)) == (9, 41)
+    assert sorted(labeled + unlabeled) == LINES
+    assert labeled == sorted(labeled)  # in the order of the list
+
+
+def test_a_seed_draws_the_same_images_and_another_one_others(
+    split: Split, pool: Path, tmp_path: Path
+) -> None:
+    found = []
+    for arguments in (["--labeled", 9], ["--labeled", 9], ["--labeled", 20], ["--labeled", 9]):
+        seed = len(found) // 3
+        split(*arguments, "--seed", seed, "--from", pool)
+        found.append(drawn(tmp_path)[0])
+        forget(tmp_path)
+        pool.write_text("\n".join(reversed(pool.read_text().splitlines())))
+    assert {*found[0]} == {*found[1]}
+    assert {*found[0]} < {*found[2]}
+    assert {*found[0]} != {*found[3]}
+
+
+def test_a_draw_is_what_it_was_in_any_version(split: Split, pool: Path, tmp_path: Path) -> None:
+    split("--labeled", 3, "--seed", 0, "--from", pool)
+    assert [line[7:10] for line in drawn(tmp_path)[0]] == ["004", "015", "038"]
+
+
+def test_another_split_is_not_overwritten(split: Split, pool: Path, tmp_path: Path) -> None:
+    split("--labeled", 9, "--from", pool)
+    before = drawn(tmp_path)
+    assert split("--labeled", 9, "--from", pool).returncode == 0
+    done = split("--labeled", 8, "--from", pool)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {tmp_path}/lists/labeled.txt: there is another list already; "
+        "delete it, or name another file in the config\n"
+    )
+    assert drawn(tmp_path) == before
+    (tmp_path / "lists" / "labeled.txt").unlink()
+    assert split("--labeled", 8, "--from", pool).returncode == 1  # the other one is still there
+    assert not (tmp_path / "lists" / "labeled.txt").exists()
+
+
+def test_several_lists_are_drawn_from_and_repeated_lines_count_once(
+    split: Split, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa.jpg a.png\r\n\nb.jpg b.png\n")
+    (tmp_path / "b.txt").write_text("b.jpg b.png\n c.jpg c.png")
+    done = split("--labeled", 1, "--from", tmp_path / "a.txt", "--from", tmp_path / "b.txt")
+    assert done.returncode == 0
+    labeled, unlabeled = drawn(tmp_path)
+    assert sorted(labeled + unlabeled) == ["a.jpg a.png", "b.jpg b.png", "c.jpg c.png"]
+
+
+@pytest.fixture
+def folder(tiny: dict[str, Any], data: Path) -> None:
+    """One folder for the labeled, the unlabeled and the val images, told apart by lists of ids."""
+    sources = tiny["ingest"]["sources"]
+    for role in ("labeled", "unlabeled", "val"):
+        folders = {"images": "all/images", "ids": f"lists/{role}.txt"}
+        masks = {} if role == "unlabeled" else {"masks": "all/masks"}
+        sources[role]["source"] = {"name": "folder", **folders, **masks}
+    for kind in ("images", "masks"):
+        (data / "all" / kind / "a").mkdir(parents=True)
+        for number in range(6):
+            copied = (data / "labeled" / kind / f"{number % 2}.png").read_bytes()
+            # Each its own bytes: of equal images one counts.
+            (data / "all" / kind / "a" / f"{number}.png").write_bytes(copied + bytes([number]))
+    (data / "all" / "masks" / "a" / "5.png").unlink()
+
+
+def test_a_folder_is_drawn_from_without_what_other_sources_have(
+    split: Split, folder: None, tmp_path: Path
+) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.txt").write_text("a/3\n")
+    done = split("--labeled", 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    labeled, unlabeled = drawn(tmp_path)
+    assert (len(labeled), len(unlabeled)) == (2, 2)
+    assert sorted(labeled + unlabeled) == ["a/0", "a/1", "a/2", "a/4"]
+
+
+def test_what_was_drawn_can_be_ingested(
+    split: Split,
+    folder: None,
+    tmp_path: Path,
+    maskmill: Callable[..., CompletedProcess[str]],
+) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.txt").write_text("a/3\n")
+    assert split("--labeled", 3).returncode == 0
+    done = maskmill("run", "ingest", "--config", tmp_path / "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "ingest: 3 labeled, 2 ood, 1 test, 1 unlabeled, 1 val; in" in done.stderr
+
+
+ERRORS: list[tuple[list[object], str]] = [
+    (["--labeled", 50], r"--labeled: 50 of 50 images cannot .*; draw 1 to 49"),
+    (["--labeled", 0], r"--labeled: 0 of 50 images cannot"),
+    (["--labeled", 3, "--from", "none.txt"], r"--from none.txt: cannot read the list: No such"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_a_draw_that_cannot_be_is_one_line(
+    arguments: list[object], message: str, split: Split, pool: Path, tmp_path: Path
+) -> None:
+    done = split("--from", pool, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert re.match(f"error: {message}", done.stderr)
+    assert not (tmp_path / "lists").exists()
+
+
+def test_a_list_alone_is_no_folder_to_draw_from(split: Split) -> None:
+    done = split("--labeled", 3)
+    assert done.returncode == 1
+    assert "labeled.source: a list has no folder to draw from; name the lists" in done.stderr
+
+
+def test_the_config_must_say_where_to_write(split: Split, pool: Path, tiny: dict[str, Any]) -> None:
+    sources = tiny["ingest"]["sources"]
+    sources["labeled"]["source"]["file"] = "labeled.parquet"
+    done = split("--labeled", 3, "--from", pool)
+    assert "the labeled source has no list of its own; name the text file" in done.stderr
+    sources["more"] = sources["labeled"]
+    done = split("--labeled", 3, "--from", pool)
+    assert "ingest.sources: 2 sources are labeled; name one, whose list" in done.stderr
