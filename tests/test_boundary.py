@@ -12,7 +12,7 @@ def blobs(seed: int, size: tuple[int, int]) -> Bytes:
     """A mask of smooth regions of four classes and of ignored ones."""
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.normal(size=size), 6) for _ in range(5)]
-    return np.array([0, 1, 2, 3, 255], np.uint8)[np.argmax(fields, axis=0)]
+    return np.asarray(np.array([0, 1, 2, 3, 255], np.uint8)[np.argmax(fields, axis=0)])
 
 
 def eroded_boundary(of_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
