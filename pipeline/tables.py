@@ -172,12 +172,40 @@ METRICS = Table(
         ("step", pa.int64(), "training steps done when it was measured"),
         ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
-        ("name", pa.string(), "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>"),
-        ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
+        (
+            "name",
+            pa.string(),
+            "in training loss/<term>, learning_rate, labeled/<source> (share of the pixels that a "
+            "label source labels), agreement/<source>/<source> (share that two call the same, of "
+            "what both label); else miou (absent classes count 0), nan_miou (mean over classes "
+            "that occur), pixel_accuracy, iou/<class>, boundary_iou/<class>, boundary_miou (mean "
+            "over classes that occur)",
+        ),
+        ("value", pa.float64(), "the number; IoU, accuracy and shares from 0 to 1"),
     ),
 )
 
-TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS)
+CONFUSION = Table(
+    "confusion",
+    "How many pixels of one class were predicted as another: a cell of the confusion matrix of one "
+    "model on one split, empty ones too. "
+    "`rows.pivot(index='true_id', columns='predicted_id', values='pixels')` is the matrix, "
+    "where `rows` are those of one `variant`, `seed` and `split`.",
+    _schema(
+        ("run", pa.string(), "name of the run"),
+        ("variant", pa.string(), "as in `metrics`"),
+        ("seed", pa.int64(), "as in `metrics`"),
+        ("step", pa.int64(), "as in `metrics`"),
+        ("split", pa.string(), "as in `metrics`"),
+        ("true_id", pa.uint8(), "class id in the label file"),
+        ("true_class", pa.string(), "name of that class"),
+        ("predicted_id", pa.uint8(), "class id in the prediction; 255 where it was left open"),
+        ("predicted_class", pa.string(), "name of that class; null where it was left open"),
+        ("pixels", pa.int64(), "how many pixels, over all images of the split"),
+    ),
+)
+
+TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS, CONFUSION)
 
 
 def data_dictionary() -> str:

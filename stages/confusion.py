@@ -55,6 +55,12 @@ class Confusion:
         return float(self.iou.mean())
 
     @property
+    def nan_miou(self) -> float:
+        """Mean IoU over the classes that occur in truth or prediction; 0 without any."""
+        occurs = self.counts.sum(axis=1) + self.counts[:, :-1].sum(axis=0) > 0
+        return float(self.iou[occurs].mean()) if occurs.any() else 0.0
+
+    @property
     def pixel_accuracy(self) -> float:
         """Share of pixels with a true class that are predicted right."""
         return float(np.trace(self.counts[:, :-1]) / max(1, self.counts.sum()))
@@ -62,4 +68,5 @@ class Confusion:
     def scores(self, class_names: tuple[str, ...]) -> dict[str, float]:
         """All scores by the names they have in the metrics manifest."""
         per_class = {f"iou/{n}": float(v) for n, v in zip(class_names, self.iou, strict=True)}
-        return {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy, **per_class}
+        means = {"miou": self.miou, "nan_miou": self.nan_miou}
+        return {**means, "pixel_accuracy": self.pixel_accuracy, **per_class}

@@ -1,6 +1,13 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassJaccardIndex,
+)
 
 from stages.confusion import Confusion
 
@@ -78,10 +85,49 @@ def test_the_largest_vocabulary_fits() -> None:
 
 def test_nothing_counted_scores_zero() -> None:
     confusion = Confusion.empty(NUM_CLASSES)
-    assert (confusion.miou, confusion.pixel_accuracy) == (0, 0)
+    assert (confusion.miou, confusion.nan_miou, confusion.pixel_accuracy) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([[0, 0]], [[0, 0]], 1.0),
+        ([[0, 0]], [[0, 1]], 0.25),  # a class that is only predicted occurs too
+        ([[0, 0]], [[0, 255]], 0.5),
+        ([[0, 255]], [[0, 1]], 1.0),
+    ],
+)
+def test_the_usual_mean_is_over_classes_that_occur(
+    truth: object, predicted: object, expected: float
+) -> None:
+    assert counted((truth, predicted)).nan_miou == expected
+
+
+@pytest.mark.parametrize("num_classes", [3, 7])
+def test_scores_equal_those_of_torchmetrics(num_classes: int) -> None:
+    """On random masks; of 7 classes 3 occur in the truth and 4 in the prediction."""
+    rng = np.random.default_rng(num_classes)
+    truth = rng.choice(np.array([0, 1, 2, 255], np.uint8), (4, 19, 23))
+    predicted = rng.choice(np.arange(min(num_classes, 4), dtype=np.uint8), (4, 19, 23))
+    confusion = counted(*zip(truth, predicted, strict=True), num_classes=num_classes)
+    target, guess = (torch.from_numpy(mask.astype(np.int64)) for mask in (truth, predicted))
+
+    def theirs(metric: type[Metric], **keys: object) -> npt.NDArray[np.float64]:
+        measure = metric(num_classes=num_classes, ignore_index=255, **keys)
+        for each in zip(guess, target, strict=True):
+            measure.update(*each)
+        return np.asarray(measure.compute().numpy(), np.float64)
+
+    matrix = theirs(MulticlassConfusionMatrix)
+    assert np.array_equal(confusion.counts[:, :-1], matrix)
+    per_class = theirs(MulticlassJaccardIndex, average=None)
+    assert confusion.iou == pytest.approx(per_class)
+    assert confusion.miou == pytest.approx(per_class.mean())
+    assert confusion.nan_miou == pytest.approx(theirs(MulticlassJaccardIndex, average="macro"))
+    assert confusion.pixel_accuracy == pytest.approx(theirs(MulticlassAccuracy, average="micro"))
 
 
 def test_scores_have_the_names_of_the_metrics_manifest() -> None:
     scores = counted(([[0, 1]], [[0, 2]])).scores(("sky", "car", "cat"))
-    expected = {"miou": 1 / 3, "pixel_accuracy": 0.5, "iou/sky": 1, "iou/car": 0, "iou/cat": 0}
-    assert scores == pytest.approx(expected)
+    expected = {"miou": 1 / 3, "nan_miou": 1 / 3, "pixel_accuracy": 0.5}
+    assert scores == pytest.approx({**expected, "iou/sky": 1, "iou/car": 0, "iou/cat": 0})

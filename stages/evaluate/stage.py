@@ -20,20 +20,20 @@ from stages.ingest.output import read_images
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import card_part, of_rows, read_labels
 from stages.pseudolabel.stage import PseudolabelConfig
+from stages.segmenters.protocol import Protocol
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
 
 if TYPE_CHECKING:
+    from stages.evaluate.scores import Scores
     from stages.segmenters.predictor import Predictor
-
-Rows = list[dict[str, Any]]
 
 _LABELER = "labeler "
 """What the names of units begin with that score a labeler."""
 
 
-class EvaluateConfig(Section):
-    """The section `evaluate`."""
+class EvaluateConfig(Protocol):
+    """The section `evaluate`: how images are predicted, and what is said of the scores."""
 
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
@@ -42,10 +42,10 @@ class EvaluateConfig(Section):
 
 
 class EvaluateStage(Stage):
-    """Fills the evaluation rows of the metrics manifest and the report."""
+    """Fills the evaluation rows of the metrics manifest, confusion matrices and the report."""
 
     name = "evaluate"
-    version = 3
+    version = 4
     table = tables.METRICS
     Config = EvaluateConfig
     needs = ("train",)
@@ -55,6 +55,7 @@ class EvaluateStage(Stage):
         assert isinstance(section, EvaluateConfig)
         self._section = section
         self._metrics = context.config.manifests / tables.METRICS.name
+        self._confusion = context.config.manifests / tables.CONFUSION.name
         self._page = context.config.artifacts / "report" / "index.html"
 
     def plan(self) -> list[Unit]:
@@ -69,19 +70,28 @@ class EvaluateStage(Stage):
         with self.context.console.progress("evaluate", len(units), "models") as progress:
             for unit in units:
                 if unit.name in self._trainings:
-                    rows = self._score_training(*self._trainings[unit.name])
+                    scored = self._score_training(*self._trainings[unit.name])
                 else:
-                    rows = self._score_labeler(unit.name.removeprefix(_LABELER))
-                table = tables.METRICS.rows(rows)
-                manifest.write_part(unit.part, table, unit.facts, plain)
+                    scored = self._score_labeler(unit.name.removeprefix(_LABELER))
+                metrics = [row for place, own in scored for row in own.metric_rows(place)]
+                cells = [row for place, own in scored for row in own.confusion_rows(place)]
+                # The part speaks for its confusion matrices too, so they come first.
+                matrices = self._matrices(unit.part)
+                unit.part.unlink(missing_ok=True)
+                manifest.write_part(matrices, tables.CONFUSION.rows(cells), unit.facts, plain)
+                table = tables.METRICS.rows(metrics)
+                manifest.write_part(unit.part, table, unit.facts, plain, files=(matrices,))
                 progress.advance()
         self._report()
 
     def garbage(self) -> list[Path]:
         """Scores of trainings and labelers that the config has not."""
-        planned = {unit.part for unit in self.plan()}
+        parts = [unit.part for unit in self.plan()]
+        planned = {*parts, *map(self._matrices, parts)}
         kinds = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
-        return [p for kind in kinds for p in self._metrics.glob(kind) if p not in planned]
+        folders = (self._metrics, self._confusion)
+        found = (path for folder in folders for kind in kinds for path in folder.glob(kind))
+        return [path for path in found if path not in planned]
 
     def summarize(self) -> None:
         """The tables that compare the variants, what to know of them, and where the report is."""
@@ -118,9 +128,11 @@ class EvaluateStage(Stage):
     def _training_unit(self, name: str, seed: int) -> Unit:
         images = read_images(self.context.config.manifests, SPLITS)
         trained = manifest.read_facts(self._train.part(name, seed))
-        facts = {**self._facts(images), "inputs.training": manifest.digest(trained)}
+        facts = {**self._facts(images), **self._section.facts("evaluate")}
+        facts["inputs.training"] = manifest.digest(trained)
         part = self._metrics / f"part-evaluate-{name}-seed-{seed}.parquet"
-        return Unit(f"variant {name} seed {seed}", part, facts, (self._page,))
+        outputs = (self._page, self._matrices(part))
+        return Unit(f"variant {name} seed {seed}", part, facts, outputs)
 
     def _labeler_unit(self, name: str) -> Unit:
         labels = read_labels(self.context.config.manifests, name)
@@ -130,7 +142,11 @@ class EvaluateStage(Stage):
         facts = {**self._facts(images), "inputs.labels": used}
         facts["inputs.report card"] = manifest.digest(card)
         part = self._metrics / f"part-labeler-{name}.parquet"
-        return Unit(f"{_LABELER}{name}", part, facts, (self._page,))
+        return Unit(f"{_LABELER}{name}", part, facts, (self._page, self._matrices(part)))
+
+    def _matrices(self, part: Path) -> Path:
+        """The part of the manifest `confusion` that goes with one of `metrics`."""
+        return self._confusion / part.name
 
     def _measured(self, labels: pa.Table) -> pa.Table:
         """The images that both a labeler and a person labeled; not those of its report card."""
@@ -154,7 +170,8 @@ class EvaluateStage(Stage):
         weights = self._train.weights(name, seed)
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
-        return Predictor.load(model, weights, vocabulary.class_names, device, fix)
+        names = vocabulary.class_names
+        return Predictor.load(model, weights, names, device, fix, self._section)
 
     def _report(self) -> None:
         from stages.evaluate.report.page import write_page
@@ -173,44 +190,37 @@ class EvaluateStage(Stage):
         }
         write_page(config, self._page, pictures, warnings, self._section.notes)
 
-    def _score_training(self, name: str, seed: int) -> Rows:
-        """A row a split and score."""
-        from stages.confusion import Confusion
+    def _score_training(self, name: str, seed: int) -> list[tuple[dict[str, Any], Scores]]:
+        """Scores on each split, and of what they are."""
         from stages.evaluate.inference import read_pixels
+        from stages.evaluate.scores import Scores
         from stages.reading import read_truth
 
         config = self.context.config
         predictor = self._predictor(name, seed)
-        rows: Rows = []
+        place = {"run": config.run.run, "variant": name, "seed": seed}
+        place["step"] = self._variants[name].steps
+        found = []
         for split in SPLITS:
-            confusion = Confusion.empty(config.vocabulary.num_classes)
-            images: Rows = read_images(config.manifests, [split]).to_pylist()
+            scores = Scores.empty(config.vocabulary.class_names)
+            images = read_images(config.manifests, [split]).to_pylist()
             for image in images:
                 predicted = predictor.predict(read_pixels(image))
-                confusion.add(read_truth(image, config.vocabulary), predicted)
+                scores.add(read_truth(image, config.vocabulary), predicted)
             if images:
-                place = {"variant": name, "seed": seed, "split": split}
-                place |= {"step": self._variants[name].steps}
-                rows += self._rows(place, confusion.scores(config.vocabulary.class_names))
-        return rows
+                found.append(({**place, "split": split}, scores))
+        return found
 
-    def _score_labeler(self, name: str) -> Rows:
-        """A row a role and score: the labeler on images whose label files it never saw."""
-        from stages.confusion import Confusion
+    def _score_labeler(self, name: str) -> list[tuple[dict[str, Any], Scores]]:
+        """Scores by role: the labeler on images whose label files it never saw."""
+        from stages.evaluate.scores import Scores
         from stages.pseudolabel.judged import judged_labels
 
         config = self.context.config
-        confusions: dict[str, Confusion] = {}
+        of_roles: dict[str, Scores] = {}
         images = self._measured(read_labels(config.manifests, name))
         for label in judged_labels(config, name, images):
-            empty = Confusion.empty(config.vocabulary.num_classes)
-            confusions.setdefault(label.image["role"], empty).add(label.truth, label.mask)
-        rows: Rows = []
-        for role, confusion in confusions.items():
-            place = {"variant": name, "split": role}
-            rows += self._rows(place, confusion.scores(config.vocabulary.class_names))
-        return rows
-
-    def _rows(self, place: dict[str, Any], scores: dict[str, float]) -> Rows:
-        run = {"run": self.context.config.run.run}
-        return [{**run, **place, "name": key, "value": value} for key, value in scores.items()]
+            empty = Scores.empty(config.vocabulary.class_names)
+            of_roles.setdefault(label.image["role"], empty).add(label.truth, label.mask)
+        place = {"run": config.run.run, "variant": name}
+        return [({**place, "split": role}, scores) for role, scores in of_roles.items()]

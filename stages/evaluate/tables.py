@@ -16,6 +16,13 @@ from stages.train.config import TrainConfig, VariantConfig
 SPLITS = ("val", "test")
 """Images that variants are scored on; where there are both, the report shows the last."""
 
+_OTHER_SCORES = (
+    ("nan_miou", "mIoU of classes that occur"),
+    ("boundary_miou", "boundary mIoU"),
+    ("pixel_accuracy", "pixels right"),
+)
+"""Names in the metrics manifest, and how the table calls them."""
+
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
 Scores = Mapping[Place, Mapping[str, float]]
@@ -85,12 +92,20 @@ def _variant_tables(
             own = of(name, last, "miou")
             gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
             row.append(_spread(gains, "+.1f"))
+    others_told = [
+        (title, *(_mean([*of(name, last, score).values()]) for score, _ in _OTHER_SCORES))
+        for name, title in titles.items()
+    ]
     by_class = [
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names
     ]
+    other_header = ("training variant", *(told for _, told in _OTHER_SCORES))
+    other = ScoreTable(f"other scores on {last}, %{mean_told}", other_header, others_told)
+    is_other_known = any(cell != "-" for row in others_told for cell in row[1:])
     return [
         ScoreTable(title, tuple(header), [tuple(row) for row in rows]),
+        *([other] if is_other_known else []),
         ScoreTable(f"IoU by class on {last}, %{mean_told}", ("class", *titles), by_class),
     ]
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.segmenters.windows import starts
+
 MAX_ASPECT = 6
 """Longest side allowed in short sides; SCLIP (arXiv 2312.01597) bounds it alike, 2048 to 336."""
 
@@ -27,11 +29,8 @@ def corners(height_px: int, width_px: int, window_px: int, stride_px: int) -> li
 
     The last of a row or column is moved back inside; a side shorter than a window has one, at 0.
     """
-    tops, lefts = (
-        [*range(0, side - window_px, stride_px), max(0, side - window_px)]
-        for side in (height_px, width_px)
-    )
-    return list(product(tops, lefts))
+    sides = (height_px, width_px)
+    return list(product(*(starts(side, window_px, stride_px, "snap") for side in sides)))
 
 
 def sliding_scores(

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from pipeline.components import Choice
+from stages.segmenters.inference import pixel_scores
 from stages.segmenters.models.base import Model
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.segmenters.normalization import normalize
+from stages.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.segmenters.weights import load_weights
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,10 +26,12 @@ class Predictor:
     Attributes:
         network: In eval mode, on the device.
         device: Where it is.
+        protocol: How `predict` looks at an image.
     """
 
     network: SegmentationNetwork
     device: torch.device
+    protocol: Protocol = WHOLE_IMAGE
 
     @classmethod
     def load(
@@ -37,6 +41,7 @@ class Predictor:
         classes: tuple[str, ...],
         device: torch.device,
         fix: str,
+        protocol: Protocol = WHOLE_IMAGE,
     ) -> "Predictor":
         """Builds a network and fills it from the file its training ended with.
 
@@ -46,13 +51,14 @@ class Predictor:
             classes: Names of the classes it was trained for.
             device: Where it will run.
             fix: What to do where the file cannot be loaded.
+            protocol: How `predict` looks at an image.
 
         Raises:
             WeightsError: The file is missing, holds another network, or one for other classes.
         """
         network = model.create().build(len(classes), pretrained=False)
         load_weights(weights, network, fix, classes)
-        return cls(network.to(device).eval(), device)
+        return cls(network.to(device).eval(), device, protocol)
 
     def logits(self, image: Tensor) -> Tensor:
         """Scores one image at its own resolution, in one pass.
@@ -68,7 +74,7 @@ class Predictor:
         return logits[0]
 
     def predict(self, pixels: Bytes) -> Bytes:
-        """Labels one image at its own resolution, in one pass.
+        """Labels one image at its own resolution, as the protocol says.
 
         Args:
             pixels: (H, W, 3) uint8 RGB.
@@ -76,6 +82,8 @@ class Predictor:
         Returns:
             (H, W) uint8 class ids.
         """
-        logits = self.logits(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-        classes: Bytes = logits.argmax(dim=0).to("cpu", torch.uint8).numpy()
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(self.device)
+        with torch.inference_mode():
+            scores = pixel_scores(self.network, image, self.protocol)
+        classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -73,6 +75,50 @@ def test_the_page_shows_every_table_and_every_picture(
     for line in printed.splitlines():
         cells = [cell.strip() for cell in line.split("│")[1:-1]]
         assert all(cell in page.texts for cell in cells), cells
+
+
+def test_the_page_shows_where_the_pixels_of_each_class_went(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    manifests: Path,
+    artifacts: Path,
+) -> None:
+    values["train"]["seeds"] = [0, 1]
+    values["pseudolabel"]["roles"] = ["ood", "test"]
+    config = write_config(values)
+    assert call("run", config).returncode == 0
+    cells = pd.read_parquet(manifests / "confusion")
+    page = (artifacts / "report/index.html").read_text(encoding="utf-8")
+    shown = [piece.partition("</details>")[0] for piece in page.split("<details")[1:]]
+    titles = [re.search("<summary>(.*)</summary>", one) for one in shown]
+    expected = ["Labeled only on test, 2 seeds", "web on test, 2 seeds", "clip on test"]
+    assert [title.group(1) for title in titles if title] == expected
+    names = ["background", "disc", "box"]
+    for variant, piece in zip(("plain", "web", "clip"), shown, strict=True):
+        head, *lines = piece.split("<tr><th>")[1:]
+        assert re.findall("<span>(.*?)</span>", head) in (names, [*names, "none"])
+        own = cells[(cells["variant"] == variant) & (cells["split"] == "test")]
+        pixels = own.pivot_table(
+            index="true_id", columns="predicted_id", values="pixels", aggfunc="sum"
+        ).to_numpy()
+        for index, (name, line) in enumerate(zip(names, lines, strict=True)):
+            texts = re.findall("<td([^>]*)>([^<]*)</td>", line)
+            assert line.startswith(f"{name}</th>")
+            shares = 100 * pixels[index] / pixels[index].sum()
+            for place, ((marks, text), share) in enumerate(zip(texts, shares, strict=False)):
+                assert int(text or 0) == round(share)
+                assert ('class="right"' in marks) == (place == index)
+
+
+def test_a_class_that_does_not_occur_has_no_shares(
+    values: dict[str, Any], write_config: WriteConfig, call: Call, data: Path, artifacts: Path
+) -> None:
+    mask = data / "test/masks/0.png"
+    Image.fromarray(np.where(pixels(mask) == 1, 0, pixels(mask)).astype(np.uint8)).save(mask)
+    assert call("run", write_config(values)).returncode == 0
+    page = (artifacts / "report/index.html").read_text(encoding="utf-8")
+    assert '<tr><th>disc</th><td colspan="3">does not occur</td></tr>' in page
 
 
 def test_the_prediction_sheet_shows_image_and_truth(

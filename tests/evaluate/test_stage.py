@@ -4,6 +4,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
@@ -11,10 +12,13 @@ from PIL import Image
 
 from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
-from pipeline.tables import METRICS
+from pipeline.tables import CONFUSION, METRICS
+from stages.boundary import BoundaryCounts
 from stages.confusion import Confusion
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.segmenters.normalization import normalize
+from stages.segmenters.predictor import Predictor
+from stages.segmenters.protocol import Protocol
 from stages.segmenters.weights import load_weights
 
 Call = Callable[..., CompletedProcess[str]]
@@ -36,6 +40,22 @@ def scores_of(manifests: Path, variant: str, split: str, seed: int | None = 0) -
     return dict(zip(rows["name"], rows["value"], strict=True))
 
 
+def matrix_of(
+    manifests: Path, variant: str, split: str, seed: int | None = 0
+) -> npt.NDArray[np.int64]:
+    """As the data dictionary says that it is read."""
+    rows = pd.read_parquet(manifests / "confusion")
+    assert list(rows.columns) == CONFUSION.schema.names
+    rows = rows[(rows["variant"] == variant) & (rows["split"] == split)]
+    rows = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed]
+    named = rows.loc[rows["predicted_id"] != 255]
+    assert [CLASSES[i] for i in named["predicted_id"]] == named["predicted_class"].tolist()
+    assert [CLASSES[i] for i in rows["true_id"]] == rows["true_class"].tolist()
+    matrix = rows.pivot(index="true_id", columns="predicted_id", values="pixels")
+    assert [*matrix.columns] == [0, 1, 2, 255]
+    return matrix.to_numpy()
+
+
 def parts(manifests: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (manifests / "metrics").iterdir()}
 
@@ -54,9 +74,16 @@ def test_variants_are_scored_on_val_and_test(
             with torch.inference_mode():
                 logits = network(normalize(pixels.permute(2, 0, 1)[None].float() / 255))
             confusion = Confusion.empty(len(CLASSES))
+            boundaries = BoundaryCounts.empty(len(CLASSES))
             truth = np.array(Image.open(data / split / "masks/0.png"))
-            confusion.add(truth, logits.argmax(1)[0].numpy().astype(np.uint8))
-            assert scores_of(manifests, variant, split) == pytest.approx(confusion.scores(CLASSES))
+            for counts in (confusion, boundaries):
+                counts.add(truth, logits.argmax(1)[0].numpy().astype(np.uint8))
+            found = scores_of(manifests, variant, split)
+            assert found.pop("boundary_miou") == pytest.approx(boundaries.miou)
+            for name, iou in zip(CLASSES, boundaries.iou, strict=True):
+                assert found.pop(f"boundary_iou/{name}") == pytest.approx(iou)
+            assert found == pytest.approx(confusion.scores(CLASSES))
+            assert np.array_equal(matrix_of(manifests, variant, split), confusion.counts)
 
 
 def test_labelers_are_scored_on_all_that_they_labeled_and_a_person_too(
@@ -81,7 +108,10 @@ def test_labelers_are_scored_on_all_that_they_labeled_and_a_person_too(
             confusion.add(np.array(Image.open(data / role / f"masks/{number}.png")), mask)
         scores = confusion.scores(CLASSES)
         if role == "test":
-            assert scores_of(manifests, "clip", role, seed=None) == pytest.approx(scores)
+            found = scores_of(manifests, "clip", role, seed=None)
+            assert {name: found[name] for name in scores} == pytest.approx(scores)
+            matrix = matrix_of(manifests, "clip", role, seed=None)
+            assert np.array_equal(matrix, confusion.counts)
             continue
         card = pd.read_parquet(manifests / "report_card").iloc[0]
         assert card["miou"] == pytest.approx(scores["miou"])
@@ -130,6 +160,73 @@ def test_only_what_was_trained_anew_is_scored_anew(
     assert changed == {"part-train-web-seed-0.parquet", "part-evaluate-web-seed-0.parquet"}
     scores = pd.read_parquet(manifests / "metrics/part-evaluate-web-seed-0.parquet")
     assert set(scores["step"]) == {2}
+
+
+def test_another_protocol_scores_trainings_anew_and_nothing_else(
+    values: dict[str, Any], write_config: WriteConfig, call: Call, data: Path, manifests: Path
+) -> None:
+    values["pseudolabel"]["roles"] = ["ood", "test"]
+    config = write_config(values)
+    call("run", config)
+    before, labeler = parts(manifests), matrix_of(manifests, "clip", "test", None)
+    protocol = {
+        "sliding_window": {"side_px": 16, "stride_px": 12, "mode": "snap", "average": "logits"},
+        "short_side_px": 20,
+        "flip": True,
+        "scales": [1.0, 1.5],
+    }
+    values["evaluate"] = protocol
+    result = call("run", write_config(values))
+    assert result.returncode == 0, result.stderr
+    assert "evaluate: evaluate.flip false -> true" in result.stderr
+    changed = {name for name, time in parts(manifests).items() if before[name] != time}
+    assert changed == {f"part-evaluate-{name}-seed-0.parquet" for name in ("plain", "web")}
+    assert np.array_equal(matrix_of(manifests, "clip", "test", None), labeler)
+
+    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
+    trained = manifests.parents[1] / "artifacts/tiny/checkpoints/web/seed-0/model.safetensors"
+    load_weights(trained, network, fix="")
+    predictor = Predictor(network, torch.device("cpu"), Protocol.model_validate(protocol))
+    confusion = Confusion.empty(len(CLASSES))
+    pixels = np.array(Image.open(data / "test/images/0.png"))
+    confusion.add(np.array(Image.open(data / "test/masks/0.png")), predictor.predict(pixels))
+    assert np.array_equal(matrix_of(manifests, "web", "test"), confusion.counts)
+
+
+def test_a_protocol_that_cannot_be_is_an_error_in_a_line(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    values["evaluate"] = {"sliding_window": {"side_px": 32, "stride_px": 64}}
+    result = call("run", write_config(values))
+    assert result.returncode == 1
+    assert "evaluate.sliding_window: these keys are wrong; stride_px is larger" in result.stderr
+
+
+def test_damaged_confusion_matrices_are_found_and_made_anew(
+    config: Path, call: Call, manifests: Path
+) -> None:
+    call("run", config)
+    part = manifests / "confusion/part-evaluate-web-seed-0.parquet"
+    whole, matrix = part.read_bytes(), matrix_of(manifests, "web", "test")
+    part.write_bytes(whole[:-1])
+    assert "not the bytes that were written" in call("verify", config).stdout
+    assert call("verify --rerun", config).returncode == 0
+    assert np.array_equal(matrix_of(manifests, "web", "test"), matrix)
+    part.unlink()
+    assert "is gone: variant web seed 0" in call("run", config).stderr
+    assert np.array_equal(matrix_of(manifests, "web", "test"), matrix)
+
+
+def test_scores_of_what_the_config_no_longer_names_are_garbage(
+    values: dict[str, Any], write_config: WriteConfig, call: Call, manifests: Path
+) -> None:
+    call("run", write_config(values))
+    del values["train"]["variants"]["web"]
+    config = write_config(values)
+    call("run", config)
+    call("gc", config)
+    names = {"part-evaluate-plain-seed-0.parquet", "part-labeler-clip.parquet"}
+    assert {path.name for path in (manifests / "confusion").iterdir()} == names
 
 
 def test_new_labels_are_scored_anew(config: Path, call: Call, manifests: Path) -> None:

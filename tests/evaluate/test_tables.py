@@ -103,6 +103,21 @@ def test_classes_are_compared_on_the_last_split(config: Config, record: Record) 
     assert by_class.rows == [("background", "-", "-"), ("disc", "20.0", "-"), ("box", "-", "-")]
 
 
+def test_other_scores_are_a_table_of_their_own(
+    values: dict[str, Any], write_config: Callable[..., Path], record: Record
+) -> None:
+    values["train"]["seeds"] = [0, 1]
+    config = load(values, write_config)
+    for seed, boundary in ((0, 0.1), (1, 0.2)):
+        scores = {"miou": 0.1, "nan_miou": 0.15, "boundary_miou": boundary, "pixel_accuracy": 0.9}
+        record("plain", seed, val={name: 0.0 for name in scores}, test=scores)
+    table = read_tables(config)[1]
+    assert table.title == "other scores on test, %, mean of 2 seeds"
+    header = ("mIoU of classes that occur", "boundary mIoU", "pixels right")
+    assert table.header == ("training variant", *header)
+    assert table.rows == [("Labeled only", "15.0", "15.0", "90.0"), ("web", "-", "-", "-")]
+
+
 def test_a_split_nobody_was_scored_on_has_no_column(config: Config, record: Record) -> None:
     record("plain", val={"miou": 0.1})
     tables = read_tables(config)

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline import storage
 from pipeline.config import Config
+from stages.evaluate.matrices import read_matrices
 from stages.evaluate.report.pictures import Picture
 from stages.evaluate.tables import read_tables
 from stages.pseudolabel.report_card import read_tables as read_cards
@@ -38,6 +39,7 @@ def write_page(
         config=config.path,
         vocabulary=config.vocabulary,
         tables=[*read_tables(config), *read_cards(config, list(warnings))],
+        matrices=read_matrices(config),
         pictures=pictures,
         warnings=warnings,
         notes=notes,

@@ -1,0 +1,62 @@
+"""How a whole image becomes a prediction: at its own size or another, at once or by windows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.section import RunOnly, Section
+
+Scale = Annotated[float, Field(gt=0, le=8)]
+
+
+class SlidingWindow(Section):
+    """Windows that cover an image, and what becomes of pixels that several of them see."""
+
+    side_px: Annotated[int, Field(ge=16, le=8192)]
+    """Height and width of a window."""
+    stride_px: Annotated[int, Field(ge=1)]
+    """Distance between windows, at most `side_px`."""
+    mode: Literal["clip", "snap"] = "snap"
+    """At the border a window is cut off (`clip`, as UniMatch does on Cityscapes), or moved back
+    inside (`snap`, as UniMatch V2 and SemiVL do)."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged: probabilities (UniMatch, UniMatch V2), or logits (SemiVL)."""
+
+    @model_validator(mode="after")
+    def _leaves_no_gap(self) -> SlidingWindow:
+        if self.stride_px > self.side_px:
+            raise ValueError("stride_px is larger than side_px, and would leave gaps")
+        return self
+
+
+class Protocol(Section):
+    """Keys of the section `evaluate` that say how images are predicted.
+
+    The defaults are the published protocol of VOC, COCO and ADE20K: the whole image in one pass at
+    its own size, not flipped.
+    """
+
+    sliding_window: SlidingWindow | None = None
+    """Windows instead of the whole image at once."""
+    short_side_px: Annotated[int, Field(ge=16, le=8192)] | None = None
+    """Images are brought to this short side before (512 in SemiVL), the prediction is brought back;
+    None: they keep their size."""
+    flip: bool = False
+    """Whether the mirrored image is predicted too; probabilities are averaged."""
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
+    """Sizes to predict an image at, as multiples; probabilities are averaged."""
+    batch_size: Annotated[int, Field(ge=1), RunOnly] = 4
+    """Windows of an image that pass through the network at once."""
+
+    @field_validator("scales")
+    @classmethod
+    def _differ(cls, scales: tuple[float, ...]) -> object:
+        if len(set(scales)) < len(scales):
+            raise ValueError("a scale stands there twice")
+        return scales
+
+
+WHOLE_IMAGE = Protocol()
+"""One pass at the image's own size."""
