@@ -124,7 +124,7 @@ def _score(
     if not isinstance(propose, ProposeConfig):
         raise ConfigError("no section `propose`", where=str(config.path), fix="add it")
     device = pick_device(section.device)
-    sam = load_sam(propose.model, propose.weights).to(device)
+    sam = load_sam(propose.model, propose.checkpoint(console)).to(device)
     options = propose.model_dump(include=set(GeneratorConfig.model_fields))
     generator = MaskGenerator(sam, **options)
     for labeler in labelers.values():

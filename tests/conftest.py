@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from tests.file_server import FileServer
 from tests.s3_server import Proxy, forget_clients
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch loads: its idle threads would spin
@@ -137,6 +138,22 @@ def maskmill(
         return CompletedProcess(texts, int(end.value.code or 0), *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def machine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the one that all runs of this machine share."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("MASKMILL_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def file_server() -> Iterator[tuple[FileServer, str]]:
+    """A web server, and its address."""
+    server = FileServer()
+    with server.running() as address:
+        yield server, address
 
 
 @pytest.fixture(scope="session")

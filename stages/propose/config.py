@@ -7,21 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.checksum import checksum
+from pipeline.checksum import checksum, named
+from pipeline.console import Console
+from pipeline.download import fetch
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, RunOnly, Section
 from stages.ingest.config import Role
+from stages.propose.published import CHECKPOINTS
 
 SANDBOX = "sandbox"
 SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "sam"
 
 _SANDBOX_FILES = {"weights": "sam_model.safetensors", "weights.config": "sam_config.json"}
-_PUBLISHED = {  # segment_anything's own names of its checkpoints
-    "vit_b": "sam_vit_b_01ec64.pth",
-    "vit_l": "sam_vit_l_0b3195.pth",
-    "vit_h": "sam_vit_h_4b8939.pth",
-}
-_PUBLISHED_AT = "https://dl.fbaipublicfiles.com/segment_anything"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -72,7 +69,8 @@ class ProposeConfig(GeneratorConfig):
     model: Literal["sandbox", "vit_b", "vit_l", "vit_h"]
     """A SAM by segment_anything's name, or the sandbox's own."""
     weights: Annotated[Path | None, RunOnly] = None  # what is in it counts, not where it lies
-    """The model's checkpoint file; the sandbox's SAM brings its own."""
+    """The model's checkpoint file. Default: the published one, downloaded on first use; the
+    sandbox's SAM brings its own."""
     roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # each shard says which images it has
     """Images to find masks in, beside the labeled ones, on which labels are measured."""
     size_px: Annotated[int, Field(ge=32, le=4096)] = 512
@@ -84,28 +82,38 @@ class ProposeConfig(GeneratorConfig):
     def _agrees_with_itself(self) -> Self:
         if self.model == SANDBOX and self.weights is not None:
             raise ValueError("leave out `weights`: the sandbox's SAM brings its own")
-        if self.model != SANDBOX and self.weights is None:
-            raise ValueError(
-                f"name the `weights` of {self.model}: a file such as "
-                f"weights/{_PUBLISHED[self.model]} from {_PUBLISHED_AT}"
-            )
         return self
 
     def weights_facts(self) -> Facts:
         """Checksums of the files that the model is read from. No torch needed.
 
+        Those of a published checkpoint are known before it is downloaded.
+
         Raises:
-            WeightsError: One of them is missing.
+            WeightsError: A local one is missing.
         """
-        if self.weights is None:
+        if self.model == SANDBOX:
             files = {key: SANDBOX_FOLDER / name for key, name in _SANDBOX_FILES.items()}
+            where = f"propose.model: {SANDBOX}"
             fix = "restore stages/sandbox/sam, or run `python -m stages.sandbox.train_sam`"
+        elif self.weights is None:
+            published = CHECKPOINTS[self.model]
+            return {"propose.weights": named(published.name, published.sha256)}
         else:
-            files = {"weights": self.weights}
-            address = f"{_PUBLISHED_AT}/{_PUBLISHED[self.model]}"
-            fix = f"download {address} and put it there, or use `model: sandbox` to try without it"
+            files, where = {"weights": self.weights}, "propose.weights"
+            address = CHECKPOINTS[self.model].url
+            fix = f"download {address} and put it there, or leave out the key to have that done"
         for file in files.values():
             if not file.is_file():
-                where = f"propose.weights: {file}"
-                raise WeightsError("there is no such file", where=where, fix=fix)
+                raise WeightsError("there is no such file", where=f"{where}: {file}", fix=fix)
         return {f"propose.{key}": checksum(file) for key, file in files.items()}
+
+    def checkpoint(self, console: Console) -> Path | None:
+        """The model's file, downloaded if need be; None for the sandbox's, which is several.
+
+        Raises:
+            WeightsError: It cannot be downloaded, or is not what was published.
+        """
+        if self.model == SANDBOX or self.weights is not None:
+            return self.weights
+        return fetch(CHECKPOINTS[self.model], console, f"propose.model: {self.model}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.console import Console
 from pipeline.images import UnreadableImageError
 from stages.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
@@ -84,7 +85,7 @@ def _batches(
 def _loaded(config: str, weights: str) -> MaskGenerator:
     """The generator of a config, as JSON text; with the checksums, for they key the cache."""
     section = ProposeConfig.model_validate_json(config)
-    sam = load_sam(section.model, section.weights).to(pick_device(section.device))
+    sam = load_sam(section.model, section.checkpoint(Console())).to(pick_device(section.device))
     return MaskGenerator(sam, **section.model_dump(include=set(GeneratorConfig.model_fields)))
 
 

@@ -59,6 +59,8 @@ class ProposeStage(Stage):
         if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
             what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
             console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
+        if config.run.cluster.address is None:  # workers elsewhere fetch their own
+            self._section.checkpoint(console)
         weights = manifest.digest(self._section.weights_facts())
 
         def task(unit: Unit) -> ShardTask:

@@ -1,6 +1,7 @@
 """CLIP models of open_clip: loading them, and a feature for every location of an image."""
 
 import difflib
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.checksum import digest
 from pipeline.errors import ConfigError, WeightsError
 from stages.pseudolabel import towers
 from stages.pseudolabel.clip_weights import MASKCLIP, Dense
@@ -109,7 +111,7 @@ def load_clip(
         # The tag knows best: open_clip only warns where the architecture has another activation.
         options["force_quick_gelu"] = tag.get("quick_gelu", False)
         options["force_preprocess_cfg"] = {"mean": tag["mean"], "std": tag["std"]}
-        weights = _download(name, weights, tag)
+        weights = fetch_tag(name, weights)
     if isinstance(model, str):  # in a folder open_clip finds the file itself
         options["pretrained"] = str(weights)
     vision = config["vision_cfg"]
@@ -163,14 +165,30 @@ def _tag(model: str, name: str) -> dict[str, Any]:
     return tag
 
 
-def _download(model: str, name: str, tag: dict[str, Any]) -> Path:
+def fetch_tag(model: str, name: str) -> Path:
+    """Downloads the weights of a tag, unless they are in the cache of the Hugging Face hub.
+
+    Args:
+        model: An architecture of open_clip.
+        name: Of the tag.
+
+    Returns:
+        The file; it holds what was published, as far as the hub says what that was.
+
+    Raises:
+        ConfigError: There is no such model or tag.
+        WeightsError: They cannot be downloaded, or are damaged.
+    """
+    model_config(model)
+    tag = _tag(model, name)
     repository, _, file = tag["hf_hub"].rpartition("/")
     file = file or _HUB_FILE
+    where = f"weights: {name}"
     try:
         if not huggingface_hub.try_to_load_from_cache(repository, file):
             # One request: offline, the hub's own retries would take most of a minute.
             huggingface_hub.file_exists(repository, file)
-        return Path(open_clip.download_pretrained(tag))
+        path = Path(open_clip.download_pretrained(tag))
     except Exception as error:  # depends on the hub's version and its http library
         quick = f"{model}-quickgelu"
         renamed = tag.get("quick_gelu") and quick in open_clip.list_models()
@@ -180,7 +198,15 @@ def _download(model: str, name: str, tag: dict[str, Any]) -> Path:
             f"`weights: weights/{file}`"
         )
         what = f"cannot be downloaded ({_reason(error)})"
-        raise WeightsError(what, where=f"weights: {name}", fix=fix) from error
+        raise WeightsError(what, where=where, fix=fix) from error
+    blob = path.resolve()
+    # Large files lie in the hub's cache under the SHA-256 that the hub has of them.
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and digest(blob) != blob.name:
+        path.unlink()
+        blob.unlink()
+        what = f"{path} was not what was published, and is deleted"
+        raise WeightsError(what, where=where, fix="run again to download it anew")
+    return path
 
 
 def _check_readable(checkpoint: Path, where: str) -> None:

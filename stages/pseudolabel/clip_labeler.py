@@ -56,6 +56,14 @@ class ClipLabeler(Labeler):
             return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
         return []
 
+    def fetch(self) -> None:
+        """See `Labeler.fetch`."""
+        model, weights = self.config.chosen()
+        if isinstance(model, str) and isinstance(weights, str):
+            from stages.pseudolabel.clip import fetch_tag
+
+            fetch_tag(model, weights)
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
         from functools import partial

@@ -182,12 +182,7 @@ WEIGHTS: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "vit_h", "weights": "weights/sam.pth"},
         "propose.weights: weights/sam.pth: there is no such file; download "
         "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth and put it there, "
-        "or use `model: sandbox` to try without it",
-    ),
-    "no key": (
-        {"model": "vit_l"},
-        "{config}: propose: these keys are wrong; name the `weights` of vit_l: a file such as "
-        "weights/sam_vit_l_0b3195.pth from https://dl.fbaipublicfiles.com/segment_anything",
+        "or leave out the key to have that done",
     ),
     "the sandbox's and a file": (
         {"model": "sandbox", "weights": "sam.pth"},

@@ -59,6 +59,15 @@ class Labeler(Component, ABC):
         """What a user should know before trusting the labels; one line each, here none."""
         return []
 
+    def fetch(self) -> None:
+        """Downloads what `load` will read, where it is not on this machine yet; here nothing.
+
+        It tells its progress, for which `load`, on a worker, is no place.
+
+        Raises:
+            WeightsError: It cannot be downloaded, or is not what was published.
+        """
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """Reads the weights.
 
