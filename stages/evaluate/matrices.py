@@ -13,7 +13,7 @@ from pipeline import manifest, tables
 from pipeline.config import Config
 from pipeline.vocabulary import IGNORE
 from stages.evaluate.tables import SPLITS
-from stages.ingest.stage import Role
+from stages.ingest.config import Role
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 
