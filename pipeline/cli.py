@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import config as config_file
+from pipeline import torchrun
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError, from_os_error
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its boxes cut error texts at 80 columns in a pipe
 )
-console = Console()
+console = Console(quiet=not torchrun.is_leader())
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The YAML file that describes the run.")

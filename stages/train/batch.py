@@ -4,8 +4,8 @@ The legend of shapes for this whole package: B images of a role, C classes, H an
 pixels (S and S in training crops), N images a forward pass.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -42,6 +42,9 @@ class CropBatch:
     stored: Mapping[str, PseudoLabels]
 
 
+ImageIds = Mapping[str, Sequence[str]]
+"""Whose crops a batch holds: ids by the keys of `TrainBatch.crops`, and `labeled`."""
+
 MIX = "mix"
 """Key of the second draw of the first role's images."""
 
@@ -55,11 +58,13 @@ class TrainBatch:
         crops: By the role of their images (unlabeled, ood), and the second draw `MIX` of the first
             of these roles; empty in supervised training.
         boxes: (B, S, S) bool for each strong view, True = pasted; the same for every role.
+        image_ids: Whose crops they are; for messages.
     """
 
     labeled: LabeledBatch
     crops: Mapping[str, CropBatch]
     boxes: tuple[Tensor, Tensor]
+    image_ids: ImageIds = field(default_factory=dict)
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -24,6 +24,18 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+LENGTHS = ("steps", "epochs")
+"""Keys that say how long a training is, either of them."""
+DEFAULT_STEPS = 40_000
+
+
+def lengthened(base: dict[str, Any], own: Any) -> Any:
+    """Plain keys with others over them (see `merged`), of which any length replaces any length."""
+    if isinstance(own, dict) and any(own.get(key) is not None for key in LENGTHS):
+        base = {key: value for key, value in base.items() if key not in LENGTHS}
+    return merged(base, own)
+
+
 class VariantConfig(Section):
     """One way to train, once a seed."""
 
@@ -40,9 +52,15 @@ class VariantConfig(Section):
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Bounds of the random resize before cropping."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Crops of each role a step."""
-    steps: Annotated[int, Field(ge=1)] = 40_000
-    """Length of the training."""
+    """Crops of each role a step, of all micro-batches and processes together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches that the crops of a step are divided into, one after the other; each weighs the
+    same, and BatchNorm sees one at a time."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Length of the training; 40,000 where `epochs` is not written either."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Length of the training instead of `steps`. An epoch is as many full batches as there are
+    unlabeled images (OOD ones where only these are learned from, labeled ones where no others)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD has momentum 0.9."""
     learning_rate: Positive = 0.001
@@ -55,9 +73,16 @@ class VariantConfig(Section):
     """Decay of the averaged weights, which are the ones evaluated."""
     freeze_encoder: bool = False
     """Whether the encoder stays as it was pretrained: its weights and its BatchNorm statistics."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in while training (autocast; weights stay float32). A CPU without
-    bfloat16 arithmetic is slower with it."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in while training (autocast; weights stay float32; float16 with a
+    scaled loss). A CPU without bfloat16 arithmetic is slower with it."""
+    clip_norm: Positive | None = None
+    """Largest norm of the gradient of all weights together; a longer one is scaled to it."""
+    compile: Annotated[bool, RunOnly] = False
+    """Whether torch compiles the network first; equal up to rounding, as of a device."""
+    validate_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
+    """Steps, or an epoch, between scores on val while the training goes on; the averaged weights
+    with the best are kept and evaluated too. null = never."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), RunOnly] = (0,)
     """A training each; of everything random. One more makes nothing else stale: the facts of a
     training hold its own seed."""
@@ -69,6 +94,22 @@ class VariantConfig(Section):
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_length(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        written = [key for key in LENGTHS if values.get(key) is not None]
+        if len(written) > 1:
+            raise ValueError("write `steps` or `epochs`, not both; null takes one back")
+        return values if written else {**values, "steps": DEFAULT_STEPS}
+
+    @model_validator(mode="after")
+    def _divides_its_batch(self) -> VariantConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")
+        return self
 
     @field_validator("label_sources")
     @classmethod
@@ -106,6 +147,15 @@ class VariantConfig(Section):
         on = {source.on for source in self.sources}
         return tuple(role for role in ("unlabeled", "ood") if role in on)
 
+    def labelers(self, role: str) -> list[str]:
+        """The labelers whose stored labels of a role's images it reads."""
+        sources = [choice.create() for choice in self.label_sources]
+        return [
+            source.labeler
+            for source in sources
+            if source.labeler is not None and source.config.on == role
+        ]
+
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; the model's pretrained weights are part of it."""
         weights = self.model.create().weights_facts()
@@ -128,4 +178,4 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        return {"variants": {name: merged(base, own) for name, own in variants.items()}}
+        return {"variants": {name: lengthened(base, own) for name, own in variants.items()}}

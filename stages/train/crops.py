@@ -25,7 +25,7 @@ from stages.segmenters.normalization import normalize
 from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
 from stages.train.geometry import View, random_view
 from stages.train.mixing import cutmix_boxes
-from stages.train.photometric import strong_view
+from stages.train.photometric import NUM_CHANCES, strong_view
 
 _BY_HAND = "by hand"
 """Key of the view whose mask a person drew, or that has none."""
@@ -75,16 +75,17 @@ class TrainImage:
 
 @dataclass(frozen=True)
 class Crops:
-    """Draws the crops of any step.
+    """Draws the crops of any step; a step is a micro-batch here, where a training has several.
 
     Attributes:
         labeled: The labeled images.
         others: The images of each role that learns from other labels; the first is drawn twice.
         vocabulary: Reads label files.
         seed: Of everything random.
-        batch_size: Images B of each role.
+        batch_size: Images of each role that all processes together draw.
         crop_px: Side S.
         scale: Bounds of the random resize.
+        rows: Which of them this process has, B of each role (`processes.own_rows`); None: all.
     """
 
     labeled: Sequence[TrainImage]
@@ -94,6 +95,7 @@ class Crops:
     batch_size: int
     crop_px: int
     scale: tuple[float, float]
+    rows: Sequence[int] | None = None
 
     def batches(self, steps: range, device: torch.device, workers: int) -> Iterator[TrainBatch]:
         """The batches of these steps, in order, drawn ahead by `workers` threads.
@@ -115,18 +117,31 @@ class Crops:
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def _views(self, step: int) -> _Views:
+    @property
+    def _own(self) -> list[int]:
+        return list(range(self.batch_size) if self.rows is None else self.rows)
+
+    @property
+    def _draws(self) -> dict[str, Sequence[TrainImage]]:
         draws = {"labeled": self.labeled, **self.others}
         if self.others:
             draws[MIX] = next(iter(self.others.values()))
-        return {key: self._draw(key, listed, step) for key, listed in draws.items()}
+        return draws
 
-    def _draw(self, key: str, listed: Sequence[TrainImage], step: int) -> list[dict[str, View]]:
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        chosen = [listed[_shuffled(self.seed, key, len(listed), p)] for p in positions]
-        labels = _read_stored(chosen)
+    def _views(self, step: int) -> _Views:
+        return {key: self._draw(key, step) for key in self._draws}
+
+    def _chosen(self, key: str, step: int) -> dict[int, TrainImage]:
+        """The images of a draw by their position in its endless sequence."""
+        listed, first = self._draws[key], step * self.batch_size
+        positions = [first + row for row in self._own]
+        return {p: listed[_shuffled(self.seed, key, len(listed), p)] for p in positions}
+
+    def _draw(self, key: str, step: int) -> list[dict[str, View]]:
+        chosen = self._chosen(key, step)
+        labels = _read_stored([*chosen.values()])
         views = []
-        for position, image, maps in zip(positions, chosen, labels, strict=True):
+        for (position, image), maps in zip(chosen.items(), labels, strict=True):
             if image.mask_uri is not None:
                 maps = {_BY_HAND: (self._read_mask(image, image.mask_uri), None)}
             pixels = torch.from_numpy(_decode(image)).permute(2, 0, 1)
@@ -154,16 +169,26 @@ class Crops:
         colours = _generator(self.seed, "colours", step)
         by_hand = [view[_BY_HAND] for view in views["labeled"]]
         masks = torch.stack([view.mask for view in by_hand if view.mask is not None])
-        boxes = [cutmix_boxes(self.batch_size, self.crop_px, boxes_generator) for _ in range(2)]
+        # Of all processes' images, so that no image's depend on how many processes there are.
+        count, own = self.batch_size, self._own
+        boxes = [cutmix_boxes(count, self.crop_px, boxes_generator)[own] for _ in range(2)]
+        crops = {}
+        for key in (key for key in views if key != "labeled"):
+            chances = [torch.rand(count, NUM_CHANCES, generator=colours)[own] for _ in range(2)]
+            crops[key] = _crop_batch(views[key], chances, device)
         return TrainBatch(
             LabeledBatch(normalize(_pixels(by_hand, device)), masks.to(device).long()),
-            {k: _crop_batch(v, colours, device) for k, v in views.items() if k != "labeled"},
+            crops,
             (boxes[0].to(device), boxes[1].to(device)),
+            {key: self._ids(key, step) for key in views},
         )
+
+    def _ids(self, key: str, step: int) -> list[str]:
+        return [image.image_id or image.uri for image in self._chosen(key, step).values()]
 
 
 def _crop_batch(
-    views: list[dict[str, View]], colours: Generator, device: torch.device
+    views: list[dict[str, View]], chances: Sequence[Tensor], device: torch.device
 ) -> CropBatch:
     first = [next(iter(view.values())) for view in views]
     pixels = _pixels(first, device)
@@ -174,7 +199,10 @@ def _crop_batch(
     }
     return CropBatch(
         weak=normalize(pixels),
-        strong=(normalize(strong_view(pixels, colours)), normalize(strong_view(pixels, colours))),
+        strong=(
+            normalize(strong_view(pixels, chances[0])),
+            normalize(strong_view(pixels, chances[1])),
+        ),
         valid=torch.stack([view.valid for view in first]).to(device),
         stored=stored,
     )

@@ -5,6 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.vocabulary import IGNORE
 from stages.pseudolabel.pseudo_labels import PseudoLabels
+from stages.train.processes import denominator
 
 
 def supervised_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def supervised_loss(logits: Tensor, mask: Tensor) -> Tensor:
         Scalar; 0 with a zero gradient if every pixel is ignored.
     """
     total = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
-    return total / (mask != IGNORE).sum().clamp(min=1)
+    return total / denominator((mask != IGNORE).sum())
 
 
 def pseudo_label_loss(
@@ -42,4 +43,4 @@ def pseudo_label_loss(
     """
     target = labels.mask.masked_fill(~valid, IGNORE)
     loss = cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
-    return (loss * labels.confidence.detach()).sum() / valid.sum().clamp(min=1)
+    return (loss * labels.confidence.detach()).sum() / denominator(valid.sum())

@@ -1,13 +1,13 @@
 """Colours of the strong view.
 
-Whole batches on their own device, each image with its own random numbers; these come from a CPU
-generator, so a view is the same on every device.
+Whole batches on their own device, each image with its own random numbers; these are drawn on the
+CPU, so a view is the same on every device.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 GRAY = (0.299, 0.587, 0.114)
@@ -18,9 +18,11 @@ GRAYSCALE_PROBABILITY = 0.2
 BLUR_PROBABILITY = 0.5
 SIGMA_PX = (0.1, 2.0)
 """Least and largest standard deviation of the blur."""
+NUM_CHANCES = 8
+"""Random numbers that the view of an image takes."""
 
 
-def strong_view(images: Tensor, generator: Generator) -> Tensor:
+def strong_view(images: Tensor, chances: Tensor) -> Tensor:
     """Jitters colours, drops them and blurs, each at random (UniMatch, arXiv 2208.09910, its code).
 
     Brightness, contrast and saturation change by a factor of 0.5 to 1.5, hue by up to a quarter
@@ -29,14 +31,12 @@ def strong_view(images: Tensor, generator: Generator) -> Tensor:
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
-        generator: Source of randomness, on the CPU.
+        chances: (B, NUM_CHANCES) uniform random numbers in [0, 1), on the CPU.
 
     Returns:
         New images of the same shape and range.
     """
-    jitter, brightness, contrast, saturation, hue, drop, soften, sigma = torch.rand(
-        len(images), 8, generator=generator
-    ).unbind(dim=1)
+    jitter, brightness, contrast, saturation, hue, drop, soften, sigma = chances.unbind(dim=1)
     low, high = SIGMA_PX
     views = images.clone()
     factors = (0.5 + brightness, 0.5 + contrast, 0.5 + saturation, 0.5 * hue - 0.25)

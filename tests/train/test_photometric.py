@@ -5,6 +5,7 @@ from torchvision.transforms import functional as reference
 
 from stages.segmenters.normalization import normalize
 from stages.train.photometric import (
+    NUM_CHANCES,
     blur,
     jitter_color,
     lightness,
@@ -15,6 +16,10 @@ from stages.train.photometric import (
 
 def seeded(seed: int) -> Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def chances(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, NUM_CHANCES, generator=seeded(seed))
 
 
 def noise(count: int, size_px: int = 16) -> Tensor:
@@ -73,7 +78,7 @@ def test_blur_of_hardly_any_width_and_of_flat_images_changes_nothing() -> None:
 
 def test_strong_views_of_one_image_all_differ_and_stay_in_range() -> None:
     images = noise(1).expand(24, 3, 16, 16)
-    views = strong_view(images, seeded(0))
+    views = strong_view(images, chances(24))
     assert torch.equal(images, noise(1).expand(24, 3, 16, 16))
     assert views.shape == images.shape
     assert views.min() >= 0
@@ -85,7 +90,7 @@ def test_strong_views_of_one_image_all_differ_and_stay_in_range() -> None:
 def test_each_change_happens_as_often_as_published() -> None:
     image = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(1, 3, 16, 16).clone()
     image[..., 8:] = 0.1
-    views = strong_view(image.expand(3000, 3, 16, 16), seeded(0))
+    views = strong_view(image.expand(3000, 3, 16, 16), chances(3000))
     grey = (views[:, 0] == views[:, 2]).flatten(1).all(dim=1)
     assert grey.float().mean().item() == pytest.approx(0.2, abs=0.03)
     left = views[:, :, 0, 0]  # seven pixels from the edge, so that no blur gets there
@@ -96,16 +101,16 @@ def test_each_change_happens_as_often_as_published() -> None:
     assert blurred.float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_view_depends_on_the_generator_and_not_on_the_images_after_it() -> None:
+def test_a_view_depends_on_its_own_numbers_and_not_on_the_images_after_it() -> None:
     images = noise(6)
     torch.manual_seed(1)
-    views = strong_view(images, seeded(3))
-    torch.testing.assert_close(strong_view(images[:2], seeded(3)), views[:2])
-    assert not torch.equal(strong_view(images, seeded(4)), views)
+    views = strong_view(images, chances(6, seed=3))
+    torch.testing.assert_close(strong_view(images[:2], chances(6, seed=3)[:2]), views[:2])
+    assert not torch.equal(strong_view(images, chances(6, seed=4)), views)
 
 
 def test_one_pixel_is_enough() -> None:
-    views = strong_view(torch.rand(16, 3, 1, 1), seeded(0))
+    views = strong_view(torch.rand(16, 3, 1, 1), chances(16))
     assert views.isfinite().all()
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     encoder: nn.Module
     _is_encoder_frozen = False
+    _compiled_parts = ("encode", "decode")
 
     @abstractmethod
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -82,6 +83,18 @@ class SegmentationNetwork(nn.Module, ABC):
         if self._is_encoder_frozen:
             self.encoder.eval()
         return self
+
+    def compile(self, *args: Any, **keywords: Any) -> None:
+        """Compiles the parts that steps are made of, in place; see `torch.compile`.
+
+        Names of parameters stay, and copies are not compiled.
+        """
+        for name in self._compiled_parts:
+            self.__dict__[name] = torch.compile(getattr(self, name), *args, **keywords)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {key: value for key, value in state.items() if key not in self._compiled_parts}
 
     def encoder_parameters(self) -> Iterator[Parameter]:
         """Parameters that start from pretrained weights."""

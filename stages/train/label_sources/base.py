@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from pipeline.section import Facts, Section
 if TYPE_CHECKING:
     from pipeline.config import Config as RunConfig
     from stages.pseudolabel.pseudo_labels import PseudoLabels
+    from stages.segmenters.networks.base import SegmentationNetwork
     from stages.train.batch import CropBatch, TrainBatch
 
 
@@ -84,6 +85,24 @@ class LabelSource(Component, ABC):
         Raises:
             DataError: They are not there.
         """
+
+    def validated(self, network: SegmentationNetwork, improved: bool, epoch: int) -> None:
+        """Hears of a validation during the training; nothing comes of it by default.
+
+        Every process of a training calls it, with equal arguments.
+
+        Args:
+            network: What was scored: the teacher. It goes on moving: copy what is to stay.
+            improved: Whether its mean IoU on val is the best so far.
+            epoch: Epochs that are done, that is, the number of the one to come.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs of it: plain values and tensors; nothing by default."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave; called after `load`, before `label`."""
 
     @abstractmethod
     def label(self, images: CropBatch, seen: PseudoLabels) -> PseudoLabels:
