@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import config as config_file
+from pipeline import torchrun
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError, from_os_error
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look after the images that a config names.", no_args_is_help=True)
 app.add_typer(data, name="data")
-console = Console()
+console = Console(quiet=not torchrun.is_leader())
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file that describes the run.")]
 ConfigOption = Annotated[

@@ -25,11 +25,15 @@ class Console:
 
     What cannot be printed is escaped: a file name of the web must not break a line, nor move the
     terminal's cursor.
+
+    Args:
+        quiet: Whether to print errors alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         plain = partial(RichConsole, markup=False, emoji=False, highlight=False, soft_wrap=True)
-        self._out, self._err = plain(), plain(stderr=True)
+        self._out, self._err = plain(quiet=quiet), plain(stderr=True, quiet=quiet)
+        self._errors = plain(stderr=True)
 
     def note(self, text: str) -> None:
         """A line about the work, on stderr."""
@@ -41,7 +45,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """The one line a failed command ends with, on stderr."""
-        self._err.print(f"error: {_printable(text)}", style="red")
+        self._errors.print(f"error: {_printable(text)}", style="red")
 
     def line(self, text: str) -> None:
         """A line of the result, on stdout."""

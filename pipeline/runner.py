@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline import torchrun
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError, StorageError
@@ -45,7 +46,7 @@ class Runner:
     console: Console
 
     def run(self, request: Request) -> None:
-        """Does stages with all they need.
+        """Does stages with all they need; where torchrun started several processes, with them.
 
         Raises:
             ConfigError: A requested stage does not exist or has no section in the config, the
@@ -53,6 +54,10 @@ class Runner:
             MaskmillError: Whatever a stage cannot do and the user can mend.
         """
         names = self._chosen(request)
+        if not torchrun.is_leader():
+            for stage in list(self.stages(names)):
+                stage.follow()
+            return
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
             # All are built first: where two sections disagree, that shows before any work.
@@ -97,6 +102,7 @@ class Runner:
             part.unlink(missing_ok=True)
         if not (units := _picked(stage, state, request)):
             self.console.note(f"{stage.name}: nothing to do, {state.counts['fresh']} fresh")
+            stage.dismiss()
         else:
             for reason in state.reasons:
                 self.console.note(f"{stage.name}: {reason}")

@@ -93,6 +93,18 @@ class Stage(ABC):
             MaskmillError: Something the user can mend; units committed before stay.
         """
 
+    def dismiss(self) -> None:  # noqa: B027 - most stages are done by the leader alone
+        """Tells the processes that `follow` that there is nothing to do; called instead of `run`.
+
+        Does nothing by default, nor where there are no such processes.
+        """
+
+    def follow(self) -> None:  # noqa: B027 - likewise
+        """Takes part in what the leader of torchrun's processes does together with the others.
+
+        Called in those others instead of `run`; does nothing by default.
+        """
+
     def image_changes(self, unit: Unit) -> Mapping[str, int]:
         """How a unit's images differ from what its part was made from, as numbers by what happened.
 

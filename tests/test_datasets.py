@@ -1,4 +1,4 @@
-"""The run configs of datasets: each can be read, planned and checked with every preset it is for."""
+"""The run configs of datasets: each can be read, planned and checked with each of its presets."""
 
 import re
 from collections.abc import Callable

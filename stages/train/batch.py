@@ -4,7 +4,7 @@ The legend of shapes for this whole package: B images of a role, C classes, H an
 pixels (S and S in training crops), N images a forward pass, F channels of a feature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -54,6 +54,9 @@ class CropBatch:
         return normalize(self.pixels)
 
 
+ImageIds = Mapping[str, Sequence[str]]
+"""Whose crops a batch holds: ids by the keys of `TrainBatch.crops`, and `labeled`."""
+
 MIX = "mix"
 """Key of the second draw of the first role's images."""
 
@@ -67,11 +70,13 @@ class TrainBatch:
         crops: By the role of their images (unlabeled, ood), and where a perturbation wants one the
             second draw `MIX` of the first of these roles; empty in supervised training.
         draws: The step's random numbers.
+        image_ids: Whose crops they are; for messages.
     """
 
     labeled: LabeledBatch
     crops: Mapping[str, CropBatch]
     draws: Draws
+    image_ids: ImageIds = field(default_factory=dict)
     _strong: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
 
     @property

@@ -1,19 +1,28 @@
 """Training state on disk: enough to go on after a kill as if nothing had happened."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from pipeline import storage
 from pipeline.errors import StorageError
 from pipeline.section import Facts
 from stages.segmenters.weights import replace
+
+
+class Stateful(Protocol):
+    """What a training goes on from a part of: a network, an optimizer, ..."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object:
+        """Takes back what `state_dict` gave."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Checkpoint:
     path: Path
     facts: Facts
 
-    def save(self, step: int, network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> None:
+    def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
         """Saves the state after `step` steps.
 
         Raises:
@@ -39,15 +48,11 @@ class Checkpoint:
         state = {
             "facts": json.dumps(self.facts, sort_keys=True),
             "step": step,
-            "network": network.state_dict(),
-            "teacher": teacher.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
         }
         replace(self.path, lambda temporary: torch.save(state, temporary))
 
-    def load(
-        self, network: nn.Module, teacher: nn.Module, optimizer: Optimizer, device: torch.device
-    ) -> int:
+    def load(self, parts: Mapping[str, Stateful], device: torch.device) -> int:
         """Restores the state, if there is one of this very training.
 
         Returns:
@@ -58,8 +63,21 @@ class Checkpoint:
         """
         for left in storage.temporaries(self.path.parent):
             left.unlink(missing_ok=True)
-        if not self.path.exists():
+        if (state := self._read(device)) is None:
             return 0
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        return int(state["step"])
+
+    def step(self) -> int:
+        """Steps that are done by the state that is saved; 0 where there is none."""
+        state = self._read(torch.device("meta"))
+        return 0 if state is None else int(state["step"])
+
+    def _read(self, device: torch.device) -> dict[str, Any] | None:
+        """What was saved of this very training."""
+        if not self.path.exists():
+            return None
         content = storage.read_bytes(self.path)
         try:
             state: dict[str, Any] = torch.load(
@@ -71,9 +89,4 @@ class Checkpoint:
         except Exception as error:  # torch reads damage as a pickle: that can fail in any way
             fix = "delete it to start this training anew"
             raise StorageError("damaged checkpoint", where=str(self.path), fix=fix) from error
-        if facts != json.dumps(self.facts, sort_keys=True):
-            return 0
-        network.load_state_dict(state["network"])
-        teacher.load_state_dict(state["teacher"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
+        return state if facts == json.dumps(self.facts, sort_keys=True) else None

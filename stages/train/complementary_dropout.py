@@ -25,6 +25,6 @@ def complementary_masks(channels: int, draws: Draws) -> Tensor:
     purpose = f"complementary dropout of {channels} channels"
     first = 2.0 * draws.of_images(purpose, lambda g: torch.rand(channels, generator=g) < 0.5)
     order = torch.randperm(draws.total, generator=draws.of_step("features kept whole"))
-    is_whole = order[draws.images.start : draws.images.stop] < int(KEPT_WHOLE * draws.total)
+    is_whole = order[list(draws.images)] < int(KEPT_WHOLE * draws.total)
     first[is_whole] = 1.0
     return torch.cat([first, 2 - first])

@@ -37,6 +37,9 @@ class DiscriminatorConfig(Section):
     """Of the discriminator's own Adam."""
 
 
+DEFAULT_STEPS = 40_000
+
+
 class VariantConfig(Section):
     """One way to train, once a seed."""
 
@@ -62,9 +65,15 @@ class VariantConfig(Section):
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Bounds of the random resize before cropping."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Crops of each role a step."""
-    steps: Annotated[int, Field(ge=1)] = 40_000
-    """Length of the training."""
+    """Crops of each role a step, of all micro-batches and processes together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches that the crops of a step are divided into, one after the other; each weighs the
+    same, and BatchNorm sees one at a time."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Length of the training; 40,000 where `epochs` is not written either."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Length of the training instead of `steps`. An epoch is as many full batches as there are
+    unlabeled images (OOD ones where only these are learned from, labeled ones where no others)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD has momentum 0.9."""
     learning_rate: Positive = 0.001
@@ -83,9 +92,16 @@ class VariantConfig(Section):
     """Decay of the averaged weights, which are the ones evaluated."""
     freeze_encoder: bool = False
     """Whether the encoder stays as it was pretrained: its weights and its BatchNorm statistics."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in while training (autocast; weights stay float32). A CPU without
-    bfloat16 arithmetic is slower with it."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in while training (autocast; weights stay float32; float16 with a
+    scaled loss). A CPU without bfloat16 arithmetic is slower with it."""
+    clip_norm: Positive | None = None
+    """Largest norm of the gradient of all weights together; a longer one is scaled to it."""
+    compile: Annotated[bool, RunOnly] = False
+    """Whether torch compiles the network first; equal up to rounding, as of a device."""
+    validate_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
+    """Steps, or an epoch, between scores on val while the training goes on; the averaged weights
+    with the best are kept and evaluated too. null = never."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), RunOnly] = (0,)
     """A training each; of everything random. One more makes nothing else stale: the facts of a
     training hold its own seed."""
@@ -101,7 +117,13 @@ class VariantConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:
-        return presets.expanded(values) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        filled = presets.expanded(values)
+        written = [key for key in presets.LENGTHS if filled.get(key) is not None]
+        if len(written) > 1:
+            raise ValueError("write `steps` or `epochs`, not both; null takes one back")
+        return filled if written else {**filled, "steps": DEFAULT_STEPS}
 
     @field_validator("preset")
     @classmethod
@@ -123,6 +145,12 @@ class VariantConfig(Section):
                 f"{preset} has values for {', '.join(known)}; use one of these, or leave it out"
             )
         return dataset
+
+    @model_validator(mode="after")
+    def _divides_its_batch(self) -> VariantConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")
+        return self
 
     @field_validator("label_sources")
     @classmethod
@@ -159,6 +187,15 @@ class VariantConfig(Section):
         """Roles whose images the label sources label; unlabeled first, ood after."""
         on = {source.on for source in self.sources}
         return tuple(role for role in ("unlabeled", "ood") if role in on)
+
+    def labelers(self, role: str) -> list[str]:
+        """The labelers whose stored labels of a role's images it reads."""
+        sources = [choice.create() for choice in self.label_sources]
+        return [
+            source.labeler
+            for source in sources
+            if source.labeler is not None and source.config.on == role
+        ]
 
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; the model's pretrained weights are part of it."""

@@ -71,7 +71,7 @@ class TrainImage:
 
 @dataclass(frozen=True)
 class Crops:
-    """Draws the crops of any step.
+    """Draws the crops of any step; a step is a micro-batch here, where a training has several.
 
     Attributes:
         labeled: The labeled images.
@@ -79,9 +79,10 @@ class Crops:
         draws_twice: Whether the first of these roles is drawn a second time.
         vocabulary: Reads label files.
         seed: Of everything random.
-        batch_size: Images B of each role.
+        batch_size: Images of each role that all processes together draw.
         crop_px: Side S.
         scale: Bounds of the random resize.
+        rows: Which of them this process has, B of each role (`processes.own_rows`); None: all.
     """
 
     labeled: Sequence[TrainImage]
@@ -92,6 +93,7 @@ class Crops:
     batch_size: int
     crop_px: int
     scale: tuple[float, float]
+    rows: Sequence[int] | None = None
 
     def batches(self, steps: range, device: torch.device, workers: int) -> Iterator[TrainBatch]:
         """The batches of these steps, in order, drawn ahead by `workers` threads.
@@ -113,18 +115,31 @@ class Crops:
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def _views(self, step: int) -> _Views:
+    @property
+    def _own(self) -> Sequence[int]:
+        return range(self.batch_size) if self.rows is None else self.rows
+
+    @property
+    def _draws(self) -> dict[str, Sequence[TrainImage]]:
         draws = {"labeled": self.labeled, **self.others}
         if self.others and self.draws_twice:
             draws[MIX] = next(iter(self.others.values()))
-        return {key: self._draw(key, listed, step) for key, listed in draws.items()}
+        return draws
 
-    def _draw(self, key: str, listed: Sequence[TrainImage], step: int) -> list[dict[str, View]]:
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        chosen = [listed[_shuffled(self.seed, key, len(listed), p)] for p in positions]
-        labels = _read_stored(chosen)
+    def _views(self, step: int) -> _Views:
+        return {key: self._draw(key, step) for key in self._draws}
+
+    def _chosen(self, key: str, step: int) -> dict[int, TrainImage]:
+        """The images of a draw by their position in its endless sequence."""
+        listed, first = self._draws[key], step * self.batch_size
+        positions = [first + row for row in self._own]
+        return {p: listed[_shuffled(self.seed, key, len(listed), p)] for p in positions}
+
+    def _draw(self, key: str, step: int) -> list[dict[str, View]]:
+        chosen = self._chosen(key, step)
+        labels = _read_stored([*chosen.values()])
         views = []
-        for position, image, maps in zip(positions, chosen, labels, strict=True):
+        for (position, image), maps in zip(chosen.items(), labels, strict=True):
             if image.mask_uri is not None:
                 maps = {_BY_HAND: (self._read_mask(image, image.mask_uri), None)}
             pixels = torch.from_numpy(_decode(image)).permute(2, 0, 1)
@@ -153,8 +168,12 @@ class Crops:
         return TrainBatch(
             LabeledBatch(_pixels(by_hand, device), masks.to(device).long()),
             {k: _crop_batch(v, device) for k, v in views.items() if k != "labeled"},
-            Draws(self.seed, step, range(self.batch_size), self.batch_size),
+            Draws(self.seed, step, self._own, self.batch_size),
+            {key: self._ids(key, step) for key in views},
         )
+
+    def _ids(self, key: str, step: int) -> list[str]:
+        return [image.image_id or image.uri for image in self._chosen(key, step).values()]
 
 
 def _crop_batch(views: list[dict[str, View]], device: torch.device) -> CropBatch:

@@ -5,14 +5,17 @@ The paper's architecture and weights were not readable: this is our completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Adam
+
+from stages.train.processes import global_mean
 
 WIDTHS = (64, 128, 256)
 """Channels after the first three of four convolutions."""
@@ -90,8 +93,20 @@ class Discriminator:
         loss = self.own_loss(features)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = global_mean(parameter.grad)
         self.optimizer.step()
         return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of network and optimizer, for `load_state_dict`."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _against(scores: Tensor, answer: float) -> Tensor:

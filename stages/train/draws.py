@@ -4,7 +4,7 @@ Nothing depends on the steps before, on who draws first, or on how many processe
 resuming needs no state of generators, and threads cannot change a result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -26,14 +26,15 @@ class Draws:
 
     Attributes:
         seed: Of the training.
-        step: The step, from 0.
-        images: Positions, in the step's whole batch, of the images that this process has.
+        step: The step, from 0; a micro-batch is a step here, where a training has several.
+        images: Positions, in the step's whole batch, of the images that this process has, of each
+            role.
         total: Number of images of the whole batch, of each role.
     """
 
     seed: int
     step: int
-    images: range
+    images: Sequence[int]
     total: int
 
     def of_step(self, purpose: str) -> Generator:

@@ -12,23 +12,26 @@ class TrainingLog:
     Args:
         path: The file; what it holds is replaced.
         lines: What it begins with.
+        writes: Whether this is the process that writes it.
     """
 
-    def __init__(self, path: Path, lines: Sequence[str]) -> None:
+    def __init__(self, path: Path, lines: Sequence[str], *, writes: bool = True) -> None:
         self._path = path
         self._lines = [*lines]
-        storage.write_bytes(path, self._text())
+        self._writes = writes
+        if writes:
+            storage.write_bytes(path, self._text())
 
     def append(self, line: str) -> None:
         """Adds a line."""
         self._lines.append(line)
-        if not storage.is_object(self._path):
+        if self._writes and not storage.is_object(self._path):
             with self._path.open("a", encoding="utf-8") as handle:
                 handle.write(f"{line}\n")
 
     def flush(self) -> None:
         """Has all lines stored."""
-        if storage.is_object(self._path):
+        if self._writes and storage.is_object(self._path):
             storage.write_bytes(self._path, self._text())
 
     def _text(self) -> bytes:

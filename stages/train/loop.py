@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from pipeline.errors import ConfigError, MaskmillError
+from pipeline.errors import ConfigError, StorageError
 from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train import teacher
+from stages.train import processes, teacher
 from stages.train.batch import TrainBatch
-from stages.train.checkpoint import Checkpoint
+from stages.train.checkpoint import Checkpoint, Stateful
 from stages.train.discriminator import Discriminator
+from stages.train.divergence import diverged
 from stages.train.label_sources.base import LabelSource
 from stages.train.learner import Learner
 from stages.train.log import TrainingLog
 from stages.train.perturbations.base import Perturbation
 from stages.train.schedule import Moment, learning_rate
+from stages.train.stepper import Stepper
 from stages.train.supervised_losses.base import SupervisedLoss
+from stages.train.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class Optimization:
         ema_decay: Largest share of itself that the teacher keeps a step.
         steps: Length of the training.
         seed: Of the perturbations' random numbers.
-        precision: float32, or bfloat16 where autocast deems it safe; weights stay float32.
+        precision: float32, or bfloat16 or float16 where autocast deems it safe; weights stay
+            float32.
+        accumulate: Micro-batches a step.
+        clip_norm: Largest norm of the gradient; None: any.
         encoder_multiplier: The encoder's rate over the base rate.
         layer_decay: The rate of one of the encoder's blocks over that of the block after it.
         decay_encoder_norms: Whether the encoder's normalization layers have weight decay.
@@ -52,6 +58,8 @@ class Optimization:
     steps: int
     seed: int
     precision: str
+    accumulate: int = 1
+    clip_norm: float | None = None
     encoder_multiplier: float = 1.0
     layer_decay: float = 1.0
     decay_encoder_norms: bool = True
@@ -79,6 +87,21 @@ class Optimization:
 
 
 @dataclass(frozen=True)
+class _Sources:
+    """The state of all label sources, by name."""
+
+    sources: Sequence[LabelSource]
+    network: SegmentationNetwork
+
+    def state_dict(self) -> dict[str, Any]:
+        return {source.name: source.state() for source in self.sources}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for source in self.sources:
+            source.restore(state[source.name], self.network)
+
+
+@dataclass(frozen=True)
 class Training:
     """One training variant, ready to go.
 
@@ -89,11 +112,12 @@ class Training:
         supervised_loss: Of labeled crops.
         discriminator: Of features, if there is one.
         optimization: How weights move.
-        steps_an_epoch: Length of an epoch.
         checkpoint: Where the state is kept.
-        log: JSON lines, one every `log_every` steps: step, losses, rate.
+        log: JSON lines, one every `log_every` steps: step, losses, rate; and one a validation.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between log lines.
+        steps_an_epoch: Steps that see as many images as there are.
+        validation: Scores the teacher on val now and then; None: never.
     """
 
     network: SegmentationNetwork
@@ -102,11 +126,12 @@ class Training:
     supervised_loss: SupervisedLoss
     discriminator: Discriminator | None
     optimization: Optimization
-    steps_an_epoch: int
     checkpoint: Checkpoint
     log: Path
     checkpoint_every: int
     log_every: int
+    steps_an_epoch: int
+    validation: Validation | None = None
 
     def run(
         self,
@@ -117,7 +142,7 @@ class Training:
         """Trains to the end, from the last checkpoint where there is one.
 
         Args:
-            batches: The batches of a range of steps, in order.
+            batches: The micro-batches of a range of them, in order; see `Optimization.accumulate`.
             device: Where the network is.
             tell: Called with the number of steps done, at the start and at every log line.
 
@@ -125,59 +150,101 @@ class Training:
             The teacher: the network to evaluate.
 
         Raises:
-            MaskmillError: The loss is not finite; names the step.
+            DivergedError: The loss is not finite, or explodes; names the step and its images.
+            StorageError: The processes do not find the same checkpoint.
         """
+        settings = self.optimization
         ema = teacher.frozen_copy(self.network)
-        optimizer = self.optimization.build(self.network)
-        start = self.checkpoint.load(self.network, ema, optimizer, device)
+        stepper = self._stepper(ema, device)
+        parts = self._parts(ema, stepper)
+        start = self.checkpoint.load(parts, device)
+        self._compare(start)
         log = self._cut_log(start)
         tell(start, {})
-        steps = range(start, self.optimization.steps)
-        for step, batch in zip(steps, batches(steps), strict=True):
-            measured = self._step(step, batch, ema, optimizer)
-            share = teacher.decay(step, self.optimization.ema_decay)
-            teacher.update(ema, self.network, share)
+        micro = settings.accumulate
+        feed = batches(range(start * micro, settings.steps * micro))
+        for step in range(start, settings.steps):
+            rate = learning_rate(settings.learning_rate, step, settings.steps)
+            for group in stepper.optimizer.param_groups:
+                group["lr"] = rate * group["multiplier"]
+            moment = Moment(step, settings.steps, self.steps_an_epoch)
+            measured = stepper.step(moment, feed)
+            teacher.update(ema, self.network, teacher.decay(step, settings.ema_decay))
             done = step + 1
-            if done % self.log_every == 0 or done == len(steps) + start:
-                values = {name: float(value) for name, value in measured.items()}
+            if done % self.log_every == 0 or done == settings.steps:
+                values = {k: processes.global_mean(v).item() for k, v in measured.items()}
+                values["learning_rate"] = rate
                 log.append(json.dumps({"step": done, **values}))
                 tell(done, values)
+            if self.validation is not None and self.validation.is_due(done, settings.steps):
+                scores = self._validate(ema, done)
+                log.append(json.dumps({"step": done, "split": "val", **scores}))
             if done % self.checkpoint_every == 0:
-                log.flush()
-                self.checkpoint.save(done, self.network, ema, optimizer)
+                self._save(done, parts, log, ema)
+        next(feed, None)  # lets its threads end
         log.flush()
         return ema
 
-    def _step(
-        self, step: int, batch: TrainBatch, ema: SegmentationNetwork, optimizer: Optimizer
-    ) -> dict[str, torch.Tensor | float]:
+    def _stepper(self, ema: SegmentationNetwork, device: torch.device) -> Stepper:
         settings = self.optimization
-        rate = learning_rate(settings.learning_rate, step, settings.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["multiplier"]
-        # So that a resumed step repeats itself. Of a larger seed torch would drop the upper bits.
-        (seed,) = np.random.SeedSequence([settings.seed, step]).generate_state(1).tolist()
-        torch.manual_seed(seed)
-        measured: dict[str, torch.Tensor] = {}
-        learner = Learner(self.network, ema, self.sources, self.supervised_loss, self.discriminator)
-        moment = Moment(step, settings.steps, self.steps_an_epoch)
-        is_reduced = settings.precision != "float32"
-        with torch.autocast(batch.labeled.mask.device.type, torch.bfloat16, enabled=is_reduced):
-            losses = self.perturbation.step(learner, batch, moment)
-        if not math.isfinite(losses.total.item()):
-            what = f"the loss became {losses.total.item()} in step {step}"
-            fix = "lower train.learning_rate; the last checkpoint is kept"
-            raise MaskmillError(what, where=str(self.checkpoint.path), fix=fix)
-        optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if self.discriminator is not None and losses.features is not None:
-            measured["loss/discriminator"] = self.discriminator.update(losses.features)
-        terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
-        return {"loss/total": losses.total.detach(), **terms, **measured, "learning_rate": rate}
+        return Stepper(
+            learner=Learner(
+                self.network, ema, self.sources, self.supervised_loss, self.discriminator
+            ),
+            perturbation=self.perturbation,
+            optimizer=settings.build(self.network),
+            seed=settings.seed,
+            precision=settings.precision,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            checkpoint=self.checkpoint,
+            device=device,
+        )
+
+    def _parts(self, ema: SegmentationNetwork, stepper: Stepper) -> dict[str, Stateful]:
+        """All that a training goes on from."""
+        parts: dict[str, Stateful] = {
+            "network": self.network,
+            "teacher": ema,
+            "optimizer": stepper.optimizer,
+            "scaler": stepper.scaler,
+            "watch": stepper.watch,
+            "sources": _Sources(self.sources, self.network),
+        }
+        if self.discriminator is not None:
+            parts["discriminator"] = self.discriminator
+        return parts if self.validation is None else {**parts, "validation": self.validation}
+
+    def _validate(self, ema: SegmentationNetwork, done: int) -> dict[str, float]:
+        assert self.validation is not None
+        scores, improved = self.validation.run(ema)
+        for source in self.sources:
+            source.validated(ema, is_best=improved, epoch=done // self.steps_an_epoch)
+        return scores
+
+    def _save(
+        self, done: int, parts: Mapping[str, Stateful], log: TrainingLog, ema: SegmentationNetwork
+    ) -> None:
+        """Saves the state, unless it is one that nobody wants to go on from."""
+        if not (_is_finite(self.network) and _is_finite(ema)):
+            raise diverged("weights are not finite", done - 1, [], self.checkpoint)
+        if processes.rank() == 0:
+            log.flush()
+            self.checkpoint.save(done, parts)
+
+    def _compare(self, start: int) -> None:
+        starts = processes.gathered(start)
+        if len({*starts}) > 1:
+            what = f"the processes would go on after steps {', '.join(map(str, starts))}"
+            fix = "give all machines the same workspace"
+            raise StorageError(what, where=str(self.checkpoint.path), fix=fix)
 
     def _cut_log(self, start: int) -> TrainingLog:
         """The log without the lines of steps that will be done again."""
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
-        return TrainingLog(self.log, kept)
+        return TrainingLog(self.log, kept, writes=processes.rank() == 0)
+
+
+def _is_finite(network: nn.Module) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipeline.vocabulary import IGNORE
+from stages.train.processes import denominator
 
 
 def pseudo_label_loss(
@@ -11,8 +12,9 @@ def pseudo_label_loss(
 ) -> Tensor:
     """Weighted cross-entropy: ``sum(weights * CE) / number of counted pixels``.
 
-    The denominator counts pixels whatever they weigh: the fewer are sure, the less the term weighs
-    (UniMatch, arXiv 2208.09910, section 3.1). Pixels that the labels ignore add nothing.
+    The denominator counts pixels, of all processes, whatever they weigh: the fewer are sure, the
+    less the term weighs (UniMatch, arXiv 2208.09910, section 3.1). Pixels that the labels ignore
+    add nothing.
 
     Args:
         logits: (B, C, H, W) float; the gradient goes here and nowhere else.
@@ -27,4 +29,4 @@ def pseudo_label_loss(
     loss = cross_entropy(
         logits.float(), mask, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
     )
-    return (loss * weights.detach()).sum() / counted.sum().clamp(min=1)
+    return (loss * weights.detach()).sum() / denominator(counted.sum())

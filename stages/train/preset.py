@@ -9,7 +9,7 @@ from pipeline.merging import merged
 
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"
-_LENGTHS = ("epochs", "steps")
+LENGTHS = ("epochs", "steps")
 """Keys that say the same thing: how long a training is."""
 
 
@@ -25,8 +25,8 @@ def datasets(preset: str) -> list[str]:
 
 def laid(base: dict[str, Any], own: Any) -> Any:
     """As `merged`; an own length of the training takes the place of the base's, in either unit."""
-    if isinstance(own, dict) and any(own.get(key) is not None for key in _LENGTHS):
-        base = {key: value for key, value in base.items() if key not in _LENGTHS}
+    if isinstance(own, dict) and any(own.get(key) is not None for key in LENGTHS):
+        base = {key: value for key, value in base.items() if key not in LENGTHS}
     return merged(base, own)
 
 

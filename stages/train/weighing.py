@@ -28,15 +28,17 @@ def weigh(mode: Mode, confidence: Tensor, threshold: float, valid: Tensor) -> Te
     Returns:
         (B, H, W) float32.
     """
+    from stages.train.processes import global_sum
+
     sure = ((confidence >= threshold) & valid).float()
     if mode == "pixelwise":
         return sure
     if mode == "batchratio":
-        return sure.sum() / valid.sum().clamp(min=1) * valid
+        return global_sum(sure.sum()) / global_sum(valid.sum()).clamp(min=1) * valid
     counts = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     if mode == "pixelratio":
         return (sure.sum(dim=(1, 2), keepdim=True) / counts).expand_as(confidence)
     if mode == "pixelavg":
         means = (confidence * valid).sum(dim=(1, 2), keepdim=True) / counts
-        return means.sum().expand_as(confidence)
+        return global_sum(means.sum()).expand_as(confidence)
     assert_never(mode)

@@ -10,7 +10,7 @@ from torch.optim import SGD, Optimizer
 
 from pipeline.errors import StorageError, WeightsError
 from stages.segmenters.weights import load_weights, save_weights
-from stages.train.checkpoint import Checkpoint
+from stages.train.checkpoint import Checkpoint, Stateful
 from stages.train.teacher import frozen_copy
 
 CPU = torch.device("cpu")
@@ -27,6 +27,10 @@ def trained(seed: int) -> tuple[nn.Module, nn.Module, Optimizer]:
     return network, teacher, optimizer
 
 
+def parts(network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> dict[str, Stateful]:
+    return {"network": network, "teacher": teacher, "optimizer": optimizer}
+
+
 def numbers(network: nn.Module, teacher: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
     moments = [state["momentum_buffer"] for state in optimizer.state.values()]
     return [*network.state_dict().values(), *teacher.state_dict().values(), *moments]
@@ -39,28 +43,28 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_saved_comes_back(path: Path) -> None:
     saved, fresh = trained(seed=0), trained(seed=1)
-    Checkpoint(path, {"train.version": 1, "list": [1, 2]}).save(7, *saved)
-    step = Checkpoint(path, {"list": [1, 2], "train.version": 1}).load(*fresh, CPU)
+    Checkpoint(path, {"train.version": 1, "list": [1, 2]}).save(7, parts(*saved))
+    step = Checkpoint(path, {"list": [1, 2], "train.version": 1}).load(parts(*fresh), CPU)
     assert step == 7
     assert all(map(torch.equal, numbers(*saved), numbers(*fresh)))
 
 
 def test_without_a_file_there_is_nothing_to_resume(path: Path) -> None:
-    assert Checkpoint(path, {}).load(*trained(seed=0), CPU) == 0
+    assert Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU) == 0
 
 
 def test_a_checkpoint_of_another_training_is_left_alone(path: Path) -> None:
-    Checkpoint(path, {"train.steps": 10}).save(7, *trained(seed=0))
+    Checkpoint(path, {"train.steps": 10}).save(7, parts(*trained(seed=0)))
     fresh = trained(seed=1)
-    assert Checkpoint(path, {"train.steps": 20}).load(*fresh, CPU) == 0
+    assert Checkpoint(path, {"train.steps": 20}).load(parts(*fresh), CPU) == 0
     assert all(map(torch.equal, numbers(*fresh), numbers(*trained(seed=1))))
 
 
 def test_a_newer_checkpoint_replaces_the_file_and_leaves_no_other(path: Path) -> None:
     checkpoint = Checkpoint(path, {})
-    checkpoint.save(1, *trained(seed=0))
-    checkpoint.save(2, *trained(seed=0))
-    assert checkpoint.load(*trained(seed=1), CPU) == 2
+    checkpoint.save(1, parts(*trained(seed=0)))
+    checkpoint.save(2, parts(*trained(seed=0)))
+    assert checkpoint.load(parts(*trained(seed=1)), CPU) == 2
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -69,7 +73,7 @@ def test_a_damaged_checkpoint_is_an_error_with_a_way_out(path: Path, content: by
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
-        Checkpoint(path, {}).load(*trained(seed=0), CPU)
+        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
 
 
 @contextmanager
@@ -85,10 +89,10 @@ def files_limited_to(size: int) -> Iterator[None]:
 
 def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
     checkpoint = Checkpoint(path, {})
-    checkpoint.save(1, *trained(seed=0))
+    checkpoint.save(1, parts(*trained(seed=0)))
     with files_limited_to(500), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
-        checkpoint.save(2, *trained(seed=0))
-    assert checkpoint.load(*trained(seed=1), CPU) == 1
+        checkpoint.save(2, parts(*trained(seed=0)))
+    assert checkpoint.load(parts(*trained(seed=1)), CPU) == 1
     assert list(path.parent.iterdir()) == [path]
 
 

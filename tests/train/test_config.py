@@ -119,7 +119,16 @@ def test_unlabeled_images_come_before_web_images(
         ({"seeds": []}, r"train\.variants\.default\.seeds: \[\] is wrong; .*at least 1 item"),
         ({"seeds": [-1]}, r"train\.variants\.default\.seeds\.0: -1 is wrong; "),
         ({"seed": 1}, r"train\.variants\.default\.seed: unknown key; did you mean 'seeds'\?"),
-        ({"precision": "float16"}, r"train\.variants\.default\.precision: 'float16' is wrong; "),
+        ({"precision": "float8"}, r"train\.variants\.default\.precision: 'float8' is wrong; "),
+        (
+            {"steps": 3, "epochs": 3},
+            r"train\.variants\.default: these keys are wrong; write `steps` or `epochs`, not both",
+        ),
+        (
+            {"batch_size": 6, "accumulate": 4},
+            r"train\.variants\.default: .*`batch_size` 6 is no multiple of `accumulate`",
+        ),
+        ({"validate_every": "day"}, r"train\.variants\.default\.validate_every.*'day' is wrong; "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),

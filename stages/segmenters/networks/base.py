@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -33,6 +34,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     encoder: nn.Module
     _is_encoder_frozen = False
+    _compiled_parts = ("encode", "decode")
 
     @abstractmethod
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -86,6 +88,18 @@ class SegmentationNetwork(nn.Module, ABC):
         if self._is_encoder_frozen:
             self.encoder.eval()
         return self
+
+    def compile(self, *args: Any, **keywords: Any) -> None:
+        """Compiles the parts that steps are made of, in place; see `torch.compile`.
+
+        Names of parameters stay, and copies are not compiled.
+        """
+        for name in self._compiled_parts:
+            self.__dict__[name] = torch.compile(getattr(self, name), *args, **keywords)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {key: value for key, value in state.items() if key not in self._compiled_parts}
 
     def encoder_parameters(self) -> Iterator[Parameter]:
         """Parameters that start from pretrained weights."""

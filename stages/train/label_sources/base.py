@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -84,21 +85,28 @@ class LabelSource(Component, ABC):
             MaskmillError: They are not there.
         """
 
-    def validated(self, student: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
-        """Called after an epoch whose student was scored on the val images.
+    def validated(self, network: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
+        """Hears of a validation during the training.
+
+        Every process of a training calls it, with equal arguments.
 
         Args:
-            student: The network in training.
-            is_best: Whether no epoch before scored as well.
-            epoch: The epoch that comes next.
+            network: What was scored, the moving average. It goes on moving: copy what is to stay.
+            is_best: Whether its mean IoU on val is the best so far.
+            epoch: The epoch that comes next, from 0.
         """
 
     def state(self) -> dict[str, Any]:
         """What it must remember if the training is interrupted: tensors and plain values."""
         return {}
 
-    def restore(self, state: dict[str, Any], student: SegmentationNetwork) -> None:
-        """Takes up what `state` gave; a copy of the student has the shapes it may need."""
+    def restore(self, state: Mapping[str, Any], network: SegmentationNetwork) -> None:
+        """Takes up what `state` gave; called after `load`, before `label`.
+
+        Args:
+            state: What `state` gave.
+            network: The student; a copy has the shapes that it may need.
+        """
 
     @abstractmethod
     def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:

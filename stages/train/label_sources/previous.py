@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -53,24 +54,24 @@ class PreviousSource(OnlineSource):
         """See `LabelSource.is_ready`: once a validation left it an earlier self."""
         return bool(self._selves)
 
-    def validated(self, student: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
+    def validated(self, network: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
         """See `LabelSource.validated`."""
         from stages.train.teacher import frozen_copy
 
         if epoch >= self.config.first_epoch and (is_best or self.config.after == "every"):
-            self._selves = [*self._selves, frozen_copy(student)][-self.config.keep :]
+            self._selves = [*self._selves, frozen_copy(network)][-self.config.keep :]
 
     def state(self) -> dict[str, Any]:
         """See `LabelSource.state`: the weights of each, the oldest first."""
         return {"selves": [network.state_dict() for network in self._selves]}
 
-    def restore(self, state: dict[str, Any], student: SegmentationNetwork) -> None:
+    def restore(self, state: Mapping[str, Any], network: SegmentationNetwork) -> None:
         """See `LabelSource.restore`."""
         from stages.train.teacher import frozen_copy
 
-        self._selves = [frozen_copy(student) for _ in state["selves"]]
-        for network, weights in zip(self._selves, state["selves"], strict=True):
-            network.load_state_dict(weights)
+        self._selves = [frozen_copy(network) for _ in state["selves"]]
+        for own, weights in zip(self._selves, state["selves"], strict=True):
+            own.load_state_dict(weights)
 
     def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
         """See `LabelSource.label`; the same members label all crops of a step."""

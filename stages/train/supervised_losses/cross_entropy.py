@@ -17,7 +17,7 @@ class CrossEntropyConfig(Section):
 
 
 class CrossEntropyLoss(SupervisedLoss):
-    """Mean over the pixels of the batch that have a class."""
+    """Mean over the pixels of the batch that have a class, whatever process has them."""
 
     Config = CrossEntropyConfig
     version = 1
@@ -26,5 +26,7 @@ class CrossEntropyLoss(SupervisedLoss):
         """See `SupervisedLoss.measure`."""
         from torch.nn.functional import cross_entropy
 
+        from stages.train.processes import denominator
+
         total = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
-        return total / (mask != IGNORE).sum().clamp(min=1)
+        return total / denominator((mask != IGNORE).sum())

@@ -1,0 +1,177 @@
+"""Puts a training together from its config, and leaves its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline import manifest, storage
+from pipeline.section import Facts
+from pipeline.stage import Context, Unit
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.weights import save_weights
+from stages.train import processes
+from stages.train.checkpoint import Checkpoint
+from stages.train.config import VariantConfig
+from stages.train.crops import Crops
+from stages.train.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.files import TrainingFiles
+from stages.train.inputs import images_of, steps_an_epoch, total_steps, train_images
+from stages.train.loop import Optimization, Training
+from stages.train.validation import Validation
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One variant with one seed; every process of the training has one.
+
+    Attributes:
+        context: The run.
+        variant: What to train.
+        seed: Of everything random.
+        unit: The training as a unit of the stage.
+        files: Where its files go.
+        device: Where this process computes.
+    """
+
+    context: Context
+    variant: VariantConfig
+    seed: int
+    unit: Unit
+    files: TrainingFiles
+    device: torch.device
+
+    def train(self) -> list[dict[str, Any]]:
+        """Trains from the last checkpoint on; the first process leaves the weights.
+
+        Returns:
+            What was logged, as rows of the metrics manifest without run, variant and seed.
+        """
+        training, crops = self._training(), self._crops()
+        name, console = self.unit.name, self.context.console
+        with console.progress(f"train {name}", training.optimization.steps, "steps") as line:
+            done = 0
+
+            def tell(step: int, values: dict[str, float]) -> None:
+                nonlocal done
+                if done == 0 and step > 0 and not values:
+                    console.note(f"train {name}: resumes after step {step}")
+                loss = f"loss {values['loss/total']:.3f}" if values else ""
+                line.advance(step - done, loss)
+                done = step
+
+            trained = training.run(
+                lambda micro: crops.batches(micro, self.device, self.variant.workers),
+                self.device,
+                tell,
+            )
+        if processes.rank() == 0:
+            # The old part must not speak for new weights, should this run die before the new one.
+            self.unit.part.unlink(missing_ok=True)
+            if training.validation is None:
+                storage.remove(self.files.best)
+            save_weights(self.files.weights, trained, self._about)
+        return _rows(training)
+
+    def _crops(self) -> Crops:
+        """The micro-batches, this process's share of them."""
+        variant, config = self.variant, self.context.config
+        count = variant.batch_size // variant.accumulate
+        return Crops(
+            labeled=train_images(config, "labeled", []),
+            others={
+                role: train_images(config, role, variant.labelers(role)) for role in variant.roles
+            },
+            draws_twice=variant.perturbation.component.draws_twice,
+            vocabulary=config.vocabulary,
+            seed=self.seed,
+            batch_size=count,
+            crop_px=variant.crop_px,
+            scale=variant.scale,
+            rows=processes.own_rows(count, processes.rank(), processes.world()),
+        )
+
+    def _training(self) -> Training:
+        variant, config = self.variant, self.context.config
+        torch.manual_seed(self.seed)
+        sources = [choice.create() for choice in variant.label_sources]
+        for source in sources:
+            source.load(config, self.device)
+        network = variant.model.create().build(config.vocabulary.num_classes)
+        if variant.freeze_encoder:
+            network.freeze_encoder()
+        # The layout that convolutions are quickest in, on CPUs and GPUs alike.
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        network = processes.synchronized(network)
+        if variant.compile:
+            network.compile()
+        return Training(
+            network=network,
+            perturbation=variant.perturbation.create(config.vocabulary),
+            sources=sources,
+            supervised_loss=variant.supervised_loss.create(),
+            discriminator=self._discriminator(network),
+            optimization=Optimization(
+                optimizer=variant.optimizer,
+                learning_rate=variant.learning_rate,
+                decoder_multiplier=variant.decoder_multiplier,
+                weight_decay=variant.weight_decay,
+                ema_decay=variant.ema_decay,
+                steps=total_steps(config, variant),
+                seed=self.seed,
+                precision=variant.precision,
+                accumulate=variant.accumulate,
+                clip_norm=variant.clip_norm,
+                encoder_multiplier=variant.encoder_multiplier,
+                layer_decay=variant.layer_decay,
+                decay_encoder_norms=variant.decay_encoder_norms,
+            ),
+            checkpoint=Checkpoint(self.files.state, self.unit.facts),
+            log=self.files.log,
+            checkpoint_every=variant.checkpoint_every,
+            log_every=variant.log_every,
+            steps_an_epoch=steps_an_epoch(config, variant),
+            validation=self._validation(),
+        )
+
+    def _discriminator(self, network: SegmentationNetwork) -> Discriminator | None:
+        keys, size = self.variant.feature_discriminator, self.variant.crop_px
+        if keys is None:
+            return None
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, size, size, device=self.device)
+            channels = network.eval().fuse(network.encode(blank)).shape[1]
+        judge = FeatureDiscriminator(channels).to(self.device)
+        return Discriminator(judge, keys.weight, keys.learning_rate)
+
+    def _validation(self) -> Validation | None:
+        config, every = self.context.config, self.variant.validate_every
+        if every is None:
+            return None
+        return Validation(
+            images=images_of(config, "val").to_pylist(),
+            vocabulary=config.vocabulary,
+            every=steps_an_epoch(config, self.variant) if every == "epoch" else every,
+            path=self.files.best,
+            about=self._about,
+            device=self.device,
+        )
+
+    @property
+    def _about(self) -> Facts:
+        """What the files of weights say of themselves."""
+        classes = self.context.config.vocabulary.class_names
+        return {"fingerprint": manifest.digest(self.unit.facts), "classes": [*classes]}
+
+
+def _rows(training: Training) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for line in training.log.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        step, split = values.pop("step"), values.pop("split", "train")
+        place = {"step": step, "epoch": step / training.steps_an_epoch, "split": split}
+        rows += [{**place, "name": key, "value": value} for key, value in values.items()]
+    return rows

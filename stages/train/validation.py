@@ -1,0 +1,97 @@
+"""Scores on val while a training goes on, and the weights that had the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline import images
+from pipeline.section import Facts
+from pipeline.vocabulary import Vocabulary
+from stages.confusion import Confusion
+from stages.reading import read_truth
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.predictor import Predictor
+from stages.segmenters.weights import save_weights
+from stages.train import processes
+
+Bytes = npt.NDArray[np.uint8]
+Row = dict[str, Any]
+
+_AT_ONCE = 16
+"""Images in memory."""
+
+
+@dataclass
+class Validation:
+    """Scores networks on val, images at their own size in one pass; the processes share the images.
+
+    Attributes:
+        images: Rows of the images manifest.
+        vocabulary: Of the label files.
+        every: Steps between validations; there is one more after the last step.
+        path: The file for the weights that had the best mean IoU.
+        about: What to say in it; see `save_weights`.
+        device: Where networks are.
+        best: The best mean IoU so far.
+    """
+
+    images: Sequence[Row]
+    vocabulary: Vocabulary
+    every: int
+    path: Path
+    about: Facts
+    device: torch.device
+    best: float = field(default=-1.0, init=False)
+
+    def is_due(self, done: int, steps: int) -> bool:
+        """Whether to validate after `done` of `steps` steps."""
+        return done % self.every == 0 or done == steps
+
+    def run(self, network: SegmentationNetwork) -> tuple[dict[str, float], bool]:
+        """Scores a network in eval mode, and saves its weights if it is the best so far.
+
+        Returns:
+            The scores by name, and whether the mean IoU is above that of all before.
+
+        Raises:
+            DataError: An image or its label file can no longer be read.
+        """
+        confusion = Confusion.empty(self.vocabulary.num_classes)
+        predictor = Predictor(network, self.device)
+        for pixels, truth in self._read(self.images[processes.rank() :: processes.world()]):
+            confusion.add(truth, predictor.predict(pixels))
+        counts = processes.global_sum(torch.from_numpy(confusion.counts).to(self.device))
+        scores = Confusion(counts.cpu().numpy()).scores(self.vocabulary.class_names)
+        improved = scores["miou"] > self.best
+        if improved:
+            self.best = scores["miou"]
+            if processes.rank() == 0:
+                save_weights(self.path, network, self.about)
+        return scores, improved
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from that of `state_dict`."""
+        self.best = state["best"]
+
+    def _read(self, rows: Sequence[Row]) -> Iterator[tuple[Bytes, Bytes]]:
+        """Pixels and masks, some images ahead."""
+
+        def read(row: Row) -> tuple[Bytes, Bytes]:
+            with images.readable(row["uri"], expected=row["image_id"]) as content:
+                return images.decode_image(content).pixels, read_truth(row, self.vocabulary)
+
+        with ThreadPoolExecutor() as threads:
+            for first in range(0, len(rows), _AT_ONCE):
+                yield from threads.map(read, rows[first : first + _AT_ONCE])
