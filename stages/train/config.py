@@ -75,11 +75,6 @@ class VariantConfig(Section):
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_preset(cls, values: Any) -> Any:
-        return presets.expanded(values) if isinstance(values, dict) else values
-
     @field_validator("preset")
     @classmethod
     def _is_a_preset(cls, preset: str | None) -> object:
@@ -159,4 +154,5 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        return {"variants": {name: presets.laid(base, own) for name, own in variants.items()}}
+        laid = {name: presets.lengthened(base, own) for name, own in variants.items()}
+        return {"variants": {name: presets.expanded(keys) for name, keys in laid.items()}}
