@@ -1,4 +1,4 @@
-"""The run configs of datasets: each can be read, planned and checked with each of its presets."""
+"""The run configs of datasets: each is read, built and checked with every preset it is for."""
 
 import re
 from collections.abc import Callable
@@ -100,11 +100,10 @@ def test_labeled_and_unlabeled_images_are_all_that_there_are(dataset: str) -> No
 def test_our_own_splits_share_no_image(dataset: str) -> None:
     section = ingest_section(load(FOLDER / f"{dataset}.yaml"))
     folder = FOLDER / "splits" / dataset
-    lists = {
-        name: [folder / str(section.split) / f"{name}.txt"] for name in ("labeled", "unlabeled")
-    }
-    lists["test"] = [folder / "test.txt"]
-    lines = {name: file[0].read_text().splitlines() for name, file in lists.items()}
+    split = folder / str(section.split)
+    files = {name: split / f"{name}.txt" for name in ("labeled", "unlabeled")}
+    files["test"] = folder / "test.txt"
+    lines = {name: file.read_text().splitlines() for name, file in files.items()}
     assert {name: len(own) for name, own in lines.items()} == section.expected[str(section.split)]
     every = [line for own in lines.values() for line in own]
     assert len({*every}) == len(every)

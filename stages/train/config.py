@@ -116,14 +116,13 @@ class VariantConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_preset(cls, values: Any) -> Any:
+    def _has_a_length(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        filled = presets.expanded(values)
-        written = [key for key in presets.LENGTHS if filled.get(key) is not None]
+        written = [key for key in presets.LENGTHS if values.get(key) is not None]
         if len(written) > 1:
             raise ValueError("write `steps` or `epochs`, not both; null takes one back")
-        return filled if written else {**filled, "steps": DEFAULT_STEPS}
+        return values if written else {**values, "steps": DEFAULT_STEPS}
 
     @field_validator("preset")
     @classmethod
@@ -219,4 +218,5 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        return {"variants": {name: presets.laid(base, own) for name, own in variants.items()}}
+        laid = {name: presets.lengthened(base, own) for name, own in variants.items()}
+        return {"variants": {name: presets.expanded(keys) for name, keys in laid.items()}}

@@ -9,8 +9,8 @@ from pipeline.merging import merged
 
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"
-LENGTHS = ("epochs", "steps")
-"""Keys that say the same thing: how long a training is."""
+LENGTHS = ("steps", "epochs")
+"""Keys that say how long a training is, either of them."""
 
 
 def names() -> list[str]:
@@ -23,28 +23,26 @@ def datasets(preset: str) -> list[str]:
     return sorted(_read(preset)[_DATASETS])
 
 
-def laid(base: dict[str, Any], own: Any) -> Any:
-    """As `merged`; an own length of the training takes the place of the base's, in either unit."""
+def lengthened(base: dict[str, Any], own: Any) -> Any:
+    """Plain keys with others over them (see `merged`), of which any length replaces any length."""
     if isinstance(own, dict) and any(own.get(key) is not None for key in LENGTHS):
         base = {key: value for key, value in base.items() if key not in LENGTHS}
     return merged(base, own)
 
 
-def expanded(keys: dict[str, Any]) -> dict[str, Any]:
+def expanded(keys: Any) -> Any:
     """The keys of a training, laid over those of its preset.
 
     Args:
         keys: Of one training; `preset` names a file, `dataset` one of the file's datasets, whose
             values come before the others of the file. Without a preset, or with one that is not
-            there, they stay as they are.
+            there, they stay as they are; so do mistakes.
     """
-    preset = keys.get("preset")
-    if preset not in names():
+    if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
         return keys
     values = _read(preset)
     of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
-    filled: dict[str, Any] = laid(laid(values, of_dataset), keys)
-    return filled
+    return lengthened(lengthened(values, of_dataset), keys)
 
 
 def _read(preset: str) -> dict[str, Any]:

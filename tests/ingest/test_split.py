@@ -59,7 +59,7 @@ def test_each_line_is_labeled_or_unlabeled_and_stays_as_it_was(
 def test_a_seed_draws_the_same_images_and_another_one_others(
     split: Split, pool: Path, tmp_path: Path
 ) -> None:
-    found = []
+    found: list[list[str]] = []
     for arguments in (["--labeled", 9], ["--labeled", 9], ["--labeled", 20], ["--labeled", 9]):
         seed = len(found) // 3
         split(*arguments, "--seed", seed, "--from", pool)

@@ -14,7 +14,11 @@ from stages.train.config import TrainConfig, VariantConfig
 
 ALL = preset.names()
 EACH_DATASET = [(name, dataset) for name in ALL for dataset in preset.datasets(name)]
-DEEPLAB = {"name": "deeplabv3plus", "encoder": "resnet101", "encoder_weights": "imagenet"}
+DEEPLAB = {
+    "name": "deeplabv3plus",
+    "encoder": "tu-resnet101s.gluon_in1k",
+    "encoder_weights": "imagenet",
+}
 
 
 class ConfigFile(Section):
