@@ -5,19 +5,22 @@ published one. What a cut connection leaves there is gone on with, by the next a
 command.
 """
 
+from __future__ import annotations
+
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING
 
 from pipeline.cache import cache_folder
 from pipeline.checksum import checksum_of_bytes, digest
 from pipeline.console import Console
 from pipeline.errors import WeightsError, writing
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 _TIMEOUT_S = 30
 _MB = 10**6
@@ -104,6 +107,10 @@ def _is_all_there(file: Published, part: Path, console: Console) -> bool:
     Raises:
         _ConnectionError: Nothing came.
     """
+    from http.client import HTTPException  # a plan that downloads nothing does without them
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     before = _size(part)
     request = Request(file.url, headers={"Range": f"bytes={before}-"} if before else {})
     try:
@@ -137,6 +144,8 @@ def _is_all_there(file: Published, part: Path, console: Console) -> bool:
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
     """What comes, until it is all or the connection is cut."""
+    from http.client import HTTPException
+
     with suppress(OSError, HTTPException):
         while block := response.read1(_MB):
             yield block

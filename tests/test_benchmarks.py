@@ -45,3 +45,21 @@ def test_a_folder_of_too_few_photos_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path}: 0 files, not 2; lower --images\n"
+
+
+def test_stage_one_is_held_against_its_models(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    options = ["--images", "2", "--points-per-side", "4", "--device", "cpu", "--json", str(path)]
+    command = [sys.executable, "-m", "benchmarks.pseudolabel", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())["figures"]
+    scratch = figures["from scratch, over its forwards"]
+    forwards = [figures[f"forwards of {model}"] for model in ("SAM", "CLIP")]
+    for key in ("seconds", "CPU seconds"):
+        assert all(0 < own[key] < scratch[key] for own in forwards)
+    ratio = scratch["CPU seconds"] / sum(own["CPU seconds"] for own in forwards)
+    assert abs(scratch["CPU ratio"] / ratio - 1) < 1e-6
+    changed = figures["another class list, times faster"]
+    faster = scratch["CPU seconds"] / changed["CPU seconds"]
+    assert abs(changed["CPU ratio"] / faster - 1) < 1e-6

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.checksum import digest
+from pipeline.console import Console
 from pipeline.errors import ConfigError, WeightsError
 from stages.pseudolabel import towers
 from stages.pseudolabel.clip_weights import MASKCLIP, Dense
@@ -165,12 +166,13 @@ def _tag(model: str, name: str) -> dict[str, Any]:
     return tag
 
 
-def fetch_tag(model: str, name: str) -> Path:
+def fetch_tag(model: str, name: str, console: Console | None = None) -> Path:
     """Downloads the weights of a tag, unless they are in the cache of the Hugging Face hub.
 
     Args:
         model: An architecture of open_clip.
         name: Of the tag.
+        console: Where to tell of it; the hub's library draws its own bar, on a terminal.
 
     Returns:
         The file; it holds what was published, as far as the hub says what that was.
@@ -188,6 +190,8 @@ def fetch_tag(model: str, name: str) -> Path:
         if not huggingface_hub.try_to_load_from_cache(repository, file):
             # One request: offline, the hub's own retries would take most of a minute.
             huggingface_hub.file_exists(repository, file)
+            if console is not None:
+                console.note(f"downloads {file} of {repository}")
         path = Path(open_clip.download_pretrained(tag))
     except Exception as error:  # depends on the hub's version and its http library
         quick = f"{model}-quickgelu"

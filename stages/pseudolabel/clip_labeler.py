@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipeline.console import Console
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 
@@ -56,13 +57,13 @@ class ClipLabeler(Labeler):
             return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
         return []
 
-    def fetch(self) -> None:
+    def fetch(self, console: Console) -> None:
         """See `Labeler.fetch`."""
         model, weights = self.config.chosen()
         if isinstance(model, str) and isinstance(weights, str):
             from stages.pseudolabel.clip import fetch_tag
 
-            fetch_tag(model, weights)
+            fetch_tag(model, weights, console)
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipeline.components import Choice
 from pipeline.images import UnreadableImageError
@@ -24,6 +26,8 @@ from stages.device import pick_device
 from stages.pseudolabel.inputs import InputReader, LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.stored_labels import StoredLabels, to_cells
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,8 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
     side = size_px // CONFIDENCE_STRIDE
     confidences = np.zeros((len(task.images), side, side), np.uint8)
     rows = [_row(image, task) for image in task.images]
-    for batch in _batches(task, rows):
-        start = time.perf_counter()
-        with torch.inference_mode():
-            labels = labeler.label(batch_of([item for _, item in batch], size_px))
-        seconds = (time.perf_counter() - start) / len(batch)
-        mask = labels.mask.to("cpu", torch.uint8).numpy()
-        confidence = labels.confidence.float().cpu()
+
+    def finish(batch: Sequence[tuple[int, LabelerInput]], mask: Bytes, confidence: Tensor) -> None:
         for index, (position, item) in enumerate(batch):
             masks[position] = mask[index]
             height, width = item.pixels.shape[:2]
@@ -95,7 +94,22 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
             coarse = to_cells(confidence[index][image])
             confidences[position, : coarse.shape[0], : coarse.shape[1]] = coarse
             measured = _measured(mask[index][image], confidence[index].numpy()[image])
-            rows[position] |= {"height": height, "width": width, "seconds": seconds, **measured}
+            rows[position] |= {"height": height, "width": width, **measured}
+
+    with ThreadPoolExecutor(1) as behind:  # while a batch is finished, the next one is labeled
+        finished = behind.submit(finish, [], masks[:0], torch.empty(0))
+        for batch in _batches(task, rows):
+            start = time.perf_counter()
+            with torch.inference_mode():
+                labels = labeler.label(batch_of([item for _, item in batch], size_px))
+            mask = labels.mask.to("cpu", torch.uint8).numpy()
+            confidence = labels.confidence.float().cpu()
+            seconds = (time.perf_counter() - start) / len(batch)
+            for position, _ in batch:
+                rows[position]["seconds"] = seconds
+            finished.result()  # one at a time: memory stays flat
+            finished = behind.submit(finish, batch, mask, confidence)
+        finished.result()
     task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
     return rows
 

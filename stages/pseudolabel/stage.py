@@ -103,9 +103,10 @@ class PseudolabelStage(Stage):
         from pipeline.shards import ShardWork, run_shards
         from stages.pseudolabel.shard import label_shard
 
-        if self.context.config.run.cluster.address is None:  # workers elsewhere fetch their own
+        config = self.context.config
+        if config.run.cluster.address is None:  # workers elsewhere fetch their own
             for name in sorted({planned.labeler for planned in work}):
-                self._section.labelers[name].create(self.context.config.vocabulary).fetch()
+                self._section.labelers[name].create(config.vocabulary).fetch(self.context.console)
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
         for planned in work:

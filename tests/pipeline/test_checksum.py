@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_changed_file_is_read_again(weights: Path, change: str) -> None:
     assert digest(weights) == hashlib.sha256(content).hexdigest()
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[str], str]] = {
     "cut": lambda text: text[:40],
     "no object": lambda text: "[1, 2]",
     "no digest": lambda text: json.dumps({**json.loads(text), "sha256": "abc"}),

@@ -32,6 +32,17 @@ CLASSES: dict[str, Any] = {
     "background_concepts": ["sky"],
 }
 MEMBERS = ("first", "second", "third")
+MODES: list[tuple[str, dict[str, Any]]] = [
+    ("dense_clip", {"variant": "vanilla", "short_side_px": 40}),
+    ("dense_clip", {"variant": "sclip", "softmax_over": "concepts", "prob_threshold": 0.4}),
+    ("dense_clip", {"variant": "gem", "area_threshold": 0.3}),
+    ("sam_clip", {"classify": "crop"}),
+    ("sam_clip", {"fusion": "paint"}),
+    ("ensemble", {"rule": "agreement", "quorum": 2}),
+    ("ensemble", {"rule": "confidence"}),
+    ("sed", {"mode": "fast", "topk": 1}),
+]
+"""Ways to work other than a labeler's default."""
 Build = Callable[..., Labeler]
 
 
@@ -51,7 +62,7 @@ def build(
     vocabulary: Callable[..., Vocabulary],
     request: pytest.FixtureRequest,
 ) -> Build:
-    """The labeler with a tiny model: ``build(cat=["cat"])``; `load` is left to the test."""
+    """The labeler with a tiny model: ``build(mode={...}, cat=["cat"])``, not loaded."""
     keys: dict[str, Any] = {}
     if issubclass(component, ClipLabeler):
         keys = {"model": f"local-dir:{clip_folder('vit')}", "window_px": 32, "stride_px": 16}
@@ -66,11 +77,11 @@ def build(
     if component is Ensemble:
         keys = {"members": MEMBERS, "rule": "probabilities"}
 
-    def built(**classes: Any) -> Labeler:
+    def built(mode: dict[str, Any] | None = None, **classes: Any) -> Labeler:
         own = vocabulary(**classes)
         if component is Segmenter:
             keys["weights"] = str(segmenter(own))
-        return component(component.Config.model_validate(keys), own)
+        return component(component.Config.model_validate({**keys, **(mode or {})}), own)
 
     return built
 
@@ -150,8 +161,17 @@ def check(labels: PseudoLabels, batch: ImageBatch, classes: int) -> None:
 def test_four_images_at_once_are_labeled_as_one_by_one(
     component: type[Labeler], build: Build
 ) -> None:
-    labeler = loaded(build(**CLASSES))
-    batch = batch_of(component, *SIZES)
+    holds_for_four(loaded(build(**CLASSES)), batch_of(component, *SIZES))
+
+
+@pytest.mark.parametrize(("component", "mode"), MODES, indirect=["component"])
+def test_so_they_are_in_every_mode(
+    component: type[Labeler], build: Build, mode: dict[str, Any]
+) -> None:
+    holds_for_four(loaded(build(mode, **CLASSES)), batch_of(component, *SIZES))
+
+
+def holds_for_four(labeler: Labeler, batch: ImageBatch) -> None:
     together = labeler.label(batch)
     check(together, batch, classes=2)
     assert (together.mask != 255).any()

@@ -63,6 +63,12 @@ def test_masks_of_no_weight_change_nothing_and_faint_ones_count_in_full(weight: 
     torch.testing.assert_close(found, expected)
 
 
+def test_an_empty_mask_is_skipped() -> None:
+    """T29 of methods.md, however much it would weigh."""
+    found = pooled_softly(masks("##..", "...."), [1.0, 100.0], share=0.5)
+    torch.testing.assert_close(found, pooled_softly(masks("##.."), [1.0], share=0.5))
+
+
 def test_no_masks_leave_all_as_it_was() -> None:
     none = torch.zeros(0, 1, 4, dtype=torch.bool)
     assert torch.equal(pooled_softly(none, [], share=0.5), DENSE)

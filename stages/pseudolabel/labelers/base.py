@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pipeline.console import Console
     from pipeline.vocabulary import Vocabulary
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
@@ -59,10 +60,11 @@ class Labeler(Component, ABC):
         """What a user should know before trusting the labels; one line each, here none."""
         return []
 
-    def fetch(self) -> None:
+    def fetch(self, console: Console) -> None:
         """Downloads what `load` will read, where it is not on this machine yet; here nothing.
 
-        It tells its progress, for which `load`, on a worker, is no place.
+        Args:
+            console: Where to tell of it, which `load`, on a worker, cannot.
 
         Raises:
             WeightsError: It cannot be downloaded, or is not what was published.
