@@ -47,4 +47,9 @@ def text(value: str | None) -> pa.Scalar:
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """A column of numbers without nulls, (N,) of its type; not to be written to."""
-    return np.from_dlpack(column.combine_chunks())
+    return np.from_dlpack(whole(column))
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)

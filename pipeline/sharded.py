@@ -66,7 +66,7 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
     absent = arrays.integers(np.array([-1]))[0]
     for column in table.columns:
         if pa.types.is_string(column.type):
-            texts = column.cast(pa.large_string()).combine_chunks()
+            texts = arrays.whole(column.cast(pa.large_string()))
             lengths = np.from_dlpack(pc.binary_length(texts).fill_null(absent))
             texts = texts.fill_null(arrays.text("").cast(texts.type))
             _, offsets_buffer, content = texts.buffers()

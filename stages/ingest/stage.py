@@ -194,7 +194,7 @@ class IngestStage(Stage):
         table = table.filter(pc.is_in(table["source"], arrays.texts(self._section.sources)))
         code = arrays.numbers(table["row"]) // self._section.shard_size
         for column in (table["source"], table["scheme"], pc.is_valid(table["mask"])):
-            encoded = column.dictionary_encode("encode").combine_chunks()
+            encoded = arrays.whole(column.dictionary_encode("encode"))
             code = code * len(encoded.dictionary) + np.from_dlpack(encoded.indices)
         _, first = np.unique(code, return_index=True)
         kinds: dict[int, _Kinds] = {}
