@@ -16,7 +16,6 @@ from pipeline.console import Console
 from pipeline.errors import MaskmillError, from_os_error
 from pipeline.garbage import collect_garbage
 from pipeline.runner import Request, Runner
-from pipeline.show import show_image
 from pipeline.stage import Unit
 from pipeline.staleness import StageState
 from pipeline.verify import Verifier
@@ -149,6 +148,8 @@ def show(
     overrides: SetOption = None,
 ) -> None:
     """Print an image's rows and draw its labels over it."""
+    from pipeline.show import show_image  # draws, which no other command does
+
     show_image(_load(config, overrides), image_id, console)
 
 

@@ -1,20 +1,19 @@
-"""All that is printed: results on stdout, progress and notes on stderr, plain lines in a pipe."""
+"""All that is printed: results on stdout, progress and notes on stderr, plain lines in a pipe.
+
+What draws progress is imported where work begins: `status` has none.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from pipeline.progress import ShardProgress
+if TYPE_CHECKING:
+    from pipeline.progress import ProgressLine, ShardProgress
 
 _PIPE_COLUMNS = 10_000
 """Room for any table: in a pipe there is no edge to cut it at."""
@@ -63,51 +62,17 @@ class Console:
             self._out.width = _PIPE_COLUMNS
         self._out.print(table)
 
-    def progress(self, title: str, total: int, unit: str) -> "ProgressLine":
+    def progress(self, title: str, total: int, unit: str) -> ProgressLine:
         """Progress of a loop: a live bar on a terminal, a line every tenth elsewhere."""
+        from pipeline.progress import ProgressLine
+
         return ProgressLine(self._err, title, total, unit)
 
     def shards(self, title: str, shards: int, images: int) -> ShardProgress:
         """Progress of shards on workers."""
+        from pipeline.progress import ShardProgress
+
         return ShardProgress(self._err, title, shards, images)
-
-
-class ProgressLine:
-    """Counts up to a total; use as a context manager."""
-
-    def __init__(self, console: RichConsole, title: str, total: int, unit: str) -> None:
-        self._console, self._title, self._total, self._unit = console, title, total, unit
-        self._done = 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(title, total=total, detail="")
-
-    def __enter__(self) -> "ProgressLine":
-        """Starts the live bar, where there is one."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leaves the bar as it stands."""
-        self._bar.stop()
-
-    def advance(self, count: int = 1, detail: str = "") -> None:
-        """Tells that `count` more are done, with a word on how it goes."""
-        tenth = max(1, self._total // 10)
-        crossed = (self._done + count) // tenth > self._done // tenth
-        self._done += count
-        self._bar.update(self._task, completed=self._done, detail=detail)
-        if self._bar.disable and crossed:
-            text = f"{self._title}: {self._done}/{self._total} {self._unit} {detail}"
-            self._console.print(text.rstrip())
 
 
 def _printable(text: str) -> str:

@@ -9,19 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
-from pydantic import Field
 
 from pipeline import storage, tar
 from pipeline.budget import Budget
 from pipeline.errors import DataError
 from pipeline.jpeg import count_scans
-from pipeline.section import Section
+from pipeline.limits import Limits
 from pipeline.signatures import described
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -48,18 +46,6 @@ _IN_MEMORY = Budget(200_000_000)
 """Pixels that all threads may be decoding: a pixel takes up to 15 bytes while it is converted."""
 
 Image.MAX_IMAGE_PIXELS = None  # `Limits` are checked before any pixel is decoded
-
-
-class Limits(Section):
-    """What an image may cost."""
-
-    max_bytes: Annotated[int, Field(ge=1, le=2**31)] = 256 * 2**20
-    """Bytes of a file."""
-    max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 100_000_000
-    """Width times height; checked before a pixel is decoded."""
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
-    """Time to decode it. WebP, AVIF, JPEG 2000 and compressed TIFF are decoded in one go and held
-    by the other limits alone."""
 
 
 CEILINGS = Limits(max_bytes=2**31, max_pixels=10**9, max_seconds=10**9)

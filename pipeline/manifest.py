@@ -7,7 +7,7 @@ was made from. Of many parts there is a copy in one file (`pipeline.part_index`)
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -31,6 +31,8 @@ _METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
 """What a part says of itself, as JSON, and the digest of that: Parquet's own checksums are of pages
 alone."""
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+_UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+"""What reading a damaged file may raise."""
 _WORTH_AN_INDEX = 100
 """Parts that are not in the index before it is written anew; as many are read in 0.1 s."""
 
@@ -125,7 +127,7 @@ def read_record(path: Path) -> Record | None:
         )
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise  # what the operating system refuses is no damage
         raise _damaged(path) from error
@@ -180,23 +182,24 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
     if not set(names) <= set(_indexed_columns(table)):
         known = set()
     schema = pa.schema([table.schema.field(name) for name in names])
-    found = [schema.empty_table()]
+    found: list[pa.Table] = []
     try:
         for is_known, group in groupby(stamps, known.__contains__):
             parts = list(group)
             if is_known:
                 found += (rows.cast(schema) for rows in index.rows(parts, names))
             else:
-                found.append(_read_parts([folder / part for part in parts], table, names))
-    except (pa.ArrowException, OSError, KeyError) as error:
+                found += _read_parts([folder / part for part in parts], schema)
+    except _UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise
         # Arrow does not always say which one it is; a damaged index is as good as none.
         every = [folder / name for name in stamps]
         for part in every:
-            if not _is_readable(part, table, names):
+            if not _is_readable(part, schema):
                 raise _damaged(part) from error
-        found = [_read_parts(every, table, names)]
+        found = [*_read_parts(every, schema)]
+    found = found or [schema.empty_table()]
     return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
 
 
@@ -240,12 +243,15 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
     Raises:
         StorageError: It is missing or damaged.
     """
+    names = table.schema.names if columns is None else columns
+    schema = pa.schema([table.schema.field(name) for name in names])
     try:
-        return _read_parts([path], table, columns)
+        (rows,) = _read_parts([path], schema)
+        return rows
     except FileNotFoundError as error:
         fix = "run again: what is missing is made"
         raise StorageError("no such manifest part", where=str(path), fix=fix) from error
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise
         raise _damaged(path) from error
@@ -275,29 +281,22 @@ def _indexed_columns(table: Table) -> list[str]:
     return [field.name for field in table.schema if not pa.types.is_list(field.type)]
 
 
-def _read_parts(parts: Sequence[Path], table: Table, columns: Sequence[str] | None) -> pa.Table:
-    tables = [
-        pq.read_table(
-            source,
-            columns=columns,
-            schema=table.schema,
-            partitioning=None,
-            page_checksum_verification=True,
-        ).replace_schema_metadata(None)
-        for source in _sources(parts)
-    ]
-    return pa.concat_tables(tables)
+def _read_parts(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each part; a column that was not there yet when it was written is null."""
+    for source in storage.arrow_sources(parts):
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            there = {*file.schema_arrow.names}
+            rows = file.read([name for name in schema.names if name in there], use_threads=False)
+        for position, field in enumerate(schema):
+            if field.name not in there:
+                rows = rows.add_column(position, field, pa.nulls(rows.num_rows, field.type))
+        yield rows.cast(schema).replace_schema_metadata(None)
 
 
-def _sources(parts: Sequence[Path]) -> list[Any]:
-    """What one `read_table` each takes: files of a disk all at once, objects one by one."""
-    return storage.arrow_sources(parts) if storage.is_object(parts[0]) else [parts]
-
-
-def _is_readable(part: Path, table: Table, columns: Sequence[str] | None) -> bool:
+def _is_readable(part: Path, schema: pa.Schema) -> bool:
     try:
-        _read_parts([part], table, columns)
-    except (pa.ArrowException, OSError):
+        [*_read_parts([part], schema)]
+    except _UNREADABLE:
         return False
     return True
 

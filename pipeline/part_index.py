@@ -58,7 +58,7 @@ class PartIndex:
         self._file = folder / INDEX
         self.parts: dict[str, IndexedPart] = {}
         self._first: dict[str, int] = {}
-        self._about = b""
+        self._opened: pq.ParquetFile | None = None
         self._loaded: tuple[tuple[str, ...], pa.Table] | None = None
         with suppress(OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             self._read_parts()
@@ -71,7 +71,7 @@ class PartIndex:
             columns: Columns to read.
 
         Raises:
-            KeyError: The copy has no such column, is damaged, or was written anew meanwhile.
+            KeyError: The copy has no such column, or is damaged.
             OSError: It cannot be read any more.
         """
         table = self._table(tuple(columns))
@@ -86,17 +86,10 @@ class PartIndex:
 
     def _table(self, columns: tuple[str, ...]) -> pa.Table:
         if self._loaded is None or self._loaded[0] != columns:
-            (source,) = storage.arrow_sources([self._file])
-            table = pq.read_table(
-                source,
-                columns=list(columns),
-                partitioning=None,
-                page_checksum_verification=True,
-            )
-            if missing := set(columns) - set(table.column_names):
+            assert self._opened is not None
+            if missing := {*columns} - {*self._opened.schema_arrow.names}:
                 raise KeyError(*missing)
-            if table.schema.metadata[_METADATA_KEY] != self._about:
-                raise KeyError("another process wrote it anew")
+            table = self._opened.read(list(columns))
             if table.num_rows != sum(part.num_rows for part in self.parts.values()):
                 raise KeyError("it is damaged")
             self._loaded = (columns, table.replace_schema_metadata(None))
@@ -124,11 +117,13 @@ class PartIndex:
 
     def _read_parts(self) -> None:
         (source,) = storage.arrow_sources([self._file])
-        metadata = pq.read_metadata(source).metadata
-        self._about = metadata[_METADATA_KEY]
-        if hashlib.sha256(self._about).hexdigest() != metadata[_CHECKSUM_KEY].decode():
+        # It stays open: who writes it anew leaves this one as it is.
+        self._opened = pq.ParquetFile(source, page_checksum_verification=True)
+        metadata = self._opened.metadata.metadata
+        text = metadata[_METADATA_KEY]
+        if hashlib.sha256(text).hexdigest() != metadata[_CHECKSUM_KEY].decode():
             return
-        about = json.loads(self._about)
+        about = json.loads(text)
         if about["version"] != _VERSION:
             return
         shared = [json.loads(text) for text in about["shared"]]

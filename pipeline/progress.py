@@ -1,4 +1,4 @@
-"""Progress of shards: how many, how fast, how long still, what failed, what each worker does."""
+"""Progress of loops, and of shards: how many, how fast, what failed, what each worker does."""
 
 import time
 from collections.abc import Mapping
@@ -7,12 +7,58 @@ from datetime import timedelta
 from rich.console import Console as RichConsole
 from rich.console import Group
 from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 _WORKERS_SHOWN = 16
 _SILENCE_S = 60.0
 """A line at least this often in a pipe, as long as shards get done."""
+
+
+class ProgressLine:
+    """Counts up to a total; use as a context manager."""
+
+    def __init__(self, console: RichConsole, title: str, total: int, unit: str) -> None:
+        self._console, self._title, self._total, self._unit = console, title, total, unit
+        self._done = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total, detail="")
+
+    def __enter__(self) -> "ProgressLine":
+        """Starts the live bar, where there is one."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.stop()
+
+    def advance(self, count: int = 1, detail: str = "") -> None:
+        """Tells that `count` more are done, with a word on how it goes."""
+        tenth = max(1, self._total // 10)
+        crossed = (self._done + count) // tenth > self._done // tenth
+        self._done += count
+        self._bar.update(self._task, completed=self._done, detail=detail)
+        if self._bar.disable and crossed:
+            text = f"{self._title}: {self._done}/{self._total} {self._unit} {detail}"
+            self._console.print(text.rstrip())
 
 
 class ShardProgress:

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import arrays
+
 
 class ShardedTable:
     """Rows of images in the order of their places, cut into shards.
@@ -24,10 +26,10 @@ class ShardedTable:
     """
 
     def __init__(self, table: pa.Table, shard_size: int) -> None:
-        places = table["row"].to_numpy()
+        places = arrays.numbers(table["row"])
         if (places[1:] < places[:-1]).any():
             order = np.argsort(places, kind="stable")
-            table, places = table.take(order), places[order]
+            table, places = table.take(arrays.integers(order)), places[order]
         self.table, self.shard_size = table, shard_size
         shards, starts = np.unique(places // shard_size, return_index=True)
         self.shards: list[int] = shards.tolist()
@@ -61,20 +63,22 @@ def digest_rows(table: pa.Table) -> str:
 def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
     """The digest of each span of rows."""
     hashes = [hashlib.sha256(str(end - start).encode()) for start, end in spans]
+    absent = arrays.integers(np.array([-1]))[0]
     for column in table.columns:
         if pa.types.is_string(column.type):
-            texts = column.cast(pa.large_string()).combine_chunks()
-            lengths = pc.fill_null(pc.binary_length(texts), -1).to_numpy()
-            texts = pc.fill_null(texts, "")
+            texts = arrays.whole(column.cast(pa.large_string()))
+            lengths = np.from_dlpack(pc.binary_length(texts).fill_null(absent))
+            texts = texts.fill_null(arrays.text("").cast(texts.type))
             _, offsets_buffer, content = texts.buffers()
             size = texts.offset + len(texts) + 1
-            offsets = np.frombuffer(offsets_buffer, np.int64, size)[texts.offset :].tolist()
+            offsets = np.frombuffer(offsets_buffer, np.int64, size)[texts.offset :]
             bytes_of = memoryview(b"" if content is None else content)
-            for hashed, (start, end) in zip(hashes, spans, strict=True):
-                hashed.update(memoryview(lengths[start:end]))
-                hashed.update(bytes_of[offsets[start] : offsets[end]])
+            places = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
+            for hashed, (start, end), (first, last) in places:
+                hashed.update(lengths[start:end].data)
+                hashed.update(bytes_of[first:last])
         else:
-            values = pc.fill_null(column.cast(pa.int64()), -1).to_numpy()
+            values = arrays.numbers(pc.fill_null(column.cast(pa.int64()), absent))
             for hashed, (start, end) in zip(hashes, spans, strict=True):
-                hashed.update(memoryview(values[start:end]))
+                hashed.update(values[start:end].data)
     return [hashed.hexdigest()[:16] for hashed in hashes]

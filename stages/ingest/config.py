@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from pipeline.components import Choice, chosen_from
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.images import Limits
+from pipeline.limits import Limits
 from pipeline.section import Name, RunOnly, Section
 from stages.ingest.sources.base import Source
 

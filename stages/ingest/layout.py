@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tar
+from pipeline import arrays, tar
 from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
 
@@ -34,11 +34,12 @@ def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
     is_new = found < 0
     next_row = (1 + (pc.max(known["shard"]).as_py() if known.num_rows else -1)) * shard_size
     rows = np.empty(len(found), np.int64)
-    rows[~is_new] = known["row"].to_numpy()[found[~is_new]]
+    known_rows = arrays.numbers(known["row"])
+    rows[~is_new] = known_rows[found[~is_new]]
     rows[is_new] = next_row + np.arange(is_new.sum())
-    entries = listed.append_column("row", pa.array(rows))
-    entries = entries.append_column("present", pa.array(np.ones(len(rows), np.bool_)))
-    vanished = known.filter(pa.array(~np.isin(known["row"].to_numpy(), rows)))
+    entries = listed.append_column("row", arrays.integers(rows))
+    entries = entries.append_column("present", arrays.flags(np.ones(len(rows), np.bool_)))
+    vanished = known.filter(arrays.flags(~np.isin(known_rows, rows)))
     return ShardedTable(_joined(entries, vanished), shard_size)
 
 
@@ -47,7 +48,7 @@ def _joined(entries: pa.Table, vanished: pa.Table) -> pa.Table:
     if not vanished.num_rows:
         return entries
     renamed = {"image": "uri", "mask": "mask_uri", "scheme": "label_scheme"}
-    columns = {"present": pa.array(np.zeros(vanished.num_rows, np.bool_))}
+    columns = {"present": arrays.flags(np.zeros(vanished.num_rows, np.bool_))}
     for name in entries.column_names:
         if (known_as := renamed.get(name, name)) in vanished.column_names:
             columns[name] = vanished[known_as]
@@ -57,7 +58,7 @@ def _joined(entries: pa.Table, vanished: pa.Table) -> pa.Table:
 
 def _positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
     """Where each listed image is among those known; -1: nowhere."""
-    is_once = pc.count_distinct(known["row"]).as_py() == known.num_rows
+    is_once = (np.diff(arrays.numbers(known["row"])) > 0).all()
     pairs = (("image", "uri"), ("source", "source"))
     if is_once and all(listed[a].equals(known[b]) for a, b in pairs):
         return np.arange(listed.num_rows)  # as a rule, and quicker to see than to look for
@@ -66,7 +67,8 @@ def _positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
         raise _twice(wanted)
     places = _places(known["source"], known["uri"])
     found = pc.index_in(wanted, value_set=places)
-    return np.asarray(found.combine_chunks().fill_null(-1), np.int64)
+    nowhere = arrays.integers(np.array([-1]))[0]
+    return arrays.numbers(found.cast(pa.int64()).fill_null(nowhere))
 
 
 def _twice(places: pa.ChunkedArray) -> DataError:
@@ -79,4 +81,4 @@ def _twice(places: pa.ChunkedArray) -> DataError:
 
 def _places(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
     """What tells images apart: the source, and the address without a position in an archive."""
-    return pc.binary_join_element_wise(sources, tar.places(uris), "\0")
+    return pc.binary_join_element_wise(sources, tar.places(uris), arrays.text("\0"))

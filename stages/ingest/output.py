@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
+from pipeline import arrays, manifest, tables
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.sharded import ShardedTable
@@ -21,8 +21,8 @@ _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme"
 def read_images(manifests: Path, roles: Collection[str]) -> pa.Table:
     """The good images of these roles, in the order of rows."""
     images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
-    is_wanted = pc.is_in(images["role"], pa.array([*roles], pa.string()))
-    return images.filter(pc.and_(pc.equal(images["status"], "ok"), is_wanted))
+    is_good = pc.equal(images["status"], arrays.text("ok"))
+    return images.filter(pc.and_(is_good, pc.is_in(images["role"], arrays.texts(roles))))
 
 
 def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import images
 from pipeline.errors import DataError
+from pipeline.limits import Limits
 from pipeline.vocabulary import IGNORE, Vocabulary
 
 Entry = Mapping[str, Any]
@@ -38,7 +39,7 @@ def scan(
     entries: Sequence[Entry],
     gone: Mapping[int, Mapping[str, Any]],
     vocabulary: Vocabulary,
-    limits: images.Limits,
+    limits: Limits,
 ) -> list[Scanned]:
     """Reads a shard's files.
 
@@ -60,7 +61,7 @@ def _scan_one(
     entry: Entry,
     gone: Mapping[int, Mapping[str, Any]],
     vocabulary: Vocabulary,
-    limits: images.Limits,
+    limits: Limits,
 ) -> Scanned:
     if not entry["present"]:
         known = gone[entry["row"]]
@@ -96,7 +97,7 @@ def _scan_one(
 
 
 def _scan_mask(
-    entry: Entry, row: dict[str, Any], vocabulary: Vocabulary, limits: images.Limits
+    entry: Entry, row: dict[str, Any], vocabulary: Vocabulary, limits: Limits
 ) -> Scanned:
     where = entry["mask"]
     try:

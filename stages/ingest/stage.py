@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
+from pipeline import arrays, manifest, tables
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Section
 from pipeline.sharded import ShardedTable
@@ -19,7 +20,6 @@ from pipeline.staleness import count_changes
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
 from stages.ingest.layout import KNOWN, lay_out
-from stages.ingest.scan import scan
 
 Rows = list[dict[str, Any]]
 _Kinds = tuple[tuple[str, str | None, bool], ...]
@@ -126,6 +126,8 @@ class IngestStage(Stage):
 
     def _scan(self, unit: Unit) -> tuple[Rows, int]:
         """A shard's rows, and how many of its images may be readable another time."""
+        from stages.ingest.scan import scan
+
         entries = self.layout.rows(unit.shard)
         gone: dict[int, dict[str, Any]] = {}
         if not all(entry["present"] for entry in entries):
@@ -162,19 +164,18 @@ class IngestStage(Stage):
     def _kinds(self) -> dict[int, _Kinds]:
         """Source, scheme and whether there are masks, of what each shard's images come from."""
         table = self.layout.table
-        columns = {
-            "shard": pc.divide(table["row"], self._section.shard_size),
-            "source": table["source"],
-            "scheme": table["scheme"],
-            "is_masked": pc.is_valid(table["mask"]),
-        }
         # What is gone was made from the same keys: that it is gone is all there is to say of it.
-        is_known = pc.is_in(table["source"], pa.array([*self._section.sources]))
-        found = pa.table(columns).filter(is_known).group_by(list(columns)).aggregate([])
+        table = table.filter(pc.is_in(table["source"], arrays.texts(self._section.sources)))
+        code = arrays.numbers(table["row"]) // self._section.shard_size
+        for column in (table["source"], table["scheme"], pc.is_valid(table["mask"])):
+            encoded = arrays.whole(column.dictionary_encode("encode"))
+            code = code * len(encoded.dictionary) + np.from_dlpack(encoded.indices)
+        _, first = np.unique(code, return_index=True)
         kinds: dict[int, _Kinds] = {}
-        for row in found.to_pylist():
-            kind = (row["source"], row["scheme"], row["is_masked"])
-            kinds[row["shard"]] = (*kinds.get(row["shard"], ()), kind)
+        for row in table.take(arrays.integers(first)).to_pylist():
+            kind = (row["source"], row["scheme"], row["mask"] is not None)
+            shard = row["row"] // self._section.shard_size
+            kinds[shard] = (*kinds.get(shard, ()), kind)
         return kinds
 
     def _facts_of(self, kinds: _Kinds) -> Facts:
@@ -210,7 +211,7 @@ class IngestStage(Stage):
             images, found = self._listed(name, source)
             columns = {"source": name, "role": source.role, "scheme": source.label_scheme}
             for key, value in columns.items():
-                column = pa.repeat(pa.scalar(value, pa.string()), images.num_rows)
+                column = pa.repeat(arrays.text(value), images.num_rows)
                 images = images.append_column(key, column)
             listed.append(images)
             remarks.extend(found)
@@ -236,13 +237,13 @@ class IngestStage(Stage):
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
         origin = source.create(config, name)
         images = origin.list()
-        without = images.filter(pc.is_null(images["mask"]))
-        if source.role in MASKED and without.num_rows:
+        lacking = images["mask"].null_count
+        if source.role in MASKED and lacking:
             what = f"images of role {source.role} need label files"
             fix = "name their folder, `masks: ...`, or in a list a column `mask_uri`"
-            if without.num_rows < images.num_rows:
-                count = f"{without.num_rows} of {images.num_rows}"
-                what = f"{what}, {count} have none, first: {without['image'][0]}"
+            if lacking < images.num_rows:
+                first = images["image"].filter(pc.is_null(images["mask"]))[0]
+                what = f"{what}, {lacking} of {images.num_rows} have none, first: {first}"
                 fix = "add its label file to `masks`, or leave the image out"
             raise DataError(what, where=f"{key}.source", fix=fix)
         return images, [f"{name}: {remark}" for remark in origin.remarks]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
+from pipeline import arrays, manifest, tables
 from pipeline.config import Config
 from pipeline.errors import DataError
 
@@ -36,7 +36,7 @@ def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
 def read_labels(manifests: Path, labeler: str) -> pa.Table:
     """A labeler's good labels, in the order of rows."""
     labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)
-    return labels.filter(pc.equal(labels["status"], "ok"))
+    return labels.filter(pc.equal(labels["status"], arrays.text("ok")))
 
 
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:

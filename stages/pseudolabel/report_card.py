@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
+from pipeline import arrays, manifest, tables
 from pipeline.config import Config
 from pipeline.section import Facts
 from pipeline.sharded import ShardedTable, digest_rows
@@ -110,8 +110,8 @@ class ReportCards:
     @cached_property
     def _labeled(self) -> pa.Table:
         images = self.images.table
-        is_labeled = pc.and_(pc.equal(images["role"], "labeled"), pc.is_valid(images["mask_uri"]))
-        return images.filter(is_labeled)
+        is_labeled = pc.equal(images["role"], arrays.text("labeled"))
+        return images.filter(pc.and_(is_labeled, pc.is_valid(images["mask_uri"])))
 
 
 def judge(config: Config, labeler: str, images: pa.Table) -> Rows:

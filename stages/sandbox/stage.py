@@ -7,20 +7,19 @@ the web images too: what the labeler and the student are not to know is not on d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from pipeline import manifest, storage, tables
 from pipeline.errors import ConfigError
 from pipeline.section import Section
 from pipeline.stage import Context, Stage, Unit
-from stages.sandbox.layout import Domain
 from stages.sandbox.names import TARGETS
-from stages.sandbox.world import Scene, render
+
+if TYPE_CHECKING:
+    from stages.sandbox.layout import Domain
+    from stages.sandbox.world import Scene
 
 _SCENES_A_ROLE = 100_000
 Count = Annotated[int, Field(ge=1, le=_SCENES_A_ROLE)]
@@ -123,6 +122,8 @@ class SandboxStage(Stage):
 
         A person who labels few images sees to it that every class is in them.
         """
+        from stages.sandbox.world import render
+
         index = _FIRST_INDEX[role]
         for number in range(count):
             while True:
@@ -139,12 +140,14 @@ class SandboxStage(Stage):
             yield index - 1, scene
 
     def _save(self, role: str, number: int, index: int, scene: Scene) -> dict[str, object]:
+        from stages.sandbox.encoding import encoded_classes, encoded_image
+
         domain = _domain(role)
         folder = self.context.config.data / role
         image = folder / "images" / f"{number:05d}.{'jpg' if domain == 'web' else 'png'}"
-        storage.save_bytes(image, _encoded(scene, image.suffix))
+        storage.save_bytes(image, encoded_image(scene, image.suffix))
         if self._has_masks(role):
-            storage.save_bytes(folder / "masks" / f"{number:05d}.png", _encoded_classes(scene))
+            storage.save_bytes(folder / "masks" / f"{number:05d}.png", encoded_classes(scene))
         return {
             "uri": storage.relative(image, self.context.config.data),
             "role": role,
@@ -157,18 +160,3 @@ class SandboxStage(Stage):
 
 def _domain(role: str) -> Domain:
     return "web" if role == "ood" else "id"
-
-
-def _encoded(scene: Scene, ending: str) -> bytes:
-    buffer = BytesIO()
-    if ending == ".jpg":
-        Image.fromarray(scene.image).save(buffer, "JPEG", quality=90)
-    else:
-        Image.fromarray(scene.image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _encoded_classes(scene: Scene) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(scene.classes.astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.images import Limits, content_id
+from pipeline.images import content_id
+from pipeline.limits import Limits
 from pipeline.vocabulary import Vocabulary
 from stages.ingest.scan import scan
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline import images
-from pipeline.images import Limits, UnreadableImageError
+from pipeline.images import UnreadableImageError
+from pipeline.limits import Limits
 
 # Left half red, right half blue: JPEG keeps these well enough to tell them apart.
 RED_BLUE = Image.new("RGB", (32, 16), "red")

@@ -14,6 +14,7 @@ import pytest
 from pipeline import images, objects, storage, tar
 from pipeline.errors import StorageError
 from pipeline.label_reader import LabelReader
+from pipeline.limits import Limits
 from pipeline.store import LabelStore
 from stages.ingest.containment import Root
 from tests.s3_server import Fault, Proxy, forget_clients
@@ -58,10 +59,10 @@ def test_bytes_are_read_within_limits(bucket: str, s3: Proxy) -> None:
     path = f"{bucket}/image"
     storage.write_bytes(storage.location(path), b"0123456789")
     s3.requests.clear()
-    assert images.read_bytes(path, images.Limits(max_bytes=10)) == b"0123456789"
+    assert images.read_bytes(path, Limits(max_bytes=10)) == b"0123456789"
     assert len(s3.requests) == 1
     with pytest.raises(images.UnreadableImageError, match="10 bytes; at most 9 are read"):
-        images.read_bytes(path, images.Limits(max_bytes=9))
+        images.read_bytes(path, Limits(max_bytes=9))
     storage.write_bytes(storage.location(path), b"")
     with pytest.raises(images.UnreadableImageError, match="the file is empty"):
         images.read_bytes(path)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import images, tar
-from pipeline.images import Limits, UnreadableImageError
+from pipeline.images import UnreadableImageError
+from pipeline.limits import Limits
 
 FILES = {
     "000.jpg": b"first",

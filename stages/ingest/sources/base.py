@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline import tar
+from pipeline import arrays, tar
 from pipeline.components import Component
 from pipeline.section import Section
 
@@ -31,6 +31,8 @@ IMAGE_ENDINGS = frozenset(
     ]
 )
 """Names of files that are taken for images; what they really are, their bytes tell."""
+_BATCH = 2**16
+"""Images whose texts are made a column at once; of so many they are far from Arrow's 2 GiB."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -67,9 +69,11 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     """
     listed = [*images]
     taken = {tar.place(one.image) for one in listed if "\\u" in one.image}
-    columns = [*zip(*(_with_text_alone(one, taken) for one in listed), strict=True)]
-    columns = columns or [()] * len(LISTING)
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=LISTING)
+    plain = [_with_text_alone(one, taken) for one in listed]
+    batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))
+    columns = ([arrays.texts(column) for column in zip(*batch, strict=True)] for batch in batches)
+    tables = [pa.table(each, schema=LISTING) for each in columns]
+    return pa.concat_tables(tables or [LISTING.empty_table()])
 
 
 def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:

@@ -1,0 +1,55 @@
+"""Arrow arrays of what NumPy and Python hold, and back, for plans.
+
+`pa.array`, `pa.scalar` and `to_numpy` do the same, but import pandas first, which takes longer than
+all the rest of a small `status`. Work that takes its time may use those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+def integers(values: npt.NDArray[np.int64]) -> pa.Array:
+    """(N,) int64 as an Arrow array, without a copy."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def flags(values: npt.NDArray[np.bool_]) -> pa.Array:
+    """(N,) bool as an Arrow array."""
+    bits = np.packbits(values, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
+
+
+def texts(values: Collection[str | None]) -> pa.Array:
+    """Texts as an Arrow array of strings.
+
+    Raises:
+        UnicodeEncodeError: One has a surrogate.
+        pa.ArrowInvalid: They are 2 GiB or more.
+    """
+    encoded = [None if value is None else value.encode() for value in values]
+    ends = np.cumsum([0, *(len(text or b"") for text in encoded)], dtype=np.int64)
+    is_there = flags(np.array([text is not None for text in encoded], np.bool_))
+    content = pa.py_buffer(b"".join(filter(None, encoded)))
+    buffers = [is_there.buffers()[1], pa.py_buffer(ends), content]
+    return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers).cast(pa.string())
+
+
+def text(value: str | None) -> pa.Scalar:
+    """One of `texts`, to compare with or to repeat."""
+    return texts([value])[0]
+
+
+def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of numbers without nulls, (N,) of its type; not to be written to."""
+    return np.from_dlpack(whole(column))
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)
