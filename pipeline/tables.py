@@ -170,9 +170,19 @@ METRICS = Table(
         ("variant", pa.string(), "training variant; where `seed` is null the labeler"),
         ("seed", pa.int64(), "seed of the training; null where a labeler was measured"),
         ("step", pa.int64(), "training steps done when it was measured"),
-        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
+        (
+            "epoch",
+            pa.float32(),
+            "passes over the unlabeled images (labeled, where there are none), of what a training "
+            "measured; null of what `evaluate` did",
+        ),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
-        ("name", pa.string(), "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>"),
+        (
+            "name",
+            pa.string(),
+            "loss/<term>, learning_rate, miou, pixel_accuracy, iou/<class>; with best/ before it, "
+            "of the weights that were best on val while they were trained",
+        ),
         ("value", pa.float64(), "the number; IoU and accuracy from 0 to 1"),
     ),
 )

@@ -14,7 +14,7 @@ from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.tables import SPLITS, read_tables
+from stages.evaluate.tables import BEST, SPLITS, read_tables
 from stages.ingest.output import read_images
 from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
@@ -146,12 +146,11 @@ class EvaluateStage(Stage):
             facts |= vocabulary.scheme_facts(scheme)
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
-    def _predictor(self, name: str, seed: int) -> Predictor:
+    def _predictor(self, name: str, weights: Path) -> Predictor:
         from stages.device import pick_device
         from stages.segmenters.predictor import Predictor
 
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
-        weights = self._train.weights(name, seed)
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
         return Predictor.load(model, weights, vocabulary.class_names, device, fix)
@@ -163,7 +162,8 @@ class EvaluateStage(Stage):
         config, folder = self.context.config, self._page.parent
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
-        predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}
+        last = {n: self._train.weights(n, each.seeds[0]) for n, each in self._variants.items()}
+        predictors = {name: self._predictor(name, path) for name, path in last.items()}
         splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
@@ -174,14 +174,26 @@ class EvaluateStage(Stage):
         write_page(config, self._page, pictures, warnings, self._section.notes)
 
     def _score_training(self, name: str, seed: int) -> Rows:
-        """A row a split and score."""
+        """A row a split and score, of the last weights and, where there are such, the best."""
+        train = self._train
+        weights = [("", train.steps(name), train.weights(name, seed))]
+        if (best := train.best_weights(name, seed)) is not None:
+            weights.append((BEST, train.best_step(name, seed), best))
+        rows: Rows = []
+        for prefix, step, path in weights:
+            place = {"variant": name, "seed": seed, "step": step}
+            for split, scores in self._score(self._predictor(name, path)).items():
+                named = {f"{prefix}{score}": value for score, value in scores.items()}
+                rows += self._rows({**place, "split": split}, named)
+        return rows
+
+    def _score(self, predictor: Predictor) -> dict[str, dict[str, float]]:
+        """Scores on each split that has images."""
         from stages.confusion import Confusion
         from stages.evaluate.inference import read_pixels
         from stages.reading import read_truth
 
-        config = self.context.config
-        predictor = self._predictor(name, seed)
-        rows: Rows = []
+        config, scores = self.context.config, {}
         for split in SPLITS:
             confusion = Confusion.empty(config.vocabulary.num_classes)
             images: Rows = read_images(config.manifests, [split]).to_pylist()
@@ -189,10 +201,8 @@ class EvaluateStage(Stage):
                 predicted = predictor.predict(read_pixels(image))
                 confusion.add(read_truth(image, config.vocabulary), predicted)
             if images:
-                place = {"variant": name, "seed": seed, "split": split}
-                place |= {"step": self._variants[name].steps}
-                rows += self._rows(place, confusion.scores(config.vocabulary.class_names))
-        return rows
+                scores[split] = confusion.scores(config.vocabulary.class_names)
+        return scores
 
     def _score_labeler(self, name: str) -> Rows:
         """A row a role and score: the labeler on images whose label files it never saw."""

@@ -16,6 +16,9 @@ from stages.train.config import TrainConfig, VariantConfig
 SPLITS = ("val", "test")
 """Images that variants are scored on; where there are both, the report shows the last."""
 
+BEST = "best/"
+"""What the names of scores begin with that are of the best epoch on val, not of the last one."""
+
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
 Scores = Mapping[Place, Mapping[str, float]]
@@ -43,7 +46,8 @@ def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
     rows: list[dict[str, Any]] = manifest.read(folder, tables.METRICS).to_pylist()
     scores: dict[Place, dict[str, float]] = {}
     for row in rows:
-        if row["split"] != "train":
+        # What has an epoch was measured by the training itself.
+        if row["split"] != "train" and row["epoch"] is None:
             place = (row["variant"], row["seed"], row["split"])
             scores.setdefault(place, {})[row["name"]] = row["value"]
     return scores
@@ -85,6 +89,12 @@ def _variant_tables(
             own = of(name, last, "miou")
             gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
             row.append(_spread(gains, "+.1f"))
+    if any(of(name, split, f"{BEST}miou") for name in variants for split in splits):
+        title += "; best epoch on val: chosen by these very val images, as papers do"
+        for split in splits:
+            header.append(f"best epoch on val: {split} mIoU")
+            for name, row in zip(titles, rows, strict=True):
+                row.append(_spread([*of(name, split, f"{BEST}miou").values()]))
     by_class = [
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names

@@ -9,6 +9,7 @@ images come from `rand`. Every process must come to each of these calls, in the 
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -182,7 +183,10 @@ def parallel(module: M) -> M | DistributedDataParallel:
     # A ViT has parameters that no loss reaches, such as the mask token of DINOv2.
     handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[handler])
-    wrapped: DistributedDataParallel = accelerator.prepare_model(module)
+    with warnings.catch_warnings():
+        # Torch 2.15 renames `broadcast_buffers`, accelerate does not know the new name yet.
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped: DistributedDataParallel = accelerator.prepare_model(module)
     return wrapped
 
 
