@@ -27,17 +27,19 @@ class Scores:
         class_names: By class id.
         confusion: Of pixels.
         boundaries: Of pixels near outlines.
+        prefix: What names of metrics begin with, where the model is not the one that counts.
     """
 
     class_names: tuple[str, ...]
     confusion: Confusion
     boundaries: BoundaryCounts
+    prefix: str = ""
 
     @classmethod
-    def empty(cls, class_names: tuple[str, ...]) -> Scores:
+    def empty(cls, class_names: tuple[str, ...], prefix: str = "") -> Scores:
         """Nothing counted yet."""
         count = len(class_names)
-        return cls(class_names, Confusion.empty(count), BoundaryCounts.empty(count))
+        return cls(class_names, Confusion.empty(count), BoundaryCounts.empty(count), prefix)
 
     def add(self, truth: Bytes, predicted: Bytes) -> None:
         """Counts one image, both (H, W) class ids; 255 = ignored, and left open."""
@@ -51,11 +53,14 @@ class Scores:
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)
-        return [{**place, "name": key, "value": value} for key, value in values.items()]
+        return [
+            {**place, "name": f"{self.prefix}{key}", "value": value}
+            for key, value in values.items()
+        ]
 
     def confusion_rows(self, place: Place) -> Rows:
-        """Rows of `confusion`."""
-        return [*self._cells(place)]
+        """Rows of `confusion`; none of a model with a prefix, whose cells would look the same."""
+        return [] if self.prefix else [*self._cells(place)]
 
     def _cells(self, place: Place) -> Iterator[dict[str, Any]]:
         columns = [*enumerate(self.class_names), (IGNORE, None)]

@@ -14,7 +14,7 @@ from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.tables import SPLITS, read_tables
+from stages.evaluate.tables import BEST, SPLITS, read_tables
 from stages.ingest.config import Role
 from stages.ingest.output import read_images
 from stages.pseudolabel.labelers.base import Labeler
@@ -162,12 +162,11 @@ class EvaluateStage(Stage):
             facts |= vocabulary.scheme_facts(scheme)
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
-    def _predictor(self, name: str, seed: int) -> Predictor:
+    def _predictor(self, name: str, weights: Path) -> Predictor:
         from stages.device import pick_device
         from stages.segmenters.predictor import Predictor
 
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
-        weights = self._train.weights(name, seed)
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
         names = vocabulary.class_names
@@ -180,7 +179,8 @@ class EvaluateStage(Stage):
         config, folder = self.context.config, self._page.parent
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
-        predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}
+        last = {n: self._train.weights(n, each.seeds[0]) for n, each in self._variants.items()}
+        predictors = {name: self._predictor(name, path) for name, path in last.items()}
         splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
@@ -191,24 +191,34 @@ class EvaluateStage(Stage):
         write_page(config, self._page, pictures, warnings, self._section.notes)
 
     def _score_training(self, name: str, seed: int) -> list[tuple[dict[str, Any], Scores]]:
-        """Scores on each split, and of what they are."""
+        """Scores on each split of the last weights and, where there are such, of the best."""
+        train, run = self._train, self.context.config.run.run
+        weights = [("", train.steps(name), train.weights(name, seed))]
+        if (best := train.best_weights(name, seed)) is not None:
+            weights.append((BEST, train.best_step(name, seed), best))
+        found = []
+        for prefix, step, path in weights:
+            place = {"run": run, "variant": name, "seed": seed, "step": step}
+            for split, scores in self._score(self._predictor(name, path), prefix).items():
+                found.append(({**place, "split": split}, scores))
+        return found
+
+    def _score(self, predictor: Predictor, prefix: str) -> dict[str, Scores]:
+        """Scores on each split that has images."""
         from stages.evaluate.inference import read_pixels
         from stages.evaluate.scores import Scores
         from stages.reading import read_truth
 
         config = self.context.config
-        predictor = self._predictor(name, seed)
-        place = {"run": config.run.run, "variant": name, "seed": seed}
-        place["step"] = self._variants[name].steps
-        found = []
+        found: dict[str, Scores] = {}
         for split in SPLITS:
-            scores = Scores.empty(config.vocabulary.class_names)
+            scores = Scores.empty(config.vocabulary.class_names, prefix)
             images = read_images(config.manifests, [split]).to_pylist()
             for image in images:
                 predicted = predictor.predict(read_pixels(image))
                 scores.add(read_truth(image, config.vocabulary), predicted)
             if images:
-                found.append(({**place, "split": split}, scores))
+                found[split] = scores
         return found
 
     def _score_labeler(self, name: str) -> list[tuple[dict[str, Any], Scores]]:

@@ -23,6 +23,9 @@ _OTHER_SCORES = (
 )
 """Names in the metrics manifest, and how the table calls them."""
 
+BEST = "best/"
+"""What the names of scores begin with that are of the best epoch on val, not of the last one."""
+
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
 Scores = Mapping[Place, Mapping[str, float]]
@@ -50,7 +53,8 @@ def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
     rows: list[dict[str, Any]] = manifest.read(folder, tables.METRICS).to_pylist()
     scores: dict[Place, dict[str, float]] = {}
     for row in rows:
-        if row["split"] != "train":
+        # What has an epoch was measured by the training itself.
+        if row["split"] != "train" and row["epoch"] is None:
             place = (row["variant"], row["seed"], row["split"])
             scores.setdefault(place, {})[row["name"]] = row["value"]
     return scores
@@ -96,6 +100,12 @@ def _variant_tables(
         (title, *(_mean([*of(name, last, score).values()]) for score, _ in _OTHER_SCORES))
         for name, title in titles.items()
     ]
+    if any(of(name, split, f"{BEST}miou") for name in variants for split in splits):
+        title += "; best epoch on val: chosen by these very val images, as papers do"
+        for split in splits:
+            header.append(f"best epoch on val: {split} mIoU")
+            for name, row in zip(titles, rows, strict=True):
+                row.append(_spread([*of(name, split, f"{BEST}miou").values()]))
     by_class = [
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names

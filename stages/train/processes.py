@@ -5,10 +5,12 @@ shares: a training gives the same network whatever the number of its processes.
 
 Gradients are averaged over the processes, so what they average must be what one process alone would
 minimize. A sum over pixels is therefore divided by `denominator(count)`, and random numbers of
-images come from `rand`. Every process must come to each of these calls, in the same order.
+images are those of their positions in the whole batch (`draws.py`). Every process must come to each
+of these calls, in the same order.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -54,22 +56,6 @@ def own_rows(count: int, rank: int, world: int) -> list[int]:
         return list(range(rank * share, (rank + 1) * share))
     first = range(rank * share // 2, (rank + 1) * share // 2)
     return [*first, *(count - 1 - row for row in reversed(first))]
-
-
-def rand(count: int, *shape: int) -> Tensor:
-    """Uniform random numbers of this process's images, from torch's default generator on the CPU.
-
-    They are drawn for the whole batch, as one process alone would draw them.
-
-    Args:
-        count: Images of this process's share.
-        shape: Shape of the numbers of an image.
-
-    Returns:
-        (count, *shape) float in [0, 1).
-    """
-    drawn = torch.rand(count * world(), *shape)
-    return drawn if world() == 1 else drawn[own_rows(len(drawn), rank(), world())]
 
 
 def global_sum(value: Tensor) -> Tensor:
@@ -182,7 +168,10 @@ def parallel(module: M) -> M | DistributedDataParallel:
     # A ViT has parameters that no loss reaches, such as the mask token of DINOv2.
     handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[handler])
-    wrapped: DistributedDataParallel = accelerator.prepare_model(module)
+    with warnings.catch_warnings():
+        # Torch 2.15 renames `broadcast_buffers`, accelerate does not know the new name yet.
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped: DistributedDataParallel = accelerator.prepare_model(module)
     return wrapped
 
 

@@ -86,6 +86,12 @@ class TrainStage(Stage):
             return None
         return self._files(variant, seed).best
 
+    def best_step(self, variant: str, seed: int) -> int:
+        """How many steps the weights of `best_weights` have behind them."""
+        rows = manifest.read_part(self.part(variant, seed), tables.METRICS).to_pylist()
+        scores = [r for r in rows if r["split"] == "val" and r["name"] == "miou"]
+        return int(max(scores, key=lambda row: row["value"])["step"])
+
     def steps(self, variant: str) -> int:
         """Length of the trainings of a variant."""
         return total_steps(self.context.config, self._section.variants[variant])

@@ -46,6 +46,23 @@ def test_variants_override_the_keys_beside_them() -> None:
     assert plain.model.plain() == long.model.plain() == BASE["model"]
 
 
+@pytest.mark.parametrize(
+    ("base", "own", "steps", "epochs"),
+    [
+        ({}, {}, 40_000, None),
+        ({"steps": 7}, {"epochs": 2}, None, 2),
+        ({"epochs": 2}, {"steps": 7}, 7, None),
+        ({"epochs": 2}, {"batch_size": 4}, None, 2),
+        ({"steps": None, "epochs": 3}, {}, None, 3),
+    ],
+)
+def test_a_variant_is_as_long_as_it_says_itself(
+    base: dict[str, Any], own: dict[str, Any], steps: int | None, epochs: int | None
+) -> None:
+    variant = only(**base, variants={"own": own})
+    assert (variant.steps, variant.epochs) == (steps, epochs)
+
+
 def test_variants_keep_the_order_of_the_file() -> None:
     assert list(parsed(variants={"b": {}, "a": {}, "c": {}})) == ["b", "a", "c"]
 
@@ -163,4 +180,5 @@ def test_facts_hold_what_the_weights_depend_on_and_nothing_else() -> None:
     keys = {key.removeprefix("train.variants.default.") for key in facts}
     assert {"steps", "precision", "model.name", "model.weights", "perturbation.version"} <= keys
     assert {"label_sources.0.name", "label_sources.0.labeler"} <= keys
-    assert not keys & {"title", "workers", "device", "checkpoint_every", "seeds"}
+    assert {"epochs", "accumulate", "clip_norm", "validate_every"} <= keys
+    assert not keys & {"title", "workers", "device", "checkpoint_every", "seeds", "compile"}

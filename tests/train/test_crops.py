@@ -16,6 +16,7 @@ from stages.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normali
 from stages.train.batch import MIX, CropBatch, TrainBatch
 from stages.train.crops import Crops, StoredLabel, TrainImage
 from stages.train.photometric import lightness
+from stages.train.processes import own_rows
 
 Bytes = npt.NDArray[np.uint8]
 Draw = Callable[[Bytes], str]
@@ -161,6 +162,30 @@ def test_the_crops_are_the_same_for_any_number_of_workers(drawn: Crops) -> None:
 
 def test_the_crops_are_the_same_when_started_in_the_middle(drawn: Crops) -> None:
     assert_same(batches(drawn, range(5))[3:], batches(drawn, range(3, 5)))
+
+
+def test_the_shares_of_two_processes_make_up_the_whole_batch(drawn: Crops) -> None:
+    drawn = replace(drawn, batch_size=4)
+    shares = [own_rows(4, rank, 2) for rank in range(2)]
+    order = torch.tensor([row for share in shares for row in share]).argsort()
+    whole = batches(drawn, range(3))
+    parts = [batches(replace(drawn, rows=share), range(3)) for share in shares]
+    for one, *two in zip(whole, *parts, strict=True):
+        joined = (torch.cat(tensors)[order] for tensors in zip(*map(tensors_of, two), strict=True))
+        assert all(map(torch.equal, joined, tensors_of(one)))
+        ids = {key: [*two[0].image_ids[key], *two[1].image_ids[key]] for key in one.image_ids}
+        assert one.image_ids == {key: [names[i] for i in order] for key, names in ids.items()}
+
+
+def test_a_batch_says_whose_crops_it_holds(counted: Callable[..., Crops]) -> None:
+    crops = counted(6, batch_size=2)
+    reds_of = {image.uri: red for red, image in enumerate(crops.others["unlabeled"])}
+    drawn_batches = batches(crops, range(3))
+    for key in ("unlabeled", MIX):
+        told = [reds_of[name] for batch in drawn_batches for name in batch.image_ids[key]]
+        assert told == reds(drawn_batches, key)
+    labeled = sorted(image.uri for image in crops.labeled)
+    assert sorted(drawn_batches[0].image_ids["labeled"]) == labeled
 
 
 def test_another_seed_or_step_draws_other_crops(drawn: Crops) -> None:

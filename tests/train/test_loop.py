@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
-from pipeline.errors import ConfigError, MaskmillError
+from pipeline.errors import ConfigError
 from pipeline.vocabulary import Vocabulary
+from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import TrainBatch
+from stages.train.batch import LabeledBatch, TrainBatch
 from stages.train.checkpoint import Checkpoint
+from stages.train.divergence import DivergedError
 from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
@@ -29,6 +31,7 @@ from stages.train.perturbations.base import (
 )
 from stages.train.perturbations.unimatch import UniMatch
 from stages.train.schedule import Moment, learning_rate
+from stages.train.sight import Sight
 from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 CPU = torch.device("cpu")
@@ -243,31 +246,167 @@ def test_layer_decay_needs_blocks(build: Build) -> None:
     assert caught.value.where == "train.layer_decay"
 
 
+def spoiled(draw: Draw, step: int, value: float) -> Draw:
+    """Batches of which one has images of this value, and names them."""
+
+    def drawn(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == step:
+                batch.labeled.images.fill_(value)
+            yield replace(batch, image_ids={"labeled": [f"a{number}", "b"], "ood": ["c"]})
+
+    return drawn
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_its_checkpoint(
     build: Build, draw: Draw
 ) -> None:
-    def drawn(steps: range) -> Iterator[TrainBatch]:
-        for step, batch in zip(steps, draw(steps), strict=True):
-            if step == 2:
-                batch.labeled.images.fill_(float("nan"))
-            yield batch
-
     training = build()
-    with pytest.raises(
-        MaskmillError, match=r"the loss became nan in step 2; lower .*after step 2 is kept"
-    ) as error:
-        run(training, drawn)
+    message = (
+        r"the loss became nan in step 2 \(images: labeled a2 b, ood c\); lower .*; "
+        r"the checkpoint after step 2 is kept"
+    )
+    with pytest.raises(DivergedError, match=message) as error:
+        run(training, spoiled(draw, 2, float("nan")))
     assert error.value.where == str(training.checkpoint.path)
     assert torch.load(training.checkpoint.path, weights_only=True)["step"] == 2
     assert all(p.isfinite().all() for p in training.network.parameters())
 
 
-class Dice(Perturbation):
-    """Supervised training that notes a random number each step."""
+def test_a_loss_that_explodes_ends_the_training(
+    build: Build, draw: Draw, vocabulary: Vocabulary
+) -> None:
+    wild = Wild(vocabulary, lambda step: 1e6 if step == 25 else 1.0)
+    training = build(steps=30, perturbation=wild)
+    message = r"the loss became \S+, after a median of \S+ in step 25 \(images: labeled a25 b, "
+    with pytest.raises(DivergedError, match=message):
+        run(training, spoiled(draw, 25, 0.5))
+    assert training.checkpoint.step() == 25
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__(PerturbationConfig(), vocabulary)
-        self.thrown: list[float] = []
+
+def test_a_gradient_that_is_not_finite_ends_the_training(
+    build: Build, draw: Draw, vocabulary: Vocabulary
+) -> None:
+    training = build(perturbation=Wild(vocabulary, lambda step: 0.0, power=0.5))
+    with pytest.raises(DivergedError, match=r"the gradient became \S+ in step 0; .*no checkpoint"):
+        run(training, draw)
+    assert not training.checkpoint.path.exists()
+    assert all(p.isfinite().all() for p in training.network.parameters())
+
+
+def test_weights_that_are_not_finite_are_not_saved(build: Build, draw: Draw) -> None:
+    def poisoned(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == 2:
+                norm = training.network.get_submodule("encoder.1")
+                norm.get_buffer("running_mean").fill_(float("inf"))
+            yield batch
+
+    training = build(checkpoint_every=2)
+    with pytest.raises(DivergedError, match="weights are not finite in step 3"):
+        run(training, poisoned)
+    assert training.checkpoint.step() == 2
+
+
+def in_pieces(draw: Draw, pieces: int) -> Draw:
+    """The micro-batches of the same images: labeled crops alone."""
+
+    def drawn(micro: range) -> Iterator[TrainBatch]:
+        assert micro.start % pieces == micro.stop % pieces == 0
+        for batch in draw(range(micro.start // pieces, micro.stop // pieces)):
+            images, masks = batch.labeled.images.chunk(pieces), batch.labeled.mask.chunk(pieces)
+            for image, mask in zip(images, masks, strict=True):
+                yield replace(batch, labeled=LabeledBatch(image, mask), crops={})
+
+    return drawn
+
+
+def test_micro_batches_add_up_to_the_batch(build: Build, draw: Draw) -> None:
+    """All of one size, without BatchNorm's statistics, which are those of a micro-batch."""
+    teachers = {}
+    for pieces in (1, 2, 4):
+        training = build(str(pieces), accumulate=pieces, sources=[])
+        training.network.get_submodule("encoder").register_module("1", torch.nn.Identity())
+        teachers[pieces], told = run(training, in_pieces(draw, pieces))
+        assert told == [0, 1, 2, 3, 4]
+        assert len(log_of(training)) == STEPS
+    for pieces in (2, 4):
+        pairs = zip(teachers[1].parameters(), teachers[pieces].parameters(), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_a_long_gradient_is_clipped(build: Build, draw: Draw) -> None:
+    """Of one step without momentum and decay: the step is as long as the clipped gradient."""
+    keys = {"steps": 1, "weight_decay": 0, "decoder_multiplier": 1, "learning_rate": 1.0}
+    lengths = {}
+    for norm in (None, 1e-3, 1e3):
+        training = build(str(norm), clip_norm=norm, **keys)
+        before = [p.detach().clone() for p in training.network.parameters()]
+        run(training, draw)
+        moved = zip(before, training.network.parameters(), strict=True)
+        lengths[norm] = torch.cat([(b - p.detach()).flatten() for b, p in moved]).norm().item()
+    assert lengths[1e-3] == pytest.approx(1e-3, rel=1e-2)
+    assert lengths[None] == lengths[1e3] > 1e-2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_trains_nearly_the_same_in_float32_weights(
+    build: Build, draw: Draw, precision: str
+) -> None:
+    exact, _ = run(build("exact", sources=[]), in_pieces(draw, 1))
+    reduced, _ = run(build(precision, precision=precision, sources=[]), in_pieces(draw, 1))
+    for one, other in zip(exact.parameters(), reduced.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(one, other, atol=2e-2, rtol=0)
+
+
+def test_a_resumed_float16_training_goes_on_with_its_scale(build: Build, draw: Draw) -> None:
+    with pytest.raises(Killed):
+        run(build(precision="float16"), dying_at(2, draw))
+    saved = torch.load(build().checkpoint.path, weights_only=True)["parts"]["scaler"]
+    assert saved["scale"] > 1
+    assert saved["_growth_tracker"] == 2
+    resumed, whole = build(precision="float16"), build("whole", precision="float16")
+    pairs = zip(run(resumed, draw)[0].parameters(), run(whole, draw)[0].parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+class CountingSource(StudentSource):
+    """Counts the batches that it labeled, and learns from that how sure to be."""
+
+    def __init__(self) -> None:
+        super().__init__(StudentSource.Config(threshold=0.3))
+        self.labeled = 0
+        self.heard: list[tuple[bool, int]] = []
+
+    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+        self.labeled += 1
+        return super().label(batch, key, sight).confident(0.3 + self.labeled / 100)
+
+    def validated(self, network: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
+        self.heard.append((is_best, epoch))
+
+    def state(self) -> dict[str, Any]:
+        return {"labeled": self.labeled}
+
+    def restore(self, state: Mapping[str, Any], network: SegmentationNetwork) -> None:
+        self.labeled = state["labeled"]
+
+
+def test_the_state_of_sources_is_resumed(build: Build, draw: Draw) -> None:
+    whole = build("whole", sources=[CountingSource()])
+    teacher, _ = run(whole, draw)
+    with pytest.raises(Killed):
+        run(build(sources=[CountingSource()]), dying_at(2, draw))
+    resumed = build(sources=[CountingSource()])
+    again, _ = run(resumed, draw)
+    pairs = zip(numbers(whole, teacher), numbers(resumed, again), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+class Supervised(Perturbation):
+    """Learns from labeled crops alone."""
 
     def mixtures(
         self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
@@ -275,8 +414,34 @@ class Dice(Perturbation):
         raise AssertionError("there is nothing to mix")
 
     def step(self, learner: Learner, batch: TrainBatch, moment: Moment) -> StepLosses:
-        self.thrown.append(torch.rand(()).item())
         return super().step(replace(learner, sources=[]), replace(batch, crops={}), moment)
+
+
+class Wild(Supervised):
+    """Multiplies its loss; the root of 0 has no finite gradient."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, factor: Callable[[int], float], power: float = 1.0
+    ) -> None:
+        super().__init__(PerturbationConfig(), vocabulary)
+        self.factor, self.power, self.taken = factor, power, 0
+
+    def step(self, learner: Learner, batch: TrainBatch, moment: Moment) -> StepLosses:
+        losses = super().step(learner, batch, moment)
+        self.taken += 1
+        return StepLosses((losses.total * self.factor(self.taken - 1)) ** self.power, losses.terms)
+
+
+class Dice(Supervised):
+    """Notes a random number each step."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__(PerturbationConfig(), vocabulary)
+        self.thrown: list[float] = []
+
+    def step(self, learner: Learner, batch: TrainBatch, moment: Moment) -> StepLosses:
+        self.thrown.append(torch.rand(()).item())
+        return super().step(learner, batch, moment)
 
 
 def test_every_step_has_random_numbers_of_its_own(

@@ -177,6 +177,61 @@ def test_a_frozen_encoder_ends_as_it_was_pretrained(
             assert torch.equal(tensor, own.to(tensor.dtype)), key
 
 
+def test_epochs_count_full_batches_of_the_images_that_are_learned_from(
+    labeling: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    labeling["train"] = {**labeling["train"], "steps": None, "epochs": 2, "batch_size": 1}
+    labeling["train"]["variants"]["large"] = {"batch_size": 3}
+    labeling["train"]["variants"]["both"] = {"batch_size": 2, "label_sources": ["student"]}
+    assert call("run train", write_config(labeling)).returncode == 0
+    metrics = pd.read_parquet(folder(labeling, "manifests") / "metrics")
+    rates = metrics[metrics["name"] == "learning_rate"].groupby("variant")
+    assert rates["step"].max().to_dict() == {"plain": 4, "ood": 4, "large": 2, "both": 2}
+    assert rates["epoch"].max().to_dict() == {"plain": 2, "ood": 2, "large": 2, "both": 2}
+
+
+def test_validation_while_training_keeps_the_best_weights(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    reasons: Callable[..., list[str]],
+) -> None:
+    values["train"] |= {"steps": 5, "variants": {"plus": {"label_sources": ["student"]}}}
+    values["evaluate"] = {}
+    config = write_config(values)
+    assert call("run train", config).returncode == 0
+    files = folder(values, "artifacts") / "checkpoints/plus/seed-0"
+    assert not (files / "best.safetensors").exists()
+    every = "train.validate_every=2"
+    assert any("validate_every" in reason for reason in reasons(config, every))
+    assert call("run train evaluate", config, every).returncode == 0
+    metrics = pd.read_parquet(folder(values, "manifests") / "metrics")
+    val = metrics[(metrics["split"] == "val") & (metrics["name"] == "miou")]
+    trained = val[val["epoch"].notna()]
+    assert trained["step"].tolist() == [2, 4, 5]
+    evaluated = metrics[metrics["epoch"].isna() & (metrics["split"] == "val")]
+    scores = evaluated.astype({"name": "object"}).set_index("name")
+    assert scores.loc["miou", "value"] == trained["value"].iloc[-1]
+    assert scores.loc["best/miou", "value"] == trained["value"].max()
+    best = trained.loc[trained["value"].idxmax(), "step"]
+    assert scores.loc["best/miou", "step"] == best
+    assert {"best/iou/disc", "best/pixel_accuracy"} <= set(scores.index)
+    assert reasons(config, every) == []
+    (files / "best.safetensors").unlink()
+    assert "is gone: plus seed 0" in reasons(config, every)[0]
+    assert call("run train", config).returncode == 0
+    assert not (files / "best.safetensors").exists()
+
+
+def test_validation_needs_images_to_score_on(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    values["train"]["validate_every"] = "epoch"
+    result = call("run", write_config(values), "ingest.sources.val.role=test")
+    assert result.returncode == 1
+    assert "no val image; add a source with `role: val`" in result.stderr.splitlines()[-1]
+
+
 def test_other_images_make_stale_the_variants_that_read_them(
     values: dict[str, Any],
     data: Path,

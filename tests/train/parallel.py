@@ -1,0 +1,124 @@
+"""A training for torchrun, of all that stage two has but BatchNorm: python -m tests.train.parallel.
+
+Its network has GroupNorm, for a CPU has no BatchNorm that takes its statistics over processes.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import components
+from pipeline.vocabulary import ClassEntry, Vocabulary
+from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.weights import save_weights
+from stages.train import processes
+from stages.train.checkpoint import Checkpoint
+from stages.train.crops import Crops, TrainImage
+from stages.train.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.label_sources.ema import EmaSource
+from stages.train.label_sources.student import StudentSource
+from stages.train.loop import Optimization, Training
+from stages.train.perturbations.base import Perturbation, PerturbationConfig
+from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+
+STEPS, BATCH_SIZE, CROP_PX, NUM_CLASSES = 6, 8, 16, 3
+CASES = {"whole": ("unimatch", 1), "micro": ("unimatch", 2), "reverse": ("unimatch_v2", 1)}
+"""Perturbation and micro-batches a step."""
+VOCABULARY = Vocabulary(
+    name="shapes",
+    classes=tuple(ClassEntry(name=name, color="#000000") for name in ("background", "disc", "box")),
+)
+CPU = torch.device("cpu")
+
+
+class GroupNetwork(SegmentationNetwork):
+    """Two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.GroupNorm(2, 8)
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU())
+        self.classifier = nn.Conv2d(8, NUM_CLASSES, 1)
+        self.unused = nn.Parameter(torch.ones(1))  # as ViTs have some
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [self.encoder(images)]
+
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        return features[0]
+
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.classifier(maps)
+        return logits
+
+
+def training(folder: Path, name: str, accumulate: int) -> Training:
+    """What goes on from, and ends in, a folder."""
+    torch.manual_seed(0)
+    perturbation = components.find("stages.train.perturbations", name, Perturbation)  # type: ignore[type-abstract]
+    sources = [
+        EmaSource(EmaSource.Config(threshold=0.36, mode="batchratio")),
+        StudentSource(StudentSource.Config(threshold=0.36, mode="pixelavg", weight=0.1)),
+    ]
+    return Training(
+        network=GroupNetwork(),
+        perturbation=perturbation(PerturbationConfig(), VOCABULARY),
+        sources=sources,
+        supervised_loss=CrossEntropyLoss(CrossEntropyConfig()),
+        discriminator=Discriminator(FeatureDiscriminator(8), weight=0.1, learning_rate=1e-3),
+        optimization=Optimization(
+            optimizer="sgd",
+            learning_rate=0.05,
+            decoder_multiplier=1,
+            weight_decay=1e-4,
+            ema_decay=0.9,
+            steps=STEPS,
+            seed=3,
+            precision="float32",
+            accumulate=accumulate,
+            clip_norm=0.5,
+        ),
+        checkpoint=Checkpoint(folder / "last.pt", {}),
+        log=folder / "log.jsonl",
+        checkpoint_every=2,
+        log_every=1,
+        steps_an_epoch=1,
+    )
+
+
+def crops(data: Path, count: int) -> Crops:
+    """Crops of the test images of `tests.conftest`, this process's share."""
+    return Crops(
+        labeled=[
+            TrainImage(str(path), mask_uri=str(data / "labeled/masks" / path.name))
+            for path in sorted(data.glob("labeled/images/*.png"))
+        ],
+        others={"unlabeled": [TrainImage(str(p)) for p in sorted(data.glob("ood/images/*.png"))]},
+        draws_twice=True,
+        vocabulary=VOCABULARY,
+        seed=3,
+        batch_size=count,
+        crop_px=CROP_PX,
+        scale=(0.5, 2.0),
+        rows=processes.own_rows(count, processes.rank(), processes.world()),
+    )
+
+
+def main(data: Path, folder: Path) -> None:
+    """Does each training, and leaves the teachers."""
+    for case, (perturbation, accumulate) in CASES.items():
+        own = folder / case
+        drawn = crops(data, BATCH_SIZE // accumulate)
+        made = training(own, perturbation, accumulate)
+        feed = partial(drawn.batches, device=CPU, workers=1)
+        teacher = made.run(feed, CPU, lambda *_: None)
+        if processes.rank() == 0:
+            save_weights(own / "model.safetensors", teacher, {})
+
+
+if __name__ == "__main__":
+    with processes.joined("cpu"):
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

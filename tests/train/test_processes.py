@@ -1,0 +1,130 @@
+"""Trainings that torchrun starts several processes for, on CPUs and gloo."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.train import processes
+from stages.train.processes import own_rows
+from tests.train import parallel
+
+TORCHGAME = ("loss/adversarial", "loss/discriminator")
+RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+GAME = ("loss/adversarial", "loss/discriminator")
+RUN = ["-m", "pipeline.cli", "run", "train", "--config"]
+
+
+def call(command: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("count", [4, 8, 16])
+def test_the_shares_of_a_batch_are_even_and_make_it_up(count: int, world: int) -> None:
+    shares = [own_rows(count, rank, world) for rank in range(world)]
+    assert sorted(row for share in shares for row in share) == list(range(count))
+    assert {len(share) for share in shares} == {count // world}
+
+
+@pytest.mark.parametrize(("count", "world"), [(8, 1), (8, 2), (8, 4), (12, 3), (5, 1)])
+def test_the_reverse_of_a_batch_is_in_the_reverses_of_its_shares(count: int, world: int) -> None:
+    for share in (own_rows(count, rank, world) for rank in range(world)):
+        for row, partner in zip(share, reversed(share), strict=True):
+            assert partner == count - 1 - row
+
+
+def test_alone_all_is_what_it_is_without_processes() -> None:
+    value = torch.tensor([1.0, 2.0], requires_grad=True)
+    for same in (processes.global_sum(value), processes.global_mean(value)):
+        assert torch.equal(same, value)
+        assert not same.requires_grad
+    assert [processes.denominator(torch.tensor(n)).item() for n in (0, 7)] == [1, 7]
+    assert processes.gathered("a") == ["a"]
+
+
+def test_two_processes_train_the_network_that_one_trains(data: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    parallel.main(data, alone)
+    call([*TORCHRUN, "-m", parallel.__name__, str(data), str(together)])
+    torch.manual_seed(0)
+    start = parallel.GroupNetwork().state_dict()
+    for own in parallel.CASES:
+        logs = [
+            [json.loads(line) for line in (folder / own / "log.jsonl").read_text().splitlines()]
+            for folder in (alone, together)
+        ]
+        assert len(logs[0]) == len(logs[1]) == parallel.STEPS
+        for one, two in zip(*logs, strict=True):
+            # Adam divides by the gradient's size, and so enlarges what rounding does to small ones.
+            judged = {name: one.pop(name) for name in GAME}
+            assert judged == pytest.approx({name: two.pop(name) for name in GAME}, abs=1e-3)
+            assert one == pytest.approx(two, abs=1e-5)
+        assert logs[0][0]["loss/ema_unlabeled"] > 0
+        one, two = (load_file(f / own / "model.safetensors") for f in (alone, together))
+        moved = one["encoder.0.weight"] - start["encoder.0.weight"]
+        assert moved.abs().max() > 1e-3
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def values(tiny: dict[str, Any]) -> dict[str, Any]:
+    train = {
+        "model": {"name": "small_unet", "encoder_weights": None},
+        "perturbation": "unimatch",
+        "label_sources": [{"name": "student"}],
+        "crop_px": 32,
+        "batch_size": 2,
+        "steps": 2,
+        "log_every": 1,
+        "validate_every": 1,
+    }
+    return {**tiny, "train": train}
+
+
+def test_the_command_runs_under_torchrun_as_one(
+    values: dict[str, Any], write_config: Callable[..., Path]
+) -> None:
+    """Only the leader prints and writes; the others help it to train, and end with it."""
+    config = write_config(values)
+    told = call([*TORCHRUN, *RUN, str(config)]).stderr
+    for line in ("ingest: not done yet", "train: not done yet: default seed 0", "train: done in"):
+        assert told.count(line) == 1, told
+    artifacts = Path(values["workspace"]) / "artifacts/tiny"
+    metrics = pd.read_parquet(Path(values["workspace"]) / "manifests/tiny/metrics")
+    losses = metrics[(metrics["name"] == "loss/total") & (metrics["split"] == "train")]
+    assert sorted(losses["step"]) == [1, 2]
+    assert len(metrics[(metrics["name"] == "miou") & (metrics["split"] == "val")]) == 2
+    folder = artifacts / "checkpoints/default/seed-0"
+    assert {"model.safetensors", "best.safetensors", "log.jsonl"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert "train: nothing to do, 1 fresh" in call([*TORCHRUN, *RUN, str(config)]).stderr
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(
+    values: dict[str, Any],
+    write_config: Callable[..., Path],
+    maskmill: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    values["train"]["batch_size"] = 3
+    config = write_config(values)
+    done = maskmill("run", "train", "--config", config)
+    assert done.returncode == 1
+    message = (
+        f"error: {config}: train.variants.default.batch_size: 3 crops a micro-batch cannot be "
+        "shared evenly by 2 processes; set `batch_size` to a multiple of 2\n"
+    )
+    assert done.stderr == message
