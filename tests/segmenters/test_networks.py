@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -119,6 +120,21 @@ class Echo(SegmentationNetwork):
 
     def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         return features[0]
+
+
+def test_a_compiled_network_is_the_same_by_the_same_names_and_its_copies_are_plain(
+    network: SegmentationNetwork,
+) -> None:
+    """Without the compiler proper, which takes minutes: what torch captures is run as it is."""
+    names, expected = list(network.state_dict()), network.eval()(images())
+    network.compile(backend="eager")
+    assert list(network.state_dict()) == names
+    torch.testing.assert_close(network(images()), expected)
+    copy = deepcopy(network)
+    with torch.no_grad():
+        copy.get_parameter("classifier.bias").add_(1)
+    torch.testing.assert_close(copy(images()), expected + 1)
+    torch.testing.assert_close(network(images()), expected)
 
 
 def test_half_of_the_channels_are_dropped_whole_and_the_others_doubled() -> None:
