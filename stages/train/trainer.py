@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pipeline import manifest, storage
+from pipeline.errors import ConfigError
 from pipeline.section import Facts
 from pipeline.stage import Context, Unit
 from stages.segmenters.networks.base import SegmentationNetwork
@@ -63,11 +66,12 @@ class Trainer:
                 line.advance(step - done, loss)
                 done = step
 
-            trained = training.run(
-                lambda micro: crops.batches(micro, self.device, self.variant.workers),
-                self.device,
-                tell,
-            )
+            with self._compilable():
+                trained = training.run(
+                    lambda micro: crops.batches(micro, self.device, self.variant.workers),
+                    self.device,
+                    tell,
+                )
         if processes.rank() == 0:
             # The old part must not speak for new weights, should this run die before the new one.
             self.unit.part.unlink(missing_ok=True)
@@ -159,6 +163,21 @@ class Trainer:
             about=self._about,
             device=self.device,
         )
+
+    @contextmanager
+    def _compilable(self) -> Iterator[None]:
+        """Tells in a line what torch cannot compile; it tries in the first step."""
+        if not self.variant.compile:
+            yield
+            return
+        from torch._dynamo.exc import TorchDynamoException  # seconds to import
+
+        try:
+            yield
+        except TorchDynamoException as error:
+            what = f"torch cannot compile the network: {' '.join(str(error).split())[:200]}"
+            where = f"{self.context.config.path}: train"
+            raise ConfigError(what, where=where, fix="set `compile: false`") from error
 
     @property
     def _about(self) -> Facts:

@@ -16,8 +16,7 @@ from stages.train import processes
 from stages.train.processes import own_rows
 from tests.train import parallel
 
-TORCHGAME = ("loss/adversarial", "loss/discriminator")
-RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 GAME = ("loss/adversarial", "loss/discriminator")
 RUN = ["-m", "pipeline.cli", "run", "train", "--config"]
 

@@ -210,11 +210,11 @@ def test_validation_while_training_keeps_the_best_weights(
     trained = val[val["epoch"].notna()]
     assert trained["step"].tolist() == [2, 4, 5]
     evaluated = metrics[metrics["epoch"].isna() & (metrics["split"] == "val")]
-    scores = evaluated.astype({"name": "object"}).set_index("name")
-    assert scores.loc["miou", "value"] == trained["value"].iloc[-1]
-    assert scores.loc["best/miou", "value"] == trained["value"].max()
-    best = trained.loc[trained["value"].idxmax(), "step"]
-    assert scores.loc["best/miou", "step"] == best
+    scores = evaluated.set_index("name")
+    assert scores["value"]["miou"] == trained["value"].iloc[-1]
+    assert scores["value"]["best/miou"] == trained["value"].max()
+    best = trained["step"][trained["value"].idxmax()]
+    assert scores["step"]["best/miou"] == best
     assert {"best/iou/disc", "best/pixel_accuracy"} <= set(scores.index)
     assert reasons(config, every) == []
     (files / "best.safetensors").unlink()
