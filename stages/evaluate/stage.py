@@ -154,7 +154,7 @@ class EvaluateStage(Stage):
         weights = self._train.weights(name, seed)
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
-        return Predictor.load(model, weights, vocabulary.class_names, device, fix)
+        return Predictor.load(model, weights, vocabulary, device, fix)
 
     def _report(self) -> None:
         from stages.evaluate.report.page import write_page

@@ -113,7 +113,7 @@ class TrainStage(Stage):
             **self.version_facts,
             **variant.facts(f"train.variants.{name}"),
             "train.seed": seed,
-            **vocabulary.class_facts(),
+            **variant.model.create().vocabulary_facts(vocabulary),
         }
         for scheme in sorted(labeled["label_scheme"].unique().to_pylist(), key=str):
             facts |= vocabulary.scheme_facts(scheme)
@@ -175,7 +175,7 @@ class TrainStage(Stage):
         sources = [choice.create() for choice in variant.label_sources]
         for source in sources:
             source.load(config)
-        network = variant.model.create().build(config.vocabulary.num_classes)
+        network = variant.model.create().build(config.vocabulary)
         if variant.freeze_encoder:
             network.freeze_encoder()
         folder = self._folder(name, seed)

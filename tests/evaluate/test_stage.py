@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
 from pipeline.tables import METRICS
+from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.confusion import Confusion
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.segmenters.normalization import normalize
@@ -20,6 +21,9 @@ from stages.segmenters.weights import load_weights
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]
 CLASSES = ("background", "disc", "box")
+SHAPES = Vocabulary(
+    name="shapes", classes=tuple(ClassEntry(name=name, color="#000000") for name in CLASSES)
+)
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_variants_are_scored_on_val_and_test(
 ) -> None:
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
-        network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
+        network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
         load_weights(
             artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network, fix=""
         )
