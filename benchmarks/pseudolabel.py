@@ -45,12 +45,12 @@ from pipeline import images
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
+from stages.clip.clip_weights import ClipConfig
 from stages.device import pick_device
 from stages.graph import GRAPH
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.mask_generator import MaskGenerator
 from stages.propose.sam import load_sam
-from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.stage import PseudolabelConfig

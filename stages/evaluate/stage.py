@@ -169,8 +169,7 @@ class EvaluateStage(Stage):
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
-        names = vocabulary.class_names
-        return Predictor.load(model, weights, names, device, fix, self._section)
+        return Predictor.load(model, weights, vocabulary, device, fix, self._section)
 
     def _report(self) -> None:
         from stages.evaluate.report.page import write_page

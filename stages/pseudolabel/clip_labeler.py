@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 from pipeline.section import Facts
-from stages.pseudolabel.clip_weights import SANDBOX, ClipConfig
+from stages.clip.clip_weights import SANDBOX, ClipConfig
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ClipLabeler(Labeler):
         """See `Labeler.fetch`."""
         model, weights = self.config.chosen()
         if isinstance(model, str) and isinstance(weights, str):
-            from stages.pseudolabel.clip import fetch_tag
+            from stages.clip.clip import fetch_tag
 
             fetch_tag(model, weights, console)
 
@@ -71,9 +71,9 @@ class ClipLabeler(Labeler):
 
         import torch
 
-        from stages.pseudolabel import text
-        from stages.pseudolabel.clip import load_clip
-        from stages.pseudolabel.text_cache import TextCache
+        from stages.clip import text
+        from stages.clip.clip import load_clip
+        from stages.clip.text_cache import TextCache
 
         config = self.config
         self.vocabulary_facts()  # what cannot be asked is not worth loading for

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers.models.groupvit.modeling_groupvit import get_grouping_from_attentions
 
 from pipeline.errors import ConfigError, WeightsError
-from stages.pseudolabel import text
-from stages.pseudolabel.text import Channels
+from stages.clip import text
+from stages.clip.text import Channels
 
 Network: TypeAlias = Any
 """A model of transformers."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.components import Choice
+from pipeline.vocabulary import Vocabulary
 from stages.segmenters.inference import pixel_scores
 from stages.segmenters.models.base import Model
 from stages.segmenters.networks.base import SegmentationNetwork
@@ -38,7 +39,7 @@ class Predictor:
         cls,
         model: Choice[Model],
         weights: Path,
-        classes: tuple[str, ...],
+        vocabulary: Vocabulary,
         device: torch.device,
         fix: str,
         protocol: Protocol = WHOLE_IMAGE,
@@ -48,7 +49,7 @@ class Predictor:
         Args:
             model: What was trained.
             weights: The file.
-            classes: Names of the classes it was trained for.
+            vocabulary: The classes it was trained for.
             device: Where it will run.
             fix: What to do where the file cannot be loaded.
             protocol: How `predict` looks at an image.
@@ -56,8 +57,8 @@ class Predictor:
         Raises:
             WeightsError: The file is missing, holds another network, or one for other classes.
         """
-        network = model.create().build(len(classes), pretrained=False)
-        load_weights(weights, network, fix, classes)
+        network = model.create().build(vocabulary, pretrained=False)
+        load_weights(weights, network, fix, vocabulary.class_names)
         return cls(network.to(device).eval(), device, protocol)
 
     def logits(self, image: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class TrainStage(Stage):
             **self.version_facts,
             **variant.facts(f"train.variants.{name}"),
             "train.seed": seed,
-            **vocabulary.class_facts(),
+            **variant.model.create().vocabulary_facts(vocabulary),
         }
         with_masks = {"labeled": labeled}
         if variant.validate_every is not None:

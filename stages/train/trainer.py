@@ -104,7 +104,7 @@ class Trainer:
         sources = [choice.create() for choice in variant.label_sources]
         for source in sources:
             source.load(config, self.device)
-        network = variant.model.create().build(config.vocabulary.num_classes)
+        network = variant.model.create().build(config.vocabulary)
         if variant.freeze_encoder:
             network.freeze_encoder()
         # The layout that convolutions are quickest in, on CPUs and GPUs alike.

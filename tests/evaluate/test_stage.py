@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.images import content_id
 from pipeline.label_reader import LabelReader
 from pipeline.tables import CONFUSION, METRICS
+from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.boundary import BoundaryCounts
 from stages.confusion import Confusion
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
@@ -24,6 +25,9 @@ from stages.segmenters.weights import load_weights
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]
 CLASSES = ("background", "disc", "box")
+SHAPES = Vocabulary(
+    name="shapes", classes=tuple(ClassEntry(name=name, color="#000000") for name in CLASSES)
+)
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def test_variants_are_scored_on_val_and_test(
 ) -> None:
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
-        network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
+        network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
         load_weights(
             artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network, fix=""
         )
@@ -183,7 +187,7 @@ def test_another_protocol_scores_trainings_anew_and_nothing_else(
     assert changed == {f"part-evaluate-{name}-seed-0.parquet" for name in ("plain", "web")}
     assert np.array_equal(matrix_of(manifests, "clip", "test", None), labeler)
 
-    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(len(CLASSES)).eval()
+    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
     trained = manifests.parents[1] / "artifacts/tiny/checkpoints/web/seed-0/model.safetensors"
     load_weights(trained, network, fix="")
     predictor = Predictor(network, torch.device("cpu"), Protocol.model_validate(protocol))

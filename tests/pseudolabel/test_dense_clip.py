@@ -17,9 +17,9 @@ from torch import Tensor
 from pipeline.components import Component, find, names
 from pipeline.errors import WeightsError
 from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel import clip_weights
-from stages.pseudolabel.clip import load_clip
-from stages.pseudolabel.clip_weights import ClipConfig
+from stages.clip import clip_weights
+from stages.clip.clip import load_clip
+from stages.clip.clip_weights import ClipConfig
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 

@@ -17,15 +17,15 @@ from pipeline import config as config_file
 from pipeline import images
 from pipeline.errors import ConfigError
 from pipeline.vocabulary import Vocabulary
+from stages.clip.clip import Clip, load_clip
+from stages.clip.clip_weights import ClipConfig
+from stages.clip.text import Channels, channels
 from stages.graph import GRAPH
-from stages.pseudolabel.clip import Clip, load_clip
-from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sed import SedConfig
 from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 from stages.pseudolabel.stage import PseudolabelConfig
-from stages.pseudolabel.text import Channels, channels
 from stages.pseudolabel.windows import corners
 from stages.sandbox.world import render
 

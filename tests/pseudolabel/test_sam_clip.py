@@ -9,9 +9,9 @@ from pycocotools import mask as coco
 from torch import Tensor
 
 from pipeline.vocabulary import Vocabulary
+from stages.clip.clip_weights import ClipConfig
 from stages.propose.output import Proposals
 from stages.pseudolabel import pooling
-from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
 from stages.pseudolabel.mask_crops import masked_crops

@@ -40,7 +40,7 @@ def test_labels_are_the_networks_over_the_whole_image(
     built = labeler(segmenter(classes), classes)
     built.load(CPU)
     labels = built.label(batch_of([LabelerInput(pixels)], 48))
-    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(20).eval()
+    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(classes).eval()
     network.load_state_dict(load_file(segmenter(classes)))
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
@@ -74,6 +74,7 @@ def test_a_file_that_does_not_fit_is_one_line(
 
 def test_what_a_training_ended_with_labels_in_another_run(
     maskmill: Call,
+    vocabulary: BuildVocabulary,
     tiny: dict[str, Any],
     write_config: Callable[..., Path],
     tmp_path: Path,
@@ -95,7 +96,8 @@ def test_what_a_training_ended_with_labels_in_another_run(
     assert done.returncode == 0, done.stderr
     rows = pd.read_parquet(tmp_path / "workspace/manifests/tiny/pseudo_labels")
     images = pd.read_parquet(tmp_path / "workspace/manifests/tiny/images").set_index("row")
-    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(3).eval()
+    shapes = vocabulary(ground=None, disc=None, box=None)
+    network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(shapes).eval()
     network.load_state_dict(load_file(weights))
     for row in rows.to_dict("records"):
         masks: Any = zarr.open_group(tmp_path / "workspace" / row["store"], mode="r")["mask"]

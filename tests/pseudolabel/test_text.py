@@ -12,9 +12,9 @@ from torch.nn.functional import normalize
 
 from pipeline.errors import ConfigError
 from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.clip import Clip, load_clip
-from stages.pseudolabel.text import TEMPLATES, Channels, channels, embed, ensemble, templates_of
-from stages.pseudolabel.text_cache import TextCache
+from stages.clip.clip import Clip, load_clip
+from stages.clip.text import TEMPLATES, Channels, channels, embed, ensemble, templates_of
+from stages.clip.text_cache import TextCache
 
 BuildVocabulary = Callable[..., Vocabulary]
 

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.segmenters.inference import pixel_scores, short_side_size
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.segmenters.normalization import normalize
@@ -13,12 +14,16 @@ from stages.segmenters.predictor import Predictor
 from stages.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.segmenters.windows import starts
 
+FOUR = Vocabulary(
+    name="four", classes=tuple(ClassEntry(name=name, color="#000000") for name in "abcd")
+)
+
 
 @pytest.fixture(scope="module")
 def network() -> Any:
     """Of random weights, but no class is ahead of the others everywhere."""
     torch.manual_seed(0)
-    network: Any = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(4).eval()
+    network: Any = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(FOUR).eval()
     with torch.no_grad():
         network.classifier.bias -= network(normalized(noise(64, 64))).mean(dim=(0, 2, 3))
     return network

@@ -68,13 +68,13 @@ def test_variants_keep_the_order_of_the_file() -> None:
 
 
 def test_a_variant_may_change_one_key_of_the_model() -> None:
-    model = {"name": "deeplabv3plus", "encoder": "resnet18", "encoder_weights": None}
+    model = {"name": "unet", "encoder": "resnet18", "encoder_weights": None}
     variant = only(model=model, variants={"big": {"model": {"encoder": "resnet50"}}})
     assert variant.model.plain() == {**model, "encoder": "resnet50"}
 
 
 def test_a_variant_with_another_model_takes_none_of_the_first_ones_keys() -> None:
-    model = {"name": "deeplabv3plus", "encoder": "resnet18"}
+    model = {"name": "unet", "encoder": "resnet18"}
     base = {"name": "small_unet", "encoder_weights": "sandbox"}
     variant = only(model=base, variants={"other": {"model": model}})
     assert variant.model.plain() == {**model, "encoder_weights": "imagenet"}

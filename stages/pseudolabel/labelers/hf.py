@@ -11,7 +11,7 @@ from pydantic import Field
 from pipeline.checksum import checksum
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.section import Facts, Section
-from stages.pseudolabel.clip_weights import FOLDER_PREFIX
+from stages.clip.clip_weights import FOLDER_PREFIX
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Hf(Labeler):
             what = "the library transformers is not installed"
             fix = "run `pip install 'maskmill[hf]'`"
             raise ConfigError(what, where="labeler hf", fix=fix)
-        from stages.pseudolabel import text
+        from stages.clip import text
         from stages.pseudolabel.transformers_models import load_model
 
         self.vocabulary_facts()  # what cannot be asked is not worth loading for

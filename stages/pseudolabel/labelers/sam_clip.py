@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from stages.clip.clip_weights import ClipConfig
 from stages.pseudolabel.clip_labeler import ClipLabeler
-from stages.pseudolabel.clip_weights import ClipConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,8 +73,8 @@ class SamClip(ClipLabeler):
         """
         import torch
 
+        from stages.clip.towers import whole_px
         from stages.pseudolabel.mask_crops import masked_crops
-        from stages.pseudolabel.towers import whole_px
 
         size_px = whole_px(self._clip.network.visual, self.config.window_px)
         normal, found = self._clip.normalize(image.to(masks.device)), []

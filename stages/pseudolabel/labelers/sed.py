@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.checksum import checksum
 from pipeline.errors import WeightsError
 from pipeline.section import Facts, Section
-from stages.pseudolabel.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
+from stages.clip.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ class Sed(Labeler):
         """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
         from functools import partial
 
-        from stages.pseudolabel import text
+        from stages.clip import text
+        from stages.clip.text_cache import TextCache
         from stages.pseudolabel.sed.checkpoint import load_sed
-        from stages.pseudolabel.text_cache import TextCache
 
         self.vocabulary_facts()  # what cannot be asked is not worth loading for
         self.weights_facts()  # nor is what cannot be read

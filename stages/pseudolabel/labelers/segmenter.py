@@ -56,9 +56,8 @@ class Segmenter(Labeler):
         from stages.segmenters.predictor import Predictor
 
         fix = "set `model` and `vocabulary` to what it was trained by, or train it"
-        classes = self.vocabulary.class_names
         model, path = self.config.model, self.config.weights
-        self._predictor = Predictor.load(model, path, classes, device, fix)
+        self._predictor = Predictor.load(model, path, self.vocabulary, device, fix)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""

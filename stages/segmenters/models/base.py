@@ -9,6 +9,7 @@ from pipeline.components import Choice, Component, chosen_from
 from pipeline.section import Facts, Section
 
 if TYPE_CHECKING:
+    from pipeline.vocabulary import Vocabulary
     from stages.segmenters.networks.base import SegmentationNetwork
 
 
@@ -30,12 +31,16 @@ class Model(Component, ABC):
             WeightsError: A local file is missing.
         """
 
+    def vocabulary_facts(self, vocabulary: Vocabulary) -> Facts:
+        """What of the class list a training depends on: its names, unless the network asks more."""
+        return vocabulary.class_facts()
+
     @abstractmethod
-    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
+    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
         """The network on the CPU, its encoder with pretrained weights if the config asks for them.
 
         Args:
-            num_classes: Number of classes C of the vocabulary.
+            vocabulary: The classes, C of them.
             pretrained: Whether such weights are wanted: not where a checkpoint follows.
 
         Raises:

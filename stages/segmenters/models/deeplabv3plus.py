@@ -2,75 +2,60 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pipeline.errors import ConfigError, WeightsError
+from pydantic import Field
+
 from pipeline.section import Facts, Section
 from stages.segmenters.models.base import Model
+from stages.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
+    from pipeline.vocabulary import Vocabulary
     from stages.segmenters.networks.base import SegmentationNetwork
+
+_WHERE = "model.encoder_weights"
+_OUTPUT_STRIDE = 16
 
 
 class DeepLabV3PlusConfig(Section):
     """Keys of the model `deeplabv3plus`."""
 
-    encoder: str = "resnet101"
-    """An encoder of segmentation_models_pytorch."""
-    encoder_weights: Literal["imagenet"] | None = "imagenet"
-    """Pretrained weights of the encoder, downloaded on first use; null = random."""
+    encoder: str = "tu-resnet101s.gluon_in1k"
+    """An encoder of segmentation_models_pytorch, or one of timm after tu-. UniMatch's ResNets have
+    a stem of three convolutions: tu-resnet50s.gluon_in1k, tu-resnet101s.gluon_in1k; its Xception is
+    tu-xception65."""
+    encoder_weights: str | None = "imagenet"
+    """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
+    batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of the encoder; UniMatch's Xception has 0.0003. Default: the encoder's own."""
 
 
 class DeepLabV3PlusModel(Model):
     """Builds `networks.deeplabv3plus.DeepLabV3Plus`."""
 
     Config = DeepLabV3PlusConfig
-    version = 1
+    version = 2
     config: DeepLabV3PlusConfig
 
     def weights_facts(self) -> Facts:
-        """The tag; its revision is the field library's, whose version is stored with every run."""
-        return {"weights": self.config.encoder_weights}
+        """See `Model.weights_facts`."""
+        return weights_facts(self.config.encoder_weights, _WHERE)
 
-    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
+    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
         """See `Model.build`."""
-        from segmentation_models_pytorch.encoders import encoders
+        from torch.nn.modules.batchnorm import _BatchNorm
 
+        from stages.segmenters.encoders import convolutional_encoder
         from stages.segmenters.networks.deeplabv3plus import DeepLabV3Plus
 
-        name = self.config.encoder
-        weights = self.config.encoder_weights if pretrained else None
-        if name not in encoders:
-            raise ConfigError(
-                f"segmentation_models_pytorch has no encoder {name!r}",
-                where="model.encoder",
-                fix=f"use one it has, such as {', '.join(_similar(name, list(encoders)))}",
-            )
-        published = encoders[name]["pretrained_settings"]
-        if weights is not None and weights not in published:
-            raise ConfigError(
-                f"the encoder {name!r} has no weights {weights!r}",
-                where="model.encoder_weights",
-                fix="use null or another encoder",
-            )
-        try:
-            return DeepLabV3Plus(num_classes, name, weights)
-        except ValueError as error:
-            raise ConfigError(
-                f"the encoder {name!r} cannot be dilated: {error}",
-                where="model.encoder",
-                fix="use a residual network, such as resnet101",
-            ) from error
-        except OSError as error:
-            source = published[weights]
-            raise WeightsError(
-                f"the {weights} weights of {name} cannot be downloaded",
-                where="model.encoder_weights",
-                fix=f"run `hf download {source['repo_id']} --revision {source['revision']}` where "
-                "there is a network and copy its cache here, or set encoder_weights: null",
-            ) from error
-
-
-def _similar(name: str, known: list[str]) -> list[str]:
-    return get_close_matches(name, known) or ["resnet50", "resnet101"]
+        encoder = convolutional_encoder(
+            self.config.encoder,
+            self.config.encoder_weights if pretrained else None,
+            _WHERE,
+            output_stride=_OUTPUT_STRIDE,
+        )
+        if self.config.batchnorm_momentum is not None:
+            for norm in (m for m in encoder.modules() if isinstance(m, _BatchNorm)):
+                norm.momentum = self.config.batchnorm_momentum
+        return DeepLabV3Plus(vocabulary.num_classes, encoder)

@@ -12,6 +12,7 @@ from pipeline.section import Facts, Section
 from stages.segmenters.models.base import Model
 
 if TYPE_CHECKING:
+    from pipeline.vocabulary import Vocabulary
     from stages.segmenters.networks.base import SegmentationNetwork
 
 SANDBOX_WEIGHTS = Path(stages.sandbox.__path__[0]) / "clip" / "open_clip_model.safetensors"
@@ -45,7 +46,7 @@ class SmallUNetModel(Model):
         except FileNotFoundError as error:
             raise _weights_error("the weights of the sandbox's CLIP are missing") from error
 
-    def build(self, num_classes: int, *, pretrained: bool = True) -> SegmentationNetwork:
+    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
         """See `Model.build`."""
         import timm
         from safetensors import SafetensorError
@@ -65,7 +66,7 @@ class SmallUNetModel(Model):
                 raise _weights_error("the weights of the sandbox's CLIP are missing") from error
             except (SafetensorError, RuntimeError) as error:
                 raise _weights_error("these are not the weights of the sandbox's CLIP") from error
-        return SmallUNet(num_classes, encoder)
+        return SmallUNet(vocabulary.num_classes, encoder)
 
 
 def _weights_error(what: str) -> WeightsError:

@@ -1,10 +1,10 @@
-"""DeepLabV3+ (arXiv 1802.02611) with UniMatch's settings, from segmentation_models_pytorch."""
+"""DeepLabV3+ (arXiv 1802.02611) with UniMatch's settings (arXiv 2208.09910)."""
 
 from collections.abc import Sequence
 
 import torch
-from segmentation_models_pytorch import DeepLabV3Plus as Parts
-from torch import Tensor
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPP
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from stages.segmenters.networks.base import SegmentationNetwork
@@ -12,38 +12,33 @@ from stages.segmenters.networks.base import SegmentationNetwork
 STRIDE_4, DEEPEST = 2, -1
 """The levels of the encoder that the decoder reads."""
 
+_WIDTH, _FINE_WIDTH = 256, 48
+
 
 class DeepLabV3Plus(SegmentationNetwork):
     """Dilated encoder (output stride 16), atrous spatial pyramid pooling and one fine feature.
 
-    The library's forward wants heights and widths that are multiples of 16. Its parts are called
-    here one by one, resizing to the sizes there are: published crops are 321, 513 or 801.
+    The library's own decoder convolves depthwise and once less; its pyramid pooling is the
+    published one. All dropout is UniMatch's own, on the features.
 
     Args:
         num_classes: Number of classes C.
-        encoder: Name of an encoder of the library that can be dilated, such as resnet101.
-        encoder_weights: Tag of pretrained weights, downloaded on first use; None = random.
-
-    Raises:
-        KeyError: The library has no such encoder, or no such weights for it.
-        ValueError: The encoder cannot be dilated.
-        OSError: The weights cannot be downloaded.
+        encoder: One of segmentation_models_pytorch, at output stride 16: images (N, 3, H, W) to a
+            list of features of `out_channels` channels.
     """
 
-    def __init__(self, num_classes: int, encoder: str, encoder_weights: str | None) -> None:
+    def __init__(self, num_classes: int, encoder: nn.Module) -> None:
         super().__init__()
-        parts = Parts(
-            encoder,
-            encoder_weights=encoder_weights,
-            encoder_output_stride=16,
-            decoder_atrous_rates=(6, 12, 18),
-            decoder_aspp_separable=False,
-            decoder_aspp_dropout=0.0,  # all dropout is UniMatch's own, on the features
-            classes=num_classes,
+        channels = encoder.out_channels
+        assert isinstance(channels, Sequence)
+        self.encoder = encoder
+        self.pyramid = ASPP(channels[DEEPEST], _WIDTH, (6, 12, 18), separable=False, dropout=0.0)
+        self.reduce = _block(channels[STRIDE_4], _FINE_WIDTH, kernel_size=1)
+        self.merge = nn.Sequential(
+            _block(_WIDTH + _FINE_WIDTH, _WIDTH, kernel_size=3),
+            _block(_WIDTH, _WIDTH, kernel_size=3),
         )
-        self.encoder = parts.encoder
-        self.decoder = parts.decoder
-        self.classifier = parts.segmentation_head[0]  # what follows it would upsample by 4
+        self.classifier = nn.Conv2d(_WIDTH, num_classes, kernel_size=1)
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Features at strides 4 and 16."""
@@ -53,13 +48,22 @@ class DeepLabV3Plus(SegmentationNetwork):
     def fuse(self, features: list[Tensor]) -> Tensor:
         """Maps at stride 4."""
         fine, deep = features
-        context = _resized(self.decoder.aspp(deep), fine.shape[-2:])
-        fused: Tensor = self.decoder.block2(torch.cat([context, self.decoder.block1(fine)], dim=1))
+        context = _resized(self.pyramid(deep), fine.shape[-2:])
+        fused: Tensor = self.merge(torch.cat([self.reduce(fine), context], dim=1))
         return fused
 
     def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits at stride 4, resized to the images' size."""
         return _resized(self.classifier(maps), size)
+
+
+def _block(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    padding = kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

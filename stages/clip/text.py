@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.vocabulary import Concept, PromptSet, Vocabulary
-from stages.pseudolabel.text_cache import TextCache
+from stages.clip.text_cache import TextCache
 
 _PROMPTS_A_FORWARD = 256
 

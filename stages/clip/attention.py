@@ -13,7 +13,7 @@ from open_clip.transformer import Attention, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from stages.pseudolabel.clip_weights import Dense
+from stages.clip.clip_weights import Dense
 
 Block: TypeAlias = Any
 """One of open_clip's two residual attention blocks; it publishes no types."""

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from pipeline.checksum import digest
 from pipeline.console import Console
 from pipeline.errors import ConfigError, WeightsError
-from stages.pseudolabel import towers
-from stages.pseudolabel.clip_weights import MASKCLIP, Dense
+from stages.clip import towers
+from stages.clip.clip_weights import MASKCLIP, Dense
 from stages.sandbox import trunk
 
 _HUB_FILE = "open_clip_model.safetensors"

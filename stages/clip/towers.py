@@ -9,8 +9,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from stages.pseudolabel import attention
-from stages.pseudolabel.clip_weights import Dense
+from stages.clip import attention
+from stages.clip.clip_weights import Dense
 
 Tower: TypeAlias = Any
 """An image side of open_clip, a torch module; it publishes no types."""

@@ -1,0 +1,59 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import components
+from pipeline.vocabulary import ClassEntry, Vocabulary
+from stages.segmenters.models.base import Model
+
+MODELS = "stages.segmenters.models"
+CLASSES = Vocabulary(
+    name="test",
+    classes=tuple(
+        ClassEntry(name=name, color="#000000") for name in ("sky", "road", "car", "dog", "cat")
+    ),
+)
+TINY: dict[str, dict[str, object]] = {
+    "deeplabv3plus": {"encoder": "tu-test_resnet", "encoder_weights": None},
+    "dpt": {"encoder": "test_vit", "encoder_weights": None},
+    "small_unet": {"encoder_weights": None},
+    "unet": {"encoder": "tu-test_resnet", "encoder_weights": None},
+}
+"""Keys of each model that make a small network of it, without a download."""
+
+
+def named(name: str, **keys: object) -> Model:
+    found = components.find(MODELS, name, Model)  # type: ignore[type-abstract]
+    return found(found.Config.model_validate(keys))
+
+
+@pytest.fixture
+def model() -> Callable[..., Model]:
+    """Models by name and keys: ``model("dpt", encoder="test_vit")``."""
+    return named
+
+
+@pytest.fixture
+def classes() -> Vocabulary:
+    """Five classes."""
+    return CLASSES
+
+
+@pytest.fixture
+def images() -> Callable[..., Tensor]:
+    """Draws normalized images; the same arguments give the same ones."""
+
+    def draw(count: int = 2, height: int = 33, width: int = 50) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(count, 3, height, width, generator=generator)
+
+    return draw
+
+
+@pytest.fixture(params=components.names(MODELS))
+def tiny(request: pytest.FixtureRequest) -> Model:
+    """Each model, small."""
+    name: str = request.param
+    return named(name, **TINY[name])
