@@ -159,8 +159,8 @@ def check(config: ConfigArgument, overrides: SetOption = None) -> None:
 
 
 @data.command(
-    epilog="Example: SPLIT=mine maskmill data split configs/datasets/voc.yaml --labeled 100 --seed 1 "
-    "--from configs/datasets/splits/voc/1464/labeled.txt"
+    epilog="Example: SPLIT=mine maskmill data split configs/datasets/voc.yaml --labeled 100 "
+    "--seed 1 --from configs/datasets/splits/voc/1464/labeled.txt"
 )
 def split(
     config: ConfigArgument,
