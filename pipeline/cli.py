@@ -160,7 +160,10 @@ def check(config: ConfigArgument, overrides: SetOption = None) -> None:
         sys.exit(1)
 
 
-@data.command(epilog="Example: maskmill data split configs/camvid.yaml --labeled 32 --seed 0")
+@data.command(
+    epilog="Example: SPLIT=mine maskmill data split configs/datasets/voc.yaml --labeled 100 "
+    "--seed 1 --from configs/datasets/splits/voc/1464/labeled.txt"
+)
 def split(
     config: ConfigArgument,
     labeled: Annotated[int, typer.Option("--labeled", help="Number of labeled images.")],

@@ -30,6 +30,11 @@ EACH = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def of_the_default_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPLIT", raising=False)
+
+
 def load(path: Path, *overrides: str) -> Config:
     sections = {stage.name: stage.Config for stage in GRAPH}
     return config_file.load(path, sections, overrides)
@@ -48,10 +53,9 @@ def test_every_dataset_that_a_preset_names_has_a_config() -> None:
 
 @pytest.mark.parametrize(("name", "dataset"), EACH)
 def test_a_config_trains_any_preset_that_has_its_dataset(
-    name: str, dataset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, dataset: str, tmp_path: Path
 ) -> None:
     """Building the stages checks labelers, roles and masks against each other."""
-    monkeypatch.delenv("SPLIT", raising=False)
     config = load(config_for(name, dataset), f"train.preset={name}", f"workspace={tmp_path}")
     train = config.sections["train"]
     assert isinstance(train, TrainConfig)
@@ -70,7 +74,6 @@ def test_what_is_not_there_is_told_with_an_address(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("MASKMILL_DATA", str(tmp_path / "none"))
-    monkeypatch.delenv("SPLIT", raising=False)
     done = maskmill("data", "check", path)
     assert (done.returncode, done.stderr) == (1, "")
     section = ingest_section(load(path))

@@ -136,3 +136,32 @@ def test_keys_of_sources_may_be_addresses(
     done = ingest()
     assert done.returncode == 0, done.stderr
     assert "2 labeled" in done.stderr
+
+
+def test_a_check_says_what_the_bucket_lacks(
+    data: Path,
+    tmp_path: Path,
+    bucket: str,
+    tiny: dict[str, Any],
+    write_config: Callable[..., Path],
+    maskmill: Callable[..., CompletedProcess[str]],
+) -> None:
+    upload(data / "ood", f"{bucket}/data/ood")
+    (tmp_path / "list.txt").write_text("ood/images/0.png\nood/images/7.png\n")
+    tiny["data"] = f"{bucket}/data"
+    tiny["ingest"]["sources"] = {
+        "list": {"role": "ood", "source": {"name": "list", "file": "list.txt"}},
+        "folder": {"role": "ood", "source": {"name": "folder", "images": "ood/images"}},
+        "none": {"role": "ood", "source": {"name": "folder", "images": "none"}},
+    }
+    tiny["ingest"]["download"] = {"ood/images": "http://x/ood.zip", "other": "http://x/other.zip"}
+    done = maskmill("data", "check", write_config(tiny))
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()[1:]
+    first = f"first {bucket}/data/ood/images/7.png"
+    assert lines == [
+        f"list (ood): 2 images; missing: 1 images, {first}",
+        "folder (ood): 2 images",
+        f"none (ood): missing: {bucket}/data/none",
+        "get ood/images: http://x/ood.zip",
+    ]

@@ -129,3 +129,10 @@ def test_pascal_contexts_classes_come_in_two_orders() -> None:
     assert expected[:2] + expected[-1:] == [0, 1, 59]
     values = [context.to_mask(np.array([[n]]), "mmseg")[0].item() for n in range(60)]
     assert sorted(values) == [*range(60)]
+
+
+def test_medical_masks_are_read_as_they_are_published() -> None:
+    chase, covid = shipped("chase-db1"), shipped("covid-19-ct")
+    assert mask_of(chase, [0, 1, 255], "observer") == [0, 1, 1]
+    assert mask_of(covid, [0, 1, 2, 3]) == [0, 1, 2, 3]
+    assert covid.class_names[1:] == ("ground-glass", "consolidation", "pleural effusion")
