@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline.progress import ShardProgress
+from pipeline.progress import ShardProgress, StepProgress
 
 _PIPE_COLUMNS = 10_000
 """Room for any table: in a pipe there is no edge to cut it at."""
@@ -66,6 +66,10 @@ class Console:
     def shards(self, title: str, shards: int, images: int) -> ShardProgress:
         """Progress of shards on workers."""
         return ShardProgress(self._err, title, shards, images)
+
+    def steps(self, title: str, steps: int, images_a_step: int) -> StepProgress:
+        """Progress of a training."""
+        return StepProgress(self._err, title, steps, images_a_step)
 
 
 class ProgressLine:
