@@ -44,14 +44,19 @@ class Scores:
         self.confusion.add(truth, predicted)
         self.boundaries.add(truth, predicted)
 
-    def metric_rows(self, place: Place) -> Rows:
-        """Rows of `metrics`; classes that occur nowhere have no boundary IoU."""
+    def metric_rows(self, place: Place, prefix: str = "") -> Rows:
+        """Rows of `metrics`; classes that occur nowhere have no boundary IoU.
+
+        Args:
+            place: Of what they are.
+            prefix: What names begin with.
+        """
         values = self.confusion.scores(self.class_names)
         values["boundary_miou"] = self.boundaries.miou
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)
-        return [{**place, "name": key, "value": value} for key, value in values.items()]
+        return [{**place, "name": prefix + key, "value": value} for key, value in values.items()]
 
     def confusion_rows(self, place: Place) -> Rows:
         """Rows of `confusion`."""

@@ -14,7 +14,7 @@ from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.tables import SPLITS, read_tables
+from stages.evaluate.tables import BEST, PARTS, SPLITS, read_tables
 from stages.ingest.output import read_images
 from stages.ingest.stage import Role
 from stages.pseudolabel.labelers.base import Labeler
@@ -25,8 +25,9 @@ from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
 
 if TYPE_CHECKING:
-    from stages.evaluate.scores import Scores
     from stages.segmenters.predictor import Predictor
+
+Rows = list[dict[str, Any]]
 
 _LABELER = "labeler "
 """What the names of units begin with that score a labeler."""
@@ -70,11 +71,9 @@ class EvaluateStage(Stage):
         with self.context.console.progress("evaluate", len(units), "models") as progress:
             for unit in units:
                 if unit.name in self._trainings:
-                    scored = self._score_training(*self._trainings[unit.name])
+                    metrics, cells = self._score_training(*self._trainings[unit.name])
                 else:
-                    scored = self._score_labeler(unit.name.removeprefix(_LABELER))
-                metrics = [row for place, own in scored for row in own.metric_rows(place)]
-                cells = [row for place, own in scored for row in own.confusion_rows(place)]
+                    metrics, cells = self._score_labeler(unit.name.removeprefix(_LABELER))
                 # The part speaks for its confusion matrices too, so they come first.
                 matrices = self._matrices(unit.part)
                 unit.part.unlink(missing_ok=True)
@@ -88,9 +87,8 @@ class EvaluateStage(Stage):
         """Scores of trainings and labelers that the config has not."""
         parts = [unit.part for unit in self.plan()]
         planned = {*parts, *map(self._matrices, parts)}
-        kinds = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
         folders = (self._metrics, self._confusion)
-        found = (path for folder in folders for kind in kinds for path in folder.glob(kind))
+        found = (path for folder in folders for kind in PARTS for path in folder.glob(kind))
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:
@@ -162,15 +160,22 @@ class EvaluateStage(Stage):
             facts |= vocabulary.scheme_facts(scheme)
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
-    def _predictor(self, name: str, seed: int) -> Predictor:
+    def _weights(self, name: str, seed: int) -> dict[str, Path]:
+        """The weights of a training: the last ones, and those that were best on val, if it has any.
+
+        By what the names of their scores begin with.
+        """
+        last = self._train.weights(name, seed)
+        best = last.with_name("best.safetensors")
+        return {"": last, BEST: best} if best.exists() else {"": last}
+
+    def _predictor(self, name: str, weights: Path) -> Predictor:
         from stages.device import pick_device
         from stages.segmenters.predictor import Predictor
 
-        model, vocabulary = self._variants[name].model, self.context.config.vocabulary
-        weights = self._train.weights(name, seed)
+        model, names = self._variants[name].model, self.context.config.vocabulary.class_names
         device = pick_device(self._section.device)
         fix = "delete it if it is there, then run `maskmill run train`"
-        names = vocabulary.class_names
         return Predictor.load(model, weights, names, device, fix, self._section)
 
     def _report(self) -> None:
@@ -180,7 +185,10 @@ class EvaluateStage(Stage):
         config, folder = self.context.config, self._page.parent
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
-        predictors = {n: self._predictor(n, each.seeds[0]) for n, each in self._variants.items()}
+        predictors = {
+            name: self._predictor(name, self._train.weights(name, each.seeds[0]))
+            for name, each in self._variants.items()
+        }
         splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
@@ -190,37 +198,35 @@ class EvaluateStage(Stage):
         }
         write_page(config, self._page, pictures, warnings, self._section.notes)
 
-    def _score_training(self, name: str, seed: int) -> list[tuple[dict[str, Any], Scores]]:
-        """Scores on each split, and of what they are."""
-        from stages.evaluate.inference import read_pixels
-        from stages.evaluate.scores import Scores
-        from stages.reading import read_truth
+    def _score_training(self, name: str, seed: int) -> tuple[Rows, Rows]:
+        """Rows of `metrics` and of `confusion`: a split after the other."""
+        from stages.evaluate.scoring import score_network
 
-        config = self.context.config
-        predictor = self._predictor(name, seed)
-        place = {"run": config.run.run, "variant": name, "seed": seed}
-        place["step"] = self._variants[name].steps
-        found = []
-        for split in SPLITS:
-            scores = Scores.empty(config.vocabulary.class_names)
-            images = read_images(config.manifests, [split]).to_pylist()
-            for image in images:
-                predicted = predictor.predict(read_pixels(image))
-                scores.add(read_truth(image, config.vocabulary), predicted)
-            if images:
-                found.append(({**place, "split": split}, scores))
-        return found
+        metrics, cells = Rows(), Rows()
+        for prefix, weights in self._weights(name, seed).items():
+            predictor = self._predictor(name, weights)
+            for split in SPLITS:
+                if (scores := score_network(self.context.config, split, predictor)) is None:
+                    continue
+                place = {**self._place(name, split), "seed": seed}
+                if prefix:  # at which step it was is in the training's own rows
+                    metrics += scores.metric_rows(place, prefix)
+                else:
+                    place["step"] = self._variants[name].steps
+                    metrics += scores.metric_rows(place)
+                    cells += scores.confusion_rows(place)
+        return metrics, cells
 
-    def _score_labeler(self, name: str) -> list[tuple[dict[str, Any], Scores]]:
-        """Scores by role: the labeler on images whose label files it never saw."""
-        from stages.evaluate.scores import Scores
-        from stages.pseudolabel.judged import judged_labels
+    def _score_labeler(self, name: str) -> tuple[Rows, Rows]:
+        """The same, a role after the other: of images whose label files the labeler never saw."""
+        from stages.evaluate.scoring import score_labels
 
-        config = self.context.config
-        of_roles: dict[str, Scores] = {}
-        images = self._measured(read_labels(config.manifests, name))
-        for label in judged_labels(config, name, images):
-            empty = Scores.empty(config.vocabulary.class_names)
-            of_roles.setdefault(label.image["role"], empty).add(label.truth, label.mask)
-        place = {"run": config.run.run, "variant": name}
-        return [({**place, "split": role}, scores) for role, scores in of_roles.items()]
+        images = self._measured(read_labels(self.context.config.manifests, name))
+        metrics, cells = Rows(), Rows()
+        for role, scores in score_labels(self.context.config, name, images).items():
+            metrics += scores.metric_rows(self._place(name, role))
+            cells += scores.confusion_rows(self._place(name, role))
+        return metrics, cells
+
+    def _place(self, variant: str, split: str) -> dict[str, Any]:
+        return {"run": self.context.config.run.run, "variant": variant, "split": split}
