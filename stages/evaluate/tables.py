@@ -64,10 +64,10 @@ def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
 def _variant_tables(
     scores: Scores, variants: Mapping[str, VariantConfig], class_names: Sequence[str]
 ) -> list[ScoreTable]:
-    """Mean IoU on every split, on the last one also the gain over the first variant; other scores;
-    IoU by class.
+    """Mean IoU on every split, with the gain over the first variant; other scores; IoU by class.
 
-    A gain is the mean of the differences at equal seeds, which see the same labeled crops.
+    All but the first are of the last split, as the gain is: the mean of the differences at equal
+    seeds, which see the same labeled crops.
     """
 
     def of(name: str, split: str, score: str) -> dict[int, float]:
