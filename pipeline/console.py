@@ -13,7 +13,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pipeline.progress import ProgressLine, ShardProgress
+    from pipeline.progress import ProgressLine, ShardProgress, StepProgress
 
 _PIPE_COLUMNS = 10_000
 """Room for any table: in a pipe there is no edge to cut it at."""
@@ -73,6 +73,12 @@ class Console:
         from pipeline.progress import ShardProgress
 
         return ShardProgress(self._err, title, shards, images)
+
+    def steps(self, title: str, steps: int, images_a_step: int) -> StepProgress:
+        """Progress of a training."""
+        from pipeline.progress import StepProgress
+
+        return StepProgress(self._err, title, steps, images_a_step)
 
 
 def _printable(text: str) -> str:

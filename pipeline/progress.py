@@ -1,4 +1,4 @@
-"""Progress of loops, and of shards: how many, how fast, what failed, what each worker does."""
+"""Progress of loops, shards and trainings: how far, how fast, how long still, what is at hand."""
 
 import time
 from collections.abc import Mapping
@@ -159,3 +159,74 @@ class ShardProgress:
         bar = ProgressBar(total=max(1, self._shards), completed=self._done, width=40)
         texts = [Text(text) for text in (f"{self._title}: {self.line}", *lines)]
         return Group(bar, *texts)
+
+
+class StepProgress:
+    """A bar on a terminal, plain lines elsewhere; use as a context manager.
+
+    Args:
+        console: Where to tell.
+        title: What trains.
+        steps: How many steps there are.
+        images_a_step: Crops that a step sees, of all roles together.
+    """
+
+    def __init__(self, console: RichConsole, title: str, steps: int, images_a_step: int) -> None:
+        self._console, self._title = console, title
+        self._steps, self._images_a_step = steps, images_a_step
+        self._first = self._done = 0
+        self._detail: tuple[str, str] = ("", "")
+        self._start = self._told = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._picture, auto_refresh=False)
+
+    def __enter__(self) -> "StepProgress":
+        """Starts the live bar, where there is one."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the bar as it stands."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def begin(self, done: int) -> None:
+        """Tells that steps are about to be taken, after `done` that an earlier run took."""
+        self._first = self._done = done
+        self._start = self._told = time.monotonic()
+
+    def advance(self, done: int, loss: float, memory_bytes: int) -> None:
+        """Tells that `done` steps are done in all.
+
+        Args:
+            done: How many.
+            loss: That of the last one.
+            memory_bytes: The most that was in use so far.
+        """
+        tenth = max(1, self._steps // 10)
+        crossed = done // tenth > self._done // tenth
+        self._done = done
+        self._detail = (f"loss {loss:.3f}", f"{memory_bytes / 1e9:.1f} GB")
+        now = time.monotonic()
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif crossed or now - self._told > _SILENCE_S:
+            self._told = now
+            self._console.print(f"{self._title}: {self.line}")
+
+    @property
+    def line(self) -> str:
+        """Where it stands, in a line."""
+        elapsed, taken = time.monotonic() - self._start, self._done - self._first
+        loss, memory = self._detail
+        parts = [f"{self._done}/{self._steps} steps", loss]
+        if elapsed > 0 and taken:
+            parts.append(f"{taken * self._images_a_step / elapsed:.1f} images/s")
+            if self._done < self._steps:
+                left = timedelta(seconds=round((self._steps - self._done) * elapsed / taken))
+                parts.append(f"ETA {left}")
+        return ", ".join(part for part in (*parts, memory) if part)
+
+    def _picture(self) -> Group:
+        bar = ProgressBar(total=max(1, self._steps), completed=self._done, width=40)
+        return Group(Text(f"{self._title}: {self.line}"), bar)

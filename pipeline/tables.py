@@ -170,12 +170,7 @@ METRICS = Table(
         ("variant", pa.string(), "training variant; where `seed` is null the labeler"),
         ("seed", pa.int64(), "seed of the training; null where a labeler was measured"),
         ("step", pa.int64(), "training steps done when it was measured"),
-        (
-            "epoch",
-            pa.float32(),
-            "passes over the unlabeled images (labeled, where there are none), of what a training "
-            "measured; null of what `evaluate` did",
-        ),
+        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
         (
             "name",
@@ -184,8 +179,7 @@ METRICS = Table(
             "label source labels), agreement/<source>/<source> (share that two call the same, of "
             "what both label); else miou (absent classes count 0), nan_miou (mean over classes "
             "that occur), pixel_accuracy, iou/<class>, boundary_iou/<class>, boundary_miou (mean "
-            "over classes that occur); with best/ before it, of the weights that were best on val "
-            "while they were trained",
+            "over classes that occur); the same after best/ of the weights that were best on val",
         ),
         ("value", pa.float64(), "the number; IoU, accuracy and shares from 0 to 1"),
     ),

@@ -1,5 +1,8 @@
 """Where networks run."""
 
+import resource
+import sys
+
 import torch
 
 from pipeline.errors import ConfigError
@@ -18,3 +21,11 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         fix = "use auto, cpu, or cuda on a machine with a GPU"
         raise ConfigError(f"no device {name!r} here", where="device", fix=fix) from error
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory in use so far: of tensors on a GPU, on the CPU of this whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes

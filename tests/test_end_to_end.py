@@ -193,6 +193,7 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     assert {path for path in parts if path.parent != LABELS} == {
         MANIFESTS / "report_card/part-clip.parquet",
         *(MANIFESTS / f"metrics/part-{name}.parquet" for name in scored),
+        *(MANIFESTS / f"confusion/part-{name}.parquet" for name in scored[1:]),
     }
     assert CHECKPOINTS / "plus-ood/seed-0/model.safetensors" in changed
     assert not any(path.is_relative_to(CHECKPOINTS / "labeled-only") for path in changed)

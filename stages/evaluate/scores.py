@@ -27,40 +27,40 @@ class Scores:
         class_names: By class id.
         confusion: Of pixels.
         boundaries: Of pixels near outlines.
-        prefix: What names of metrics begin with, where the model is not the one that counts.
     """
 
     class_names: tuple[str, ...]
     confusion: Confusion
     boundaries: BoundaryCounts
-    prefix: str = ""
 
     @classmethod
-    def empty(cls, class_names: tuple[str, ...], prefix: str = "") -> Scores:
+    def empty(cls, class_names: tuple[str, ...]) -> Scores:
         """Nothing counted yet."""
         count = len(class_names)
-        return cls(class_names, Confusion.empty(count), BoundaryCounts.empty(count), prefix)
+        return cls(class_names, Confusion.empty(count), BoundaryCounts.empty(count))
 
     def add(self, truth: Bytes, predicted: Bytes) -> None:
         """Counts one image, both (H, W) class ids; 255 = ignored, and left open."""
         self.confusion.add(truth, predicted)
         self.boundaries.add(truth, predicted)
 
-    def metric_rows(self, place: Place) -> Rows:
-        """Rows of `metrics`; classes that occur nowhere have no boundary IoU."""
+    def metric_rows(self, place: Place, prefix: str = "") -> Rows:
+        """Rows of `metrics`; classes that occur nowhere have no boundary IoU.
+
+        Args:
+            place: Of what they are.
+            prefix: What names begin with.
+        """
         values = self.confusion.scores(self.class_names)
         values["boundary_miou"] = self.boundaries.miou
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)
-        return [
-            {**place, "name": f"{self.prefix}{key}", "value": value}
-            for key, value in values.items()
-        ]
+        return [{**place, "name": prefix + key, "value": value} for key, value in values.items()]
 
     def confusion_rows(self, place: Place) -> Rows:
-        """Rows of `confusion`; none of a model with a prefix, whose cells would look the same."""
-        return [] if self.prefix else [*self._cells(place)]
+        """Rows of `confusion`."""
+        return [*self._cells(place)]
 
     def _cells(self, place: Place) -> Iterator[dict[str, Any]]:
         columns = [*enumerate(self.class_names), (IGNORE, None)]

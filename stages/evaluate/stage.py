@@ -14,7 +14,7 @@ from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.tables import BEST, SPLITS, read_tables
+from stages.evaluate.tables import BEST, PARTS, SPLITS, read_tables
 from stages.ingest.config import Role
 from stages.ingest.output import read_images
 from stages.pseudolabel.labelers.base import Labeler
@@ -25,8 +25,9 @@ from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
 
 if TYPE_CHECKING:
-    from stages.evaluate.scores import Scores
     from stages.segmenters.predictor import Predictor
+
+Rows = list[dict[str, Any]]
 
 _LABELER = "labeler "
 """What the names of units begin with that score a labeler."""
@@ -70,11 +71,9 @@ class EvaluateStage(Stage):
         with self.context.console.progress("evaluate", len(units), "models") as progress:
             for unit in units:
                 if unit.name in self._trainings:
-                    scored = self._score_training(*self._trainings[unit.name])
+                    metrics, cells = self._score_training(*self._trainings[unit.name])
                 else:
-                    scored = self._score_labeler(unit.name.removeprefix(_LABELER))
-                metrics = [row for place, own in scored for row in own.metric_rows(place)]
-                cells = [row for place, own in scored for row in own.confusion_rows(place)]
+                    metrics, cells = self._score_labeler(unit.name.removeprefix(_LABELER))
                 # The part speaks for its confusion matrices too, so they come first.
                 matrices = self._matrices(unit.part)
                 unit.part.unlink(missing_ok=True)
@@ -88,9 +87,8 @@ class EvaluateStage(Stage):
         """Scores of trainings and labelers that the config has not."""
         parts = [unit.part for unit in self.plan()]
         planned = {*parts, *map(self._matrices, parts)}
-        kinds = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
         folders = (self._metrics, self._confusion)
-        found = (path for folder in folders for kind in kinds for path in folder.glob(kind))
+        found = (path for folder in folders for kind in PARTS for path in folder.glob(kind))
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:
@@ -178,8 +176,10 @@ class EvaluateStage(Stage):
         config, folder = self.context.config, self._page.parent
         sheets = [draw_labels(config, folder, name) for name in self._labelers]
         pictures = [sheet for sheet in sheets if sheet is not None]
-        last = {n: self._train.weights(n, each.seeds[0]) for n, each in self._variants.items()}
-        predictors = {name: self._predictor(name, path) for name, path in last.items()}
+        predictors = {
+            name: self._predictor(name, self._train.weights(name, each.seeds[0]))
+            for name, each in self._variants.items()
+        }
         splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
         if predictors and splits:
             pictures.append(draw_predictions(config, folder, splits[-1], predictors))
@@ -189,47 +189,36 @@ class EvaluateStage(Stage):
         }
         write_page(config, self._page, pictures, warnings, self._section.notes)
 
-    def _score_training(self, name: str, seed: int) -> list[tuple[dict[str, Any], Scores]]:
-        """Scores on each split of the last weights and, where there are such, of the best."""
-        train, run = self._train, self.context.config.run.run
-        weights = [("", train.steps(name), train.weights(name, seed))]
+    def _score_training(self, name: str, seed: int) -> tuple[Rows, Rows]:
+        """Rows of `metrics` and of `confusion`: a split after the other."""
+        from stages.evaluate.scoring import score_network
+
+        train = self._train
+        trained = {"": (train.weights(name, seed), train.steps(name))}
         if (best := train.best_weights(name, seed)) is not None:
-            weights.append((BEST, train.best_step(name, seed), best))
-        found = []
-        for prefix, step, path in weights:
-            place = {"run": run, "variant": name, "seed": seed, "step": step}
-            for split, scores in self._score(self._predictor(name, path), prefix).items():
-                found.append(({**place, "split": split}, scores))
-        return found
+            trained[BEST] = (best, train.best_step(name, seed))
+        metrics, cells = Rows(), Rows()
+        for prefix, (weights, step) in trained.items():
+            predictor = self._predictor(name, weights)
+            for split in SPLITS:
+                if (scores := score_network(self.context.config, split, predictor)) is None:
+                    continue
+                place = {**self._place(name, split), "seed": seed, "step": step}
+                metrics += scores.metric_rows(place, prefix)
+                if not prefix:
+                    cells += scores.confusion_rows(place)
+        return metrics, cells
 
-    def _score(self, predictor: Predictor, prefix: str) -> dict[str, Scores]:
-        """Scores on each split that has images."""
-        from stages.evaluate.inference import read_pixels
-        from stages.evaluate.scores import Scores
-        from stages.reading import read_truth
+    def _score_labeler(self, name: str) -> tuple[Rows, Rows]:
+        """The same, a role after the other: of images whose label files the labeler never saw."""
+        from stages.evaluate.scoring import score_labels
 
-        config = self.context.config
-        found: dict[str, Scores] = {}
-        for split in SPLITS:
-            scores = Scores.empty(config.vocabulary.class_names, prefix)
-            images = read_images(config.manifests, [split]).to_pylist()
-            for image in images:
-                predicted = predictor.predict(read_pixels(image))
-                scores.add(read_truth(image, config.vocabulary), predicted)
-            if images:
-                found[split] = scores
-        return found
+        images = self._measured(read_labels(self.context.config.manifests, name))
+        metrics, cells = Rows(), Rows()
+        for role, scores in score_labels(self.context.config, name, images).items():
+            metrics += scores.metric_rows(self._place(name, role))
+            cells += scores.confusion_rows(self._place(name, role))
+        return metrics, cells
 
-    def _score_labeler(self, name: str) -> list[tuple[dict[str, Any], Scores]]:
-        """Scores by role: the labeler on images whose label files it never saw."""
-        from stages.evaluate.scores import Scores
-        from stages.pseudolabel.judged import judged_labels
-
-        config = self.context.config
-        of_roles: dict[str, Scores] = {}
-        images = self._measured(read_labels(config.manifests, name))
-        for label in judged_labels(config, name, images):
-            empty = Scores.empty(config.vocabulary.class_names)
-            of_roles.setdefault(label.image["role"], empty).add(label.truth, label.mask)
-        place = {"run": config.run.run, "variant": name}
-        return [({**place, "split": role}, scores) for role, scores in of_roles.items()]
+    def _place(self, variant: str, split: str) -> dict[str, Any]:
+        return {"run": self.context.config.run.run, "variant": variant, "split": split}

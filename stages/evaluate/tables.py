@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any, get_args
+from typing import get_args
 
 from pipeline import manifest, tables
 from pipeline.config import Config
@@ -16,15 +16,18 @@ from stages.train.config import TrainConfig, VariantConfig
 SPLITS = ("val", "test")
 """Images that variants are scored on; where there are both, the report shows the last."""
 
-_OTHER_SCORES = (
-    ("nan_miou", "mIoU of classes that occur"),
-    ("boundary_miou", "boundary mIoU"),
-    ("pixel_accuracy", "pixels right"),
-)
+BEST = "best/"
+"""What the names of scores begin with that are of the weights that were best on val."""
+
+_OTHER_SCORES = {
+    "nan_miou": "mIoU of classes that occur",
+    "boundary_miou": "boundary mIoU",
+    "pixel_accuracy": "pixels right",
+}
 """Names in the metrics manifest, and how the table calls them."""
 
-BEST = "best/"
-"""What the names of scores begin with that are of the best epoch on val, not of the last one."""
+PARTS = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
+"""Parts of the metrics manifest that evaluate writes: of trainings, and of labelers."""
 
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
@@ -50,11 +53,9 @@ def read_tables(config: Config) -> list[ScoreTable]:
 
 def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
     folder = config.manifests / tables.METRICS.name
-    rows: list[dict[str, Any]] = manifest.read(folder, tables.METRICS).to_pylist()
     scores: dict[Place, dict[str, float]] = {}
-    for row in rows:
-        # What has an epoch was measured by the training itself.
-        if row["split"] != "train" and row["epoch"] is None:
+    for part in sorted(path for kind in PARTS for path in folder.glob(kind)):
+        for row in manifest.read_part(part, tables.METRICS).to_pylist():
             place = (row["variant"], row["seed"], row["split"])
             scores.setdefault(place, {})[row["name"]] = row["value"]
     return scores
@@ -63,9 +64,10 @@ def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
 def _variant_tables(
     scores: Scores, variants: Mapping[str, VariantConfig], class_names: Sequence[str]
 ) -> list[ScoreTable]:
-    """Mean IoU on every split, on the last one also the gain over the first variant; by class.
+    """Mean IoU on every split, with the gain over the first variant; other scores; IoU by class.
 
-    A gain is the mean of the differences at equal seeds, which see the same labeled crops.
+    All but the first are of the last split, as the gain is: the mean of the differences at equal
+    seeds, which see the same labeled crops.
     """
 
     def of(name: str, split: str, score: str) -> dict[int, float]:
@@ -78,9 +80,16 @@ def _variant_tables(
         return []
     titles = {name: variant.title or name for name, variant in variants.items()}
     (first, *others), last = titles, splits[-1]
-    header = ["training variant", *(f"{split} mIoU" for split in splits)]
+    shown = [(split, score) for split in splits for score in ("miou", f"{BEST}miou")]
+    shown = [
+        (split, score)
+        for split, score in shown
+        if score == "miou" or any(of(name, split, score) for name in variants)
+    ]
+    header = ["training variant"]
+    header += [f"{split} mIoU" if score == "miou" else f"{split} best" for split, score in shown]
     rows = [
-        [title, *(_spread([*of(name, split, "miou").values()]) for split in splits)]
+        [title, *(_spread([*of(name, split, score).values()]) for split, score in shown)]
         for name, title in titles.items()
     ]
     counts = sorted({len(variant.seeds) for variant in variants.values()})
@@ -96,23 +105,19 @@ def _variant_tables(
             own = of(name, last, "miou")
             gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
             row.append(_spread(gains, "+.1f"))
-    others_told = [
-        (title, *(_mean([*of(name, last, score).values()]) for score, _ in _OTHER_SCORES))
-        for name, title in titles.items()
+    other_rows = [
+        (told, *(_mean([*of(name, last, score).values()]) for score in _OTHER_SCORES))
+        for name, told in titles.items()
     ]
-    if any(of(name, split, f"{BEST}miou") for name in variants for split in splits):
-        title += "; best epoch on val: chosen by these very val images, as papers do"
-        for split in splits:
-            header.append(f"best epoch on val: {split} mIoU")
-            for name, row in zip(titles, rows, strict=True):
-                row.append(_spread([*of(name, split, f"{BEST}miou").values()]))
+    is_other_known = any(cell != "-" for row in other_rows for cell in row[1:])
+    other_header = ("training variant", *_OTHER_SCORES.values())
+    other = ScoreTable(f"other scores on {last}, %{mean_told}", other_header, other_rows)
     by_class = [
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names
     ]
-    other_header = ("training variant", *(told for _, told in _OTHER_SCORES))
-    other = ScoreTable(f"other scores on {last}, %{mean_told}", other_header, others_told)
-    is_other_known = any(cell != "-" for row in others_told for cell in row[1:])
+    if len(shown) > len(splits):
+        title += "; best = best epoch on val, which is selection on val"
     return [
         ScoreTable(title, tuple(header), [tuple(row) for row in rows]),
         *([other] if is_other_known else []),

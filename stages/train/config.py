@@ -109,6 +109,8 @@ class VariantConfig(Section):
     """Steps between checkpoints: what a kill can cost."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Steps between rows of metrics."""
+    pictures_every: Annotated[int, Field(ge=1), RunOnly] = 500
+    """Steps between pictures of crops and their labels for TensorBoard."""
     workers: Annotated[int, Field(ge=1), RunOnly] = 2
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"

@@ -9,10 +9,12 @@ class TrainingFiles:
     """The files of one variant and seed.
 
     Attributes:
-        folder: All are in it.
+        folder: All are in it, but for
+        events: the folder that TensorBoard looks into.
     """
 
     folder: Path
+    events: Path
 
     @property
     def weights(self) -> Path:

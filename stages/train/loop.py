@@ -27,6 +27,7 @@ from stages.train.schedule import Moment, learning_rate
 from stages.train.stepper import Stepper
 from stages.train.supervised_losses.base import SupervisedLoss
 from stages.train.validation import Validation
+from stages.train.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Training:
         log_every: Steps between log lines.
         steps_an_epoch: Steps that see as many images as there are.
         validation: Scores the teacher on val now and then; None: never.
+        watch: Opens what watches it, after the number of steps that are done; None: nobody does.
     """
 
     network: SegmentationNetwork
@@ -132,6 +134,7 @@ class Training:
     log_every: int
     steps_an_epoch: int
     validation: Validation | None = None
+    watch: Callable[[int], Watching] | None = None
 
     def run(
         self,
@@ -160,6 +163,7 @@ class Training:
         start = self.checkpoint.load(parts, device)
         self._compare(start)
         log = self._cut_log(start)
+        watching = None if self.watch is None else self.watch(start)
         tell(start, {})
         micro = settings.accumulate
         feed = batches(range(start * micro, settings.steps * micro))
@@ -174,14 +178,25 @@ class Training:
             if done % self.log_every == 0 or done == settings.steps:
                 values = {k: processes.global_mean(v).item() for k, v in measured.items()}
                 values["learning_rate"] = rate
+                if watching is not None:
+                    values |= watching.measure(*stepper.last)
+                    watching.scalars(done, values)
                 log.append(json.dumps({"step": done, **values}))
                 tell(done, values)
+            if watching is not None and watching.is_due(done):
+                watching.show(done, *stepper.last, self.network)
             if self.validation is not None and self.validation.is_due(done, settings.steps):
                 scores = self._validate(ema, done)
                 log.append(json.dumps({"step": done, "split": "val", **scores}))
+                if watching is not None:
+                    watching.scalars(done, {f"val/{name}": value for name, value in scores.items()})
             if done % self.checkpoint_every == 0:
+                if watching is not None:
+                    watching.flush()
                 self._save(done, parts, log, ema)
         next(feed, None)  # lets its threads end
+        if watching is not None:
+            watching.close()
         log.flush()
         return ema
 

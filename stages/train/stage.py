@@ -68,11 +68,13 @@ class TrainStage(Stage):
         """Parts and checkpoints of trainings that the config has not; states of finished ones."""
         plan = self.plan()
         parts = {unit.part for unit in plan}
-        folders = {self._files(*key).folder for key in self._trainings.values()}
+        files = [self._files(*key) for key in self._trainings.values()]
+        folders = {own for each in files for own in (each.folder, each.events)}
         metrics = self.context.config.manifests / tables.METRICS.name
         found = [p for p in metrics.glob("part-train-*.parquet") if p not in parts]
-        checkpoints = self.context.config.artifacts / "checkpoints"
-        found += [p for p in checkpoints.glob("*/seed-*") if p not in folders]
+        for kind in ("checkpoints", "tensorboard"):
+            of_kind = (self.context.config.artifacts / kind).glob("*/seed-*")
+            found += [path for path in of_kind if path not in folders]
         done = (unit for unit in plan if manifest.read_facts(unit.part) == unit.facts)
         return found + [path for unit in done for path in unit.unfinished if path.exists()]
 
@@ -108,8 +110,8 @@ class TrainStage(Stage):
         return {f"{name} seed {n}": (name, n) for name, variant in variants for n in variant.seeds}
 
     def _files(self, variant: str, seed: int) -> TrainingFiles:
-        checkpoints = self.context.config.artifacts / "checkpoints"
-        return TrainingFiles(checkpoints / variant / f"seed-{seed}")
+        artifacts, place = self.context.config.artifacts, Path(variant, f"seed-{seed}")
+        return TrainingFiles(artifacts / "checkpoints" / place, artifacts / "tensorboard" / place)
 
     def _unit(self, name: str, seed: int) -> Unit:
         variant, vocabulary = self._section.variants[name], self.context.config.vocabulary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train import processes
 from stages.train.batch import ImageIds, TrainBatch
 from stages.train.checkpoint import Checkpoint
@@ -55,6 +56,7 @@ class Stepper:
         device: Where the network is.
         watch: Knows when the loss explodes.
         scaler: Keeps float16 gradients from vanishing; does nothing in other precisions.
+        last: The last micro-batch, and what the sources said of it.
     """
 
     learner: Learner
@@ -68,6 +70,7 @@ class Stepper:
     device: torch.device
     watch: LossWatch = field(default_factory=LossWatch)
     scaler: torch.amp.GradScaler = field(init=False)
+    last: tuple[TrainBatch, Mapping[str, PseudoLabels]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
@@ -110,6 +113,7 @@ class Stepper:
         dtype = DTYPES[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             losses: StepLosses = self._loss(batch, moment)
+        self.last = (batch, losses.labels)
         total = losses.total.detach()
         if (fault := self.watch.fault(processes.global_mean(total).item())) is not None:
             raise diverged(fault, moment.step, [batch.image_ids], self.checkpoint)

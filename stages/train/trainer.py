@@ -21,10 +21,12 @@ from stages.train.checkpoint import Checkpoint
 from stages.train.config import VariantConfig
 from stages.train.crops import Crops
 from stages.train.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.event_log import EventLog
 from stages.train.files import TrainingFiles
 from stages.train.inputs import images_of, steps_an_epoch, total_steps, train_images
 from stages.train.loop import Optimization, Training
 from stages.train.validation import Validation
+from stages.train.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,18 @@ class Trainer:
         """
         training, crops = self._training(), self._crops()
         name, console = self.unit.name, self.context.console
-        with console.progress(f"train {name}", training.optimization.steps, "steps") as line:
-            done = 0
+        roles = 1 + len(self.variant.roles)
+        with console.steps(
+            f"train {name}", training.optimization.steps, roles * self.variant.batch_size
+        ) as line:
 
             def tell(step: int, values: dict[str, float]) -> None:
-                nonlocal done
-                if done == 0 and step > 0 and not values:
+                if values:
+                    line.advance(step, values["loss/total"], peak_memory_bytes(self.device))
+                    return
+                if step > 0:
                     console.note(f"train {name}: resumes after step {step}")
-                loss = f"loss {values['loss/total']:.3f}" if values else ""
-                line.advance(step - done, loss)
-                done = step
+                line.begin(step)
 
             with self._compilable():
                 trained = training.run(
@@ -139,6 +143,7 @@ class Trainer:
             log_every=variant.log_every,
             steps_an_epoch=steps_an_epoch(config, variant),
             validation=self._validation(),
+            watch=self._watching if processes.rank() == 0 else None,
         )
 
     def _discriminator(self, network: SegmentationNetwork) -> Discriminator | None:
@@ -150,6 +155,15 @@ class Trainer:
             channels = network.eval().fuse(network.encode(blank)).shape[1]
         judge = FeatureDiscriminator(channels).to(self.device)
         return Discriminator(judge, keys.weight, keys.learning_rate)
+
+    def _watching(self, start: int) -> Watching:
+        roles = {
+            choice.create().name: choice.create().config.on for choice in self.variant.label_sources
+        }
+        palette = self.context.config.vocabulary.palette
+        return Watching(
+            EventLog(self.files.events, start), roles, palette, self.variant.pictures_every
+        )
 
     def _validation(self) -> Validation | None:
         config, every = self.context.config, self.variant.validate_every

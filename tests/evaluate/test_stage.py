@@ -197,6 +197,25 @@ def test_another_protocol_scores_trainings_anew_and_nothing_else(
     assert np.array_equal(matrix_of(manifests, "web", "test"), confusion.counts)
 
 
+def test_weights_that_were_best_on_val_are_scored_beside_the_last(
+    config: Path, call: Call, manifests: Path, artifacts: Path
+) -> None:
+    """Here the best of one variant are the last of the other, so that the scores are known."""
+    call("run train", config)
+    best = artifacts / "checkpoints/plain/seed-0/best.safetensors"
+    best.write_bytes((artifacts / "checkpoints/web/seed-0/model.safetensors").read_bytes())
+    result = call("run", config)
+    assert result.returncode == 0, result.stderr
+    for split in ("val", "test"):
+        found, other = (scores_of(manifests, name, split) for name in ("plain", "web"))
+        own = {
+            name.removeprefix("best/"): value for name, value in found.items() if "best/" in name
+        }
+        assert own == pytest.approx(other)
+        assert found["miou"] != found["best/miou"]
+    assert "test best" in result.stdout
+
+
 def test_a_protocol_that_cannot_be_is_an_error_in_a_line(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:

@@ -103,6 +103,30 @@ def test_classes_are_compared_on_the_last_split(config: Config, record: Record) 
     assert by_class.rows == [("background", "-", "-"), ("disc", "20.0", "-"), ("box", "-", "-")]
 
 
+def test_the_best_epoch_stands_beside_the_last(config: Config, record: Record) -> None:
+    record("plain", val={"miou": 0.3, "best/miou": 0.4}, test={"miou": 0.2, "best/miou": 0.1})
+    record("web", val={"miou": 0.5}, test={"miou": 0.5})
+    first, *_ = read_tables(config)
+    selection = "best = best epoch on val, which is selection on val"
+    assert first.title == f"mean IoU, %; gain over Labeled only on test; {selection}"
+    header = ("training variant", "val mIoU", "val best", "test mIoU", "test best", "gain")
+    assert first.header == header
+    assert first.rows == [
+        ("Labeled only", "30.0", "40.0", "20.0", "10.0", "-"),
+        ("web", "50.0", "-", "50.0", "-", "+30.0"),
+    ]
+
+
+def test_scores_on_val_while_a_training_goes_on_are_not_the_result(
+    config: Config, record: Record, manifests: Path
+) -> None:
+    record("plain", val={"miou": 0.25})
+    place = {"run": "tiny", "variant": "plain", "seed": 0, "split": "val"}
+    rows = METRICS.rows([{**place, "name": "miou", "value": 0.75, "step": 1}])
+    write_part(manifests / "metrics/part-train-plain-seed-0.parquet", rows, {}, {})
+    assert read_tables(config)[0].rows[0] == ("Labeled only", "25.0", "-")
+
+
 def test_other_scores_are_a_table_of_their_own(
     values: dict[str, Any], write_config: Callable[..., Path], record: Record
 ) -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.vocabulary import Vocabulary
+from stages.segmenters.models.deeplabv3plus import DeepLabV3PlusConfig, DeepLabV3PlusModel
 from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.networks.deeplabv3plus import DeepLabV3Plus
 from stages.train.clean_pass import LABELED, CleanPass, clean_pass
 from stages.train.draws import Draws
 
@@ -54,11 +55,14 @@ def test_every_step_drops_other_channels() -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_the_encoder_sees_the_images_once_for_both_logits(apart: bool) -> None:
-    network = DeepLabV3Plus(5, "resnet18", None)
+def test_the_encoder_sees_the_images_once_for_both_logits(
+    apart: bool, vocabulary: Vocabulary
+) -> None:
+    config = DeepLabV3PlusConfig(encoder="resnet18", encoder_weights=None)
+    network = DeepLabV3PlusModel(config).build(vocabulary)
     images = torch.randn(2, 3, 33, 50)
     found = passed(network, images, apart=apart)
-    assert found.logits[LABELED].shape == found.perturbed[LABELED].shape == (2, 5, 33, 50)
+    assert found.logits[LABELED].shape == found.perturbed[LABELED].shape == (2, 3, 33, 50)
     assert len(found.maps[LABELED]) == 2
     counters = [value for name, value in network.encoder.named_buffers() if "num_batches" in name]
     assert counters

@@ -43,7 +43,7 @@ class StepLosses:
     Attributes:
         total: What the step minimizes.
         terms: By name, before weights: `supervised`, each label source's, `adversarial`.
-        labels: What each source said of the weak views of its role.
+        labels: What each source said of the weak views of its role, with its pixels' weights.
         features: What a discriminator learns from, if there is one.
     """
 
@@ -115,6 +115,7 @@ class Perturbation(Component, ABC):
         """
         import torch
 
+        from stages.pseudolabel.pseudo_labels import PseudoLabels
         from stages.segmenters.networks.base import running_statistics
         from stages.train.batch import MIX
         from stages.train.clean_pass import LABELED
@@ -167,8 +168,13 @@ class Perturbation(Component, ABC):
             features = Features(clean.maps[LABELED], others)
             terms["adversarial"] = learner.discriminator.adversarial_loss(features)
             total = total + learner.discriminator.weight * terms["adversarial"]
-        by_source = {name: found for own in labels.values() for name, found in own.items()}
-        return StepLosses(total, terms, by_source, features)
+        counted = {
+            source.name: PseudoLabels(found.mask, source.weigh(found, batch.crops[role].valid))
+            for role in batch.roles
+            for source in sources[role]
+            for found in [labels[role][source.name]]
+        }
+        return StepLosses(total, terms, counted, features)
 
     def _clean_pass(self, learner: Learner, batch: TrainBatch) -> CleanPass:
         from stages.train.clean_pass import LABELED, clean_pass

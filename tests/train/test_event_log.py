@@ -1,0 +1,120 @@
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+from pipeline import storage
+from stages.train.event_log import EventLog
+
+
+def write(folder: Path, start: int, steps: range, value: float = 0.0) -> EventLog:
+    """A log of steps, which nobody closed, as after a kill."""
+    log = EventLog(folder, start)
+    for step in steps:
+        log.scalars(step, {"loss/total": value + step, "labeled/ema": 0.5})
+        log.picture(step, "examples/ood", np.full((2, 3, 3), step, np.uint8))
+    log.flush()
+    return log
+
+
+def seen(folder: Path) -> list[tuple[int, float]]:
+    """Steps and values of the loss, as TensorBoard shows them."""
+    shown = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+    steps = [event.step for event in shown.Images("examples/ood")]
+    scalars = shown.Scalars("loss/total")
+    assert steps == [event.step for event in scalars]
+    return [(event.step, event.value) for event in scalars]
+
+
+def stored(folder: Path) -> list[int]:
+    """Steps of the loss in all files, read one by one."""
+    return sorted(
+        event.step
+        for path in folder.iterdir()
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == "loss/total"
+    )
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventLog]]:
+    """Logs to close in the end."""
+    opened: list[EventLog] = []
+    yield opened
+    for log in opened:
+        log.close()
+
+
+def test_tensorboard_shows_numbers_and_pictures(tmp_path: Path) -> None:
+    write(tmp_path, 0, range(1, 4)).close()
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    assert set(shown.Tags()["scalars"]) == {"loss/total", "labeled/ema"}
+    picture = shown.Images("examples/ood")[-1]
+    with Image.open(BytesIO(picture.encoded_image_string)) as image:
+        assert np.array(image).tolist() == [[[3, 3, 3]] * 3] * 2
+
+
+def test_a_resumed_training_leaves_nothing_twice(tmp_path: Path, logs: list[EventLog]) -> None:
+    """Killed after step 5, its last checkpoint of step 3; and again, and before any checkpoint."""
+    logs.append(write(tmp_path, 0, range(1, 6)))
+    logs.append(write(tmp_path, 3, range(4, 8), value=100))
+    assert seen(tmp_path) == [(1, 1), (2, 2), (3, 3), (4, 104), (5, 105), (6, 106), (7, 107)]
+    logs.append(write(tmp_path, 3, range(4, 6), value=200))
+    assert seen(tmp_path) == [(1, 1), (2, 2), (3, 3), (4, 204), (5, 205)]
+    assert stored(tmp_path) == [1, 2, 3, 4, 5]
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_tensorboard_that_runs_forgets_what_is_done_again(
+    tmp_path: Path, logs: list[EventLog]
+) -> None:
+    logs.append(write(tmp_path, 0, range(1, 6)))
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    logs.append(write(tmp_path, 3, range(4, 6), value=100))
+    steps = [(event.step, event.value) for event in shown.Reload().Scalars("loss/total")]
+    assert steps == [(1, 1), (2, 2), (3, 3), (4, 104), (5, 105)]
+
+
+def test_a_training_from_the_start_forgets_all(tmp_path: Path, logs: list[EventLog]) -> None:
+    logs.append(write(tmp_path, 0, range(1, 6)))
+    logs.append(write(tmp_path, 0, range(1, 3), value=100))
+    assert seen(tmp_path) == [(1, 101), (2, 102)]
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+@pytest.mark.parametrize("lost", [1, 5, 40, 90])
+def test_a_record_that_a_kill_cut_off_is_left_out(
+    tmp_path: Path, logs: list[EventLog], lost: int
+) -> None:
+    logs.append(write(tmp_path, 0, range(1, 6)))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-lost])
+    logs.append(write(tmp_path, 5, range(6, 8)))
+    steps = [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("loss/total")]
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_resume_that_repeats_nothing_leaves_old_files_alone(
+    tmp_path: Path, logs: list[EventLog]
+) -> None:
+    logs.append(write(tmp_path, 0, range(1, 4)))
+    (path,) = tmp_path.iterdir()
+    before = path.stat()
+    logs.append(write(tmp_path, 3, range(4, 5)))
+    assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
+
+
+def test_a_log_in_an_object_store_goes_on_too(bucket: str, tmp_path: Path) -> None:
+    folder = storage.location(f"{bucket}/tensorboard")
+    write(folder, 0, range(1, 6)).close()
+    write(folder, 3, range(4, 6), value=100).close()
+    for path in folder.glob("*"):
+        (tmp_path / path.name).write_bytes(storage.read_bytes(path))
+    assert seen(tmp_path) == [(1, 1), (2, 2), (3, 3), (4, 104), (5, 105)]
