@@ -8,7 +8,8 @@ was made from. Of many parts there is a copy in one file (`pipeline.part_index`)
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -60,10 +61,20 @@ class Record:
     num_rows: int
 
 
+_Listing = tuple[dict[str, str], PartIndex, Set[str]]
+"""Stamps of a folder's parts by name, in order; its index; and the parts that are in it so."""
+_listings: ContextVar[dict[Path, _Listing] | None] = ContextVar("listings", default=None)
+
+
 def digest(value: object) -> str:
     """16 hex digits of the SHA-256 of a plain value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def part_name(shard: int) -> str:
+    """The file name of a shard's part."""
+    return f"part-{shard:05d}.parquet"
 
 
 def write_part(
@@ -184,10 +195,10 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
     schema = pa.schema([table.schema.field(name) for name in names])
     found: list[pa.Table] = []
     try:
-        for is_known, group in groupby(stamps, known.__contains__):
-            parts = list(group)
+        copy = index.read(names).cast(schema) if known else None
+        for is_known, parts in groupby(stamps, known.__contains__):
             if is_known:
-                found += (rows.cast(schema) for rows in index.rows(parts, names))
+                found += index.slices(copy, parts)
             else:
                 found += _read_parts([folder / part for part in parts], schema)
     except _UNREADABLE as error:
@@ -201,6 +212,22 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
         found = [*_read_parts(every, schema)]
     found = found or [schema.empty_table()]
     return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Lists a folder once, however often it is read in the block, which writes and deletes none."""
+    token = _listings.set({})
+    try:
+        yield
+    finally:
+        _listings.reset(token)
+
+
+def part_names(folder: Path) -> list[str]:
+    """File names of a folder's parts, in order; none where there is no folder."""
+    stamps, _, _ = _listed(folder)
+    return [*stamps]
 
 
 def read_records(folder: Path) -> dict[str, Record]:
@@ -268,8 +295,16 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in _RECORDED_LIBRARIES}
 
 
-def _listed(folder: Path) -> tuple[dict[str, str], PartIndex, Set[str]]:
-    """Stamps of a folder's parts by name, in order; its index; and the parts that are in it so."""
+def _listed(folder: Path) -> _Listing:
+    known = _listings.get()
+    if known is None:
+        return _list(folder)
+    if folder not in known:
+        known[folder] = _list(folder)
+    return known[folder]
+
+
+def _list(folder: Path) -> _Listing:
     listed = storage.stamps_in(folder)
     stamps = {name: listed[name] for name in sorted(listed) if fnmatchcase(name, "part-*.parquet")}
     index = read_index(folder, listed.get(INDEX))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,22 +59,31 @@ class PartIndex:
         self.parts: dict[str, IndexedPart] = {}
         self._first: dict[str, int] = {}
         self._opened: pq.ParquetFile | None = None
-        self._loaded: tuple[tuple[str, ...], pa.Table] | None = None
         with suppress(OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             self._read_parts()
 
-    def rows(self, names: Sequence[str], columns: Sequence[str]) -> list[pa.Table]:
-        """The rows of parts, in their order; what lies side by side is one table.
-
-        Args:
-            names: Parts that are in the index.
-            columns: Columns to read.
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The rows of all parts that are in it.
 
         Raises:
             KeyError: The copy has no such column, or is damaged.
             OSError: It cannot be read any more.
         """
-        table = self._table(tuple(columns))
+        assert self._opened is not None
+        if missing := {*columns} - {*self._opened.schema_arrow.names}:
+            raise KeyError(*missing)
+        rows = self._opened.read([*columns])
+        if rows.num_rows != sum(part.num_rows for part in self.parts.values()):
+            raise KeyError("it is damaged")
+        return rows.replace_schema_metadata(None)
+
+    def slices(self, rows: pa.Table, names: Iterable[str]) -> list[pa.Table]:
+        """The rows of some parts, in their order; what lies side by side is one table.
+
+        Args:
+            rows: As `read`.
+            names: The parts.
+        """
         runs: list[list[int]] = []
         for name in names:
             first, count = self._first[name], self.parts[name].num_rows
@@ -82,18 +91,7 @@ class PartIndex:
                 runs[-1][1] += count
             else:
                 runs.append([first, first + count])
-        return [table.slice(first, end - first) for first, end in runs]
-
-    def _table(self, columns: tuple[str, ...]) -> pa.Table:
-        if self._loaded is None or self._loaded[0] != columns:
-            assert self._opened is not None
-            if missing := {*columns} - {*self._opened.schema_arrow.names}:
-                raise KeyError(*missing)
-            table = self._opened.read(list(columns))
-            if table.num_rows != sum(part.num_rows for part in self.parts.values()):
-                raise KeyError("it is damaged")
-            self._loaded = (columns, table.replace_schema_metadata(None))
-        return self._loaded[1]
+        return [rows.slice(first, end - first) for first, end in runs]
 
     def write(self, parts: Mapping[str, IndexedPart], rows: pa.Table) -> None:
         """Replaces the copy.

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from pipeline import storage
 from pipeline.errors import StorageError
-from pipeline.manifest import Record, read_part, read_record, read_records
+from pipeline.manifest import Record, read_part, read_record, read_records, unchanging
 from pipeline.section import Facts
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Stage, Unit
@@ -163,6 +163,15 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
         waits_for: Stages before it that are not fresh.
         forced: Whether units that are fresh count as stale.
     """
+    with unchanging():
+        found = _inspect_units(stage)
+        orphans = stage.orphans()
+    if forced:
+        found = [_forced(unit) for unit in found]
+    return StageState(stage.name, tuple(found), tuple(waits_for), tuple(orphans))
+
+
+def _inspect_units(stage: Stage) -> list[UnitState]:
     plan = stage.plan()
     records: dict[Path, Mapping[str, Record]] = {}
     found = []
@@ -176,9 +185,7 @@ def inspect(stage: Stage, waits_for: Sequence[str] = (), *, forced: bool = False
     found = [_with_outputs_gone(unit, gone) for unit in found] if gone else found
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
-    if forced:
-        found = [_forced(unit) for unit in found]
-    return StageState(stage.name, tuple(found), tuple(waits_for), tuple(stage.orphans()))
+    return found
 
 
 def count_changes(before: Mapping[int, object], now: Mapping[int, object]) -> dict[str, int]:
@@ -259,6 +266,8 @@ def _forced(found: UnitState) -> UnitState:
 
 def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
     """One line a key that differs; inputs are digests, so only the change is worth telling."""
+    if recorded == present:  # as a rule, and of many units quicker to see as a whole
+        return ()
     lines = []
     for key in sorted(recorded.keys() | present.keys()):
         old, new = recorded.get(key), present.get(key)

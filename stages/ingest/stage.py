@@ -163,7 +163,7 @@ class IngestStage(Stage):
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
         """Source, scheme and whether there are masks, of what each shard's images come from."""
-        table = self.layout.table
+        table = self.layout.table.select(["row", "source", "scheme", "mask"])
         # What is gone was made from the same keys: that it is gone is all there is to say of it.
         table = table.filter(pc.is_in(table["source"], arrays.texts(self._section.sources)))
         code = arrays.numbers(table["row"]) // self._section.shard_size
@@ -190,7 +190,7 @@ class IngestStage(Stage):
         return facts
 
     def _part(self, shard: int) -> Path:
-        return self.folder / f"part-{shard:05d}.parquet"
+        return self.folder / manifest.part_name(shard)
 
     @cached_property
     def layout(self) -> ShardedTable:
@@ -218,9 +218,9 @@ class IngestStage(Stage):
         return pa.concat_tables(listed), remarks
 
     def _check_shard_size(self) -> None:
-        part = min(self.folder.glob("part-*.parquet"), default=None)
+        part = next(iter(manifest.part_names(self.folder)), None)
         size = self._section.shard_size
-        facts = manifest.read_facts(part) if part is not None else None
+        facts = manifest.read_facts(self.folder / part) if part is not None else None
         if facts is not None and facts[_SHARD_SIZE] != size:
             what = f"{size}, but the images of this run were laid out with {facts[_SHARD_SIZE]}"
             where = f"{self.context.config.path}: {_SHARD_SIZE}"

@@ -36,7 +36,7 @@ class Proposals:
 
 def proposals_part(manifests: Path, shard: int) -> Path:
     """The manifest part of a shard."""
-    return manifests / tables.PROPOSALS.name / f"part-{shard:05d}.parquet"
+    return manifests / tables.PROPOSALS.name / manifest.part_name(shard)
 
 
 def read_proposals(part: Path) -> dict[int, Proposals]:

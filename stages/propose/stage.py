@@ -18,7 +18,6 @@ from pipeline.stage import Context, Stage, Unit
 from pipeline.staleness import count_image_changes
 from stages.ingest.output import Rows, read_shards
 from stages.propose.config import SANDBOX, ProposeConfig
-from stages.propose.output import proposals_part
 
 
 class ProposeStage(Stage):
@@ -38,12 +37,11 @@ class ProposeStage(Stage):
 
     def plan(self) -> list[Unit]:
         """A unit a shard that holds images of the roles."""
-        manifests = self.context.config.manifests
         digests = self._images.digests(["row", "image_id"])
         return [
             Unit(
                 f"shard {shard}",
-                proposals_part(manifests, shard),
+                self._folder / manifest.part_name(shard),
                 {**self.mask_facts, "inputs.images": digests[shard]},
                 shard=shard,
             )
@@ -86,24 +84,26 @@ class ProposeStage(Stage):
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
-        manifests = self.context.config.manifests
-        planned = {proposals_part(manifests, shard) for shard in self._images.shards}
-        parts = (manifests / tables.PROPOSALS.name).glob("part-*.parquet")
-        return sorted(part for part in parts if part not in planned)
+        planned = {manifest.part_name(shard) for shard in self._images.shards}
+        parts = manifest.part_names(self._folder)
+        return [self._folder / part for part in parts if part not in planned]
 
     def summarize(self) -> None:
         """How many masks there are, and how long they took."""
-        folder = self.context.config.manifests / tables.PROPOSALS.name
         columns = ["num_masks", "seconds", "status"]
-        rows = manifest.read(folder, tables.PROPOSALS, columns)
+        rows = manifest.read(self._folder, tables.PROPOSALS, columns)
         good = rows.filter(pc.equal(rows["status"], "ok"))
         masks = pc.mean(good["num_masks"]).as_py() or 0
         seconds = pc.sum(good["seconds"]).as_py()
         speed = f", {good.num_rows / seconds:.1f} images/s" if seconds else ""
-        text = f"propose: {good.num_rows} images, {masks:.1f} masks an image{speed}; in {folder}"
-        self.context.console.note(text)
+        text = f"{good.num_rows} images, {masks:.1f} masks an image{speed}; in {self._folder}"
+        self.context.console.note(f"propose: {text}")
         if failed := rows.num_rows - good.num_rows:
             self.context.console.warn(f"{failed} images could no longer be read, no masks of them")
+
+    @cached_property
+    def _folder(self) -> Path:
+        return self.context.config.manifests / tables.PROPOSALS.name
 
     @cached_property
     def mask_facts(self) -> Facts:

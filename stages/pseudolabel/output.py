@@ -30,7 +30,7 @@ def labels_folder(manifests: Path, labeler: str) -> Path:
 
 def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
     """The part of a labeler's shard."""
-    return labels_folder(manifests, labeler) / f"part-{shard:05d}.parquet"
+    return labels_folder(manifests, labeler) / manifest.part_name(shard)
 
 
 def read_labels(manifests: Path, labeler: str) -> pa.Table:

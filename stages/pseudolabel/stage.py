@@ -145,9 +145,13 @@ class PseudolabelStage(Stage):
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
-        planned = {planned.unit.part for planned in self._planned}
-        parts = (p for name in self._section.labelers for p in self._folder(name).glob("part-*"))
-        return sorted(part for part in parts if part not in planned)
+        planned = {(planned.labeler, planned.unit.part.name) for planned in self._planned}
+        return [
+            self._folder(labeler) / part
+            for labeler in sorted(self._section.labelers)
+            for part in manifest.part_names(self._folder(labeler))
+            if (labeler, part) not in planned
+        ]
 
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config has not, labels that no part points to."""
@@ -208,13 +212,14 @@ class PseudolabelStage(Stage):
         # Labels of another config go to a group of their own: a training on these goes on.
         group = self._stores / f"{name}.zarr" / manifest.digest(facts)
         store = LabelStore(group, self._images.shard_size, self._section.size_px)
+        folder = self._folder(name)
         columns = ["row", "image_id"]
         if self._needs_label_files(name):
             columns.append("mask_id")
         for shard, digest in self._images.digests(columns).items():
             unit = Unit(
                 f"{name} shard {shard}",
-                labels_part(self.context.config.manifests, name, shard),
+                folder / manifest.part_name(shard),
                 {**facts, "inputs.images": digest},
                 (store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard,

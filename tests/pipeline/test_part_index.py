@@ -126,7 +126,7 @@ def test_rows_of_another_s_index_are_not_taken_for_those_of_this_one(folder: Pat
     for shard in range(1, COUNT):
         write(folder, shard, status="rejected")
     manifest.update_index(folder, tables.IMAGES)
-    (rows,) = index.rows(["part-00007.parquet"], COLUMNS)
+    (rows,) = index.slices(index.read(COLUMNS), ["part-00007.parquet"])
     assert rows["status"].to_pylist() == ["ok", "ok"]
     assert read(folder)["status"].to_pylist() == ["rejected"] * (2 * COUNT - 2) + ["ok"] * 2
 
