@@ -222,7 +222,8 @@ def _models(
         save_file(sam_model_registry[sam]().state_dict(), place / "sam.safetensors")
     if clip_weights is None:
         clip_weights = place / "clip.safetensors"
-        network = open_clip.create_model(f"{_CLIP}-quickgelu", load_weights=False)
+        # Not by open_clip's `create_model`, which warns that there are no weights.
+        network = open_clip.CLIP(**open_clip.get_model_config(f"{_CLIP}-quickgelu"))
         save_file(network.state_dict(), clip_weights)
     clip = {"model": f"{_CLIP}-quickgelu", "weights": str(clip_weights)}
     windows = {"short_side_px": 336, "window_px": 224, "stride_px": 112}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -97,7 +97,7 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
             rows[position] |= {"height": height, "width": width, **measured}
 
     with ThreadPoolExecutor(1) as behind:  # while a batch is finished, the next one is labeled
-        finished = behind.submit(finish, [], masks[:0], torch.empty(0))
+        last: Future[None] | None = None
         for batch in _batches(task, rows):
             start = time.perf_counter()
             with torch.inference_mode():
@@ -107,9 +107,11 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
             seconds = (time.perf_counter() - start) / len(batch)
             for position, _ in batch:
                 rows[position]["seconds"] = seconds
-            finished.result()  # one at a time: memory stays flat
-            finished = behind.submit(finish, batch, mask, confidence)
-        finished.result()
+            if last is not None:
+                last.result()  # one at a time: memory stays flat
+            last = behind.submit(finish, batch, mask, confidence)
+        if last is not None:
+            last.result()
     task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
     return rows
 
@@ -171,13 +173,13 @@ def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
     }
 
 
-def _measured(mask: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> dict[str, Any]:
-    covered = mask != IGNORE
+def _measured(mask: Bytes, confidence: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """What a row says of a label, whose confidence is 0 where its mask is ignore."""
     pixels = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE]
-    class_ids = np.flatnonzero(pixels)
+    class_ids, labeled = np.flatnonzero(pixels), int(pixels.sum())
     return {
-        "coverage": float(covered.mean()),
-        "mean_confidence": float(confidence[covered].mean()) if covered.any() else None,
+        "coverage": labeled / mask.size,
+        "mean_confidence": float(confidence.sum(dtype=np.float64)) / labeled if labeled else None,
         "class_ids": class_ids.tolist(),
         "class_fractions": (pixels[class_ids] / mask.size).tolist(),
     }
