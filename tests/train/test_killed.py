@@ -56,10 +56,11 @@ def files_of(config: Path) -> Path:
 def assert_equal(found: Path, expected: Path) -> None:
     for name in ("model.safetensors", "best.safetensors", "log.jsonl"):
         assert (files_of(found) / name).read_bytes() == (files_of(expected) / name).read_bytes()
-    metrics = [
-        pd.read_parquet(c.with_suffix("") / "manifests/tiny/metrics") for c in (found, expected)
-    ]
-    pd.testing.assert_frame_equal(*metrics)
+    one, other = (
+        pd.read_parquet(config.with_suffix("") / "manifests/tiny/metrics")
+        for config in (found, expected)
+    )
+    pd.testing.assert_frame_equal(one, other)
     assert leftovers(found.with_suffix("")) == []
 
 

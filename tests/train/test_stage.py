@@ -213,7 +213,7 @@ def test_validation_while_training_keeps_the_best_weights(
     scores = evaluated.set_index("name")
     assert scores.loc["miou", "value"] == trained["value"].iloc[-1]
     assert scores.loc["best/miou", "value"] == trained["value"].max()
-    best = trained.loc[trained["value"].idxmax(), "step"]
+    best = trained["step"].iloc[int(trained["value"].argmax())]
     assert scores.loc["best/miou", "step"] == best
     assert {"best/iou/disc", "best/pixel_accuracy"} <= set(scores.index)
     assert reasons(config, every) == []
