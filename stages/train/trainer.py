@@ -14,6 +14,7 @@ from pipeline import manifest, storage
 from pipeline.errors import ConfigError
 from pipeline.section import Facts
 from pipeline.stage import Context, Unit
+from stages.device import peak_memory_bytes
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.segmenters.weights import save_weights
 from stages.train import processes
