@@ -44,7 +44,7 @@ def projected_tokens(visual: VisionTransformer, windows: Tensor, dense: Dense) -
     if dense.variant == "gem":
         tokens = _gem(blocks[-replaced:], tokens)
     else:
-        tokens = _last_block(blocks[-1], tokens, dense)
+        tokens = attended_otherwise(blocks[-1], tokens, dense)
     projected: Tensor = visual.ln_post(tokens[:, 1:]) @ visual.proj
     return projected
 
@@ -70,11 +70,19 @@ def self_self_attention(tokens: Tensor, values: Tensor, kappa: Tensor) -> Tensor
     return F.scaled_dot_product_attention(unit * scale, unit, values, scale=1.0)
 
 
-def _last_block(block: Block, tokens: Tensor, dense: Dense) -> Tensor:
-    """The block with MaskCLIP's (arXiv 2112.01071) or SCLIP's (arXiv 2312.01597) attention.
+def attended_otherwise(block: Block, tokens: Tensor, dense: Dense) -> Tensor:
+    """A block with MaskCLIP's (arXiv 2112.01071) or SCLIP's (arXiv 2312.01597) attention.
 
     MaskCLIP's is the identity, so that a token's value comes back. SCLIP's is softmax(s q q^T) +
     softmax(s k k^T): a sum, whose rows add up to 2.
+
+    Args:
+        block: Of a tower.
+        tokens: (B, N, width), what enters it.
+        dense: The variant, any but gem, and whether the block keeps its residual and its FFN.
+
+    Returns:
+        (B, N, width).
     """
     q, k, v = _heads(block, block.ln_1(tokens))
     attend = F.scaled_dot_product_attention

@@ -137,6 +137,30 @@ def load_clip(
     return Clip(network, tokenizer, mean, std, precision)
 
 
+def untrained_tower(model: str | Path, tag: str | None, window_px: int) -> towers.Tower:
+    """The image side of what `load_clip` loads, with random weights: for a checkpoint to fill.
+
+    Args:
+        model: An architecture of open_clip, or a folder in its layout, of which its config is read.
+        tag: Of the weights that `load_clip` would load, for it decides on the activation; None if
+            they are a file.
+        window_px: Side of the images it will see.
+
+    Raises:
+        ConfigError: There is no such model or tag.
+        WeightsError: The folder is not in open_clip's layout.
+    """
+    trunk.register()
+    name = f"local-dir:{model}" if isinstance(model, Path) else model
+    vision = model_config(name)["vision_cfg"]
+    options: dict[str, Any] = {}
+    if tag is not None:
+        options["force_quick_gelu"] = _tag(name, tag).get("quick_gelu", False)
+    if "timm_model_name" not in vision and isinstance(vision["layers"], int):
+        options["force_image_size"] = window_px
+    return open_clip.create_model(name, load_weights=False, pretrained_text=False, **options).visual
+
+
 def model_config(name: str) -> dict[str, Any]:
     """What open_clip knows of an architecture, or of local-dir:FOLDER.
 

@@ -1,4 +1,4 @@
-"""Which CLIP a labeler asks: the keys for it, and the files behind them. Needs no torch."""
+"""Which CLIP is asked: the keys for it, and the files behind them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -59,14 +59,99 @@ MASKCLIP = Dense()
 """MaskCLIP as published."""
 
 
-class ClipConfig(Section):
-    """Keys of every labeler that asks a CLIP."""
+class ClipChoice(Section):
+    """Keys of whatever asks a CLIP: which one."""
 
     model: Annotated[str, Field(min_length=1)]
     """An open_clip architecture (ViT-B-16), local-dir:FOLDER in open_clip's layout, or sandbox."""
     weights: Annotated[str, Field(min_length=1)] | None = None
     """An architecture's weights: an open_clip tag (openai), downloaded on first use, or a file.
     OpenAI's weights in a file need the architecture that ends in -quickgelu; a tag sees to that."""
+
+    @model_validator(mode="after")
+    def _names_weights_once(self) -> Self:
+        if self.folder is None and self.weights is None:
+            raise ValueError(
+                f"name the `weights` of {self.model}: an open_clip tag such as openai, or a file"
+            )
+        if self.folder is not None and self.weights is not None:
+            raise ValueError(f"leave out `weights`: {self.model} brings its own")
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the model is, if it is one."""
+        if self.model == SANDBOX:
+            return _SANDBOX_FOLDER
+        if self.model.startswith(FOLDER_PREFIX):
+            return Path(self.model.removeprefix(FOLDER_PREFIX))
+        return None
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that `weights` names, there or not; None for a tag."""
+        if self.weights is None:
+            return None
+        path = Path(self.weights)
+        is_path = os.sep in self.weights or "/" in self.weights or path.is_file()
+        return path if is_path or path.suffix in _CHECKPOINT_ENDINGS else None
+
+    def chosen(self) -> tuple[str | Path, str | Path]:
+        """The architecture or folder to load, and its tag or checkpoint file.
+
+        Raises:
+            WeightsError: A local file is missing.
+        """
+        if self.folder is not None:
+            return self.folder, _checkpoint_in(self.folder)
+        assert self.weights is not None
+        file = self.weights_file
+        if file is not None and not file.is_file():
+            fix = self.how_to_go_on()
+            raise WeightsError("there is no such file", where=f"weights: {file}", fix=fix)
+        return self.model, file or self.weights
+
+    def weights_facts(self) -> Facts:
+        """Tag, or checksum of the file; of a folder also that of its config, half the model.
+
+        Raises:
+            WeightsError: A local file is missing.
+        """
+        model, weights = self.chosen()
+        if isinstance(weights, str):
+            return {"weights": weights}
+        facts: Facts = {"weights": checksum(weights)}
+        if isinstance(model, Path):
+            facts["weights.config"] = checksum(model / FOLDER_CONFIG)
+        return facts
+
+    def text_facts(self) -> Facts:
+        """What embeddings of texts depend on: weights, and the architecture that reads them."""
+        facts = self.weights_facts()
+        return facts if "weights.config" in facts else {**facts, "model": self.model}
+
+    def how_to_go_on(self) -> str:
+        """What to do where the file that `weights` names is missing."""
+        return self.how_to_fetch()
+
+    def how_to_fetch(self) -> str:
+        """The command that fetches weights for the architecture, and what to set then."""
+        repository = _OPENAI_REPOSITORIES.get(self.model.removesuffix("-quickgelu"))
+        if repository is None or self.weights_file is None:
+            return f"save a checkpoint of {self.model} there"
+        fetched = self.weights_file.parent / _CHECKPOINT_NAMES[0]
+        settings = []
+        if not self.model.endswith("-quickgelu"):
+            settings.append(f"`model: {self.model}-quickgelu`")
+        if fetched != self.weights_file:
+            settings.append(f"`weights: {fetched}`")
+        command = f"hf download {repository} {fetched.name} --local-dir {fetched.parent}"
+        return f"run `{command}`" + (f" and set {' and '.join(settings)}" if settings else "")
+
+
+class ClipConfig(ClipChoice):
+    """Keys of every labeler that asks a CLIP."""
+
     stand_in: Literal["sandbox"] | None = None
     """What labels, with a warning, where `weights` is a file that is not there."""
     variant: Variant = "maskclip"
@@ -104,12 +189,6 @@ class ClipConfig(Section):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if self.folder is None and self.weights is None:
-            raise ValueError(
-                f"name the `weights` of {self.model}: an open_clip tag such as openai, or a file"
-            )
-        if self.folder is not None and self.weights is not None:
-            raise ValueError(f"leave out `weights`: {self.model} brings its own")
         if self.stand_in is not None and self.weights_file is None:
             raise ValueError(
                 "leave out `stand_in`, or name a file in `weights`, such as "
@@ -132,74 +211,27 @@ class ClipConfig(Section):
         return Dense(self.variant, self.residual, self.ffn)
 
     @property
-    def folder(self) -> Path | None:
-        """The folder that the model is, if it is one."""
-        if self.model == SANDBOX:
-            return _SANDBOX_FOLDER
-        if self.model.startswith(FOLDER_PREFIX):
-            return Path(self.model.removeprefix(FOLDER_PREFIX))
-        return None
-
-    @property
-    def weights_file(self) -> Path | None:
-        """The file that `weights` names, there or not; None for a tag."""
-        if self.weights is None:
-            return None
-        path = Path(self.weights)
-        is_path = os.sep in self.weights or "/" in self.weights or path.is_file()
-        return path if is_path or path.suffix in _CHECKPOINT_ENDINGS else None
-
-    @property
     def stands_in(self) -> bool:
         """Whether the stand-in labels, since the file that was asked for is missing."""
         file = self.weights_file
         return self.stand_in is not None and file is not None and not file.is_file()
 
     def chosen(self) -> tuple[str | Path, str | Path]:
-        """The architecture or folder to load, and its tag or checkpoint file.
-
-        Raises:
-            WeightsError: A local file is missing.
-        """
-        folder = _SANDBOX_FOLDER if self.stands_in else self.folder
-        if folder is not None:
-            return folder, _checkpoint_in(folder)
-        assert self.weights is not None
-        file = self.weights_file
-        if file is not None and not file.is_file():
-            fix = f"{self.how_to_fetch()}; or set `stand_in: {SANDBOX}` to try without it"
-            raise WeightsError("there is no such file", where=f"weights: {file}", fix=fix)
-        return self.model, file or self.weights
+        """See `ClipChoice.chosen`; maybe the stand-in."""
+        if self.stands_in:
+            return _SANDBOX_FOLDER, _checkpoint_in(_SANDBOX_FOLDER)
+        return super().chosen()
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; of a folder also its config, which is half the model."""
-        model, weights = self.chosen()
-        if isinstance(weights, str):
-            return {"weights": weights}
-        stands_in = f"stand-in {SANDBOX}: " if self.stands_in else ""
-        facts: Facts = {"weights": f"{stands_in}{checksum(weights)}"}
-        if isinstance(model, Path):
-            facts["weights.config"] = checksum(model / FOLDER_CONFIG)
+        """See `Labeler.weights_facts` and `ClipChoice.weights_facts`."""
+        facts = super().weights_facts()
+        if self.stands_in:
+            facts["weights"] = f"stand-in {SANDBOX}: {facts['weights']}"
         return facts
 
-    def text_facts(self) -> Facts:
-        """What embeddings of texts depend on: weights, and the architecture that reads them."""
-        facts = self.weights_facts()
-        return facts if "weights.config" in facts else {**facts, "model": self.model}
-
-    def how_to_fetch(self) -> str:
-        """The command that fetches weights for the architecture, and what to set then."""
-        repository = _OPENAI_REPOSITORIES.get(self.model.removesuffix("-quickgelu"))
-        if repository is None or self.weights_file is None:
-            return f"save a checkpoint of {self.model} there"
-        fetched = self.weights_file.parent / _CHECKPOINT_NAMES[0]
-        settings = []
-        if not self.model.endswith("-quickgelu"):
-            settings.append(f"`model: {self.model}-quickgelu`")
-        if fetched != self.weights_file:
-            settings.append(f"`weights: {fetched}`")
-        command = f"hf download {repository} {fetched.name} --local-dir {fetched.parent}"
-        return f"run `{command}`" + (f" and set {' and '.join(settings)}" if settings else "")
+    def how_to_go_on(self) -> str:
+        """See `ClipChoice.how_to_go_on`."""
+        return f"{super().how_to_go_on()}; or set `stand_in: {SANDBOX}` to try without it"
 
 
 def _checkpoint_in(folder: Path) -> Path:

@@ -63,7 +63,7 @@ def convolutional_encoder(
     return encoder
 
 
-def transformer_encoder(name: str, weights: str | None, where: str, **options: Any) -> nn.Module:
+def timm_encoder(name: str, weights: str | None, where: str, **options: Any) -> nn.Module:
     """A model of timm without its classifier.
 
     Args:

@@ -1,7 +1,12 @@
+import gzip
+import json
 from collections.abc import Callable
+from pathlib import Path
 
+import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import components
@@ -21,7 +26,7 @@ TINY: dict[str, dict[str, object]] = {
     "small_unet": {"encoder_weights": None},
     "unet": {"encoder": "tu-test_resnet", "encoder_weights": None},
 }
-"""Keys of each model that make a small network of it, without a download."""
+"""Keys of models that make small networks of them, without a download."""
 
 
 def named(name: str, **keys: object) -> Model:
@@ -52,8 +57,31 @@ def images() -> Callable[..., Tensor]:
     return draw
 
 
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, in open_clip's layout, of a tiny CLIP with a ViT and random weights."""
+    folder = tmp_path_factory.mktemp("clip")
+    # Byte-level tokens without a single merge: 2 x 256 bytes and two special tokens.
+    (folder / "bpe.txt.gz").write_bytes(gzip.compress(b"#version: 0.2"))
+    text = {"context_length": 24, "vocab_size": 514, "width": 32, "heads": 2, "layers": 2}
+    vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16}
+    model = {
+        "embed_dim": 16,
+        "vision_cfg": vision,
+        "text_cfg": {**text, "tokenizer_kwargs": {"bpe_path": "bpe.txt.gz"}},
+    }
+    config = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5, 0.4, 0.3]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    network = open_clip.create_model(f"local-dir:{folder}")
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
 @pytest.fixture(params=components.names(MODELS))
-def tiny(request: pytest.FixtureRequest) -> Model:
+def tiny(request: pytest.FixtureRequest, clip_folder: Path) -> Model:
     """Each model, small."""
     name: str = request.param
+    if name == "semivl":
+        return named(name, model=f"local-dir:{clip_folder}", image_px=32)
     return named(name, **TINY[name])

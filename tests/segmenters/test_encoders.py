@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.vocabulary import Vocabulary
-from stages.segmenters.encoders import convolutional_encoder, transformer_encoder
+from stages.segmenters.encoders import convolutional_encoder, timm_encoder
 from stages.segmenters.models.base import Model
 
 BuildModel = Callable[..., Model]
@@ -117,7 +117,7 @@ def test_what_is_in_the_hubs_cache_is_loaded_offline(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     source = timm.create_model("test_vit")
     cached(tmp_path, "timm/test_vit.r160_in1k", source)
-    encoder = transformer_encoder("test_vit.r160_in1k", "pretrained", WHERE)
+    encoder = timm_encoder("test_vit.r160_in1k", "pretrained", WHERE)
     name = "blocks.3.attn.qkv.weight"
     assert torch.equal(weight(encoder, name), weight(source, name))
 
@@ -146,7 +146,7 @@ def test_dinov2s_own_checkpoint_is_read(tmp_path: Path) -> None:
     """It has a token for masked patches, which nobody needs here, and no classifier."""
     source = timm.create_model("test_vit", num_classes=0)
     path = saved(tmp_path / "dinov2.pth", source, mask_token=torch.zeros(1, 64))
-    encoder = transformer_encoder("test_vit.r160_in1k", str(path), WHERE, dynamic_img_size=True)
+    encoder = timm_encoder("test_vit.r160_in1k", str(path), WHERE, dynamic_img_size=True)
     name = "patch_embed.proj.weight"
     assert torch.equal(weight(encoder, name), weight(source, name))
 

@@ -40,13 +40,13 @@ class DPTModel(Model):
 
     def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
         """See `Model.build`."""
-        from stages.segmenters.encoders import transformer_encoder
+        from stages.segmenters.encoders import timm_encoder
         from stages.segmenters.networks.dpt import DPT
 
         name = self.config.encoder
         weights = self.config.encoder_weights if pretrained else None
         try:
-            encoder = transformer_encoder(name, weights, _WHERE, dynamic_img_size=True)
+            encoder = timm_encoder(name, weights, _WHERE, dynamic_img_size=True)
         except TypeError as error:  # other architectures have no such option
             raise _no_vit(name) from error
         if not all(hasattr(encoder, part) for part in ("blocks", "patch_embed", "norm_pre")):
