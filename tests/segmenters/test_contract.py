@@ -61,15 +61,15 @@ def test_a_compiled_network_is_the_same_by_the_same_names_and_its_copies_are_pla
     network: SegmentationNetwork, images: Draw
 ) -> None:
     """Without the compiler proper, which takes minutes: what torch captures is run as it is."""
-    names, expected = list(network.state_dict()), network.eval()(images())
-    network.compile(backend="eager")
-    assert list(network.state_dict()) == names
-    torch.testing.assert_close(network(images()), expected, atol=1e-4, rtol=1e-4)
-    copy = deepcopy(network)
     with torch.no_grad():
+        names, expected = list(network.state_dict()), network.eval()(images())
+        network.compile(backend="eager")
+        assert list(network.state_dict()) == names
+        torch.testing.assert_close(network(images()), expected, atol=1e-4, rtol=1e-4)
+        copy = deepcopy(network)
         [*copy.parameters()][-1].add_(1)
-    assert not torch.allclose(copy(images()), expected)
-    torch.testing.assert_close(network(images()), expected, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(copy(images()), expected)
+        torch.testing.assert_close(network(images()), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_every_trainable_parameter_learns_and_is_in_one_group(

@@ -68,7 +68,7 @@ def training(folder: Path, name: str, accumulate: int) -> Training:
         perturbation=perturbation(PerturbationConfig(), VOCABULARY),
         sources=sources,
         supervised_loss=CrossEntropyLoss(CrossEntropyConfig()),
-        discriminator=Discriminator(FeatureDiscriminator(8), weight=0.1, learning_rate=1e-3),
+        discriminator=Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-3),
         optimization=Optimization(
             optimizer="sgd",
             learning_rate=0.05,
