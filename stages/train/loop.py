@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,40 +164,44 @@ class Training:
         start = self.checkpoint.load(parts, device)
         self._compare(start)
         log = self._cut_log(start)
-        watching = None if self.watch is None else self.watch(start)
-        tell(start, {})
-        micro = settings.accumulate
-        feed = batches(range(start * micro, settings.steps * micro))
-        for step in range(start, settings.steps):
-            rate = learning_rate(settings.learning_rate, step, settings.steps)
-            for group in stepper.optimizer.param_groups:
-                group["lr"] = rate * group["multiplier"]
-            moment = Moment(step, settings.steps, self.steps_an_epoch)
-            measured = stepper.step(moment, feed)
-            teacher.update(ema, self.network, teacher.decay(step, settings.ema_decay))
-            done = step + 1
-            if done % self.log_every == 0 or done == settings.steps:
-                values = {k: processes.global_mean(v).item() for k, v in measured.items()}
-                values["learning_rate"] = rate
-                if watching is not None:
-                    values |= watching.measure(*stepper.last)
-                    watching.scalars(done, values)
-                log.append(json.dumps({"step": done, **values}))
-                tell(done, values)
-            if watching is not None and watching.is_due(done):
-                watching.show(done, *stepper.last, self.network)
-            if self.validation is not None and self.validation.is_due(done, settings.steps):
-                scores = self._validate(ema, done)
-                log.append(json.dumps({"step": done, "split": "val", **scores}))
-                if watching is not None:
-                    watching.scalars(done, {f"val/{name}": value for name, value in scores.items()})
-            if done % self.checkpoint_every == 0:
-                if watching is not None:
-                    watching.flush()
-                self._save(done, parts, log, ema)
-        next(feed, None)  # lets its threads end
-        if watching is not None:
-            watching.close()
+        with ExitStack() as watched:
+            watching = None
+            if self.watch is not None:
+                watching = self.watch(start)
+                watched.callback(watching.close)
+            tell(start, {})
+            micro = settings.accumulate
+            feed = batches(range(start * micro, settings.steps * micro))
+            for step in range(start, settings.steps):
+                rate = learning_rate(settings.learning_rate, step, settings.steps)
+                for group in stepper.optimizer.param_groups:
+                    group["lr"] = rate * group["multiplier"]
+                moment = Moment(step, settings.steps, self.steps_an_epoch)
+                measured = stepper.step(moment, feed)
+                teacher.update(ema, self.network, teacher.decay(step, settings.ema_decay))
+                done = step + 1
+                if done % self.log_every == 0 or done == settings.steps:
+                    values = {k: processes.global_mean(v).item() for k, v in measured.items()}
+                    values["learning_rate"] = rate
+                    if watching is not None:
+                        values |= watching.measure(*stepper.last)
+                        watching.scalars(done, values)
+                    log.append(json.dumps({"step": done, **values}))
+                    tell(done, values)
+                if watching is not None and watching.is_due(done):
+                    watching.show(done, *stepper.last, self.network)
+                if self.validation is not None and self.validation.is_due(done, settings.steps):
+                    scores = self._validate(ema, done)
+                    log.append(json.dumps({"step": done, "split": "val", **scores}))
+                    if watching is not None:
+                        watching.scalars(
+                            done, {f"val/{name}": value for name, value in scores.items()}
+                        )
+                if done % self.checkpoint_every == 0:
+                    if watching is not None:
+                        watching.flush()
+                    self._save(done, parts, log, ema)
+            next(feed, None)  # lets its threads end
         log.flush()
         return ema
 

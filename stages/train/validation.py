@@ -19,6 +19,7 @@ from stages.confusion import Confusion
 from stages.reading import read_truth
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.segmenters.predictor import Predictor
+from stages.segmenters.protocol import Protocol
 from stages.segmenters.weights import save_weights
 from stages.train import processes
 
@@ -31,7 +32,7 @@ _AT_ONCE = 16
 
 @dataclass
 class Validation:
-    """Scores networks on val, images at their own size in one pass; the processes share the images.
+    """Scores networks on val, as evaluate does; the processes share the images.
 
     Attributes:
         images: Rows of the images manifest.
@@ -40,6 +41,7 @@ class Validation:
         path: The file for the weights that had the best mean IoU.
         about: What to say in it; see `save_weights`.
         device: Where networks are.
+        protocol: How images are predicted.
         best: The best mean IoU so far.
     """
 
@@ -49,6 +51,7 @@ class Validation:
     path: Path
     about: Facts
     device: torch.device
+    protocol: Protocol
     best: float = field(default=-1.0, init=False)
 
     def is_due(self, done: int, steps: int) -> bool:
@@ -65,7 +68,7 @@ class Validation:
             DataError: An image or its label file can no longer be read.
         """
         confusion = Confusion.empty(self.vocabulary.num_classes)
-        predictor = Predictor(network, self.device)
+        predictor = Predictor(network, self.device, self.protocol)
         for pixels, truth in self._read(self.images[processes.rank() :: processes.world()]):
             confusion.add(truth, predictor.predict(pixels))
         counts = processes.global_sum(torch.from_numpy(confusion.counts).to(self.device))

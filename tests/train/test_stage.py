@@ -91,7 +91,7 @@ def test_every_variant_leaves_weights_a_checkpoint_and_metrics(
     assert set(metrics["seed"]) == {0}
     plus = metrics[metrics["variant"] == "plus"]
     losses = {"loss/total", "loss/supervised", "loss/student_unlabeled"}
-    assert set(plus["name"]) == {*losses, "learning_rate"}
+    assert set(plus["name"]) == {*losses, "learning_rate", "labeled/student_unlabeled"}
     assert sorted(plus[plus["name"] == "loss/total"]["step"]) == [1, 2]
     assert (plus["epoch"] == plus["step"]).all()  # 2 crops a step, of 2 unlabeled images
     for name in ("plain", "plus"):
