@@ -12,10 +12,17 @@ from pipeline.config import Config
 from pipeline.errors import DataError
 from stages.ingest.output import read_images
 from stages.pseudolabel.output import of_rows, read_labels
+from stages.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.train.config import VariantConfig
 
 if TYPE_CHECKING:
     from stages.train.crops import TrainImage
+
+
+def protocol_of(config: Config) -> Protocol:
+    """How images are predicted: as the section `evaluate` says."""
+    section = config.sections.get("evaluate")
+    return section if isinstance(section, Protocol) else WHOLE_IMAGE
 
 
 def images_of(config: Config, role: str) -> pa.Table:

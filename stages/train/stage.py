@@ -15,7 +15,7 @@ from pipeline.stage import Context, Stage, Unit
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.files import TrainingFiles
-from stages.train.inputs import images_of, labeled_by, labels_of, total_steps
+from stages.train.inputs import images_of, labeled_by, labels_of, protocol_of, total_steps
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +125,7 @@ class TrainStage(Stage):
         with_masks = {"labeled": labeled}
         if variant.validate_every is not None:
             with_masks["val"] = images_of(self.context.config, "val")
+            facts |= protocol_of(self.context.config).facts("evaluate")
         for role, images in with_masks.items():
             for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
                 facts |= vocabulary.scheme_facts(scheme)

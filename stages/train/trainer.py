@@ -24,7 +24,7 @@ from stages.train.crops import Crops
 from stages.train.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.event_log import EventLog
 from stages.train.files import TrainingFiles
-from stages.train.inputs import images_of, steps_an_epoch, total_steps, train_images
+from stages.train.inputs import images_of, protocol_of, steps_an_epoch, total_steps, train_images
 from stages.train.loop import Optimization, Training
 from stages.train.validation import Validation
 from stages.train.watching import Watching
@@ -177,6 +177,7 @@ class Trainer:
             path=self.files.best,
             about=self._about,
             device=self.device,
+            protocol=protocol_of(config),
         )
 
     @contextmanager
