@@ -29,8 +29,8 @@ def corners(height_px: int, width_px: int, window_px: int, stride_px: int) -> li
 
     The last of a row or column is moved back inside; a side shorter than a window has one, at 0.
     """
-    sides = (height_px, width_px)
-    return list(product(*(starts(side, window_px, stride_px, "snap") for side in sides)))
+    tops, lefts = (starts(side, window_px, stride_px, "snap") for side in (height_px, width_px))
+    return list(product(tops, lefts))
 
 
 def sliding_scores(
