@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RULES = ["dense_clip", "sam_clip", "both", "sam_clip paint", "sam_clip soft, share 0.3, power 2"]
 
 
@@ -47,6 +49,7 @@ def test_a_folder_of_too_few_photos_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"error: {tmp_path}: 0 files, not 2; lower --images\n"
 
 
+@pytest.mark.slow
 def test_stage_one_is_held_against_its_models(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     options = ["--images", "2", "--points-per-side", "4", "--device", "cpu", "--json", str(path)]
