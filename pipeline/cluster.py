@@ -86,6 +86,8 @@ def run_jobs(
         "distributed.scheduler.allowed-failures": 0,  # counted here
         "distributed.worker.daemon": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+        # Dask has workers give memory back at once: each array of a batch is then cleared anew.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
     # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.

@@ -101,7 +101,8 @@ class LabelStore:
 
         Args:
             shard: Number of the shard; `grow` has made room for it.
-            rows: Positions in the arrays that the labels belong to; the shard's others are filled.
+            rows: Positions in the arrays that the labels belong to, ascending; the shard's others
+                are filled.
             masks: (len(rows), S, S) uint8, 255 = ignore.
             confidences: (len(rows), S/4, S/4) uint8, 255 = certain.
 
@@ -118,8 +119,10 @@ class LabelStore:
             array = zarr.open_array(MemoryStore(files), mode="r+")
             # a shard of ignore alone is a file too: without one it would count as gone
             array = array.with_config({"write_empty_chunks": True})
-            block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
-            block[inside] = values
+            block = values
+            if len(rows) < self.shard_size:
+                block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
+                block[inside] = values
             array[first : first + self.shard_size] = block
             path = self.shard_file(shard, name)
             _remove_temporaries(path.parent)
