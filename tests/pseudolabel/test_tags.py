@@ -71,6 +71,7 @@ def test_a_tag_is_fetched_once_even_if_the_connection_is_cut(
     assert call("status").returncode == 0
     assert hub.requests == []
     monkeypatch.setenv("TQDM_POSITION", "-1")  # else the hub draws a bar on terminals alone
+    huggingface_hub.utils.enable_progress_bars()  # the labeler hf turns them off, in other tests
     hub.cuts += [] if cut is None else [cut]
     done = call("run")
     assert done.returncode == 0, done.stderr
