@@ -23,6 +23,8 @@ from stages.clip.clip_weights import MASKCLIP, Dense
 from stages.sandbox import trunk
 
 _HUB_FILE = "open_clip_model.safetensors"
+_NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+"""The smallest text side, where none is wanted."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +154,15 @@ def untrained_tower(model: str | Path, tag: str | None, window_px: int) -> tower
     """
     trunk.register()
     name = f"local-dir:{model}" if isinstance(model, Path) else model
-    vision = model_config(name)["vision_cfg"]
-    options: dict[str, Any] = {}
-    if tag is not None:
-        options["force_quick_gelu"] = _tag(name, tag).get("quick_gelu", False)
+    config = model_config(name)
+    vision = dict(config["vision_cfg"])
     if "timm_model_name" not in vision and isinstance(vision["layers"], int):
-        options["force_image_size"] = window_px
-    return open_clip.create_model(name, load_weights=False, pretrained_text=False, **options).visual
+        vision["image_size"] = window_px
+    quick_gelu = config.get("quick_gelu", False)
+    if tag is not None:
+        quick_gelu = quick_gelu or _tag(name, tag).get("quick_gelu", False)
+    # Not by open_clip's `create_model`, which warns that there are no weights.
+    return open_clip.CLIP(config["embed_dim"], vision, _NO_TEXT, quick_gelu=quick_gelu).visual
 
 
 def model_config(name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -78,8 +79,21 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def tiny_run(tiny: dict[str, Any], clip_folder: Path) -> dict[str, Any]:
+    """Plain values of a config that trains each model for two steps."""
+    models = {name: {"name": name, **keys} for name, keys in TINY.items()}
+    clip = f"local-dir:{clip_folder}"
+    models["semivl"] = {"name": "semivl", "model": clip, "image_px": 32, "text": "concept-avg"}
+    lengths = {"steps": 2, "batch_size": 2, "checkpoint_every": 2, "log_every": 1, "crop_px": 32}
+    rates = {"optimizer": "adamw", "encoder_multiplier": 0.1, "decay_encoder_norms": False}
+    train = {**lengths, **rates, "perturbation": "unimatch", "label_sources": ["student"]}
+    variants = {name: {"model": keys} for name, keys in models.items()}
+    return {**tiny, "train": {**train, "device": "cpu", "variants": variants}, "evaluate": {}}
+
+
 @pytest.fixture(params=components.names(MODELS))
-def tiny(request: pytest.FixtureRequest, clip_folder: Path) -> Model:
+def tiny_model(request: pytest.FixtureRequest, clip_folder: Path) -> Model:
     """Each model, small."""
     name: str = request.param
     if name == "semivl":

@@ -22,9 +22,9 @@ NUM_CLASSES = 5
 
 
 @pytest.fixture
-def network(tiny: Model, classes: Vocabulary) -> SegmentationNetwork:
+def network(tiny_model: Model, classes: Vocabulary) -> SegmentationNetwork:
     torch.manual_seed(0)
-    return tiny.build(classes)
+    return tiny_model.build(classes)
 
 
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (81, 17), (1, 40)])
@@ -125,13 +125,17 @@ def test_a_few_steps_teach_where_the_bright_half_is(
 
 
 def test_what_is_saved_predicts_the_same(
-    tiny: Model, network: SegmentationNetwork, classes: Vocabulary, images: Draw, tmp_path: Path
+    tiny_model: Model,
+    network: SegmentationNetwork,
+    classes: Vocabulary,
+    images: Draw,
+    tmp_path: Path,
 ) -> None:
     network.train()(images())  # so that running statistics are their own
     network.eval()
     path = tmp_path / "model.safetensors"
     save_weights(path, network, {"classes": list(classes.class_names)})
-    choice = Choice(tiny.file_name(), type(tiny), tiny.config)
+    choice = Choice(tiny_model.file_name(), type(tiny_model), tiny_model.config)
     predictor = Predictor.load(choice, path, classes, torch.device("cpu"), fix="")
     loaded = predictor.network.state_dict()
     assert loaded.keys() == network.state_dict().keys()

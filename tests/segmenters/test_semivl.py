@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 from torch.nn.functional import interpolate, linear, normalize
 
 from pipeline.components import Choice
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.clip.clip import load_clip
+from stages.clip.clip import load_clip, untrained_tower
 from stages.segmenters.models.base import Model
 from stages.segmenters.models.semivl import SemiVLConfig, SemiVLModel
 from stages.segmenters.networks.semivl import SemiVL
@@ -246,6 +246,14 @@ def test_openais_vit_is_the_default() -> None:
     assert "hf download timm/vit_base_patch16_clip_224.openai" in str(caught.value)
     with pytest.raises(ValueError, match="name the `weights` of ViT-L-14"):
         SemiVLConfig(model="ViT-L-14")
+
+
+@pytest.mark.parametrize("tag", ["openai", "laion2b_s34b_b88k"])
+def test_a_tower_without_weights_has_the_activation_of_its_tag(tag: str) -> None:
+    tower = untrained_tower("ViT-B-16", tag, 512)
+    activation = tower.transformer.resblocks[0].mlp.gelu
+    assert isinstance(activation, QuickGELU) == (tag == "openai")
+    assert tower.grid_size == (32, 32)
 
 
 def test_other_towers_are_refused(classes: Vocabulary) -> None:
