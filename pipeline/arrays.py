@@ -50,6 +50,11 @@ def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     return np.from_dlpack(whole(column))
 
 
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table without rows."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
 def whole(column: pa.ChunkedArray) -> pa.Array:
     """A column in one piece."""
     return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)
