@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def integers(values: npt.NDArray[np.int64]) -> pa.Array:
@@ -43,6 +44,11 @@ def texts(values: Collection[str | None]) -> pa.Array:
 def text(value: str | None) -> pa.Scalar:
     """One of `texts`, to compare with or to repeat."""
     return texts([value])[0]
+
+
+def having(table: pa.Table, column: str, value: str) -> pa.Table:
+    """The rows of a table that have a text in a column."""
+    return table.filter(pc.equal(table[column], text(value)))
 
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:

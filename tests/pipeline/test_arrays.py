@@ -31,6 +31,11 @@ def test_one_text_compares_and_repeats() -> None:
     assert pa.repeat(arrays.text(None), 2).equals(pa.nulls(2, pa.string()))
 
 
+def test_rows_that_have_a_text() -> None:
+    table = pa.table({"status": ["ok", None, "gone", "ok"], "row": [0, 1, 2, 3]})
+    assert arrays.having(table, "status", "ok")["row"].to_pylist() == [0, 3]
+
+
 def test_a_table_without_rows_keeps_its_columns() -> None:
     schema = pa.schema([("a", pa.int64()), ("b", pa.list_(pa.string()))])
     assert arrays.empty(schema).equals(schema.empty_table())
