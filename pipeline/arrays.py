@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def integers(values: npt.NDArray[np.int64]) -> pa.Array:
@@ -45,9 +46,19 @@ def text(value: str | None) -> pa.Scalar:
     return texts([value])[0]
 
 
+def having(table: pa.Table, column: str, value: str) -> pa.Table:
+    """The rows of a table that have a text in a column."""
+    return table.filter(pc.equal(table[column], text(value)))
+
+
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """A column of numbers without nulls, (N,) of its type; not to be written to."""
     return np.from_dlpack(whole(column))
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table without rows."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

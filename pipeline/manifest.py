@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import arrays, storage
 from pipeline.checksum import checksum_of_bytes
 from pipeline.errors import StorageError
 from pipeline.part_index import INDEX, IndexedPart, PartIndex, read_index
@@ -210,7 +210,7 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
             if not _is_readable(part, schema):
                 raise _damaged(part) from error
         found = [*_read_parts(every, schema)]
-    found = found or [schema.empty_table()]
+    found = found or [arrays.empty(schema)]
     return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
 
 

@@ -92,18 +92,18 @@ class IngestStage(Stage):
         """Counts by role and status, and what a labeled set cannot teach."""
         columns = ["role", "status", "uri", "error_message", "shard"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
-        good = images.filter(pc.equal(images["status"], "ok"))
+        good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
         for remark in self._listing[1]:
             self.context.console.note(f"ingest: {remark}")
         for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
-            these = images.filter(pc.equal(images["status"], status))
+            these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
             self.context.console.warn(f"{these.num_rows} images {status}; {text}")
-        labeled = good.filter(pc.equal(good["role"], "labeled"))
+        labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
         absent = [name for class_id, name in enumerate(names) if class_id not in shown]

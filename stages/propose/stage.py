@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
+from pipeline import arrays, manifest, tables
 from pipeline.section import Facts, Section
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
@@ -92,7 +92,7 @@ class ProposeStage(Stage):
         """How many masks there are, and how long they took."""
         columns = ["num_masks", "seconds", "status"]
         rows = manifest.read(self._folder, tables.PROPOSALS, columns)
-        good = rows.filter(pc.equal(rows["status"], "ok"))
+        good = arrays.having(rows, "status", "ok")
         masks = pc.mean(good["num_masks"]).as_py() or 0
         seconds = pc.sum(good["seconds"]).as_py()
         speed = f", {good.num_rows / seconds:.1f} images/s" if seconds else ""

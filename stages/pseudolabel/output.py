@@ -36,12 +36,12 @@ def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
 def read_labels(manifests: Path, labeler: str) -> pa.Table:
     """A labeler's good labels, in the order of rows."""
     labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)
-    return labels.filter(pc.equal(labels["status"], arrays.text("ok")))
+    return arrays.having(labels, "status", "ok")
 
 
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:
     """Of a table what has the row of something in another table."""
-    return table.filter(pc.is_in(table["row"], others["row"].combine_chunks()))
+    return table.filter(pc.is_in(table["row"], arrays.whole(others["row"])))
 
 
 def card_part(manifests: Path, labeler: str) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import manifest, storage, tables
+from pipeline import arrays, manifest, storage, tables
 from pipeline.components import Choice, chosen_from
 from pipeline.errors import ConfigError
 from pipeline.section import Facts, Name, RunOnly, Section
@@ -181,9 +181,9 @@ class PseudolabelStage(Stage):
         for name in self._section.labelers:
             columns = ["status", "coverage", "mean_confidence", "seconds"]
             labels = manifest.read(self._folder(name), tables.PSEUDO_LABELS, columns)
-            good = labels.filter(pc.equal(labels["status"], "ok"))
+            good = arrays.having(labels, "status", "ok")
             coverage = pc.mean(good["coverage"]).as_py() or 0
-            confidence = pc.mean(pc.fill_null(good["mean_confidence"], 0)).as_py() or 0
+            confidence = (pc.sum(good["mean_confidence"]).as_py() or 0) / max(1, good.num_rows)
             seconds = pc.sum(good["seconds"]).as_py()
             speed = f"{good.num_rows / seconds:.1f}" if seconds else "-"
             counts = (str(good.num_rows), str(labels.num_rows - good.num_rows))

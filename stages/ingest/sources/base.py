@@ -73,7 +73,7 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))
     columns = ([arrays.texts(column) for column in zip(*batch, strict=True)] for batch in batches)
     tables = [pa.table(each, schema=LISTING) for each in columns]
-    return pa.concat_tables(tables or [LISTING.empty_table()])
+    return pa.concat_tables(tables or [arrays.empty(LISTING)])
 
 
 def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:
