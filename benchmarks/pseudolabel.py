@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -324,7 +324,7 @@ def _clip_forwards(config: Config, pictures: Sequence[Pixels], device: torch.dev
         starts = range(0, len(some), _IMAGES_A_BATCH)
         batches = [batch_of(inputs[i : i + _IMAGES_A_BATCH], section.size_px) for i in starts]
         with torch.inference_mode():
-            labeler.label(replace(batches[0]))
+            labeler.label(batches[0])
             watch.replace(labeler, "_features")
             for batch in batches:
                 labeler.label(batch)

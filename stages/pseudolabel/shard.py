@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.components import Choice
+from pipeline.errors import found_at
 from pipeline.images import UnreadableImageError
 from pipeline.store import CONFIDENCE_STRIDE, LabelStore
 from pipeline.vocabulary import IGNORE, Vocabulary
@@ -37,6 +38,7 @@ class ShardTask:
     Attributes:
         shard: Its number.
         images: Manifest rows of the images to label, in the order of rows.
+        key: Where the config says how, for errors.
         labeler: The component that labels.
         vocabulary: The classes.
         proposals: The shard's part of the proposals manifest, for labelers that need it.
@@ -52,6 +54,7 @@ class ShardTask:
 
     shard: int
     images: Sequence[dict[str, Any]]
+    key: str
     labeler: Choice[Labeler]
     vocabulary: Vocabulary
     proposals: Path
@@ -72,14 +75,16 @@ def label_shard(task: ShardTask) -> list[dict[str, Any]]:
         A row of the pseudo_labels manifest for each image; one that can no longer be read has
         status failed, the reason, and a mask of ignore.
     """
-    labeler = _loaded(
-        task.labeler.component,
-        task.labeler.config.model_dump_json(),
-        task.vocabulary.model_dump_json(),
-        task.device,
-        task.store_name,
-        task.cache,
-    )
+    device = pick_device(task.device)
+    with found_at(task.key):
+        labeler = _loaded(
+            task.labeler.component,
+            task.labeler.config.model_dump_json(),
+            task.vocabulary.model_dump_json(),
+            device,
+            task.store_name,
+            task.cache,
+        )
     size_px = task.store.size_px
     masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
     side = size_px // CONFIDENCE_STRIDE
@@ -119,7 +124,7 @@ def _loaded(
     component: type[Labeler],
     config: str,
     vocabulary: str,
-    device: str,
+    device: torch.device,
     store_name: str,
     cache: Path,
 ) -> Labeler:
@@ -129,7 +134,7 @@ def _loaded(
     """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
-    labeler.load(pick_device(device), cache)
+    labeler.load(device, cache)
     return labeler
 
 

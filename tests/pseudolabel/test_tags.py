@@ -16,6 +16,7 @@ from tests.file_server import FileServer
 
 Call = Callable[..., CompletedProcess[str]]
 Server = tuple[FileServer, str]
+KEY = "pseudolabel.labelers.clip"
 PATH = "/somebody/tiny/resolve/main/open_clip_model.safetensors"
 
 
@@ -92,7 +93,7 @@ def test_other_bytes_than_the_hub_has_the_digest_of_are_refused(
     done = call("run")
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"error: weights: own: {tmp_path}/hub/")
+    assert line.startswith(f"error: {KEY}: weights: own: {tmp_path}/hub/")
     assert line.endswith(
         " was not what was published, and is deleted; run again to download it anew"
     )
@@ -106,7 +107,7 @@ def test_without_a_connection_it_is_one_line(call: Call, hub: FileServer, tmp_pa
     done = call("run")
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("error: weights: own: cannot be downloaded (")
+    assert line.startswith(f"error: {KEY}: weights: own: cannot be downloaded (")
     assert line.endswith(
         "; where there is a connection, run `hf download somebody/tiny open_clip_model.safetensors "
         "--local-dir weights`, then set `model: tiny` and `weights: "
