@@ -187,6 +187,9 @@ def parse_section(model: type[S], values: object, *, path: Path) -> S:
         raise _first_error(error, path) from error
 
 
+_OF_TUPLES = ("tuple_type", "too_short", "too_long")
+
+
 def _first_error(error: ValidationError, path: Path) -> ConfigError:
     detail = error.errors()[0]
     where = f"{path}: {'.'.join(str(step) for step in detail['loc'])}"
@@ -199,6 +202,8 @@ def _first_error(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError("the key is missing", where=where, fix="add it")
     where = where.removesuffix(": ")
     fix = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in _OF_TUPLES:  # what a file calls a list
+        fix = fix.replace("Tuple", "List").replace("tuple", "list")
     if detail["type"] == "value_error" and isinstance(detail["input"], dict):
         return ConfigError("these keys are wrong", where=where, fix=fix)
     text = repr(detail["input"])

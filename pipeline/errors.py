@@ -47,6 +47,15 @@ def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> Mask
     return kind(what, where=where, fix=fix)
 
 
+@contextmanager
+def found_at(key: str) -> Iterator[None]:
+    """Tells where in the config that is which raises: a component knows its own keys alone."""
+    try:
+        yield
+    except MaskmillError as error:
+        raise _rebuilt(type(error), error.what, f"{key}: {error.where}", error.fix) from error
+
+
 def from_os_error(error: OSError) -> MaskmillError:
     """The one-line form of what the operating system refuses: full disk, no permission, ..."""
     where = str(error.filename or "disk")

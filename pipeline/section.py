@@ -31,7 +31,8 @@ class Section(BaseModel):
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
                 close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                known = f"use one of: {', '.join(sorted(cls.model_fields))}"
+                all_keys = ", ".join(sorted(cls.model_fields))
+                known = f"use one of: {all_keys}" if all_keys else "there are none; leave it out"
                 fix = f"did you mean {close[0]!r}?" if close else known
                 raise PydanticCustomError("unknown_key", "{fix}", {"key": str(key), "fix": fix})
         return values

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.section import Facts, Section
@@ -32,12 +32,23 @@ def _as_text(key: object) -> object:
     return str(key) if isinstance(key, int) else key
 
 
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("write a word")
+    return text
+
+
 def _as_synonyms(concept: object) -> object:
+    if not isinstance(concept, str | list | tuple):
+        raise ValueError("write a name in quotes, or a list of names")
     return (concept,) if isinstance(concept, str) else concept
 
 
+Text = Annotated[str, AfterValidator(_says_something)]
+"""A name, for people or for a text model; not blank."""
+
 Concept = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...],
+    tuple[Text, ...],
     Field(min_length=1),
     BeforeValidator(_as_synonyms),
 ]
@@ -48,7 +59,7 @@ a file a string, or a list of strings."""
 class ClassEntry(Section):
     """One class; its id is its position in the vocabulary's list, from 0."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Text
     """The name people and label schemes use."""
     color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
     """Display colour, #rrggbb."""
@@ -64,7 +75,7 @@ class ClassEntry(Section):
 class Vocabulary(Section):
     """A class list, as read from a file in configs/vocabularies/."""
 
-    name: str
+    name: Text
     """What to call it in messages."""
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=IGNORE)]
     """The classes in the order of their ids; at most 255, since 255 means ignore."""

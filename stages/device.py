@@ -7,6 +7,9 @@ import torch
 
 from pipeline.errors import ConfigError
 
+_TYPES = ("cpu", "cuda")
+"""Where all of it was written to run; `meta`, say, computes nothing."""
+
 
 def pick_device(name: str) -> torch.device:
     """The device of a config's key `device`; auto is a GPU where there is one.
@@ -17,10 +20,14 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.zeros(0, device=name).device
+        device = torch.zeros(0, device=name).device
+        if device.type in _TYPES:
+            return device
+        reason = None
     except (RuntimeError, AssertionError) as error:
-        fix = "use auto, cpu, or cuda on a machine with a GPU"
-        raise ConfigError(f"no device {name!r} here", where="device", fix=fix) from error
+        reason = error
+    fix = "use auto, cpu, or cuda on a machine with a GPU"
+    raise ConfigError(f"no device {name!r} here", where="device", fix=fix) from reason
 
 
 def peak_memory_bytes(device: torch.device) -> int:

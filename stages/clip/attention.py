@@ -111,7 +111,6 @@ def _gem(blocks: Sequence[Block], tokens: Tensor) -> Tensor:
         if position:
             original = blocks[position - 1](original)
         normed = block.ln_1(original)
-        normed = block.ln_1(original)
         heads = _heads(block, normed)
         width = heads[0].shape[-1]
         kappa = normed.norm(dim=-1).mean(-1) * width**-0.5

@@ -37,7 +37,7 @@ class GeneratorConfig(Section):
     """Masks that SAM itself thinks less of are dropped."""
     stability_score_thresh: Share = 0.95
     """Masks that change more with the cut of their logits are dropped."""
-    stability_score_offset: Annotated[float, Field(gt=0)] = 1.0
+    stability_score_offset: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """How far that cut is moved up and down."""
     box_nms_thresh: Share = 0.7
     """Of masks whose boxes overlap more, the surest one stays."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.errors import found_at
 from pipeline.images import UnreadableImageError
 from pipeline.store import CONFIDENCE_STRIDE
 from pipeline.vocabulary import IGNORE, Vocabulary
@@ -32,14 +33,16 @@ Bytes = npt.NDArray[np.uint8]
 
 def label_images(task: ShardTask) -> list[dict[str, Any]]:
     """See `stages.pseudolabel.shard.label_shard`."""
-    labeler = _loaded(
-        task.labeler.component,
-        task.labeler.config.model_dump_json(),
-        task.vocabulary.model_dump_json(),
-        task.device,
-        task.store_name,
-        task.cache,
-    )
+    device = pick_device(task.device)
+    with found_at(task.key):
+        labeler = _loaded(
+            task.labeler.component,
+            task.labeler.config.model_dump_json(),
+            task.vocabulary.model_dump_json(),
+            device,
+            task.store_name,
+            task.cache,
+        )
     size_px = task.store.size_px
     masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
     side = size_px // CONFIDENCE_STRIDE
@@ -57,7 +60,7 @@ def label_images(task: ShardTask) -> list[dict[str, Any]]:
             rows[position] |= {"height": height, "width": width, **measured}
 
     with ThreadPoolExecutor(1) as behind:  # while a batch is finished, the next one is labeled
-        last: Future[None] | None = None
+        finished = behind.submit(finish, [], masks[:0], torch.empty(0))
         for batch in _batches(task, rows):
             start = time.perf_counter()
             with torch.inference_mode():
@@ -67,11 +70,9 @@ def label_images(task: ShardTask) -> list[dict[str, Any]]:
             seconds = (time.perf_counter() - start) / len(batch)
             for position, _ in batch:
                 rows[position]["seconds"] = seconds
-            if last is not None:
-                last.result()  # one at a time: memory stays flat
-            last = behind.submit(finish, batch, mask, confidence)
-        if last is not None:
-            last.result()
+            finished.result()  # one at a time: memory stays flat
+            finished = behind.submit(finish, batch, mask, confidence)
+        finished.result()
     task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
     return rows
 
@@ -81,7 +82,7 @@ def _loaded(
     component: type[Labeler],
     config: str,
     vocabulary: str,
-    device: str,
+    device: torch.device,
     store_name: str,
     cache: Path,
 ) -> Labeler:
@@ -91,7 +92,7 @@ def _loaded(
     """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
-    labeler.load(pick_device(device), cache)
+    labeler.load(device, cache)
     return labeler
 
 

@@ -21,6 +21,7 @@ class ShardTask:
         shard: Its number.
         images: Manifest rows of the images to label, in the order of rows.
         labeler: The component that labels.
+        key: Where the config says how, for errors.
         vocabulary: The classes.
         proposals: The shard's part of the proposals manifest, for labelers that need it.
         members: The shard's parts of other labelers' labels, by their names, for one made of them.
@@ -36,6 +37,7 @@ class ShardTask:
     shard: int
     images: Sequence[dict[str, Any]]
     labeler: Choice[Labeler]
+    key: str
     vocabulary: Vocabulary
     proposals: Path
     members: Mapping[str, Path]

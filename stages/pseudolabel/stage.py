@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline import arrays, manifest, storage, tables
 from pipeline.components import Choice, chosen_from
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, found_at
 from pipeline.section import Facts, Name, RunOnly, Section
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Context, Stage, Unit
@@ -76,7 +76,7 @@ class PseudolabelStage(Stage):
         self._section = section
         for name, choice in section.labelers.items():
             if choice.component.needs_proposals:
-                self._check_proposals(f"pseudolabel.labelers.{name}")
+                self._check_proposals(_key(name))
         self._members = {
             name: choice.create(context.config.vocabulary).members
             for name, choice in section.labelers.items()
@@ -106,7 +106,9 @@ class PseudolabelStage(Stage):
         config = self.context.config
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             for name in sorted({planned.labeler for planned in work}):
-                self._section.labelers[name].create(config.vocabulary).fetch(self.context.console)
+                labeler = self._section.labelers[name].create(config.vocabulary)
+                with found_at(_key(name)):
+                    labeler.fetch(self.context.console)
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
         for planned in work:
@@ -237,13 +239,15 @@ class PseudolabelStage(Stage):
 
     def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
         vocabulary = self.context.config.vocabulary
-        prefix = f"pseudolabel.labelers.{name}"
+        prefix = _key(name)
         labeler = choice.create(vocabulary)
+        with found_at(prefix):
+            weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
         facts = {
             **self.version_facts,
             **choice.facts(prefix),
-            **{f"{prefix}.{key}": value for key, value in labeler.weights_facts().items()},
-            **labeler.vocabulary_facts(),
+            **{f"{prefix}.{key}": value for key, value in weights.items()},
+            **asked,
             "pseudolabel.size_px": self._section.size_px,
         }
         if choice.component.needs_label_files:
@@ -294,6 +298,7 @@ class PseudolabelStage(Stage):
         return ShardTask(
             shard=planned.shard,
             images=self._images.rows(planned.shard),
+            key=_key(planned.labeler),
             labeler=self._section.labelers[planned.labeler],
             vocabulary=self.context.config.vocabulary,
             proposals=proposals_part(manifests, planned.shard),
@@ -306,3 +311,8 @@ class PseudolabelStage(Stage):
             batch_size=self._section.batch_size,
             device=self._section.device,
         )
+
+
+def _key(labeler: str) -> str:
+    """Where a config says how a labeler labels."""
+    return f"pseudolabel.labelers.{labeler}"

@@ -20,7 +20,8 @@ def test_numbers_and_flags_are_what_arrow_makes_of_them(count: int) -> None:
 
 
 def test_columns_come_back_as_numbers() -> None:
-    for chunks in ([], [[]], [[1, 2]], [[1], [], [2, 3]]):
+    columns: list[list[list[int]]] = [[], [[]], [[1, 2]], [[1], [], [2, 3]]]
+    for chunks in columns:
         column = pa.chunked_array(chunks, pa.int32())
         assert arrays.numbers(column).dtype == np.int32
         assert arrays.numbers(column).tolist() == column.to_pylist()

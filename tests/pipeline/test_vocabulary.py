@@ -201,7 +201,21 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
         ({"aggregation": "max"}, "aggregation: 'max' is wrong; "),
         ({"background_concepts": ["sky", []]}, "background_concepts.1: [] is wrong; "),
         ({"background_concepts": [["sky", ""]]}, "background_concepts.0.1: '' is wrong; "),
-        ({"classes": []}, "classes: [] is wrong; "),
+        ({"background_concepts": [" "]}, "background_concepts.0.0: ' ' is wrong; write a word"),
+        (
+            {"background_concepts": [5]},
+            "background_concepts.0: 5 is wrong; write a name in quotes, or a list of names",
+        ),
+        (
+            {"background_concepts": "sky"},
+            "background_concepts: 'sky' is wrong; Input should be a valid list",
+        ),
+        ({"classes": []}, "classes: [] is wrong; List should have at least 1 item"),
+        ({"name": ""}, "name: '' is wrong; write a word"),
+        (
+            {"classes": [{"name": " ", "color": "#000000"}]},
+            "classes.0.name: ' ' is wrong; write a word",
+        ),
         (
             {"classes": [{"name": "a", "color": "red"}]},
             "classes.0.color: 'red' is wrong; ",

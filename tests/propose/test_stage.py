@@ -177,7 +177,11 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     assert not set(readable) & set(failed["row"])
 
 
-WEIGHTS: dict[str, tuple[dict[str, Any], str]] = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an offset without end": (
+        {"model": "sandbox", "stability_score_offset": float("inf")},
+        "{config}: propose.stability_score_offset: inf is wrong; Input should be a finite number",
+    ),
     "no file": (
         {"model": "vit_h", "weights": "weights/sam.pth"},
         "propose.weights: weights/sam.pth: there is no such file; download "
@@ -192,11 +196,11 @@ WEIGHTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
-def test_weights_that_are_not_there_are_one_line(
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_with_a_section_is_one_line(
     kind: str, tiny: dict[str, Any], write_config: Callable[..., Path], maskmill: Call
 ) -> None:
-    keys, text = WEIGHTS[kind]
+    keys, text = WRONG[kind]
     config = write_config({**tiny, "propose": keys})
     done = maskmill("run", "--config", config)
     assert done.returncode == 1

@@ -90,6 +90,7 @@ def test_a_variant_that_the_model_has_not_is_one_line_of_error(
     model = f"{keys}.model=local-dir:{clip_folder('resnet')}"
     told = call("run", model, f"{keys}.variant=gem")
     assert told.returncode == 1
-    assert told.stderr.splitlines()[-1].startswith("error: variant: gem: local-dir:")
+    line = told.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {keys}: variant: gem: local-dir:")
     assert "Traceback" not in told.stderr
     assert call("run", model, f"{keys}.variant=maskclip").returncode == 0

@@ -107,6 +107,16 @@ def test_another_file_or_reading_makes_labels_stale_and_a_prompt_does_not(
     assert (mask[20:30, :12] == 2).all()
 
 
+def test_it_has_no_keys(
+    maskmill: Call, tiny: dict[str, Any], write_config: Callable[..., Path]
+) -> None:
+    labelers = {"people": {"name": "files", "masks": "x"}}
+    config = write_config({**tiny, "pseudolabel": {"labelers": labelers}})
+    told = maskmill("status", "--config", config)
+    key = "pseudolabel.labelers.people.masks"
+    assert told.stderr.endswith(f"{key}: unknown key; there are none; leave it out\n")
+
+
 def test_labels_of_several_sizes_lie_on_their_canvases() -> None:
     classes = [{"name": name, "color": "#000000"} for name in ("cat", "dog")]
     labeler = Files(Section(), Vocabulary.model_validate({"name": "test", "classes": classes}))

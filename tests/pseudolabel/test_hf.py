@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -178,15 +179,50 @@ def test_a_folder_that_is_no_model_is_one_line(
     assert "\n" not in str(damaged.value)
 
 
+def test_repositories_of_all_years_are_read(
+    load: Load,
+    batch: ImageBatch,
+    hf_folder: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """Older ones spell the tokenizer out and pickle the weights, newer ones join processors."""
+    built, old, new = load("clipseg"), tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        shutil.copytree(hf_folder("clipseg"), folder)
+    tokenizer = json.loads((old / "tokenizer.json").read_text())
+    (old / "tokenizer.json").unlink()
+    (old / "vocab.json").write_text(json.dumps(tokenizer["model"]["vocab"]))
+    (old / "merges.txt").write_text("#version: 0.2\n")
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    (new / "preprocessor_config.json").unlink()
+    transformers.CLIPSegProcessor(
+        image_processor=transformers.ViTImageProcessor(size={"height": 48, "width": 48}),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(new),
+    ).save_pretrained(new)
+    assert not (new / "preprocessor_config.json").exists()
+    for folder in (old, new):
+        labeler = Hf(HfConfig(model=f"local-dir:{folder}"), built.vocabulary)
+        labeler.load(CPU)
+        assert torch.equal(labeler.label(batch).mask, built.label(batch).mask)
+    (old / "merges.txt").unlink()
+    with pytest.raises(WeightsError, match=r"there is no tokenizer\.json; "):
+        Hf(HfConfig(model=f"local-dir:{old}"), built.vocabulary).weights_facts()
+
+
 def test_other_weights_are_other_facts(
     hf_folder: Callable[[str], Path], vocabulary: Callable[..., Vocabulary], tmp_path: Path
 ) -> None:
     shutil.copytree(hf_folder("clipseg"), tmp_path, dirs_exist_ok=True)
     labeler = Hf(HfConfig(model=f"local-dir:{tmp_path}"), vocabulary(**CLASSES))
     before = labeler.weights_facts()
-    (tmp_path / "tokenizer.json").write_text("{}")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text("{}")
     after = labeler.weights_facts()
-    assert [key for key in before if before[key] != after[key]] == ["weights.tokenizer.json"]
+    assert [key for key in before if before[key] != after[key]] == [
+        "weights.tokenizer.json",
+        "weights.tokenizer_config.json",
+    ]
     hub = HfConfig(model="CIDAS/clipseg-rd64-refined", revision="main")
     assert Hf(hub, vocabulary(**CLASSES)).weights_facts() == {
         "weights": "CIDAS/clipseg-rd64-refined@main"

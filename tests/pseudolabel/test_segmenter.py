@@ -114,6 +114,6 @@ def test_what_a_training_ended_with_labels_in_another_run(
     done = maskmill("status", "--config", write_config(second))
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: weights: {weights}: there is no such file; "
+        f"error: pseudolabel.labelers.own: weights: {weights}: there is no such file; "
         "train it, or name the model.safetensors of a training that is done\n"
     )

@@ -226,9 +226,10 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     assert good == rows[rows["status"] == "ok"]["row"].tolist()
 
 
-def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path) -> None:
-    result = maskmill("run", "--config", config, "--set", "pseudolabel.device=abacus")
+@pytest.mark.parametrize("device", ["abacus", "meta"])
+def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path, device: str) -> None:
+    result = maskmill("run", "--config", config, "--set", f"pseudolabel.device={device}")
     assert result.returncode == 1
     fix = "use auto, cpu, or cuda on a machine with a GPU"
-    assert result.stderr.splitlines()[-1] == f"error: device: no device 'abacus' here; {fix}"
+    assert result.stderr.splitlines()[-1] == f"error: device: no device {device!r} here; {fix}"
     assert "Traceback" not in result.stderr

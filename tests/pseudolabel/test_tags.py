@@ -11,11 +11,13 @@ import open_clip
 import pandas as pd
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from tests.file_server import FileServer
 
 Call = Callable[..., CompletedProcess[str]]
 Server = tuple[FileServer, str]
+KEY = "pseudolabel.labelers.clip"
 PATH = "/somebody/tiny/resolve/main/open_clip_model.safetensors"
 
 
@@ -71,7 +73,7 @@ def test_a_tag_is_fetched_once_even_if_the_connection_is_cut(
     assert call("status").returncode == 0
     assert hub.requests == []
     monkeypatch.setenv("TQDM_POSITION", "-1")  # else the hub draws a bar on terminals alone
-    huggingface_hub.utils.enable_progress_bars()  # the labeler hf turns them off, in other tests
+    enable_progress_bars()  # the labeler hf turns them off, in other tests
     hub.cuts += [] if cut is None else [cut]
     done = call("run")
     assert done.returncode == 0, done.stderr
@@ -93,7 +95,7 @@ def test_other_bytes_than_the_hub_has_the_digest_of_are_refused(
     done = call("run")
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"error: weights: own: {tmp_path}/hub/")
+    assert line.startswith(f"error: {KEY}: weights: own: {tmp_path}/hub/")
     assert line.endswith(
         " was not what was published, and is deleted; run again to download it anew"
     )
@@ -107,7 +109,7 @@ def test_without_a_connection_it_is_one_line(call: Call, hub: FileServer, tmp_pa
     done = call("run")
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("error: weights: own: cannot be downloaded (")
+    assert line.startswith(f"error: {KEY}: weights: own: cannot be downloaded (")
     assert line.endswith(
         "; where there is a connection, run `hf download somebody/tiny open_clip_model.safetensors "
         "--local-dir weights`, then set `model: tiny` and `weights: "

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
-_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+_Files = tuple[str, ...]
+_NEEDED: tuple[tuple[_Files, ...], ...] = (
+    (("config.json",),),
+    (("model.safetensors",), ("pytorch_model.bin",)),
+    (("preprocessor_config.json",), ("processor_config.json",)),
+    (("tokenizer.json",), ("vocab.json", "merges.txt")),
+)
+"""Files of a folder; of each line one of several forms, which repositories of other years have."""
+_ALSO_READ = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 class HfConfig(Section):
@@ -56,12 +64,16 @@ class Hf(Labeler):
         folder = self.config.folder
         if folder is None:
             return {"weights": f"{self.config.model}@{self.config.revision}"}
-        missing = [name for name in _FILES if not (folder / name).is_file()]
+        read = [name for forms in _NEEDED for form in forms for name in form] + [*_ALSO_READ]
+        there = [name for name in read if (folder / name).is_file()]
+        missing = [
+            forms[0][0] for forms in _NEEDED if not any(set(form).issubset(there) for form in forms)
+        ]
         if missing:
             what = f"there is no {', '.join(missing)}"
             fix = f"fetch a model with `hf download REPOSITORY --local-dir {folder}`"
             raise WeightsError(what, where=f"model: {self.config.model}", fix=fix)
-        return {f"weights.{name}": checksum(folder / name) for name in _FILES}
+        return {f"weights.{name}": checksum(folder / name) for name in there}
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; texts are embedded anew each time.
@@ -72,7 +84,7 @@ class Hf(Labeler):
         if find_spec("transformers") is None:
             what = "the library transformers is not installed"
             fix = "run `pip install 'maskmill[hf]'`"
-            raise ConfigError(what, where="labeler hf", fix=fix)
+            raise ConfigError(what, where="name: hf", fix=fix)
         from stages.clip import text
         from stages.pseudolabel.transformers_models import load_model
 

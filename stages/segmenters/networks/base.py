@@ -34,7 +34,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     encoder: nn.Module
     _is_encoder_frozen = False
-    _compiled_parts = ("encode", "decode")
+    _compiled_parts = ("encode", "fuse", "classify")
 
     @abstractmethod
     def encode(self, images: Tensor) -> list[Tensor]:
