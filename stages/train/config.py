@@ -148,6 +148,12 @@ class VariantConfig(Section):
         return dataset
 
     @model_validator(mode="after")
+    def _has_others_to_tell_from(self) -> VariantConfig:
+        if self.feature_discriminator is not None and not self.label_sources:
+            raise ValueError("`feature_discriminator` needs `label_sources`, whose images it sees")
+        return self
+
+    @model_validator(mode="after")
     def _divides_its_batch(self) -> VariantConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")

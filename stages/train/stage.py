@@ -25,7 +25,7 @@ class TrainStage(Stage):
     """Fills artifacts/<run>/checkpoints and the training rows of the metrics manifest."""
 
     name = "train"
-    version = 2
+    version = 3
     table = tables.METRICS
     Config = TrainConfig
     needs = ("ingest", "pseudolabel")

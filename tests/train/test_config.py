@@ -145,6 +145,10 @@ def test_unlabeled_images_come_before_web_images(
             {"batch_size": 6, "accumulate": 4},
             r"train\.variants\.default: .*`batch_size` 6 is no multiple of `accumulate`",
         ),
+        (
+            {"feature_discriminator": {}},
+            r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
+        ),
         ({"validate_every": "day"}, r"train\.variants\.default\.validate_every.*'day' is wrong; "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),

@@ -13,6 +13,7 @@ from stages.train.batch import TrainBatch
 from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.enhanced import EnhancedConfig, EnhancedSource
+from stages.train.label_sources.previous import PreviousConfig, PreviousSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.learner import Learner
@@ -152,6 +153,23 @@ def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
         losses = perturbation.step(learner(network, chosen), random_batch(roles(chosen)), START)
         share = 1 if perturbation.averages else 1 + sum(each.config.weight for each in chosen)
         torch.testing.assert_close(losses.total, share * torch.tensor(3.0).log())
+
+
+def test_a_source_with_nothing_to_say_yet_is_left_out(
+    perturbation: Perturbation,
+    learner: BuildLearner,
+    pixel_network: BuildNetwork,
+    random_batch: RandomBatch,
+) -> None:
+    """A role that nobody else labels passes no strong view."""
+    silent = PreviousSource(PreviousConfig(on="ood"))
+    batch = random_batch(["unlabeled", "ood"])
+    both = perturbation.step(learner(pixel_network(), [student(), silent]), batch, START)
+    assert silent.name not in both.terms
+    assert silent.name not in both.labels
+    alone = perturbation.step(learner(pixel_network(), [silent]), batch, START)
+    assert alone.terms.keys() == {"supervised"}
+    torch.testing.assert_close(alone.total, alone.terms["supervised"])
 
 
 def test_where_no_pixel_is_confident_only_labeled_pixels_teach(

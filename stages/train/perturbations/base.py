@@ -53,6 +53,21 @@ class StepLosses:
     features: Features | None = None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of a step's crops before strong views are made.
+
+    Attributes:
+        clean: The pass of clean views.
+        labels: What each source says of the weak views of its role.
+        pasted: What it says of the crops of `TrainBatch.partner`; empty unless `draws_twice`.
+    """
+
+    clean: CleanPass
+    labels: Labels
+    pasted: Labels
+
+
 class Perturbation(Component, ABC):
     """Perturbs a batch and asks for consistency with the labels of every source.
 
@@ -116,65 +131,81 @@ class Perturbation(Component, ABC):
         import torch
 
         from stages.pseudolabel.pseudo_labels import PseudoLabels
-        from stages.segmenters.networks.base import running_statistics
-        from stages.train.batch import MIX
         from stages.train.clean_pass import LABELED
         from stages.train.discriminator import Features
-        from stages.train.sight import Sight
 
-        sources = {
-            role: [each for each in learner.sources if each.config.on == role and each.is_ready]
-            for role in batch.roles
-        }
-        sight = Sight(learner.student, learner.teacher, batch)
-
-        def asked(role: str, key: str) -> dict[str, PseudoLabels]:
-            return {each.name: each.label(batch, key, sight) for each in sources[role]}
-
-        pasted: dict[str, dict[str, PseudoLabels]] = {role: {} for role in batch.roles}
-        if self.draws_twice and batch.roles:
-            # Before the training passes move the running statistics that eval mode goes by.
-            pasted[batch.roles[0]] = asked(batch.roles[0], MIX)
-        clean = self._clean_pass(learner, batch)
-        for role in batch.roles if self.sees_weak_views else ():
-            sight.note("student", role, clean.logits[role])
-        for role in batch.roles[1:] if self.draws_twice else ():
-            pasted[role] = asked(role, batch.partner(role))
-        labels = {role: asked(role, role) for role in batch.roles}
-
-        supervised = learner.supervised_loss.measure(clean.logits[LABELED], batch.labeled.mask)
-        terms = {"supervised": supervised}
+        ready = [each for each in learner.sources if each.is_ready]
+        seen = self._see(learner, batch, ready)
+        mask = batch.labeled.mask
+        terms = {"supervised": learner.supervised_loss.measure(seen.clean.logits[LABELED], mask)}
         for role in batch.roles:
-            views = self.mixtures(batch, role, labels[role], pasted[role])
-            learner.student.train()
-            with running_statistics(learner.student, moving=not self.config.separate_domains):
-                images = torch.cat([view.images for view in views])
-                logits = self.strong_logits(learner.student, images, batch).chunk(len(views))
-            for source in sources[role]:
-                losses = [
-                    share * source.loss(own, view.labels[source.name], view.valid)
-                    for share, own, view in zip(self.strong_weights, logits, views, strict=True)
-                ]
-                if self.perturbed_weight:
-                    own, valid = clean.perturbed[role], batch.crops[role].valid
-                    loss = source.loss(own, labels[role][source.name], valid)
-                    losses.append(self.perturbed_weight * loss)
-                terms[source.name] = torch.stack(losses).sum()
-        ready = [each for each in learner.sources if each.name in terms]
+            if own := [each for each in ready if each.config.on == role]:
+                terms |= self._consistency(learner, batch, role, own, seen)
         total = self._total(terms, ready, moment)
         features = None
         if learner.discriminator is not None:
-            others = torch.cat([clean.maps[role] for role in batch.roles])
-            features = Features(clean.maps[LABELED], others)
+            others = torch.cat([seen.clean.maps[role] for role in batch.roles])
+            features = Features(seen.clean.maps[LABELED], others)
             terms["adversarial"] = learner.discriminator.adversarial_loss(features)
             total = total + learner.discriminator.weight * terms["adversarial"]
-        counted = {
-            source.name: PseudoLabels(found.mask, source.weigh(found, batch.crops[role].valid))
-            for role in batch.roles
-            for source in sources[role]
-            for found in [labels[role][source.name]]
-        }
+        counted = {}
+        for each in ready:
+            found, valid = seen.labels[each.name], batch.crops[each.config.on].valid
+            counted[each.name] = PseudoLabels(found.mask, each.weigh(found, valid))
         return StepLosses(total, terms, counted, features)
+
+    def _see(self, learner: Learner, batch: TrainBatch, sources: Sequence[LabelSource]) -> _Seen:
+        """The pass of clean views, and what sources say of weak ones."""
+        from stages.train.batch import MIX
+        from stages.train.sight import Sight
+
+        sight = Sight(learner.student, learner.teacher, batch)
+        pasted: dict[str, PseudoLabels] = {}
+        if self.draws_twice:
+            # Before the training passes move the running statistics that eval mode goes by.
+            for each in sources:
+                if batch.partner(each.config.on) == MIX:
+                    pasted[each.name] = each.label(batch, MIX, sight)
+        clean = self._clean_pass(learner, batch)
+        for role in batch.roles if self.sees_weak_views else ():
+            sight.note("student", role, clean.logits[role])
+        for each in sources if self.draws_twice else ():
+            if each.name not in pasted:
+                pasted[each.name] = each.label(batch, batch.partner(each.config.on), sight)
+        labels = {each.name: each.label(batch, each.config.on, sight) for each in sources}
+        return _Seen(clean, labels, pasted)
+
+    def _consistency(
+        self,
+        learner: Learner,
+        batch: TrainBatch,
+        role: str,
+        sources: Sequence[LabelSource],
+        seen: _Seen,
+    ) -> dict[str, Tensor]:
+        """The loss of each of a role's sources, by its name."""
+        import torch
+
+        from stages.segmenters.networks.base import running_statistics
+
+        labels = {each.name: seen.labels[each.name] for each in sources}
+        pasted = {each.name: seen.pasted[each.name] for each in sources if seen.pasted}
+        views = self.mixtures(batch, role, labels, pasted)
+        learner.student.train()
+        with running_statistics(learner.student, moving=not self.config.separate_domains):
+            images = torch.cat([view.images for view in views])
+            logits = self.strong_logits(learner.student, images, batch).chunk(len(views))
+        terms = {}
+        for each in sources:
+            losses = [
+                share * each.loss(own, view.labels[each.name], view.valid)
+                for share, own, view in zip(self.strong_weights, logits, views, strict=True)
+            ]
+            if self.perturbed_weight:
+                own, valid = seen.clean.perturbed[role], batch.crops[role].valid
+                losses.append(self.perturbed_weight * each.loss(own, labels[each.name], valid))
+            terms[each.name] = torch.stack(losses).sum()
+        return terms
 
     def _clean_pass(self, learner: Learner, batch: TrainBatch) -> CleanPass:
         from stages.train.clean_pass import LABELED, clean_pass
