@@ -67,7 +67,7 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
     for column in table.columns:
         if pa.types.is_string(column.type):
             texts = arrays.whole(column.cast(pa.large_string()))
-            lengths = memoryview(np.from_dlpack(pc.binary_length(texts).fill_null(absent)))
+            lengths = np.from_dlpack(pc.binary_length(texts).fill_null(absent)).data
             texts = texts.fill_null(arrays.text("").cast(texts.type))
             _, offsets_buffer, content = texts.buffers()
             size = texts.offset + len(texts) + 1
@@ -78,7 +78,7 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
                 hashed.update(lengths[start:end])
                 hashed.update(bytes_of[first:last])
         else:
-            values = memoryview(arrays.numbers(column.cast(pa.int64()).fill_null(absent)))
+            values = arrays.numbers(column.cast(pa.int64()).fill_null(absent)).data
             for hashed, (start, end) in zip(hashes, spans, strict=True):
                 hashed.update(values[start:end])
     return [hashed.hexdigest()[:16] for hashed in hashes]
