@@ -19,12 +19,11 @@ def test_numbers_and_flags_are_what_arrow_makes_of_them(count: int) -> None:
     assert arrays.flags(numbers % 3 == 0).equals(pa.array(numbers % 3 == 0))
 
 
-def test_columns_come_back_as_numbers() -> None:
-    columns: list[list[list[int]]] = [[], [[]], [[1, 2]], [[1], [], [2, 3]]]
-    for chunks in columns:
-        column = pa.chunked_array(chunks, pa.int32())
-        assert arrays.numbers(column).dtype == np.int32
-        assert arrays.numbers(column).tolist() == column.to_pylist()
+@pytest.mark.parametrize("chunks", [[], [[]], [[1, 2]], [[1], [], [2, 3]]])
+def test_columns_come_back_as_numbers(chunks: list[list[int]]) -> None:
+    column = pa.chunked_array(chunks, pa.int32())
+    assert arrays.numbers(column).dtype == np.int32
+    assert arrays.numbers(column).tolist() == column.to_pylist()
 
 
 def test_one_text_compares_and_repeats() -> None:
