@@ -10,7 +10,7 @@ from stages.clip.clip_weights import SANDBOX, ClipConfig
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
@@ -137,19 +137,26 @@ class ClipLabeler(Labeler):
 
         They sum to 1 over C, or to less where the softmax is over concepts.
         """
+        yield from map(self._softmax, self._maps(images, self._window_scores))
+
+    def dense_features(self, images: ImageBatch) -> Iterator[Tensor]:
+        """(D, H, W) float of each image in turn, in the joint space, of length 1 at the most."""
+        return self._maps(images, self._features)
+
+    def _maps(self, images: ImageBatch, score: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """(C, H, W) of each image in turn, from (N, C, h, w) of windows (N, 3, S, S)."""
         from stages.pseudolabel.windows import sliding_scores
 
         canvases = zip(images.pixels.to(self._queries.device), images.sizes, strict=True)
         scores = sliding_scores(
             [self._scaled(pixels[:, :height, :width]) for pixels, (height, width) in canvases],
-            self._window_scores,
+            score,
             window_px=self.config.window_px,
             stride_px=self.config.stride_px,
             batch_size=self.config.batch_size,
         )
-        for size, cosines in zip(images.sizes, scores, strict=True):
-            fitted = cosines if cosines.shape[1:] == size else _resized(cosines, size)
-            yield self._softmax(fitted)
+        for size, found in zip(images.sizes, scores, strict=True):
+            yield found if found.shape[1:] == size else _resized(found, size)
 
     def _scaled(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 to normalised float, at the size at which windows are cut."""

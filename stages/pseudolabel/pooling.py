@@ -9,17 +9,17 @@ from torch import Tensor
 _MASKS_AT_ONCE = 64
 
 
-def mask_means(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """The mean over each mask, SAM-based pooling (methods.md section 11, ZPL).
+def mask_means(maps: Tensor, masks: Tensor) -> Tensor:
+    """The mean over each mask, of probabilities or of features (methods.md section 11, ZPL).
 
     Args:
-        probabilities: (C, H, W) float.
+        maps: (C, H, W) float.
         masks: (P, H, W) bool.
 
     Returns:
         (P, C) float; 0 for a mask without a pixel.
     """
-    pixels = probabilities.flatten(1).T
+    pixels = maps.flatten(1).T
     sums = [
         chunk.flatten(1).to(pixels.dtype) @ pixels for chunk in torch.split(masks, _MASKS_AT_ONCE)
     ]

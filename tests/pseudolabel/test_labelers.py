@@ -37,6 +37,7 @@ MODES: list[tuple[str, dict[str, Any]]] = [
     ("dense_clip", {"variant": "sclip", "softmax_over": "concepts", "prob_threshold": 0.4}),
     ("dense_clip", {"variant": "gem", "area_threshold": 0.3}),
     ("sam_clip", {"classify": "crop"}),
+    ("sam_clip", {"classify": "features"}),
     ("sam_clip", {"fusion": "paint"}),
     ("ensemble", {"rule": "agreement", "quorum": 2}),
     ("ensemble", {"rule": "confidence"}),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.vocabulary import Vocabulary
 from stages.clip.clip_weights import ClipConfig
@@ -63,7 +64,7 @@ def alone(batch: ImageBatch, index: int) -> ImageBatch:
 
 
 @pytest.mark.parametrize("fusion", ["soft", "paint"])
-@pytest.mark.parametrize("classify", ["pooled", "crop"])
+@pytest.mark.parametrize("classify", ["pooled", "features", "crop"])
 def test_an_image_gets_the_same_label_in_any_batch(
     labeler: Callable[..., SamClip], batch: ImageBatch, fusion: str, classify: str
 ) -> None:
@@ -130,6 +131,36 @@ def test_scores_that_are_no_shares_do_no_harm(labeler: Callable[..., SamClip]) -
     confidence = labeler(sam_share=1.0).label(batch).confidence
     assert confidence.isfinite().all()
     assert ((confidence == 0) | (confidence > 1 / 3)).all()
+
+
+@pytest.mark.parametrize("softmax_over", ["classes", "concepts"])
+def test_a_masks_mean_feature_names_it(
+    labeler: Callable[..., SamClip], batch: ImageBatch, softmax_over: str
+) -> None:
+    """T29 of methods.md: the feature of a mask on one location is that location's own."""
+    built = labeler(classify="features", fusion="paint", softmax_over=softmax_over)
+    image = batch.pixels[:1, :, :32, :32]
+    masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.6
+    masks[1] = False
+    masks[1, :4, :4] = True  # nearer to the middle of the first location than to any other's
+    found = built.feature_probabilities(ImageBatch(image, ((32, 32),)), 0, masks)
+    with torch.no_grad():
+        coarse = built._clip.dense_features(built._clip.normalize(image))
+        assert coarse.shape == (1, 32, 4, 4)
+        fine = F.interpolate(coarse, (32, 32), mode="bilinear")[0]
+        means = torch.stack([fine[:, mask].mean(1) for mask in masks])
+        torch.testing.assert_close(means[1], coarse[0, :, 0, 0])
+        cosines = F.normalize(means, dim=1) @ built._queries.T
+        scale = float(built._clip.network.logit_scale.exp())
+    parts = torch.split(cosines, [1, 2, 1], dim=1)
+    if softmax_over == "classes":
+        expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
+    else:
+        every = (scale * cosines).softmax(1)
+        expected = torch.stack([part.amax(1) for part in every.split([1, 2, 1], dim=1)], 1)
+    torch.testing.assert_close(found, expected)
+    dense = next(built.dense_probabilities(ImageBatch(image, ((32, 32),))))
+    assert not torch.allclose(found, pooling.mask_means(dense, masks), atol=1e-3)
 
 
 def test_crops_show_a_mask_alone_in_the_middle_of_a_square() -> None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class SamClipConfig(ClipConfig):
     """Keys of the labeler `sam_clip`."""
 
-    classify: Literal["pooled", "crop"] = "pooled"
-    """What names a mask: pooled, the mean of the dense probabilities in it; crop, CLIP as it was
-    trained, shown the mask alone on a blank square (OVSeg), a forward of the image side a mask."""
+    classify: Literal["pooled", "features", "crop"] = "pooled"
+    """What names a mask: pooled, the mean of the dense probabilities in it; features, the mean of
+    the dense features (ZPL); crop, CLIP as it was trained, shown the mask alone on a blank square
+    (OVSeg), a forward of the image side a mask."""
     fusion: Literal["soft", "paint"] = "soft"
     """How masks that overlap become pixels: mixed with the dense probabilities, or painted hard,
     small masks over large ones. Masks can harm: choose on the labeled images."""
@@ -51,6 +52,8 @@ class SamClip(ClipLabeler):
         if self.config.classify == "crop":
             height, width = images.sizes[index]
             own = self.crop_probabilities(images.pixels[index, :, :height, :width], masks)
+        elif self.config.classify == "features":
+            own = self.feature_probabilities(images, index, masks)
         else:
             own = pooling.mask_means(dense, masks)
         if self.config.fusion == "paint":
@@ -60,6 +63,27 @@ class SamClip(ClipLabeler):
         )
         weights = quality.nan_to_num().clamp(min=0).prod(0) ** self.config.power
         return pooling.soft(dense, masks, own, weights, self.config.sam_share)
+
+    def feature_probabilities(self, images: ImageBatch, index: int, masks: Tensor) -> Tensor:
+        """What the mean feature of each mask is like: SAM-based pooling (arXiv 2505.19846).
+
+        Args:
+            images: The batch.
+            index: Which of its images; it goes through the image side once more.
+            masks: (P, H, W) bool.
+
+        Returns:
+            (P, C) float, of the channels of the dense probabilities.
+        """
+        from torch.nn import functional as F
+
+        from stages.pseudolabel.pooling import mask_means
+        from stages.pseudolabel.pseudo_labels import ImageBatch
+
+        alone = ImageBatch(images.pixels[index : index + 1], (images.sizes[index],))
+        (features,) = self.dense_features(alone)
+        pooled = F.normalize(mask_means(features, masks), dim=-1)
+        return self._softmax(self._scores(self._queries @ pooled.T, 0)).T
 
     def crop_probabilities(self, image: Tensor, masks: Tensor) -> Tensor:
         """What CLIP takes each mask for, when it is shown nothing else.
