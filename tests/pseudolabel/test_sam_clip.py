@@ -157,7 +157,7 @@ def test_a_masks_mean_feature_names_it(
         expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
     else:
         every = (scale * cosines).softmax(1)
-        expected = torch.stack([part.amax(1) for part in every.split([1, 2, 1], dim=1)], 1)
+        expected = torch.stack([part.amax(1) for part in torch.split(every, [1, 2, 1], dim=1)], 1)
     torch.testing.assert_close(found, expected)
     dense = next(built.dense_probabilities(ImageBatch(image, ((32, 32),))))
     assert not torch.allclose(found, pooling.mask_means(dense, masks), atol=1e-3)
@@ -202,7 +202,7 @@ def test_a_cropped_mask_is_named_as_clip_names_whole_images(
         expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
     else:
         every = (scale * cosines).softmax(1)
-        expected = torch.stack([part.amax(1) for part in every.split([1, 2, 1], dim=1)], 1)
+        expected = torch.stack([part.amax(1) for part in torch.split(every, [1, 2, 1], dim=1)], 1)
     torch.testing.assert_close(found, expected)
     smallest = int(masks.flatten(1).sum(1).argmin())
     labels = built.label(alone(batch, 0))
