@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import huggingface_hub
 import torch
 import transformers
 from torch import Tensor
@@ -24,6 +25,7 @@ from stages.clip.text import Channels
 Network: TypeAlias = Any
 """A model of transformers."""
 
+_CONFIG = "config.json"
 _PROMPTS_A_FORWARD = 64
 
 
@@ -192,6 +194,9 @@ def load_model(model: str | Path, revision: str) -> TextModel:
     where = f"model: {model}"
     try:
         transformers.utils.logging.disable_progress_bar()
+        if isinstance(model, str) and not _is_cached(model, revision):
+            # One request: offline, the hub's own retries would take most of a minute.
+            huggingface_hub.file_exists(model, _CONFIG, revision=revision)
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
         if config.model_type in _KINDS:
             name, kind = _KINDS[config.model_type]
@@ -215,3 +220,8 @@ def load_model(model: str | Path, revision: str) -> TextModel:
         what = f"{len(missing)} tensors are missing, such as {missing[0]}"
         raise WeightsError(what, where=where, fix="fetch it again with `hf download`")
     return kind(network.eval().requires_grad_(False), tokenizer, processor)
+
+
+def _is_cached(model: str, revision: str) -> bool:
+    found = huggingface_hub.try_to_load_from_cache(model, _CONFIG, revision=revision)
+    return isinstance(found, str)

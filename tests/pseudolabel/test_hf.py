@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -177,6 +179,28 @@ def test_a_folder_that_is_no_model_is_one_line(
         labeler.load(CPU)
     assert str(damaged.value).startswith(f"model: {tmp_path}: cannot be loaded (")
     assert "\n" not in str(damaged.value)
+
+
+def test_without_a_connection_it_is_one_line(
+    vocabulary: Callable[..., Vocabulary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nobody = "http://127.0.0.1:9"
+    template = f"{nobody}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", nobody)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as raised:
+        Hf(HfConfig(model="somebody/tiny"), vocabulary(**CLASSES)).load(CPU)
+    assert str(raised.value).startswith("model: somebody/tiny: cannot be loaded (")
+    assert str(raised.value).endswith(
+        "; run `hf download somebody/tiny --local-dir weights/tiny`, "
+        "then `model: local-dir:weights/tiny`"
+    )
+    assert not [record for record in caplog.records if "Retrying" in record.getMessage()]
 
 
 def test_repositories_of_all_years_are_read(
