@@ -9,4 +9,4 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def normalize(images: Tensor) -> Tensor:
     """Images (..., 3, H, W) in [0, 1], shifted and scaled by the mean and deviation of ImageNet."""
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images - mean) / std
+    return (images - mean).div_(std)

@@ -4,11 +4,11 @@ Whole batches on their own device, each image with its own random numbers; these
 CPU, so a view is the same on every device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from stages.train.draws import Draws
 
@@ -38,31 +38,47 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
         New images of the same shape and range.
     """
     numbers = draws.of_images(purpose, lambda generator: torch.rand(8, generator=generator))
+    views = torch.empty_like(images)
+    # A CPU's caches hold an image, not a batch: one by one takes it a third of the time.
+    count = 1 if images.device.type == "cpu" else len(images)
+    with torch.autocast(images.device.type, enabled=False):  # colours stay float32
+        for some, own, view in zip(*(t.split(count) for t in (images, numbers, views)), strict=True):
+            view.copy_(_recolored(some, own))
+    return views
+
+
+def _recolored(images: Tensor, numbers: Tensor) -> Tensor:
+    """The strong views of images by their random numbers (B, 8) in [0, 1)."""
     jitter, brightness, contrast, saturation, hue, drop, soften, sigma = numbers.unbind(dim=1)
     low, high = SIGMA_PX
-    views = images.clone()
     factors = (0.5 + brightness, 0.5 + contrast, 0.5 + saturation, 0.5 * hue - 0.25)
-    with torch.autocast(images.device.type, enabled=False):  # colours stay float32
-        _change(views, jitter < JITTER_PROBABILITY, jitter_color, *factors)
-        _change(views, drop < GRAYSCALE_PROBABILITY, lambda some: lightness(some).expand_as(some))
-        _change(views, soften < BLUR_PROBABILITY, blur, low + (high - low) * sigma)
-    return views
+    images = _change(images, jitter < JITTER_PROBABILITY, jitter_color, *factors)
+    images = _change(images, drop < GRAYSCALE_PROBABILITY, _gray)
+    return _change(images, soften < BLUR_PROBABILITY, blur, low + (high - low) * sigma)
 
 
 def _change(
     images: Tensor, chosen: Tensor, change: Callable[..., Tensor], *parameters: Tensor
-) -> None:
-    """Changes the chosen images in place, each by its own entry of every parameter."""
+) -> Tensor:
+    """The images with the chosen ones changed, each by its own entry of every parameter."""
     rows = chosen.nonzero()[:, 0]
-    if len(rows):
-        own = (p[rows].to(images.device, images.dtype).view(-1, 1, 1, 1) for p in parameters)
-        images[rows] = change(images[rows], *own)
+    if not len(rows):
+        return images
+    own = (p[rows].to(images.device, images.dtype).view(-1, 1, 1, 1) for p in parameters)
+    if len(rows) == len(images):
+        return change(images, *own)
+    rows = rows.to(images.device)
+    return images.index_copy(0, rows, change(images[rows], *own))
 
 
 def lightness(images: Tensor) -> Tensor:
     """Grey versions (B, 1, H, W) of images (B, 3, H, W)."""
     red, green, blue = images.chunk(3, dim=1)
-    return GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+    return (GRAY[0] * red).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
+
+
+def _gray(images: Tensor) -> Tensor:
+    return lightness(images).expand_as(images)
 
 
 def jitter_color(
@@ -80,10 +96,11 @@ def jitter_color(
     Returns:
         New images of the same shape and range.
     """
-    images = (images * brightness).clamp(0, 1)
+    images = (images * brightness).clamp_(0, 1)
     mean = lightness(images).mean(dim=(2, 3), keepdim=True)
-    images = mean.lerp(images, contrast).clamp(0, 1)
-    images = lightness(images).lerp(images, saturation).clamp(0, 1)
+    images.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
+    gray = lightness(images)
+    images.mul_(saturation).add_(gray.mul_(1 - saturation)).clamp_(0, 1)
     return turn_hue(images, hue)
 
 
@@ -92,22 +109,23 @@ def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
-        turn: (B, 1, 1, 1) shares of a full turn.
+        turn: (B, 1, 1, 1) shares of a full turn, at most a third either way.
     """
     red, green, blue = images.chunk(3, dim=1)
-    value = images.amax(dim=1, keepdim=True)
-    chroma = value - images.amin(dim=1, keepdim=True)
-    # In sixths of a turn from red. Where a pixel is grey any hue will do: it is multiplied by 0.
-    sixths = torch.where(
-        value == red,
-        green - blue,
-        torch.where(value == green, blue - red, red - green),
-    ) / chroma.clamp(min=torch.finfo(images.dtype).tiny)
-    sixths = sixths + torch.where(value == red, 0, torch.where(value == green, 2, 4)) + 6 * turn
-    # A channel is full within a sixth of its own hue, gone beyond two, and linear between.
-    own = images.new_tensor([5, 3, 1]).view(3, 1, 1)
-    position = (sixths + own).remainder(6)
-    return value - chroma * torch.minimum(position, 4 - position).clamp(0, 1)
+    least = torch.minimum(red, green).minimum(blue)
+    chroma = torch.maximum(red, green).maximum(blue).sub_(least)
+    # In sixths of a turn from red, green's side first. With the channels from 0 (least) to 1, this
+    # is green + blue - red + 1 on each sixth. Where a pixel is grey any hue will do.
+    away = (green + blue).sub_(red).sub_(least)
+    away.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1)
+    hue = away.copysign_(green - blue).add_(6 * turn)
+    turned = torch.empty_like(images)
+    for peak, channel in zip((0, 2, -2), turned.chunk(3, dim=1), strict=True):
+        # A channel is full within a sixth of its own hue, gone beyond two, and linear between. A
+        # hue that is up to 7 sixths away, the long way round, is one at most: full again.
+        share = torch.sub(hue, peak).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+        torch.addcmul(least, chroma, share, out=channel)
+    return turned
 
 
 def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
@@ -117,14 +135,28 @@ def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
         images: (B, C, H, W) float.
         sigma_px: (B, 1, 1, 1) standard deviations, up to the largest of `SIGMA_PX`.
     """
-    count, channels, height, width = images.shape
     radius = round(3 * SIGMA_PX[1])
     taps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernels = torch.softmax(-0.5 * (taps / sigma_px) ** 2, dim=-1)  # (B, 1, 1, taps)
-    kernels = kernels.repeat_interleave(channels, dim=0)
-    planes = pad(images, [radius] * 4, mode="replicate").view(
-        1, count * channels, -1, width + 2 * radius
-    )
-    planes = conv2d(planes, kernels, groups=count * channels)
-    planes = conv2d(planes, kernels.transpose(2, 3), groups=count * channels)
-    return planes.view(count, channels, height, width)
+    weights = kernels[..., radius:].split(1, dim=-1)
+    padded = pad(images, [radius] * 4, mode="replicate")
+    return _weighted(_weighted(padded, weights, dim=3), weights, dim=2)
+
+
+def _weighted(images: Tensor, weights: Sequence[Tensor], dim: int) -> Tensor:
+    """Sums of pixels along an axis, which loses as many at either end as there are neighbours.
+
+    Some times as fast on a CPU as a convolution of so few channels.
+
+    Args:
+        images: (B, C, H, W) float.
+        weights: (B, 1, 1, 1) each: of a pixel itself, of those next to it, and so on.
+        dim: The axis.
+    """
+    radius = len(weights) - 1
+    length = images.shape[dim] - 2 * radius
+    sums = images.narrow(dim, radius, length) * weights[0]
+    for distance, weight in enumerate(weights[1:], 1):
+        before = images.narrow(dim, radius - distance, length)
+        sums.addcmul_(before + images.narrow(dim, radius + distance, length), weight)
+    return sums
