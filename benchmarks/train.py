@@ -151,9 +151,7 @@ def _crops(variant: VariantConfig, roles: Roles, vocabulary: Vocabulary) -> Crop
     )
 
 
-def _reading(
-    crops: Crops, roles: Roles, steps: int, repeats: int
-) -> tuple[dict[str, Cost], float]:
+def _reading(crops: Crops, roles: Roles, steps: int, repeats: int) -> tuple[dict[str, Cost], float]:
     """What the batches of these steps cost each loader, and how far their weak views differ."""
     items = [_items(crops, roles, step) for step in range(steps)]
 
@@ -193,7 +191,9 @@ def _items(crops: Crops, roles: Roles, step: int) -> list[_Item]:
     for key in ("labeled", *crops.others, MIX):
         own = {image.uri: image for image in roles[next(iter(crops.others)) if key == MIX else key]}
         colours = [
-            draws.of_images(f"colours of {key} {number}", lambda drawn: torch.rand(8, generator=drawn))
+            draws.of_images(
+                f"colours of {key} {number}", lambda drawn: torch.rand(8, generator=drawn)
+            )
             for number in (0, 1)
         ]
         for row, (position, image) in enumerate(crops._chosen(key, step).items()):
@@ -232,7 +232,11 @@ def _viewed(batch: TrainBatch) -> Tensor:
 
 def _difference(published: list[Tensor], own: list[Tensor]) -> float:
     """Mean distance of normalized pixels, over the standard deviation of ImageNet's."""
-    return torch.stack([(a - b).abs().mean() for a, b in zip(published, own, strict=True)]).mean().item()
+    return (
+        torch.stack([(a - b).abs().mean() for a, b in zip(published, own, strict=True)])
+        .mean()
+        .item()
+    )
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image, ImageDraw
 
 from tests.file_server import FileServer
 from tests.s3_server import Proxy, forget_clients
+from tests.shapes import draw_shapes
+from tests.tiny_clip import write_clip
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch loads: its idle threads would spin
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -34,23 +34,16 @@ VOCABULARY: dict[str, Any] = {
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A folder with `<role>/images` and `<role>/masks`; masks hold class ids."""
-    rng = np.random.default_rng(0)
     folder = tmp_path / "data"
-    for role, count in COUNTS.items():
-        for number in range(count):
-            grain = rng.integers(80, 120, (24, 32, 3), dtype=np.uint8)
-            image, mask = Image.fromarray(grain), Image.new("L", (32, 24))
-            left, top, size = rng.integers((0, 0, 8), (8, 8, 12)).tolist()
-            disc, box = (left, top, left + size, top + size), (left + 14, top, 31, top + size)
-            for canvas, colors in ((image, ("red", "blue")), (mask, (1, 2))):
-                pen = ImageDraw.Draw(canvas)
-                pen.ellipse(disc, fill=colors[0])
-                pen.rectangle(box, fill=colors[1])
-            kinds = {"images": image, "masks": mask} if role in WITH_MASKS else {"images": image}
-            for kind, picture in kinds.items():
-                path = folder / role / kind / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(path)
+    draw_shapes(folder, COUNTS, WITH_MASKS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, in open_clip's layout, of a tiny CLIP with a ViT and random weights."""
+    folder = tmp_path_factory.mktemp("clip")
+    write_clip(folder)
     return folder
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
 
 from stages.train.label_sources.base import LabelSource, LabelSourceConfig, Threshold
 from stages.train.weighing import Mode, weigh
@@ -22,6 +24,15 @@ class OnlineConfig(LabelSourceConfig):
     """How confidences become weights: a confident pixel counts (pixelwise); every pixel counts as
     much as there are confident ones in its image (pixelratio) or in the batch (batchratio), or as
     confident as the batch is on the whole (pixelavg)."""
+    pixelavg_images: Annotated[int, Field(ge=1)] | None = None
+    """How many images' mean confidences pixelavg adds up, as many as a GPU had in a published
+    training; null = all of the batch."""
+
+    @model_validator(mode="after")
+    def _adds_up_where_it_averages(self) -> OnlineConfig:
+        if self.pixelavg_images is not None and self.mode != "pixelavg":
+            raise ValueError("`pixelavg_images` is for `mode: pixelavg`; leave it out")
+        return self
 
 
 class OnlineSource(LabelSource):
@@ -31,4 +42,6 @@ class OnlineSource(LabelSource):
 
     def weigh(self, labels: PseudoLabels, valid: Tensor) -> Tensor:
         """See `LabelSource.weigh`."""
-        return weigh(self.config.mode, labels.confidence, self.config.threshold, valid)
+        config = self.config
+        images = config.pixelavg_images
+        return weigh(config.mode, labels.confidence, config.threshold, valid, images)

@@ -42,7 +42,9 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
     # A CPU's caches hold an image, not a batch: one by one takes it a third of the time.
     count = 1 if images.device.type == "cpu" else len(images)
     with torch.autocast(images.device.type, enabled=False):  # colours stay float32
-        for some, own, view in zip(*(t.split(count) for t in (images, numbers, views)), strict=True):
+        for some, own, view in zip(
+            *(t.split(count) for t in (images, numbers, views)), strict=True
+        ):
             view.copy_(_recolored(some, own))
     return views
 

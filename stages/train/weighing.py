@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 Mode = Literal["pixelwise", "pixelratio", "pixelavg", "batchratio"]
 
 
-def weigh(mode: Mode, confidence: Tensor, threshold: float, valid: Tensor) -> Tensor:
+def weigh(
+    mode: Mode, confidence: Tensor, threshold: float, valid: Tensor, images: int | None = None
+) -> Tensor:
     """The weight of each pixel's cross-entropy; the sum is divided by the number of valid pixels.
 
     `pixelwise`: 1 where a valid pixel is confident (UniMatch, arXiv 2208.09910). `pixelratio`: each
@@ -24,10 +26,14 @@ def weigh(mode: Mode, confidence: Tensor, threshold: float, valid: Tensor) -> Te
         confidence: (B, H, W) float in [0, 1].
         threshold: Confidence from which on a pixel is confident; `pixelavg` has no use for it.
         valid: (B, H, W) bool, False on padding.
+        images: How many mean confidences `pixelavg` adds up: B of one GPU in the published
+            trainings, whatever B is here; None: all of them.
 
     Returns:
         (B, H, W) float32.
     """
+    import torch
+
     from stages.train.processes import global_sum
 
     sure = ((confidence >= threshold) & valid).float()
@@ -40,5 +46,8 @@ def weigh(mode: Mode, confidence: Tensor, threshold: float, valid: Tensor) -> Te
         return (sure.sum(dim=(1, 2), keepdim=True) / counts).expand_as(confidence)
     if mode == "pixelavg":
         means = (confidence * valid).sum(dim=(1, 2), keepdim=True) / counts
-        return global_sum(means.sum()).expand_as(confidence)
+        total = global_sum(means.sum())
+        if images is not None:
+            total = total * images / global_sum(torch.ones_like(means).sum())
+        return total.expand_as(confidence)
     assert_never(mode)

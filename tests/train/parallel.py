@@ -23,6 +23,7 @@ from stages.train.label_sources.student import StudentSource
 from stages.train.loop import Optimization, Training
 from stages.train.perturbations.base import Perturbation, PerturbationConfig
 from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.supervised_losses.ohem import OhemConfig, OhemLoss
 
 STEPS, BATCH_SIZE, CROP_PX, NUM_CLASSES = 6, 8, 16, 3
 CASES = {"whole": ("unimatch", 1), "micro": ("unimatch", 2), "reverse": ("unimatch_v2", 1)}
@@ -67,7 +68,11 @@ def training(folder: Path, name: str, accumulate: int) -> Training:
         network=GroupNetwork(),
         perturbation=perturbation(PerturbationConfig(), VOCABULARY),
         sources=sources,
-        supervised_loss=CrossEntropyLoss(CrossEntropyConfig()),
+        supervised_loss=(
+            OhemLoss(OhemConfig(threshold=0.5, min_kept=2))
+            if name == "unimatch_v2"
+            else CrossEntropyLoss(CrossEntropyConfig())
+        ),
         discriminator=Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-3),
         optimization=Optimization(
             optimizer="sgd",

@@ -75,6 +75,17 @@ def test_each_mode_weighs_as_published(mode: Mode, expected: float) -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(("images", "expected"), [(1, 5.7333 / 2), (2, 5.7333), (None, 5.7333)])
+def test_mean_confidences_add_up_over_the_images_of_a_published_gpu(
+    images: int | None, expected: float
+) -> None:
+    """SemiVL trained on Cityscapes with an image a GPU: a batch of eight is not eight times it."""
+    weights = weigh("pixelavg", CONFIDENCE, 0.95, VALID, images)
+    target = torch.zeros(2, 1, 2, dtype=torch.int64)
+    loss = pseudo_label_loss(logits_with_loss(LOSS), target, weights, VALID)
+    assert loss.item() == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize(("min_kept", "kept"), [(2, 2), (3, 3), (5, 4)])
 def test_hard_pixels_count_and_at_least_so_many(min_kept: int, kept: int) -> None:
     probabilities = torch.tensor([0.1, 0.5, 0.8, 0.9])

@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train.draws import Draws
 from stages.train.mixing import cutmix_boxes, half_of_the_classes, paste
+from stages.train.mixture import Mixture
 
 
 def boxes(count: int, size_px: int, seed: int = 0) -> Tensor:
@@ -69,6 +71,33 @@ def test_paste_leaves_its_inputs_alone_so_that_order_can_be_chosen() -> None:
     assert set(mixed_web.flatten().tolist()) == {1.0, 3.0}
     assert set(mixed_own.flatten().tolist()) == {1.0, 2.0}
     assert (own == 1).all()
+
+
+def mixture(seed: int) -> Mixture:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, 4, 4)
+    valid = torch.rand(shape, generator=generator) < 0.5
+    mask = torch.randint(0, 5, shape, generator=generator)
+    labels = PseudoLabels(mask, torch.rand(shape, generator=generator))
+    return Mixture(torch.rand(2, 3, 4, 4, generator=generator), valid, {"student": labels})
+
+
+def parts(view: Mixture) -> list[Tensor]:
+    """All that belongs to pixels: image, validity, class, confidence."""
+    labels = view.labels["student"]
+    return [view.images.movedim(1, -1), view.valid, labels.mask, labels.confidence]
+
+
+def test_pasted_pixels_bring_their_label_confidence_and_validity() -> None:
+    own, partner = mixture(1), mixture(2)
+    box = torch.zeros(2, 4, 4, dtype=torch.bool)
+    box[0, 1:3, 2:] = True
+    mixed = parts(own.pasted(partner, box))
+    for found, mine, theirs in zip(mixed, parts(own), parts(partner), strict=True):
+        assert torch.equal(found[box], theirs[box])
+        assert torch.equal(found[~box], mine[~box])
+    everywhere = parts(own.pasted(partner, torch.ones_like(box)))
+    assert all(map(torch.equal, everywhere, parts(partner)))
 
 
 def test_half_of_the_classes_of_each_image_are_chosen_whole_and_never_void() -> None:

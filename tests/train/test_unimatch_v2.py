@@ -69,3 +69,26 @@ def test_boxes_are_filled_from_the_reversed_batch(
         box = boxes(batch, "unlabeled", number)[:, None]
         assert torch.equal(view, torch.where(box, own.flip(0), own))
         assert torch.equal(view[1], own[1])
+
+
+class TwoLevels(nn.Module):
+    """Has features of ones at two levels; decoding hands them on."""
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [torch.ones(len(images), 16, side, side) for side in (4, 2)]
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        fine, deep = features
+        assert torch.equal(fine, fine[:, :, :1, :1].expand_as(fine))  # whole channels
+        return torch.stack([fine[:, :, 0, 0], deep[:, :, 0, 0]])
+
+
+def test_all_levels_of_the_features_are_multiplied_by_the_same_masks(
+    random_batch: Callable[..., TrainBatch], vocabulary: Vocabulary
+) -> None:
+    batch = random_batch(["unlabeled"])
+    views = torch.zeros(8, 3, 8, 8)
+    perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
+    fine, deep = perturbation.strong_logits(TwoLevels(), views, batch)  # type: ignore[arg-type]
+    assert torch.equal(fine, deep)
+    assert torch.equal(fine, complementary_masks(16, batch.draws))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -15,19 +16,21 @@ if TYPE_CHECKING:
 
 
 class OhemConfig(Section):
-    """Keys of the loss `ohem`, with UniMatch's values for Cityscapes."""
+    """Keys of the loss `ohem`, with UniMatch's values for two crops of Cityscapes, those of a GPU."""
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Pixels whose class has at most this probability are hard."""
     min_kept: Annotated[int, Field(ge=1)] = 200_000
-    """As many pixels of a batch count at least, the hardest ones."""
+    """As many pixels of a batch count at least, the hardest ones; of several processes each has an
+    equal share of them."""
 
 
 class OhemLoss(SupervisedLoss):
     """Mean over hard pixels (arXiv 1604.03540, as UniMatch's code has it).
 
     A pixel counts if the probability of its class is at most ``max(threshold, k-th smallest)``
-    with ``k = min_kept``; all count if there are fewer than that.
+    with ``k = min_kept``; all count if there are fewer than that. The mean is over those of all
+    processes, of which each finds its own k-th smallest.
     """
 
     Config = OhemConfig
@@ -39,12 +42,14 @@ class OhemLoss(SupervisedLoss):
         import torch
         from torch.nn.functional import cross_entropy
 
+        from stages.train.processes import denominator, world
+
         known = mask != IGNORE
         losses = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")[known]
-        kept = self.config.min_kept
+        kept = math.ceil(self.config.min_kept / world())
         if len(losses) >= kept:
             # The loss is minus the logarithm of the probability: the hardest have the largest.
             bound = -torch.tensor(self.config.threshold, device=losses.device).log()
             bound = torch.minimum(bound, losses.detach().topk(kept).values[-1])
             losses = losses[losses.detach() >= bound]
-        return losses.sum() / max(1, len(losses))
+        return losses.sum() / denominator(torch.tensor(len(losses), device=losses.device))

@@ -1,0 +1,157 @@
+"""Every preset through the real stage: two steps of it, and four images that it learns."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.config import parse_section
+from pipeline.section import Section
+from pipeline.vocabulary import Vocabulary
+from stages.confusion import Confusion
+from stages.segmenters.predictor import Predictor
+from stages.train import preset
+from stages.train.config import TrainConfig, VariantConfig
+from tests.conftest import VOCABULARY
+from tests.shapes import draw_shapes
+
+Call = Callable[..., CompletedProcess[str]]
+Train = Callable[[dict[str, Any]], pd.DataFrame]
+Keys = dict[str, Any]
+
+CITY = "cityscapes"
+EACH = [(name, None) for name in preset.names()] + [
+    (name, CITY) for name in preset.names() if CITY in preset.datasets(name)
+]
+"""Cityscapes has losses, modes and parts of networks that no other dataset has."""
+READING = ("stored", "enhanced")
+"""Label sources that read the store."""
+COUNTS = {"val": 1, "labeled": 4, "unlabeled": 4, "ood": 4}
+
+
+def small(keys: Keys, clip_folder: Path) -> Keys:
+    """The keys of a preset on drawn images of 32 px, for networks that start from nothing."""
+    name = keys["model"]["name"]
+    small_clip = f"local-dir:{clip_folder}"
+    model = {
+        "deeplabv3plus": {"encoder": "tu-test_resnet", "encoder_weights": None},
+        "dpt": {"encoder": "test_vit", "encoder_weights": None},
+        "semivl": {"model": small_clip, "image_px": 32},
+        "unet": {"encoder": "tu-test_resnet", "encoder_weights": None},
+    }[name]
+    if "conv_stem" in keys["model"]:
+        model = {**model, "conv_stem_weights": None}
+    sources = [dict(source) for source in keys["label_sources"]]
+    for source in sources:
+        if source["name"] == "guidance":
+            guide = {"model": small_clip, "window_px": 32, "stride_px": 32}
+            labeler = {**source["labeler"], **guide}
+            del labeler["weights"]  # the folder has its own
+            source["labeler"] = labeler
+    return {
+        **{key: value for key, value in keys.items() if key not in preset.LENGTHS},
+        "model": {**keys["model"], **model},
+        "label_sources": sources,
+        "crop_px": 32,
+        "batch_size": 4,
+        "precision": "float32",
+        "log_every": 1,
+    }
+
+
+class ConfigFile(Section):
+    train: TrainConfig
+
+
+def parsed(keys: Keys) -> VariantConfig:
+    (found,) = parse_section(ConfigFile, {"train": keys}, path=Path("c")).train.variants.values()
+    return found
+
+
+@pytest.fixture
+def published(clip_folder: Path) -> Callable[..., Keys]:
+    """The keys of a preset, made small."""
+
+    def read(name: str, dataset: str | None) -> Keys:
+        keys = preset.expanded({"preset": name, "dataset": dataset})
+        del keys["preset"], keys["dataset"]
+        return small(keys, clip_folder)
+
+    return read
+
+
+@pytest.fixture
+def train(tiny: Keys, data: Path, maskmill: Call, write_config: Callable[..., Path]) -> Train:
+    """Trains with these keys from ingest on: its metrics, a row a step and a column a name."""
+    draw_shapes(data, COUNTS, tuple(COUNTS))
+
+    def run(keys: Keys) -> pd.DataFrame:
+        sources = {
+            role: {"role": role, "source": {"name": "folder", "images": f"{role}/images"}}
+            for role in COUNTS
+        }
+        for role, source in sources.items():
+            source["source"]["masks"] = f"{role}/masks"  # type: ignore[index]
+        labelers = {s["labeler"] for s in keys["label_sources"] if s["name"] in READING}
+        stored = dict.fromkeys(labelers, {"name": "files"})
+        values: Keys = {**tiny, "ingest": {"sources": sources}, "train": keys}
+        if stored:
+            roles = ["unlabeled", "ood"]
+            values["pseudolabel"] = {"size_px": 32, "roles": roles, "labelers": stored}
+        result = maskmill("run", "train", "--config", write_config(values))
+        assert result.returncode == 0, result.stderr
+        metrics = pd.read_parquet(Path(values["workspace"]) / "manifests/tiny/metrics")
+        own = metrics[metrics["split"] == "train"]
+        return own.pivot(index="step", columns="name", values="value")
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "dataset"), EACH)
+def test_it_takes_two_steps(
+    name: str, dataset: str | None, published: Callable[..., Keys], train: Train
+) -> None:
+    keys = published(name, dataset)
+    metrics = train({**keys, "steps": 2})
+    assert list(metrics.index) == [1, 2]
+    choices = parsed(keys).label_sources
+    terms = {"supervised", *(choice.create().name for choice in choices)}
+    if "feature_discriminator" in keys:
+        terms |= {"adversarial", "discriminator"}
+    names = [f"loss/{term}" for term in ("total", *terms)]
+    assert {column for column in metrics if column.startswith("loss/")} == {*names}
+    last = metrics.loc[2, names]
+    assert np.isfinite(last.astype(float)).all()
+    assert last["loss/total"] > 0
+
+
+RATES = {"sgd": 0.05, "adamw": 0.002}
+"""Of encoder and decoder alike: nothing is pretrained here."""
+
+
+@pytest.mark.parametrize("name", preset.names())
+def test_it_overfits_four_images(
+    name: str, published: Callable[..., Keys], train: Train, tiny: Keys, data: Path
+) -> None:
+    keys = published(name, None)
+    if keys["model"]["name"] in ("deeplabv3plus", "unet"):
+        keys["model"] = {"name": "small_unet", "encoder_weights": None}  # the others take minutes
+    rate = RATES[keys["optimizer"]]
+    rates = {"learning_rate": rate, "encoder_multiplier": 1, "decoder_multiplier": 1}
+    loss = train({**keys, **rates, "scale": [1.0, 1.0], "steps": 60})["loss/supervised"]
+    assert loss.iloc[-5:].mean() < 0.25 * loss.iloc[0]
+    weights = Path(tiny["workspace"], "artifacts/tiny/checkpoints/default/seed-0/model.safetensors")
+    vocabulary = Vocabulary.model_validate(VOCABULARY)
+    cpu = torch.device("cpu")
+    predictor = Predictor.load(parsed(keys).model, weights, vocabulary, cpu, fix="train it")
+    confusion = Confusion.empty(vocabulary.num_classes)
+    for path in sorted(data.glob("labeled/images/*.png")):
+        truth = np.asarray(Image.open(data / "labeled/masks" / path.name))
+        confusion.add(truth, predictor.predict(np.asarray(Image.open(path))))
+    assert confusion.miou > 0.85
