@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from gc import freeze
 from pathlib import Path
 from typing import Annotated
 
@@ -182,7 +181,6 @@ def split(
 
 def main() -> None:
     """Entry point of the command `maskmill`."""
-    freeze()  # what is imported lives as long as the process: no need to go through it again
     # Arrow's own allocator asks for large pages, which the kernel fills with zeros again and again.
     pa.set_memory_pool(pa.system_memory_pool())
     # Torch's idle threads spin by default, and so starve those that decode images beside them.
