@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.vocabulary import Vocabulary
-from stages.clip.clip_weights import ClipConfig
 from stages.propose.output import Proposals
 from stages.pseudolabel import pooling
+from stages.pseudolabel.clip_weights import ClipConfig
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
 from stages.pseudolabel.mask_crops import masked_crops
@@ -56,6 +56,16 @@ def batch() -> ImageBatch:
 def encoded(masks: Tensor) -> tuple[str, ...]:
     stacked = np.asfortranarray(masks.permute(1, 2, 0).numpy().astype(np.uint8))
     return tuple(rle["counts"].decode() for rle in coco.encode(stacked))
+
+
+def probabilities(logits: Tensor, softmax_over: str) -> Tensor:
+    """(P, 3) of the cat, the dog with its two concepts, and the sky, from (P, 4) logits."""
+
+    def best(scores: Tensor) -> Tensor:
+        cat, dog, puppy, sky = scores.T
+        return torch.stack([cat, torch.maximum(dog, puppy), sky], dim=1)
+
+    return best(logits).softmax(1) if softmax_over == "classes" else best(logits.softmax(1))
 
 
 def alone(batch: ImageBatch, index: int) -> ImageBatch:
@@ -152,13 +162,7 @@ def test_a_masks_mean_feature_names_it(
         torch.testing.assert_close(means[1], coarse[0, :, 0, 0])
         cosines = F.normalize(means, dim=1) @ built._queries.T
         scale = float(built._clip.network.logit_scale.exp())
-    parts = torch.split(cosines, [1, 2, 1], dim=1)
-    if softmax_over == "classes":
-        expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
-    else:
-        every = (scale * cosines).softmax(1)
-        expected = torch.stack([part.amax(1) for part in torch.split(every, [1, 2, 1], dim=1)], 1)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, probabilities(scale * cosines, softmax_over))
     dense = next(built.dense_probabilities(ImageBatch(image, ((32, 32),))))
     assert not torch.allclose(found, pooling.mask_means(dense, masks), atol=1e-3)
 
@@ -197,12 +201,7 @@ def test_a_cropped_mask_is_named_as_clip_names_whole_images(
         scale = float(network.logit_scale.exp())
     names = [["cat"], ["dog", "puppy"], ["sky"]]
     assert [len(own) for own in built._channels.members] == [len(own) for own in names]
-    parts = list(torch.split(cosines, [1, 2, 1], dim=1))
-    if softmax_over == "classes":
-        expected = (scale * torch.stack([part.amax(1) for part in parts], 1)).softmax(1)
-    else:
-        every = (scale * cosines).softmax(1)
-        expected = torch.stack([part.amax(1) for part in torch.split(every, [1, 2, 1], dim=1)], 1)
+    expected = probabilities(scale * cosines, softmax_over)
     torch.testing.assert_close(found, expected)
     smallest = int(masks.flatten(1).sum(1).argmin())
     labels = built.label(alone(batch, 0))
