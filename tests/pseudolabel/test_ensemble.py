@@ -199,7 +199,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "none": (
         {"members": []},
         "pseudolabel.labelers.both.members: [] is wrong; "
-        "Tuple should have at least 2 items after validation, not 0",
+        "List should have at least 2 items after validation, not 0",
     ),
     "twice": (
         {"members": ["one", "one"]},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OhemConfig(Section):
-    """Keys of the loss `ohem`, with UniMatch's values for two crops of Cityscapes, those of a GPU."""
+    """Keys of the loss `ohem`, with UniMatch's values for two crops of Cityscapes (a GPU)."""
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Pixels whose class has at most this probability are hard."""
