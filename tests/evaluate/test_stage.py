@@ -50,7 +50,7 @@ def matrix_of(
     """As the data dictionary says that it is read."""
     rows = pd.read_parquet(manifests / "confusion")
     assert list(rows.columns) == CONFUSION.schema.names
-    rows = rows[(rows["variant"] == variant) & (rows["split"] == split) & rows["epoch"].isna()]
+    rows = rows[(rows["variant"] == variant) & (rows["split"] == split)]
     rows = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed]
     named = rows.loc[rows["predicted_id"] != 255]
     assert [CLASSES[i] for i in named["predicted_id"]] == named["predicted_class"].tolist()
