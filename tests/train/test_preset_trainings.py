@@ -39,13 +39,13 @@ def small(keys: Keys, clip_folder: Path) -> Keys:
     """The keys of a preset on drawn images of 32 px, for networks that start from nothing."""
     name = keys["model"]["name"]
     small_clip = f"local-dir:{clip_folder}"
-    models: dict[str, Keys] = {
+    small_models: dict[str, Keys] = {
         "deeplabv3plus": {"encoder": "tu-test_resnet", "encoder_weights": None},
         "dpt": {"encoder": "test_vit", "encoder_weights": None},
         "semivl": {"model": small_clip, "image_px": 32},
         "unet": {"encoder": "tu-test_resnet", "encoder_weights": None},
     }
-    model = models[name]
+    model = small_models[name]
     if "conv_stem" in keys["model"]:
         model = {**model, "conv_stem_weights": None}
     sources = [dict(source) for source in keys["label_sources"]]
