@@ -134,9 +134,17 @@ def test_it_takes_two_steps(
 
 RATES = {"sgd": 0.05, "adamw": 0.002}
 """Of encoder and decoder alike: nothing is pretrained here."""
+QUICK = ("unimatch", "supmix-sufd")
+"""Presets that are tried in the quick suite; all are in the slow one."""
 
 
-@pytest.mark.parametrize("name", preset.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in preset.names()
+    ],
+)
 def test_it_overfits_four_images(
     name: str, published: Callable[..., Keys], train: Train, tiny: Keys, data: Path
 ) -> None:
