@@ -69,7 +69,6 @@ def random_place(
         scale: Bounds of the long side's new length over its own.
         generator: Source of randomness.
     """
-    width, height = size
     long_side = max(size)
     new = _integer(int(scale[0] * long_side), int(scale[1] * long_side), generator)
     new_width, new_height = (max(1, int(side * new / long_side + 0.5)) for side in size)

@@ -99,14 +99,14 @@ def _stored(group: Path, masks: list[Bytes], size_px: int) -> list[StoredLabel]:
     """Writes masks to a store, scaled to fit, every pixel certain."""
     store = LabelStore(group, _SHARD, size_px)
     store.grow(-(-len(masks) // _SHARD))
-    labels = []
+    labels: list[StoredLabel] = []
     for first in range(0, len(masks), _SHARD):
         some = masks[first : first + _SHARD]
         values = np.full((len(some), size_px, size_px), 255, np.uint8)
         cells = size_px // CONFIDENCE_STRIDE
         confidences = np.full((len(some), cells, cells), 255, np.uint8)
         for own, mask in zip(values, some, strict=True):
-            height, width = images.fitted_size(*mask.shape, size_px)
+            height, width = images.fitted_size(mask.shape[0], mask.shape[1], size_px)
             scaled = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
             own[:height, :width] = np.asarray(scaled)
             labels.append(StoredLabel(group, len(labels), (height, width)))

@@ -11,7 +11,7 @@ from functools import cached_property
 from torch import Tensor
 
 from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.normalization import normalize
+from stages.segmenters.normalization import normalize, normalize_
 from stages.train.draws import Draws
 from stages.train.photometric import strong_view
 
@@ -110,5 +110,5 @@ class TrainBatch:
         if (key, number) not in self._strong:
             colours = f"colours of {key} {number}"
             view = strong_view(self.crops[key].pixels, self.draws, colours)
-            self._strong[key, number] = normalize(view)
+            self._strong[key, number] = normalize_(view)
         return self._strong[key, number]

@@ -192,14 +192,14 @@ def _crop_batch(views: list[dict[str, View]], device: torch.device) -> CropBatch
 
 def _pixels(views: Sequence[View], device: torch.device) -> Tensor:
     """(B, 3, S, S) float in [0, 1]."""
-    return torch.stack([view.image for view in views]).to(device).float() / 255
+    return torch.stack([view.image for view in views]).to(device).float().div_(255)
 
 
 def _labels(views: Sequence[View], device: torch.device) -> PseudoLabels:
     masks = [view.mask for view in views if view.mask is not None]
     confidences = [view.confidence for view in views if view.confidence is not None]
     mask = torch.stack(masks).to(device).long()
-    confidence = torch.stack(confidences).to(device).float() / 255
+    confidence = torch.stack(confidences).to(device).float().div_(255)
     return PseudoLabels(mask, confidence.masked_fill(mask == IGNORE, 0))
 
 

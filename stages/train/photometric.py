@@ -42,10 +42,9 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
     # A CPU's caches hold an image, not a batch: one by one takes it a third of the time.
     count = 1 if images.device.type == "cpu" else len(images)
     with torch.autocast(images.device.type, enabled=False):  # colours stay float32
-        for some, own, view in zip(
-            *(t.split(count) for t in (images, numbers, views)), strict=True
-        ):
-            view.copy_(_recolored(some, own))
+        for first in range(0, len(images), count):
+            own = slice(first, first + count)
+            views[own] = _recolored(images[own], numbers[own])
     return views
 
 
@@ -140,7 +139,7 @@ def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
     radius = round(3 * SIGMA_PX[1])
     taps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernels = torch.softmax(-0.5 * (taps / sigma_px) ** 2, dim=-1)  # (B, 1, 1, taps)
-    weights = kernels[..., radius:].split(1, dim=-1)
+    weights = [kernels[..., tap, None] for tap in range(radius, len(taps))]
     padded = pad(images, [radius] * 4, mode="replicate")
     return _weighted(_weighted(padded, weights, dim=3), weights, dim=2)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.vocabulary import Vocabulary
+from stages.clip.clip_weights import ClipConfig
 from stages.propose.output import Proposals
 from stages.pseudolabel import pooling
-from stages.clip.clip_weights import ClipConfig
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
 from stages.pseudolabel.mask_crops import masked_crops
