@@ -24,3 +24,6 @@ done
     --json "$out/propose_sandbox.json"
 "$python" -m benchmarks.pseudolabel --device cuda --images 256 --repeats 2 \
     --json "$out/pseudolabel_sandbox.json"
+"$python" -m benchmarks.train --only step --device cuda --encoder tu-resnet101s.gluon_in1k \
+    --crop-px 321 --steps 20 --json "$out/train_resnet101.json"
+"$python" -m benchmarks.train --device cuda --steps 20 --json "$out/train_sandbox.json"

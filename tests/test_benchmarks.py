@@ -66,3 +66,32 @@ def test_stage_one_is_held_against_its_models(tmp_path: Path) -> None:
     changed = figures["another class list, times faster"]
     faster = scratch["CPU seconds"] / changed["CPU seconds"]
     assert abs(changed["CPU ratio"] / faster - 1) < 1e-6
+
+
+def test_training_is_held_against_the_published_loader_and_its_own_passes(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    options = ["--images", "6", "--batch-size", "2", "--steps", "1", "--repeats", "1"]
+    options += ["--device", "cpu", "--json", str(path)]
+    command = [sys.executable, "-m", "benchmarks.train", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    # Other crops differ by about 1, by the definition of normalized pixels.
+    assert 0 < found["difference"] < 0.2
+    data, step = found["figures"]["data"], found["figures"]["step"]
+    published = data["published"]["samples_per_cpu_second"]
+    for own in data.values():
+        assert abs(own["samples_per_cpu_second"] / published / own["cpu_ratio"] - 1) < 1e-6
+    passes = step["forwards without gradient"], step["forwards and backwards"]
+    for key in ("seconds", "cpu_seconds"):
+        assert all(own[key] > 0 for own in passes)
+        assert abs(step["all of them"][key] / sum(own[key] for own in passes) - 1) < 1e-6
+    ratio = step["step"]["cpu_seconds"] / step["all of them"]["cpu_seconds"]
+    assert abs(step["step"]["cpu_ratio"] / ratio - 1) < 1e-6
+
+
+def test_photos_without_masks_are_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.train", "--folder", str(tmp_path), "--images", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}: 0 images with masks, not 3; lower --images\n"

@@ -20,6 +20,8 @@ GRAYSCALE_PROBABILITY = 0.2
 BLUR_PROBABILITY = 0.5
 SIGMA_PX = (0.1, 2.0)
 """Least and largest standard deviation of the blur."""
+_CACHED_PX = 2**17
+"""Pixels that a CPU's caches hold through all changes; more at once are slower, each."""
 
 
 def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
@@ -39,8 +41,9 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
     """
     numbers = draws.of_images(purpose, lambda generator: torch.rand(8, generator=generator))
     views = torch.empty_like(images)
-    # A CPU's caches hold an image, not a batch: one by one takes it a third of the time.
-    count = 1 if images.device.type == "cpu" else len(images)
+    count = len(images)
+    if images.device.type == "cpu":
+        count = max(1, _CACHED_PX // (images.shape[-2] * images.shape[-1]))
     with torch.autocast(images.device.type, enabled=False):  # colours stay float32
         for first in range(0, len(images), count):
             own = slice(first, first + count)
@@ -147,7 +150,7 @@ def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
 def _weighted(images: Tensor, weights: Sequence[Tensor], dim: int) -> Tensor:
     """Sums of pixels along an axis, which loses as many at either end as there are neighbours.
 
-    Some times as fast on a CPU as a convolution of so few channels.
+    On a CPU a convolution of so few channels takes several times as long.
 
     Args:
         images: (B, C, H, W) float.
