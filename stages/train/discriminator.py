@@ -85,7 +85,7 @@ class Discriminator:
         return (labeled + _against(self.network(features.others.detach()), 0.0)) / 2
 
     def update(self, features: Features) -> Tensor:
-        """Takes a step of its own, after the segmenter's.
+        """Takes a step of its own, once the segmenter's gradients of these features are there.
 
         Returns:
             Its loss before the step, a scalar without gradient.

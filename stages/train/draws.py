@@ -13,11 +13,14 @@ import torch
 from torch import Generator, Tensor
 
 
+def torch_seed(*numbers: int) -> int:
+    """A seed for torch of several numbers; of a larger one than 32 bits it drops the upper."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 def generator(seed: int, purpose: str, position: int) -> Generator:
     """Random numbers on the CPU, of a training's seed, a purpose and a position within it."""
-    state = np.random.SeedSequence([seed, crc32(purpose.encode()), position]).generate_state(1)
-    # Of a larger seed torch would drop the upper bits.
-    return Generator().manual_seed(int(state[0]))
+    return Generator().manual_seed(torch_seed(seed, crc32(purpose.encode()), position))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
@@ -18,6 +17,7 @@ from stages.train import processes
 from stages.train.batch import ImageIds, TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.divergence import LossWatch, diverged
+from stages.train.draws import torch_seed
 from stages.train.learner import Learner
 from stages.train.perturbations.base import Perturbation, StepLosses
 from stages.train.schedule import Moment
@@ -106,10 +106,8 @@ class Stepper:
 
     def _backward(self, moment: Moment, micro: int, batch: TrainBatch) -> dict[str, Tensor]:
         """Adds the gradients of a micro-batch; its losses, detached."""
-        # So that a resumed step repeats itself. Of a larger seed torch would drop the upper bits.
-        position = moment.step * self.accumulate + micro
-        (seed,) = np.random.SeedSequence([self.seed, position]).generate_state(1).tolist()
-        torch.manual_seed(seed)
+        # So that a resumed step repeats itself, where a network draws random numbers of its own.
+        torch.manual_seed(torch_seed(self.seed, moment.step * self.accumulate + micro))
         dtype = DTYPES[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             losses: StepLosses = self._loss(batch, moment)

@@ -158,9 +158,8 @@ class Trainer:
         return Discriminator(judge, keys.weight, keys.learning_rate)
 
     def _watching(self, start: int) -> Watching:
-        roles = {
-            choice.create().name: choice.create().config.on for choice in self.variant.label_sources
-        }
+        sources = [choice.create() for choice in self.variant.label_sources]
+        roles = {source.name: source.config.on for source in sources}
         palette = self.context.config.vocabulary.palette
         return Watching(
             EventLog(self.files.events, start), roles, palette, self.variant.pictures_every
