@@ -37,8 +37,8 @@ report: evaluate ## score the trained variants and say where the page is (as eva
 status: $(STAMP) ## what is fresh, stale or missing, and why
 	$(MASKMILL) status --config $(CONFIG) $(ARGS)
 
-test: $(STAMP) ## the tests
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+test: $(STAMP) ## the tests, in a process a core
+	$(VENV)/bin/python -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

@@ -106,6 +106,16 @@ class Vocabulary(Section):
             raise ValueError(
                 f"background {self.background!r} is no class; use one of: {', '.join(names)}"
             )
+        owners: dict[str, str] = {}
+        asked = [(entry.name, entry.asked) for entry in self.classes]
+        others = self.background or "background_concepts"
+        for owner, concepts in [*asked, (others, self.background_concepts)]:
+            for concept in (name for names in concepts for name in names):
+                if owners.setdefault(concept, owner) != owner:
+                    raise ValueError(
+                        f"the concept {concept!r} stands for {owners[concept]} and for {owner}, "
+                        "which no model could tell apart; give it to one of them"
+                    )
         if self.prompts is not None and self.templates != _DEFAULT_TEMPLATES:
             raise ValueError(f"leave out `templates`, or `prompts`: {self.prompts} brings its own")
         for template in self.templates:

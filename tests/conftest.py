@@ -16,7 +16,8 @@ from tests.shapes import draw_shapes
 from tests.tiny_clip import write_clip
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch loads: its idle threads would spin
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Of several processes of pytest each has a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 COUNTS = {"test": 1, "val": 1, "labeled": 2, "unlabeled": 2, "ood": 2}
 WITH_MASKS = ("test", "val", "labeled")

@@ -33,14 +33,14 @@ class Clip:
 
     Attributes:
         network: open_clip's CLIP, or its CustomTextCLIP.
-        tokenizer: Prompts to (N, context length) int64 tokens.
+        tokenizer: Prompts to (N, context length) int64 tokens, as open_clip's are.
         mean: (3, 1, 1) float, of the channels of its training images in [0, 1].
         std: (3, 1, 1) float, likewise.
         precision: What its image side computes in.
     """
 
     network: open_clip.CLIP
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
     mean: Tensor
     std: Tensor
     precision: torch.dtype = torch.float32
@@ -55,10 +55,25 @@ class Clip:
         return (images.float() / 255 - self.mean) / self.std
 
     def encode_text(self, prompts: Sequence[str], *, normalize: bool = True) -> Tensor:
-        """Prompts to (N, D) float, of length 1 unless told not to normalise."""
-        tokens = self.tokenizer(list(prompts)).to(self.mean.device)
+        """Prompts to (N, D) float, of length 1 unless told not to normalise.
+
+        Raises:
+            ConfigError: One is longer than what the model reads.
+        """
+        tokens = self.tokenizer(list(prompts))
+        self._check_whole(prompts, tokens)
+        tokens = tokens.to(self.mean.device)
         embeddings: Tensor = self.network.encode_text(tokens, normalize=normalize)
         return embeddings
+
+    def _check_whole(self, prompts: Sequence[str], tokens: Tensor) -> None:
+        """Refuses prompts that the tokenizer cuts: what is left may mean something else."""
+        limit = tokens.shape[1]
+        with_room = self.tokenizer(list(prompts), context_length=limit + 1)[:, :limit]
+        for prompt, is_cut in zip(prompts, (tokens != with_room).any(1).tolist(), strict=True):
+            if is_cut:
+                what = f"the model reads {limit} tokens, and the prompt {prompt!r} has more"
+                raise ConfigError(what, where="vocabulary", fix="shorten the concept or template")
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Squares of `towers.whole_px`, (B, 3, S, S) float, normalised, to (B, D) of length 1."""
@@ -254,12 +269,12 @@ def _check_readable(checkpoint: Path, where: str) -> None:
         raise WeightsError(what, where=where, fix=fix) from error
 
 
-def tokenizer_of(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:
+def tokenizer_of(name: str, config: dict[str, Any]) -> Callable[..., Tensor]:
     """The tokenizer of an architecture or folder whose `model_config` that is."""
     options = {}
     if merges := (config["text_cfg"].get("tokenizer_kwargs") or {}).get("bpe_path"):
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)
-    tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(name, **options)
+    tokenizer: Callable[..., Tensor] = open_clip.get_tokenizer(name, **options)
     return tokenizer
 
 

@@ -36,6 +36,10 @@ class DiscriminatorConfig(Section):
     learning_rate: Positive = 1e-4
     """Of the discriminator's own Adam."""
 
+    def facts(self, prefix: str) -> Facts:
+        """See `Section.facts`; 2: it moves once a step, not once a micro-batch."""
+        return {**super().facts(prefix), f"{prefix}.version": 2}
+
 
 DEFAULT_STEPS = 40_000
 

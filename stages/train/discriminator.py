@@ -5,7 +5,7 @@ The paper's architecture and weights were not readable: this is our completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,10 @@ class Features:
     labeled: Tensor
     others: Tensor
 
+    def detached(self) -> Features:
+        """The same numbers, without the graph that they came of."""
+        return Features(self.labeled.detach(), self.others.detach())
+
 
 class Discriminator:
     """The discriminator with its optimizer, and both sides of its game.
@@ -81,16 +85,20 @@ class Discriminator:
 
     def own_loss(self, features: Features) -> Tensor:
         """What the discriminator loses where it is wrong; no gradient reaches the segmenter."""
-        labeled = _against(self.network(features.labeled.detach()), 1.0)
-        return (labeled + _against(self.network(features.others.detach()), 0.0)) / 2
+        seen = features.detached()
+        labeled = _against(self.network(seen.labeled), 1.0)
+        return (labeled + _against(self.network(seen.others), 0.0)) / 2
 
-    def update(self, features: Features) -> Tensor:
-        """Takes a step of its own, once the segmenter's gradients of these features are there.
+    def update(self, seen: Sequence[Features]) -> Tensor:
+        """Takes a step of its own, after the segmenter's.
+
+        Args:
+            seen: The features of the step's micro-batches, which weigh the same.
 
         Returns:
             Its loss before the step, a scalar without gradient.
         """
-        loss = self.own_loss(features)
+        loss = torch.stack([self.own_loss(features) for features in seen]).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for parameter in self.network.parameters():

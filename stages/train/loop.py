@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train import processes, teacher
 from stages.train.batch import TrainBatch
 from stages.train.checkpoint import Checkpoint, Stateful
+from stages.train.chronicle import Chronicle, Tell
 from stages.train.discriminator import Discriminator
 from stages.train.divergence import diverged
 from stages.train.label_sources.base import LabelSource
@@ -141,7 +142,7 @@ class Training:
         self,
         batches: Callable[[range], Iterator[TrainBatch]],
         device: torch.device,
-        tell: Callable[[int, dict[str, float]], None],
+        tell: Tell,
     ) -> SegmentationNetwork:
         """Trains to the end, from the last checkpoint where there is one.
 
@@ -163,13 +164,8 @@ class Training:
         parts = self._parts(ema, stepper)
         start = self.checkpoint.load(parts, device)
         self._compare(start)
-        log = self._cut_log(start)
-        with ExitStack() as watched:
-            watching = None
-            if self.watch is not None:
-                watching = self.watch(start)
-                watched.callback(watching.close)
-            tell(start, {})
+        with closing(self._chronicle(start, tell)) as chronicle:
+            chronicle.begun(start)
             micro = settings.accumulate
             feed = batches(range(start * micro, settings.steps * micro))
             for step in range(start, settings.steps):
@@ -177,33 +173,22 @@ class Training:
                 for group in stepper.optimizer.param_groups:
                     group["lr"] = rate * group["multiplier"]
                 moment = Moment(step, settings.steps, self.steps_an_epoch)
-                measured = stepper.step(moment, feed)
+                losses = stepper.step(moment, feed)
                 teacher.update(ema, self.network, teacher.decay(step, settings.ema_decay))
                 done = step + 1
-                if done % self.log_every == 0 or done == settings.steps:
-                    values = {k: processes.global_mean(v).item() for k, v in measured.items()}
-                    values["learning_rate"] = rate
-                    if watching is not None:
-                        values |= watching.measure(*stepper.last)
-                        watching.scalars(done, values)
-                    log.append(json.dumps({"step": done, **values}))
-                    tell(done, values)
-                if watching is not None and watching.is_due(done):
-                    watching.show(done, *stepper.last, self.network)
+                chronicle.stepped(done, losses, rate, stepper.last, self.network)
                 if self.validation is not None and self.validation.is_due(done, settings.steps):
-                    scores = self._validate(ema, done)
-                    log.append(json.dumps({"step": done, "split": "val", **scores}))
-                    if watching is not None:
-                        watching.scalars(
-                            done, {f"val/{name}": value for name, value in scores.items()}
-                        )
+                    chronicle.validated(done, self._validate(self.validation, ema, done))
                 if done % self.checkpoint_every == 0:
-                    if watching is not None:
-                        watching.flush()
-                    self._save(done, parts, log, ema)
+                    chronicle.flush()
+                    self._save(done, parts, ema)
             next(feed, None)  # lets its threads end
-        log.flush()
         return ema
+
+    def _chronicle(self, start: int, tell: Tell) -> Chronicle:
+        watching = None if self.watch is None else self.watch(start)
+        steps = self.optimization.steps
+        return Chronicle(self._cut_log(start), tell, self.log_every, steps, watching)
 
     def _stepper(self, ema: SegmentationNetwork, device: torch.device) -> Stepper:
         settings = self.optimization
@@ -235,21 +220,19 @@ class Training:
             parts["discriminator"] = self.discriminator
         return parts if self.validation is None else {**parts, "validation": self.validation}
 
-    def _validate(self, ema: SegmentationNetwork, done: int) -> dict[str, float]:
-        assert self.validation is not None
-        scores, improved = self.validation.run(ema)
+    def _validate(
+        self, validation: Validation, ema: SegmentationNetwork, done: int
+    ) -> dict[str, float]:
+        scores, improved = validation.run(ema)
         for source in self.sources:
             source.validated(ema, is_best=improved, epoch=done // self.steps_an_epoch)
         return scores
 
-    def _save(
-        self, done: int, parts: Mapping[str, Stateful], log: TrainingLog, ema: SegmentationNetwork
-    ) -> None:
+    def _save(self, done: int, parts: Mapping[str, Stateful], ema: SegmentationNetwork) -> None:
         """Saves the state, unless it is one that nobody wants to go on from."""
         if not (_is_finite(self.network) and _is_finite(ema)):
             raise diverged("weights are not finite", done - 1, [], self.checkpoint)
         if processes.rank() == 0:
-            log.flush()
             self.checkpoint.save(done, parts)
 
     def _compare(self, start: int) -> None:

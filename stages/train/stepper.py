@@ -16,6 +16,7 @@ from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.train import processes
 from stages.train.batch import ImageIds, TrainBatch
 from stages.train.checkpoint import Checkpoint
+from stages.train.discriminator import Features
 from stages.train.divergence import LossWatch, diverged
 from stages.train.draws import torch_seed
 from stages.train.learner import Learner
@@ -93,19 +94,25 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         seen: list[ImageIds] = []
+        features: list[Features] = []
         for micro in range(self.accumulate):
             batch = next(batches)
             is_last = micro == self.accumulate - 1
             with nullcontext() if is_last else processes.apart(self._loss):
                 losses = self._backward(moment, micro, batch)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.accumulate
+            terms = {"total": losses.total, **losses.terms}
+            for name, value in terms.items():
+                share = value.detach() / self.accumulate
+                sums[f"loss/{name}"] = sums.get(f"loss/{name}", torch.zeros_like(share)) + share
             seen.append(batch.image_ids)
+            features += [] if losses.features is None else [losses.features.detached()]
         self._move(moment.step, seen)
+        if self.learner.discriminator is not None:
+            sums["loss/discriminator"] = self.learner.discriminator.update(features)
         return sums
 
-    def _backward(self, moment: Moment, micro: int, batch: TrainBatch) -> dict[str, Tensor]:
-        """Adds the gradients of a micro-batch; its losses, detached."""
+    def _backward(self, moment: Moment, micro: int, batch: TrainBatch) -> StepLosses:
+        """Adds the gradients of a micro-batch."""
         # So that a resumed step repeats itself, where a network draws random numbers of its own.
         torch.manual_seed(torch_seed(self.seed, moment.step * self.accumulate + micro))
         dtype = DTYPES[self.precision]
@@ -117,10 +124,7 @@ class Stepper:
             raise diverged(fault, moment.step, [batch.image_ids], self.checkpoint)
         scaled: Tensor = self.scaler.scale(losses.total / self.accumulate)
         scaled.backward()  # type: ignore[no-untyped-call]
-        terms = {f"loss/{name}": value.detach() for name, value in losses.terms.items()}
-        if self.learner.discriminator is not None and losses.features is not None:
-            terms["loss/discriminator"] = self.learner.discriminator.update(losses.features)
-        return {"loss/total": total, **terms}
+        return losses
 
     def _move(self, number: int, seen: Sequence[ImageIds]) -> None:
         """Moves the weights by the gradients."""

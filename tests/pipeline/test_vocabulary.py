@@ -186,6 +186,14 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
             "these keys are wrong; background 'sky' is no class; use one of: background, road, car",
         ),
         (
+            {"background_concepts": ["sky", ["lorry", "car"]]},
+            "these keys are wrong; the concept 'car' stands for car and for background_concepts, ",
+        ),
+        (
+            {"background": "road", "background_concepts": ["road", "car"]},
+            "these keys are wrong; the concept 'car' stands for car and for road, ",
+        ),
+        (
             {"templates": ["a photo"]},
             "these keys are wrong; template 'a photo' must hold {} once, for the concept",
         ),

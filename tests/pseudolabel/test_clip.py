@@ -99,6 +99,15 @@ def test_pixels_are_normalised_as_the_folder_says(clip_folder: ClipFolder) -> No
     torch.testing.assert_close(white.flatten(), (1 - torch.tensor([0.5, 0.4, 0.3])) / std)
 
 
+def test_a_prompt_that_would_be_cut_is_refused(clip_folder: ClipFolder) -> None:
+    clip = load(clip_folder("vit"), 16)
+    limit = clip.network.context_length
+    longest = " ".join("a" * (limit - 2))  # beside the tokens that start and end it
+    assert clip.encode_text([longest]).isfinite().all()
+    with pytest.raises(ConfigError, match=f"reads {limit} tokens, and the prompt 'a .* has more"):
+        clip.encode_text(["a", f"{longest} a"])
+
+
 def test_half_precision_weights_run_in_float32(clip_folder: ClipFolder, tmp_path: Path) -> None:
     whole = load(clip_folder("convnext"), 32)
     for file in clip_folder("convnext").iterdir():

@@ -59,10 +59,27 @@ def test_the_discriminators_side_leaves_the_segmenter_alone(discriminator: Discr
 
 
 def test_it_learns_to_tell_features_apart(discriminator: Discriminator) -> None:
-    losses = [discriminator.update(features()).item() for _ in range(30)]
+    losses = [discriminator.update([features()]).item() for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
     scores = discriminator.network(features().others)
     assert scores.mean() < discriminator.network(features().labeled).mean()
+
+
+def test_micro_batches_are_one_step_on_all_of_them(discriminator: Discriminator) -> None:
+    whole = features()
+    halves = [
+        Features(labeled, others)
+        for labeled, others in zip(whole.labeled.chunk(2), whole.others.chunk(2), strict=True)
+    ]
+    torch.manual_seed(0)
+    other = Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-2)
+    torch.testing.assert_close(discriminator.update(halves), other.update([whole]))
+    steps = [state["step"].item() for state in discriminator.optimizer.state.values()]
+    assert {*steps} == {1}
+    for weight, expected in zip(
+        discriminator.network.parameters(), other.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(weight, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["supmix", "unimatch"])

@@ -15,6 +15,7 @@ from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import LabeledBatch, TrainBatch
 from stages.train.checkpoint import Checkpoint
+from stages.train.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.divergence import DivergedError
 from stages.train.label_sources.base import LabelSource
 from stages.train.label_sources.ema import EmaSource
@@ -334,6 +335,12 @@ def test_micro_batches_add_up_to_the_batch(build: Build, draw: Draw) -> None:
         pairs = zip(teachers[1].parameters(), teachers[pieces].parameters(), strict=True)
         for one, other in pairs:
             torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_the_discriminator_takes_a_step_a_step(build: Build, draw: Draw) -> None:
+    judge = Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-3)
+    run(build(accumulate=2, sources=SOURCES[:1], discriminator=judge), draw)
+    assert {int(state["step"]) for state in judge.optimizer.state.values()} == {STEPS}
 
 
 def test_a_long_gradient_is_clipped(build: Build, draw: Draw) -> None:
