@@ -38,7 +38,7 @@ status: $(STAMP) ## what is fresh, stale or missing, and why
 	$(MASKMILL) status --config $(CONFIG) $(ARGS)
 
 test: $(STAMP) ## the tests, in a process a core
-	$(VENV)/bin/python -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

@@ -16,6 +16,7 @@ SMALLER = (
     *("sandbox.labeled=8", "sandbox.unlabeled=4", "sandbox.ood=4", "sandbox.val=2"),
     *("sandbox.test=2", "train.steps=2", "train.batch_size=2", "train.crop_px=32"),
 )
+FROM_MAKE = ("ARGS", "CONFIG", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "PYTHON")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -28,8 +29,11 @@ def expanded(command: str) -> list[str]:
     """The lines that a make command would run; a plain command is its own."""
     if not command.startswith("make "):
         return [command]
+    # What the `make test` that may have started this was told is not for this one.
+    own = {key: value for key, value in os.environ.items() if key not in FROM_MAKE}
     dry = subprocess.run(
         ["make", "--dry-run", "--directory", REPOSITORY, *shlex.split(command)[1:]],
+        env=own,
         capture_output=True,
         text=True,
         check=True,

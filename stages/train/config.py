@@ -161,6 +161,12 @@ class VariantConfig(Section):
     def _divides_its_batch(self) -> VariantConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")
+        least = self.perturbation.component.least_crops
+        if self.label_sources and self.batch_size < least * self.accumulate:
+            raise ValueError(
+                f"{self.perturbation.name} pastes one crop of a micro-batch into another; "
+                f"set `batch_size` to at least {least * self.accumulate}"
+            )
         return self
 
     @field_validator("label_sources")

@@ -13,6 +13,7 @@ from stages.segmenters.normalization import normalize
 from stages.train.batch import TrainBatch
 from stages.train.mixing import cutmix_boxes, paste
 from stages.train.photometric import strong_view
+from stages.train.processes import whole_batch
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,21 @@ class Mixture:
             pixels = strong_view(pixels, batch.draws, f"colours of mixed {role}")
         return Mixture(normalize(pixels), self.valid, self.labels)
 
-    def reordered(self, order: Tensor) -> Mixture:
-        """The view with its images in another order: positions (B,) int64."""
+    def of_batch(self, places: Tensor) -> Mixture:
+        """The views of other images of the whole batch, whichever process has them.
+
+        Args:
+            places: (B,) int64 positions in the batch, as `Draws.images`.
+        """
+
+        def there(own: Tensor) -> Tensor:
+            return whole_batch(own)[places]
+
         return Mixture(
-            self.images[order],
-            self.valid[order],
+            there(self.images),
+            there(self.valid.byte()).bool(),
             {
-                name: PseudoLabels(labels.mask[order], labels.confidence[order])
+                name: PseudoLabels(there(labels.mask), there(labels.confidence))
                 for name, labels in self.labels.items()
             },
         )

@@ -43,19 +43,26 @@ def world() -> int:
 def own_rows(count: int, rank: int, world: int) -> list[int]:
     """Which images of a whole batch a process has.
 
-    Images i and count - 1 - i go to the same process where shares are even, so that the reverse of
-    a batch, whose images UniMatch V2 pastes in, is made of the reverses of the shares.
-
     Args:
         count: Images in the batch; a multiple of `world`.
         rank: Number of the process.
         world: Number of processes.
     """
     share = count // world
-    if share % 2:
-        return list(range(rank * share, (rank + 1) * share))
-    first = range(rank * share // 2, (rank + 1) * share // 2)
-    return [*first, *(count - 1 - row for row in reversed(first))]
+    return list(range(rank * share, (rank + 1) * share))
+
+
+def whole_batch(own: Tensor) -> Tensor:
+    """The images (N, ...) of a whole batch, of which each process has its `own_rows`.
+
+    Args:
+        own: (B, ...) this process's, of numbers, not of bool; without gradient.
+    """
+    if world() == 1:
+        return own
+    shares = [torch.empty_like(own) for _ in range(world())]
+    distributed.all_gather(shares, own.contiguous())
+    return torch.cat(shares)
 
 
 def global_sum(value: Tensor) -> Tensor:

@@ -21,13 +21,18 @@ from stages.train.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.loop import Optimization, Training
-from stages.train.perturbations.base import Perturbation, PerturbationConfig
+from stages.train.perturbations.base import Perturbation
 from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from stages.train.supervised_losses.ohem import OhemConfig, OhemLoss
 
-STEPS, BATCH_SIZE, CROP_PX, NUM_CLASSES = 6, 8, 16, 3
-CASES = {"whole": ("unimatch", 1), "micro": ("unimatch", 2), "reverse": ("unimatch_v2", 1)}
-"""Perturbation and micro-batches a step."""
+STEPS, CROP_PX, NUM_CLASSES = 6, 16, 3
+CASES = {
+    "whole": ("unimatch", 8, 1),
+    "micro": ("unimatch", 8, 2),
+    "opposite": ("unimatch_v2", 6, 1),  # a share of three pastes from the other one's
+    "next": ("classmix", 6, 1),
+}
+"""Perturbation, batch size and micro-batches a step."""
 VOCABULARY = Vocabulary(
     name="shapes",
     classes=tuple(ClassEntry(name=name, color="#000000") for name in ("background", "disc", "box")),
@@ -66,10 +71,10 @@ def training(folder: Path, name: str, accumulate: int) -> Training:
     ]
     return Training(
         network=GroupNetwork(),
-        perturbation=perturbation(PerturbationConfig(), VOCABULARY),
+        perturbation=perturbation(perturbation.Config(), VOCABULARY),
         sources=sources,
         supervised_loss=(
-            OhemLoss(OhemConfig(threshold=0.5, min_kept=2))
+            OhemLoss(OhemConfig(threshold=0.5, min_kept=1, images=3))
             if name == "unimatch_v2"
             else CrossEntropyLoss(CrossEntropyConfig())
         ),
@@ -114,9 +119,9 @@ def crops(data: Path, count: int) -> Crops:
 
 def main(data: Path, folder: Path) -> None:
     """Does each training, and leaves the teachers."""
-    for case, (perturbation, accumulate) in CASES.items():
+    for case, (perturbation, batch_size, accumulate) in CASES.items():
         own = folder / case
-        drawn = crops(data, BATCH_SIZE // accumulate)
+        drawn = crops(data, batch_size // accumulate)
         made = training(own, perturbation, accumulate)
         feed = partial(drawn.batches, device=CPU, workers=1)
         teacher = made.run(feed, CPU, lambda *_: None)

@@ -146,6 +146,16 @@ def test_unlabeled_images_come_before_web_images(
             r"train\.variants\.default: .*`batch_size` 6 is no multiple of `accumulate`",
         ),
         (
+            {
+                "perturbation": "classmix",
+                "label_sources": [{"name": "ema"}],
+                "batch_size": 2,
+                "accumulate": 2,
+            },
+            r"train\.variants\.default: .*classmix pastes one crop of a micro-batch into another; "
+            "set `batch_size` to at least 4",
+        ),
+        (
             {"feature_discriminator": {}},
             r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
         ),

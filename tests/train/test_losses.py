@@ -90,11 +90,24 @@ def test_mean_confidences_add_up_over_the_images_of_a_published_gpu(
 def test_hard_pixels_count_and_at_least_so_many(min_kept: int, kept: int) -> None:
     probabilities = torch.tensor([0.1, 0.5, 0.8, 0.9])
     losses = -probabilities.log()
-    ohem = OhemLoss(OhemConfig(threshold=0.7, min_kept=min_kept))
+    ohem = OhemLoss(OhemConfig(threshold=0.7, min_kept=min_kept, images=1))
     mask = torch.zeros(1, 1, 5, dtype=torch.int64)
     mask[..., -1] = 255
     logits = logits_with_loss(torch.cat([losses, torch.ones(1)]).view(1, 1, 5))
     assert ohem.measure(logits, mask).item() == pytest.approx(losses[:kept].mean().item())
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 4])
+def test_micro_batches_keep_their_share_of_hard_pixels(pieces: int) -> None:
+    """Of four crops with the same pixels 3 of 16 are kept each, however they are divided."""
+    losses = torch.linspace(0.01, 0.2, 16).expand(4, 1, 16)  # all of them easy
+    ohem = OhemLoss(OhemConfig(threshold=0.7, min_kept=6, images=2))
+    mask = torch.zeros(4, 1, 16, dtype=torch.int64)
+    found = [
+        ohem.measure(logits_with_loss(own), target).item()
+        for own, target in zip(losses.chunk(pieces), mask.chunk(pieces), strict=True)
+    ]
+    assert found == pytest.approx([losses[0, 0, -3:].mean().item()] * pieces)
 
 
 def test_smoothed_targets_cost_what_torch_says() -> None:

@@ -35,13 +35,6 @@ def test_the_shares_of_a_batch_are_even_and_make_it_up(count: int, world: int) -
     assert {len(share) for share in shares} == {count // world}
 
 
-@pytest.mark.parametrize(("count", "world"), [(8, 1), (8, 2), (8, 4), (12, 3), (5, 1)])
-def test_the_reverse_of_a_batch_is_in_the_reverses_of_its_shares(count: int, world: int) -> None:
-    for share in (own_rows(count, rank, world) for rank in range(world)):
-        for row, partner in zip(share, reversed(share), strict=True):
-            assert partner == count - 1 - row
-
-
 def test_alone_all_is_what_it_is_without_processes() -> None:
     value = torch.tensor([1.0, 2.0], requires_grad=True)
     for same in (processes.global_sum(value), processes.global_mean(value)):

@@ -83,6 +83,8 @@ class Perturbation(Component, ABC):
         perturbed_weight: Weight of the loss of perturbed features; 0 = there are none.
         draws_twice: Whether it pastes from a second draw of the first role's images.
         sees_weak_views: Whether the weak views pass along with the labeled crops, in train mode.
+        least_crops: How many crops of a role a micro-batch needs, so that there is another one to
+            paste from.
         averages: Whether the total is the weighted mean of the supervised loss and the sources',
             instead of their weighted sum.
     """
@@ -91,6 +93,7 @@ class Perturbation(Component, ABC):
     perturbed_weight: ClassVar[float] = 0.0
     draws_twice: ClassVar[bool] = False
     sees_weak_views: ClassVar[bool] = False
+    least_crops: ClassVar[int] = 1
     averages: ClassVar[bool] = True
 
     def __init__(self, config: PerturbationConfig, vocabulary: Vocabulary) -> None:

@@ -28,6 +28,7 @@ class ClassMix(Perturbation):
     version = 1
     config: ClassMixConfig
     averages = False
+    least_crops = 2
 
     def mixtures(
         self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
@@ -42,5 +43,6 @@ class ClassMix(Perturbation):
         mask = next(iter(labels.values())).mask
         chosen = half_of_the_classes(mask, batch.draws, f"classes of {role}")
         own = Mixture(crops.pixels, crops.valid, labels)
-        following = torch.arange(len(mask), device=mask.device).roll(-1)
-        return [own.reordered(following).pasted(own, chosen).seen(batch, role, self.config.recolor)]
+        places = torch.tensor(batch.draws.images, device=mask.device)
+        following = own.of_batch((places + 1) % batch.draws.total)
+        return [following.pasted(own, chosen).seen(batch, role, self.config.recolor)]

@@ -24,6 +24,7 @@ class UniMatchV2(Perturbation):
     Config = PerturbationConfig
     version = 1
     strong_weights = (0.5, 0.5)
+    least_crops = 2
 
     def mixtures(
         self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
@@ -36,8 +37,9 @@ class UniMatchV2(Perturbation):
         mixed = []
         for number, _ in enumerate(self.strong_weights):
             own = strong_mixture(batch, role, number, labels)
-            reverse = torch.arange(len(own.images) - 1, -1, -1, device=own.images.device)
-            mixed.append(own.pasted(own.reordered(reverse), boxes(batch, role, number)))
+            places = torch.tensor(batch.draws.images, device=own.images.device)
+            opposite = own.of_batch(batch.draws.total - 1 - places)
+            mixed.append(own.pasted(opposite, boxes(batch, role, number)))
         return mixed
 
     def strong_logits(

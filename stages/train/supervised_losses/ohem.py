@@ -21,20 +21,22 @@ class OhemConfig(Section):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Pixels whose class has at most this probability are hard."""
     min_kept: Annotated[int, Field(ge=1)] = 200_000
-    """As many pixels of a batch count at least, the hardest ones; of several processes each has an
-    equal share of them."""
+    """As many pixels of `images` crops count at least, the hardest ones."""
+    images: Annotated[int, Field(ge=1)] = 2
+    """Crops that `min_kept` is a number for: those of one GPU in the published trainings. More or
+    fewer keep in proportion, so that a micro-batch and a process keep their share."""
 
 
 class OhemLoss(SupervisedLoss):
     """Mean over hard pixels (arXiv 1604.03540, as UniMatch's code has it).
 
     A pixel counts if the probability of its class is at most ``max(threshold, k-th smallest)``
-    with ``k = min_kept``; all count if there are fewer than that. The mean is over those of all
-    processes, of which each finds its own k-th smallest.
+    with ``k = min_kept * crops / images``; all count if there are fewer than that. The mean is over
+    those of all processes, of which each finds its own k-th smallest.
     """
 
     Config = OhemConfig
-    version = 1
+    version = 2
     config: OhemConfig
 
     def measure(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -42,11 +44,11 @@ class OhemLoss(SupervisedLoss):
         import torch
         from torch.nn.functional import cross_entropy
 
-        from stages.train.processes import denominator, world
+        from stages.train.processes import denominator
 
         known = mask != IGNORE
         losses = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")[known]
-        kept = math.ceil(self.config.min_kept / world())
+        kept = math.ceil(self.config.min_kept * len(mask) / self.config.images)
         if len(losses) >= kept:
             # The loss is minus the logarithm of the probability: the hardest have the largest.
             bound = -torch.tensor(self.config.threshold, device=losses.device).log()
