@@ -1,20 +1,20 @@
 """Weights of trained networks on disk, as safetensors with a few words about them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline import storage
 from pipeline.errors import StorageError, WeightsError
 
 
-def save_weights(path: Path, network: nn.Module, about: dict[str, JsonValue]) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor], about: dict[str, JsonValue]) -> None:
     """Writes a network's weights as safetensors, with a few words about them in the header.
 
     They are one entry of it, for several would come in another order each time: the same network
@@ -23,7 +23,7 @@ def save_weights(path: Path, network: nn.Module, about: dict[str, JsonValue]) ->
     Raises:
         StorageError: There is no room.
     """
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     header = {"about": json.dumps(about, sort_keys=True)}
     replace(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 

@@ -1,16 +1,18 @@
 """Training state on disk: enough to go on after a kill as if nothing had happened."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
 from pipeline import storage
-from pipeline.errors import StorageError
+from pipeline.errors import MaskmillError, StorageError
 from pipeline.section import Facts
 from stages.segmenters.weights import replace
 
@@ -65,8 +67,10 @@ class Checkpoint:
             left.unlink(missing_ok=True)
         if (state := self._read(device)) is None:
             return 0
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        with self._undamaged():
+            own = [state["parts"][name] for name in parts]
+            for part, saved in zip(parts.values(), own, strict=True):
+                part.load_state_dict(saved)
         return int(state["step"])
 
     def step(self) -> int:
@@ -78,15 +82,22 @@ class Checkpoint:
         """What was saved of this very training."""
         if not self.path.exists():
             return None
-        content = storage.read_bytes(self.path)
-        try:
-            state: dict[str, Any] = torch.load(
-                BytesIO(content), map_location=device, weights_only=True
-            )
+        with self._undamaged():
+            content = BytesIO(storage.read_bytes(self.path))
+            # torch does not look at the checksums that it writes.
+            if (member := ZipFile(content).testzip()) is not None:
+                raise BadZipFile(member)
+            content.seek(0)
+            state: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
             facts = state["facts"]
-        except OSError:
+        return state if facts == json.dumps(self.facts, sort_keys=True) else None
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, MaskmillError):
             raise  # what the operating system refuses is no damage
         except Exception as error:  # torch reads damage as a pickle: that can fail in any way
             fix = "delete it to start this training anew"
             raise StorageError("damaged checkpoint", where=str(self.path), fix=fix) from error
-        return state if facts == json.dumps(self.facts, sort_keys=True) else None

@@ -158,6 +158,16 @@ class VariantConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _validates_for_its_sources(self) -> VariantConfig:
+        for choice in self.label_sources:
+            if choice.component.needs_validation and self.validate_every is None:
+                raise ValueError(
+                    f"the label source `{choice.name}` has no labels before a validation; "
+                    "set `validate_every` to a number of steps, or to epoch"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _divides_its_batch(self) -> VariantConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")

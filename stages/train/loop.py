@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,7 +114,8 @@ class Training:
         discriminator: Of features, if there is one.
         optimization: How weights move.
         checkpoint: Where the state is kept.
-        log: JSON lines, one every `log_every` steps: step, losses, rate; and one a validation.
+        log: JSON lines, one every `log_every` steps: step, losses, rate; and one a validation. Part
+            of the state.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between log lines.
         steps_an_epoch: Steps that see as many images as there are.
@@ -131,7 +130,7 @@ class Training:
     discriminator: Discriminator | None
     optimization: Optimization
     checkpoint: Checkpoint
-    log: Path
+    log: TrainingLog
     checkpoint_every: int
     log_every: int
     steps_an_epoch: int
@@ -164,6 +163,7 @@ class Training:
         parts = self._parts(ema, stepper)
         start = self.checkpoint.load(parts, device)
         self._compare(start)
+        self.log.begin()
         with closing(self._chronicle(start, tell)) as chronicle:
             chronicle.begun(start)
             micro = settings.accumulate
@@ -188,7 +188,7 @@ class Training:
     def _chronicle(self, start: int, tell: Tell) -> Chronicle:
         watching = None if self.watch is None else self.watch(start)
         steps = self.optimization.steps
-        return Chronicle(self._cut_log(start), tell, self.log_every, steps, watching)
+        return Chronicle(self.log, tell, self.log_every, steps, watching)
 
     def _stepper(self, ema: SegmentationNetwork, device: torch.device) -> Stepper:
         settings = self.optimization
@@ -215,6 +215,7 @@ class Training:
             "scaler": stepper.scaler,
             "watch": stepper.watch,
             "sources": _Sources(self.sources, self.network),
+            "log": self.log,
         }
         if self.discriminator is not None:
             parts["discriminator"] = self.discriminator
@@ -241,12 +242,6 @@ class Training:
             what = f"the processes would go on after steps {', '.join(map(str, starts))}"
             fix = "give all machines the same workspace"
             raise StorageError(what, where=str(self.checkpoint.path), fix=fix)
-
-    def _cut_log(self, start: int) -> TrainingLog:
-        """The log without the lines of steps that will be done again."""
-        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
-        return TrainingLog(self.log, kept, writes=processes.rank() == 0)
 
 
 def _is_finite(network: nn.Module) -> bool:

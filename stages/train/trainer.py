@@ -25,6 +25,7 @@ from stages.train.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.event_log import EventLog
 from stages.train.files import TrainingFiles
 from stages.train.inputs import images_of, protocol_of, steps_an_epoch, total_steps, train_images
+from stages.train.log import TrainingLog
 from stages.train.loop import Optimization, Training
 from stages.train.validation import Validation
 from stages.train.watching import Watching
@@ -71,18 +72,20 @@ class Trainer:
                     console.note(f"train {name}: resumes after step {step}")
                 line.begin(step)
 
-            with self._compilable():
+            with self._compilable(), self._enough_crops():
                 trained = training.run(
                     lambda micro: crops.batches(micro, self.device, self.variant.workers),
                     self.device,
                     tell,
                 )
         if processes.rank() == 0:
+            for source in (each for each in training.sources if not each.is_ready):
+                console.warn(f"train {name}: {source.name} never had a label to learn from")
             # The old part must not speak for new weights, should this run die before the new one.
             self.unit.part.unlink(missing_ok=True)
             if training.validation is None:
                 storage.remove(self.files.best)
-            save_weights(self.files.weights, trained, self._about)
+            save_weights(self.files.weights, trained.state_dict(), self._about)
         return _rows(training)
 
     def _crops(self) -> Crops:
@@ -139,7 +142,7 @@ class Trainer:
                 decay_encoder_norms=variant.decay_encoder_norms,
             ),
             checkpoint=Checkpoint(self.files.state, self.unit.facts),
-            log=self.files.log,
+            log=TrainingLog(self.files.log, writes=processes.rank() == 0),
             checkpoint_every=variant.checkpoint_every,
             log_every=variant.log_every,
             steps_an_epoch=steps_an_epoch(config, variant),
@@ -194,6 +197,19 @@ class Trainer:
             where = f"{self.context.config.path}: train"
             raise ConfigError(what, where=where, fix="set `compile: false`") from error
 
+    @contextmanager
+    def _enough_crops(self) -> Iterator[None]:
+        """Tells in a line that a network normalizes over the crops, of which there is one."""
+        try:
+            yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            what = "the network has BatchNorm of single values, and needs several crops for it"
+            where = f"{self.context.config.path}: train"
+            fix = "set `batch_size` to at least 2 crops for each micro-batch and process"
+            raise ConfigError(what, where=where, fix=fix) from error
+
     @property
     def _about(self) -> Facts:
         """What the files of weights say of themselves."""
@@ -203,7 +219,7 @@ class Trainer:
 
 def _rows(training: Training) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for line in training.log.read_text(encoding="utf-8").splitlines():
+    for line in training.log.lines:
         values = json.loads(line)
         step, split = values.pop("step"), values.pop("split", "train")
         place = {"step": step, "epoch": step / training.steps_an_epoch, "split": split}

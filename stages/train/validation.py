@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipeline import images
 from pipeline.section import Facts
@@ -53,6 +54,8 @@ class Validation:
     device: torch.device
     protocol: Protocol
     best: float = field(default=-1.0, init=False)
+    _weights: dict[str, Tensor] = field(default_factory=dict, init=False)
+    """Those of `best`, on the CPU: part of the state, so that the file can be lost."""
 
     def is_due(self, done: int, steps: int) -> bool:
         """Whether to validate after `done` of `steps` steps."""
@@ -76,17 +79,23 @@ class Validation:
         improved = scores["miou"] > self.best
         if improved:
             self.best = scores["miou"]
-            if processes.rank() == 0:
-                save_weights(self.path, network, self.about)
+            self._keep(network.state_dict())
         return scores, improved
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score."""
-        return {"best": self.best}
+        """The best score and its weights."""
+        return {"best": self.best, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from that of `state_dict`."""
+        """Goes on from those of `state_dict`; the file holds its weights again."""
         self.best = state["best"]
+        if state["weights"]:
+            self._keep(state["weights"])
+
+    def _keep(self, weights: Mapping[str, Tensor]) -> None:
+        if processes.rank() == 0:
+            self._weights = {name: own.to("cpu", copy=True) for name, own in weights.items()}
+            save_weights(self.path, self._weights, self.about)
 
     def _read(self, rows: Sequence[Row]) -> Iterator[tuple[Bytes, Bytes]]:
         """Pixels and masks, some images ahead."""

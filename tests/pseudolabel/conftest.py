@@ -117,7 +117,8 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary]
         path = folder / f"{hashlib.sha256(names.encode()).hexdigest()}.safetensors"
         torch.manual_seed(0)
         model = SmallUNetModel(SmallUNetConfig(encoder_weights=None))
-        save_weights(path, model.build(classes), {"classes": list(classes.class_names)})
+        weights = model.build(classes).state_dict()
+        save_weights(path, weights, {"classes": list(classes.class_names)})
         return path
 
     folder = tmp_path_factory.mktemp("segmenter")

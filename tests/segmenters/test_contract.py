@@ -134,7 +134,7 @@ def test_what_is_saved_predicts_the_same(
     network.train()(images())  # so that running statistics are their own
     network.eval()
     path = tmp_path / "model.safetensors"
-    save_weights(path, network, {"classes": list(classes.class_names)})
+    save_weights(path, network.state_dict(), {"classes": list(classes.class_names)})
     choice = Choice(tiny_model.file_name(), type(tiny_model), tiny_model.config)
     predictor = Predictor.load(choice, path, classes, torch.device("cpu"), fix="")
     loaded = predictor.network.state_dict()

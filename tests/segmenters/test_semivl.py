@@ -229,7 +229,7 @@ def test_what_was_trained_predicts_without_the_clips_weights(
     model = SemiVLModel(SemiVLConfig(model=f"local-dir:{folder}", image_px=32))
     network = model.build(classes).eval()
     path = tmp_path / "model.safetensors"
-    save_weights(path, network, {})
+    save_weights(path, network.state_dict(), {})
     (folder / "open_clip_model.safetensors").unlink()
     choice: Choice[Model] = Choice("semivl", SemiVLModel, model.config)
     predictor = Predictor.load(choice, path, classes, CPU, fix="")

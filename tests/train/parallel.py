@@ -20,6 +20,7 @@ from stages.train.crops import Crops, TrainImage
 from stages.train.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.student import StudentSource
+from stages.train.log import TrainingLog
 from stages.train.loop import Optimization, Training
 from stages.train.perturbations.base import Perturbation
 from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
@@ -92,7 +93,7 @@ def training(folder: Path, name: str, accumulate: int) -> Training:
             clip_norm=0.5,
         ),
         checkpoint=Checkpoint(folder / "last.pt", {}),
-        log=folder / "log.jsonl",
+        log=TrainingLog(folder / "log.jsonl", writes=processes.rank() == 0),
         checkpoint_every=2,
         log_every=1,
         steps_an_epoch=1,
@@ -126,7 +127,7 @@ def main(data: Path, folder: Path) -> None:
         feed = partial(drawn.batches, device=CPU, workers=1)
         teacher = made.run(feed, CPU, lambda *_: None)
         if processes.rank() == 0:
-            save_weights(own / "model.safetensors", teacher, {})
+            save_weights(own / "model.safetensors", teacher.state_dict(), {})
 
 
 if __name__ == "__main__":

@@ -76,6 +76,30 @@ def test_a_damaged_checkpoint_is_an_error_with_a_way_out(path: Path, content: by
         Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
 
 
+def test_bits_that_fell_over_are_damage(path: Path) -> None:
+    Checkpoint(path, {}).save(1, parts(*trained(seed=0)))
+    whole = path.read_bytes()
+    tensors = trained(seed=0)[0].state_dict()
+    place = whole.index(tensors["0.weight"].numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
+        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
+
+
+def test_a_checkpoint_without_a_part_or_of_other_shapes_is_damaged(path: Path) -> None:
+    network, teacher, optimizer = trained(seed=0)
+    Checkpoint(path, {}).save(1, {"network": nn.Linear(2, 2), "optimizer": optimizer})
+    for wanted in (parts(network, teacher, optimizer), {"network": network}):
+        with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
+            Checkpoint(path, {}).load(wanted, CPU)
+
+
+def test_a_folder_in_its_place_is_damage_too(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
+        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
+
+
 @contextmanager
 def files_limited_to(size: int) -> Iterator[None]:
     """Lets no file grow beyond a size, as a full disk does."""
@@ -98,7 +122,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
 
 def test_weights_come_back(path: Path) -> None:
     network, other, _ = trained(seed=0)
-    save_weights(path, network, {"fingerprint": "0123"})
+    save_weights(path, network.state_dict(), {"fingerprint": "0123"})
     load_weights(path, other, fix="")
     assert all(map(torch.equal, network.state_dict().values(), other.state_dict().values()))
 
@@ -106,7 +130,7 @@ def test_weights_come_back(path: Path) -> None:
 def test_a_full_disk_leaves_no_weights(path: Path) -> None:
     network, *_ = trained(seed=0)
     with files_limited_to(100), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
-        save_weights(path, network, {})
+        save_weights(path, network.state_dict(), {})
     assert list(path.parent.iterdir()) == []
 
 
@@ -119,7 +143,7 @@ def damaged(path: Path) -> None:
 
 
 def foreign(path: Path) -> None:
-    save_weights(path, nn.Linear(2, 2), {})
+    save_weights(path, nn.Linear(2, 2).state_dict(), {})
 
 
 @pytest.mark.parametrize("spoil", [missing, damaged, foreign])
@@ -127,7 +151,7 @@ def test_weights_that_cannot_be_loaded_are_an_error_with_a_way_out(
     path: Path, spoil: Callable[[Path], None]
 ) -> None:
     network, *_ = trained(seed=0)
-    save_weights(path, network, {})
+    save_weights(path, network.state_dict(), {})
     spoil(path)
     with pytest.raises(WeightsError, match=rf"{path}: .*; train it anew") as info:
         load_weights(path, network, fix="train it anew")

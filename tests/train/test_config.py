@@ -156,6 +156,11 @@ def test_unlabeled_images_come_before_web_images(
             "set `batch_size` to at least 4",
         ),
         (
+            {"label_sources": ["previous"]},
+            r"train\.variants\.default: .*`previous` has no labels before a validation; "
+            "set `validate_every`",
+        ),
+        (
             {"feature_discriminator": {}},
             r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
         ),

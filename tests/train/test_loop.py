@@ -22,6 +22,7 @@ from stages.train.label_sources.ema import EmaSource
 from stages.train.label_sources.stored import StoredConfig, StoredSource
 from stages.train.label_sources.student import StudentSource
 from stages.train.learner import Learner
+from stages.train.log import TrainingLog
 from stages.train.loop import Optimization, Training
 from stages.train.mixture import Mixture
 from stages.train.perturbations.base import (
@@ -83,7 +84,7 @@ def build(
             network=pixel_network(),
             optimization=replace(OPTIMIZATION, **settings),
             checkpoint=Checkpoint(tmp_path / folder / "last.pt", facts),
-            log=tmp_path / folder / "log.jsonl",
+            log=TrainingLog(tmp_path / folder / "log.jsonl"),
             **{**defaults, **keys},
         )
 
@@ -126,7 +127,8 @@ def numbers(training: Training, teacher: SegmentationNetwork) -> list[Tensor]:
 
 
 def log_of(training: Training) -> list[dict[str, float]]:
-    lines = training.log.read_text().splitlines()
+    """Of the file beside the checkpoint."""
+    lines = training.checkpoint.path.with_name("log.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -147,7 +149,7 @@ def test_a_resumed_training_equals_an_undisturbed_one(
     assert told == [start, *range(start + 1, STEPS + 1)]
     pairs = zip(numbers(whole, teacher), numbers(resumed, resumed_teacher), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    assert resumed.log.read_text() == whole.log.read_text()
+    assert log_of(resumed) == log_of(whole)
 
 
 def test_a_finished_training_resumes_at_its_end(build: Build, draw: Draw) -> None:
@@ -168,14 +170,21 @@ def test_another_training_starts_anew(build: Build, draw: Draw) -> None:
     assert [line["step"] for line in log_of(other)] == [1, 2, 3, 4]
 
 
-def test_a_torn_last_line_of_the_log_is_dropped(build: Build, draw: Draw) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"{}\n", b"\xff\xfe garbage", b'{"step": 1}\n{"st'])
+def test_the_log_of_a_resumed_training_is_whole_whatever_became_of_the_file(
+    build: Build, draw: Draw, content: bytes | None
+) -> None:
     with pytest.raises(Killed):
         run(build(), dying_at(2, draw))
-    with build().log.open("a") as log:
-        log.write('{"step": 3, "loss/to')
+    file = build().checkpoint.path.with_name("log.jsonl")
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
     training = build()
     run(training, draw)
     assert [line["step"] for line in log_of(training)] == [1, 2, 3, 4]
+    assert all("loss/total" in line for line in log_of(training))
 
 
 def test_the_teacher_comes_back_frozen_and_apart_from_the_student(build: Build, draw: Draw) -> None:

@@ -223,6 +223,45 @@ def test_validation_while_training_keeps_the_best_weights(
     assert not (files / "best.safetensors").exists()
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"torn")])
+def test_lost_best_weights_come_back_from_the_checkpoint(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    damage: Callable[[Path], object],
+) -> None:
+    values["train"] |= {"validate_every": 2, "checkpoint_every": 4, "steps": 4}
+    config = write_config(values)
+    assert call("run train", config).returncode == 0
+    best = folder(values, "artifacts") / "checkpoints/plus/seed-0/best.safetensors"
+    content = best.read_bytes()
+    damage(best)
+    assert call("verify --rerun", config).returncode == 0
+    assert call("run train", config).returncode == 0
+    assert best.read_bytes() == content
+    assert "nothing to do" in call("run train", config).stderr
+
+
+def test_a_source_that_never_had_labels_is_told(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    late = {"name": "previous", "first_epoch": 100}
+    values["train"] |= {"validate_every": 2, "variants": {"late": {"label_sources": [late]}}}
+    result = call("run train", write_config(values))
+    assert result.returncode == 0
+    assert "late seed 0: previous_unlabeled never had a label to learn from" in result.stderr
+
+
+def test_a_network_that_needs_several_crops_is_told_in_a_line(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    model = {"name": "deeplabv3plus", "encoder": "tu-test_resnet", "encoder_weights": None}
+    values["train"] |= {"model": model, "batch_size": 1}
+    result = call("run train", write_config(values))
+    assert result.returncode == 1
+    assert "set `batch_size` to at least 2 crops" in result.stderr.splitlines()[-1]
+
+
 def test_validation_needs_images_to_score_on(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:

@@ -48,9 +48,11 @@ class LabelSource(Component, ABC):
 
     Attributes:
         adds: Whether its loss is added to the mean of the others' instead of being one of them.
+        needs_validation: Whether it has no labels before the network was scored on val.
     """
 
     adds: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
 
     def __init__(self, config: LabelSourceConfig) -> None:
         self.config = config

@@ -43,6 +43,7 @@ class PreviousSource(OnlineSource):
 
     Config = PreviousConfig
     version = 1
+    needs_validation = True
     config: PreviousConfig
 
     def __init__(self, config: PreviousConfig) -> None:
