@@ -158,7 +158,7 @@ def test_it_overfits_four_images(
     # Sources that label as it learned to cost little; wrong labels would cost more than ignorance.
     for source in (choice.create() for choice in parsed(keys).label_sources):
         if source.file_name() != "guidance":  # of a CLIP that knows nothing
-            assert 0 < end[f"loss/{source.name}"] < 0.25 * start
+            assert 0 < end[f"loss/{source.name}"] < 0.5 * start  # smoothed labels never cost 0
     weights = Path(tiny["workspace"], "artifacts/tiny/checkpoints/default/seed-0/model.safetensors")
     vocabulary = Vocabulary.model_validate(VOCABULARY)
     cpu = torch.device("cpu")
