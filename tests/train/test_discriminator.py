@@ -1,5 +1,6 @@
 """The feature discriminator and both sides of its game."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -56,6 +57,20 @@ def test_the_discriminators_side_leaves_the_segmenter_alone(discriminator: Discr
     assert seen.others.grad is None
     assert seen.labeled.grad is None
     assert all(weight.grad is not None for weight in discriminator.network.parameters())
+
+
+def test_the_discriminators_side_is_half_of_each_answer_and_the_segmenters_the_wrong_one(
+    discriminator: Discriminator,
+) -> None:
+    """A judge that scores everything 1."""
+    for weight in discriminator.network.parameters():
+        torch.nn.init.zeros_(weight)
+    *_, bias = discriminator.network.parameters()
+    torch.nn.init.ones_(bias)
+    right, wrong = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
+    seen = features()
+    assert discriminator.own_loss(seen).item() == pytest.approx((right + wrong) / 2)
+    assert discriminator.adversarial_loss(seen).item() == pytest.approx(right)
 
 
 def test_it_learns_to_tell_features_apart(discriminator: Discriminator) -> None:

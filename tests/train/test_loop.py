@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
@@ -13,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.vocabulary import Vocabulary
 from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
+from stages.segmenters.protocol import WHOLE_IMAGE
 from stages.train.batch import LabeledBatch, TrainBatch
 from stages.train.checkpoint import Checkpoint
 from stages.train.discriminator import Discriminator, FeatureDiscriminator
@@ -35,6 +38,7 @@ from stages.train.perturbations.unimatch import UniMatch
 from stages.train.schedule import Moment, learning_rate
 from stages.train.sight import Sight
 from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.validation import Validation
 
 CPU = torch.device("cpu")
 STEPS = 4
@@ -89,6 +93,19 @@ def build(
         )
 
     return training
+
+
+@pytest.fixture
+def validation(tmp_path: Path, vocabulary: Vocabulary) -> Validation:
+    """On an image of noise, after each step."""
+    rng = np.random.default_rng(0)
+    files = {"uri": rng.integers(0, 256, (8, 8, 3)), "mask_uri": rng.integers(0, 3, (8, 8))}
+    row: dict[str, Any] = {"image_id": None, "mask_id": None, "label_scheme": None}
+    for key, pixels in files.items():
+        row[key] = str(tmp_path / f"{key}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(row[key])
+    path = tmp_path / "best.safetensors"
+    return Validation([row], vocabulary, 1, path, {}, CPU, WHOLE_IMAGE)
 
 
 Draw = Callable[[range], Iterator[TrainBatch]]
@@ -196,6 +213,20 @@ def test_the_teacher_comes_back_frozen_and_apart_from_the_student(build: Build, 
     assert any(not torch.equal(student[name], own) for name, own in teacher.state_dict().items())
 
 
+def test_the_teacher_is_the_first_student_and_then_the_mean_of_two(
+    build: Build, draw: Draw
+) -> None:
+    """Both trainings take the same first step: the rate lags."""
+    one, two = build("one", steps=1), build("two", steps=2)
+    (first, _), (second, _) = run(one, draw), run(two, draw)
+    students = [training.network.state_dict() for training in (one, two)]
+    for name, own in first.state_dict().items():
+        assert torch.equal(own, students[0][name])
+    for name, own in second.named_parameters():
+        torch.testing.assert_close(own, (students[0][name] + students[1][name]) / 2)
+        assert not torch.equal(students[0][name], students[1][name])
+
+
 def test_the_log_holds_every_term_and_the_rate(build: Build, draw: Draw) -> None:
     training = build(log_every=3)
     run(training, draw)
@@ -232,9 +263,12 @@ def test_the_decoder_moves_at_a_multiple_of_the_encoders_rate(build: Build, draw
         assert moved[1.0][name].abs().sum() > 0
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind", "key", "value"),
+    [("sgd", SGD, "momentum", 0.9), ("adamw", AdamW, "betas", (0.9, 0.999))],
+)
 def test_the_optimizer_has_a_group_for_the_encoder_and_one_for_the_rest(
-    build: Build, name: str, kind: type[torch.optim.Optimizer]
+    build: Build, name: str, kind: type[torch.optim.Optimizer], key: str, value: object
 ) -> None:
     training = build(optimizer=name)
     optimizer = training.optimization.build(training.network)
@@ -247,6 +281,7 @@ def test_the_optimizer_has_a_group_for_the_encoder_and_one_for_the_rest(
         list(training.network.parameters())
     )
     assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+    assert {group[key] for group in optimizer.param_groups} == {value}
 
 
 def test_layer_decay_needs_blocks(build: Build) -> None:
@@ -419,6 +454,17 @@ def test_the_state_of_sources_is_resumed(build: Build, draw: Draw) -> None:
     again, _ = run(resumed, draw)
     pairs = zip(numbers(whole, teacher), numbers(resumed, again), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_sources_hear_of_each_validation_and_of_the_epoch_that_comes_next(
+    build: Build, draw: Draw, validation: Validation
+) -> None:
+    source = CountingSource()
+    training = build(sources=[source], validation=validation, steps_an_epoch=2)
+    run(training, draw)
+    scores = [line["miou"] for line in log_of(training) if "miou" in line]
+    best = [score > max(scores[:i], default=-1) for i, score in enumerate(scores)]
+    assert source.heard == list(zip(best, [0, 1, 1, 2], strict=True))
 
 
 class Supervised(Perturbation):

@@ -1,3 +1,5 @@
+import colorsys
+
 import pytest
 import torch
 from torch import Generator, Tensor
@@ -99,6 +101,19 @@ def test_each_change_happens_as_often_as_published() -> None:
     edge = views[:, :, 0, 7] - views[:, :, 0, 0]
     blurred = (edge.abs() > 1e-4).any(dim=1)
     assert blurred.float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_hue_and_brightness_change_as_far_as_published() -> None:
+    """Of colours so pale that nothing is clipped; contrast of one pixel leaves its hue alone."""
+    pale = torch.tensor([0.45, 0.5, 0.55]).view(1, 3, 1, 1).expand(2000, 3, 1, 1)
+    colors = [tuple(view) for view in views_of(pale).flatten(1).tolist()]
+    hues = [colorsys.rgb_to_hsv(*color)[0] for color in colors if max(color) - min(color) > 1e-6]
+    turns = torch.tensor([(hue - 7 / 12 + 0.5) % 1 - 0.5 for hue in hues])
+    turns = turns[turns.abs() > 1e-5]
+    grey = views_of(torch.full((2000, 3, 1, 1), 0.5))[:, 0]
+    for found, (least, most) in ((turns, (-0.25, 0.25)), (grey, (0.25, 0.75))):
+        assert found.min().item() == pytest.approx(least, abs=5e-3)
+        assert found.max().item() == pytest.approx(most, abs=5e-3)
 
 
 def test_a_view_depends_on_the_draws_and_not_on_the_images_beside_it() -> None:

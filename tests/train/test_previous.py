@@ -1,10 +1,11 @@
 """PrevMatch's ensemble of earlier selves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
@@ -28,6 +29,72 @@ def confidence(source: PreviousSource, batch: TrainBatch) -> float:
     nobody = nn.Identity()
     sight = Sight(nobody, nobody, batch)  # type: ignore[arg-type]
     return source.label(batch, "unlabeled", sight).confidence[0, 0, 0].item()
+
+
+class Column(SegmentationNetwork):
+    """Is for the first class in one column of pixels, and for none elsewhere."""
+
+    def __init__(self, column: int) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+        self.column = column
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        return features[0]
+
+    def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        logits = torch.zeros(len(maps), 3, *size)
+        logits[:, 0, :, self.column] = 4.0
+        return logits
+
+
+def shares(batch: TrainBatch, selves: int) -> Tensor:
+    """What each of so many selves has of the sum of logits, (1200 steps, selves).
+
+    Their columns tell: of logits [4 s, 0, 0] the first has the probability e^4s / (e^4s + 2).
+    """
+    source = PreviousSource(PreviousConfig(members=3))
+    for column in range(selves):
+        source.validated(Column(column), is_best=True, epoch=1)
+    nobody = nn.Identity()
+    sight = Sight(nobody, nobody, batch)  # type: ignore[arg-type]
+    steps = [replace(batch, draws=replace(batch.draws, step=step)) for step in range(1200)]
+    labels = [source.label(each, "unlabeled", sight).confidence[0, 0, :selves] for each in steps]
+    found = torch.stack(labels)
+    return (2 * found / (1 - found)).log() / 4
+
+
+@pytest.mark.parametrize(
+    ("selves", "chances"), [(5, [1 / 3, 1 / 3, 1 / 3]), (2, [1 / 3, 2 / 3]), (1, [1])]
+)
+def test_one_to_three_selves_are_asked_or_as_many_as_there_are(
+    selves: int, chances: list[float], random_batch: RandomBatch
+) -> None:
+    found = shares(random_batch(["unlabeled"]), selves)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(1200), atol=1e-5, rtol=0)
+    counts = (found > 1e-5).sum(dim=1).bincount() / 1200
+    assert counts.tolist() == pytest.approx([0, *chances], abs=0.04)
+
+
+def test_all_choices_of_selves_come_up_and_each_self_as_often(random_batch: RandomBatch) -> None:
+    asked = shares(random_batch(["unlabeled"]), 5) > 1e-5
+    assert len({tuple(row) for row in asked.tolist()}) == 5 + 10 + 10
+    assert asked.float().mean(dim=0).tolist() == pytest.approx([2 / 5] * 5, abs=0.04)
+
+
+def test_shares_are_those_of_a_flat_dirichlet_distribution(random_batch: RandomBatch) -> None:
+    """Of k shares each is Beta(1, k - 1): at most x with probability 1 - (1 - x)^(k - 1)."""
+    found = shares(random_batch(["unlabeled"]), 5)
+    counts = (found > 1e-5).sum(dim=1)
+    for count in (2, 3):
+        own = found[counts == count]
+        own = own[own > 1e-5]
+        for x in (0.1, 0.3, 0.5, 0.7, 0.9):
+            chance = 1 - (1 - x) ** (count - 1)
+            assert (own <= x).float().mean().item() == pytest.approx(chance, abs=0.05)
 
 
 def test_it_has_nothing_to_say_before_the_first_validation(pixel_network: BuildNetwork) -> None:

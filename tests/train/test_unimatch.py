@@ -1,4 +1,4 @@
-"""The forward passes and terms of UniMatch and SemiOVS, as published."""
+"""The forward passes and terms of FixMatch, UniMatch and SemiOVS, as published."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,7 @@ from stages.train.label_sources.student import StudentSource
 from stages.train.learner import Learner
 from stages.train.mixture import boxes
 from stages.train.perturbations.base import PerturbationConfig
+from stages.train.perturbations.fixmatch import FixMatch
 from stages.train.perturbations.unimatch import UniMatch
 from stages.train.schedule import Moment
 from stages.train.teacher import frozen_copy
@@ -93,6 +94,35 @@ def test_forward_passes_and_paste_order_are_those_of_semiovs(
     assert boxes(batch, "ood", 0).any()
     assert torch.equal(boxes(batch, "ood", 0), boxes(batch, "unlabeled", 0))
     assert not torch.equal(boxes(batch, "ood", 0), boxes(batch, "ood", 1))
+
+
+def test_fixmatch_passes_one_strong_view_and_labels_it_in_train_mode(
+    pixel_network: BuildNetwork,
+    learner: BuildLearner,
+    random_batch: RandomBatch,
+    vocabulary: Vocabulary,
+) -> None:
+    network = pixel_network()
+    seen = inputs_of(network)
+    batch = random_batch(["unlabeled"])
+    own, mix, box = batch.crops["unlabeled"], batch.crops[MIX], boxes(batch, "unlabeled", 0)
+    fixmatch = FixMatch(PerturbationConfig(), vocabulary)
+    losses = fixmatch.step(learner(network, [STUDENT]), batch, START)
+    (draw, weak, strong) = (images for _, images in seen)
+    assert [mode for mode, _ in seen] == [False, True, True]
+    assert torch.equal(draw, mix.weak)
+    assert torch.equal(weak, torch.cat([batch.labeled.images, own.weak]))
+    views = batch.strong("unlabeled", 0), batch.strong(MIX, 0)
+    assert torch.equal(strong, torch.where(box[:, None], views[1], views[0]))
+
+    pasted = PseudoLabels.from_logits(pixel_network().eval()(mix.weak))
+    labels = PseudoLabels.from_logits(pixel_network().train()(weak)[len(own.weak) :])
+    assert torch.equal(losses.labels[STUDENT.name].mask, labels.mask)
+    logits = pixel_network().train()(strong)
+    valid = torch.where(box, mix.valid, own.valid)
+    term = STUDENT.loss(logits, labels.pasted(pasted, box), valid)
+    torch.testing.assert_close(losses.terms[STUDENT.name], term)
+    torch.testing.assert_close(losses.total, (losses.terms["supervised"] + term) / 2)
 
 
 def test_a_lone_ood_role_is_mixed_with_its_own_second_draw(

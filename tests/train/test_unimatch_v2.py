@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.vocabulary import Vocabulary
+from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.segmenters.networks.base import SegmentationNetwork
 from stages.train.batch import TrainBatch
 from stages.train.complementary_dropout import complementary_masks
@@ -17,6 +18,7 @@ from stages.train.mixture import boxes
 from stages.train.perturbations.base import PerturbationConfig
 from stages.train.perturbations.unimatch_v2 import UniMatchV2
 from stages.train.schedule import Moment
+from stages.train.teacher import frozen_copy
 
 START = Moment(step=0, steps=10, steps_an_epoch=5)
 
@@ -69,6 +71,39 @@ def test_boxes_are_filled_from_the_reversed_batch(
         box = boxes(batch, "unlabeled", number)[:, None]
         assert torch.equal(view, torch.where(box, own.flip(0), own))
         assert torch.equal(view[1], own[1])
+
+
+def test_the_term_is_half_of_each_strong_view(
+    pixel_network: Callable[[], SegmentationNetwork],
+    learner: Callable[..., Learner],
+    random_batch: Callable[..., TrainBatch],
+    vocabulary: Vocabulary,
+) -> None:
+    """Recomputed by hand with the published weights (arXiv 2410.10777)."""
+    batch, source = random_batch(["unlabeled"]), EmaSource(EmaSource.Config(threshold=0.4))
+    teacher = frozen_copy(pixel_network())
+    nn.init.normal_(teacher.get_submodule("classifier").get_parameter("weight"), std=3)
+    perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
+    losses = perturbation.step(learner(pixel_network(), [source], teacher), batch, START)
+
+    own, network = batch.crops["unlabeled"], pixel_network()
+    labels = PseudoLabels.from_logits(teacher(own.weak))
+    reverse = PseudoLabels(labels.mask.flip(0), labels.confidence.flip(0))
+    other = own.valid.flip(0)
+    views = [batch.strong("unlabeled", number) for number in range(2)]
+    inside = [boxes(batch, "unlabeled", number) for number in range(2)]
+    mixed = [torch.where(box[:, None], v.flip(0), v) for v, box in zip(views, inside, strict=True)]
+    (level,) = network.encode(torch.cat(mixed))
+    masks = complementary_masks(level.shape[1], batch.draws)[:, :, None, None]
+    logits = network.decode([level * masks], (8, 8)).chunk(2)
+    first, second = (
+        source.loss(own_logits, labels.pasted(reverse, box), own.valid.where(~box, other))
+        for own_logits, box in zip(logits, inside, strict=True)
+    )
+    assert abs(first - second) > 1e-3
+    term = (first + second) / 2
+    torch.testing.assert_close(losses.terms[source.name], term)
+    torch.testing.assert_close(losses.total, (losses.terms["supervised"] + term) / 2)
 
 
 class TwoLevels(nn.Module):
