@@ -65,14 +65,14 @@ class GroupNetwork(SegmentationNetwork):
 def training(folder: Path, name: str, accumulate: int) -> Training:
     """What goes on from, and ends in, a folder."""
     torch.manual_seed(0)
-    perturbation = components.find("stages.train.perturbations", name, Perturbation)  # type: ignore[type-abstract]
+    kind = components.find("stages.train.perturbations", name, Perturbation)  # type: ignore[type-abstract]
     sources = [
         EmaSource(EmaSource.Config(threshold=0.36, mode="batchratio")),
         StudentSource(StudentSource.Config(threshold=0.36, mode="pixelavg", weight=0.1)),
     ]
     return Training(
         network=GroupNetwork(),
-        perturbation=perturbation(perturbation.Config(), VOCABULARY),
+        perturbation=components.Choice(name, kind, kind.Config()).create(VOCABULARY),
         sources=sources,
         supervised_loss=(
             OhemLoss(OhemConfig(threshold=0.5, min_kept=1, images=3))

@@ -95,7 +95,7 @@ class LabelSource(Component, ABC):
         Args:
             network: What was scored, the moving average. It goes on moving: copy what is to stay.
             is_best: Whether its mean IoU on val is the best so far.
-            epoch: The epoch that comes next, from 0.
+            epoch: The epoch of the next step, from 0.
         """
 
     def state(self) -> dict[str, Any]:
