@@ -130,6 +130,15 @@ def test_unlabeled_images_come_before_web_images(
             r"train\.variants\.default\.steps: 0 is wrong; .*greater than or equal to 1",
         ),
         ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
+        (
+            {"scale": [1e-300, 1e300]},
+            r"train\.variants\.default\.scale\.0: 1e-300 is wrong; .* than or equal to 0\.01",
+        ),
+        (
+            {"scale": [1, 101]},
+            r"train\.variants\.default\.scale\.1: 101 is wrong; .* than or equal to 100",
+        ),
+        ({"scale": [1, math.nan]}, r"train\.variants\.default\.scale\.1: nan is wrong"),
         ({"scale": [1, math.inf]}, r"train\.variants\.default\.scale\.1: inf is wrong"),
         ({"learning_rate": math.inf}, r"train\.variants\.default\.learning_rate: inf is wrong"),
         ({"seeds": [0, 1, 0]}, r"train\.variants\.default\.seeds: .*; 0 stands there twice, "),
