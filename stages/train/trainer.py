@@ -164,9 +164,8 @@ class Trainer:
         sources = [choice.create() for choice in self.variant.label_sources]
         roles = {source.name: source.config.on for source in sources}
         palette = self.context.config.vocabulary.palette
-        return Watching(
-            EventLog(self.files.events, start), roles, palette, self.variant.pictures_every
-        )
+        events = EventLog(self.files.events, start, self.context.console.warn)
+        return Watching(events, roles, palette, self.variant.pictures_every)
 
     def _validation(self) -> Validation | None:
         config, every = self.context.config, self.variant.validate_every

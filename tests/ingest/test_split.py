@@ -179,7 +179,9 @@ def test_the_config_must_say_where_to_write(split: Split, pool: Path, tiny: dict
     assert "ingest.sources: 2 sources are labeled; name one, whose list" in done.stderr
 
 
-@pytest.mark.parametrize("spelling", ["lists/labeled.txt", "lists/../lists/labeled.txt", "link.txt"])
+@pytest.mark.parametrize(
+    "spelling", ["lists/labeled.txt", "lists/../lists/labeled.txt", "link.txt"]
+)
 def test_one_file_is_not_the_list_of_both(
     spelling: str, split: Split, pool: Path, tiny: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -73,7 +73,8 @@ def test_a_file_that_does_not_fit_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "about", ["{", "", "3", "[" * 9999, '{"classes": 3}', '{"classes": [1, 2]}', '{"classes": null}']
+    "about",
+    ["{", "", "3", "[" * 9999, '{"classes": 3}', '{"classes": [1, 2]}', '{"classes": null}'],
 )
 def test_a_header_that_says_nonsense_is_one_line(
     about: str, segmenter: Callable[[Vocabulary], Path], vocabulary: BuildVocabulary
