@@ -173,7 +173,25 @@ def test_unlabeled_images_come_before_web_images(
             {"feature_discriminator": {}},
             r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
         ),
-        ({"validate_every": "day"}, r"train\.variants\.default\.validate_every.*'day' is wrong; "),
+        (
+            {"validate_every": "epochs"},
+            r"train\.variants\.default\.validate_every: 'epochs' is wrong; "
+            r"Input should be a valid integer, .*, or 'epoch'$",
+        ),
+        (
+            {"validate_every": 0},
+            r"train\.variants\.default\.validate_every: 0 is wrong; "
+            r"Input should be greater than or equal to 1, or 'epoch'$",
+        ),
+        (
+            {"validate_every": True},
+            r"train\.variants\.default\.validate_every: True is wrong; write a number, not true",
+        ),
+        ({"steps": True}, r"train\.variants\.default\.steps: True is wrong; write a number"),
+        (
+            {"scale": [True, 2]},
+            r"train\.variants\.default\.scale: \[True, 2\] is wrong; write",
+        ),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),
