@@ -46,7 +46,7 @@ class EvaluateStage(Stage):
     """Fills the evaluation rows of the metrics manifest, confusion matrices and the report."""
 
     name = "evaluate"
-    version = 4
+    version = 5
     table = tables.METRICS
     Config = EvaluateConfig
     needs = ("train",)

@@ -187,7 +187,7 @@ WRONG_VALUES = {
     "write a number, not true or false",
     "ingest.expected={a: {ood: true}}": "{file}: ingest.expected: these keys are wrong; "
     "write a number, not true or false",
-    "ingest.limits.max_seconds=true": "{file}: ingest.limits.max_seconds: False is wrong; "
+    "ingest.limits.max_seconds=true": "{file}: ingest.limits.max_seconds: True is wrong; "
     "write a number, not true or false",
     "ingest=5": "{file}: ingest: 5 is wrong; ",
     "ingest.sources={}": "{file}: ingest.sources: {} is wrong; ",
