@@ -188,13 +188,19 @@ class Trainer:
             yield
             return
         from torch._dynamo.exc import TorchDynamoException  # seconds to import
+        from torch._inductor.runtime import runtime_utils
 
         try:
             yield
         except TorchDynamoException as error:
             what = f"torch cannot compile the network: {' '.join(str(error).split())[:200]}"
             where = f"{self.context.config.path}: train"
-            raise ConfigError(what, where=where, fix="set `compile: false`") from error
+            fix = "set `compile: false`"
+            cause = getattr(error, "inner_exception", None)
+            cache = runtime_utils.cache_dir()  # type: ignore[attr-defined] # as torch 2.4 has it
+            if isinstance(cause, ImportError) and cache in str(cause):
+                fix = f"delete {cache}, where a kill may have left half a file, or {fix}"
+            raise ConfigError(what, where=where, fix=fix) from error
 
     @contextmanager
     def _enough_crops(self) -> Iterator[None]:
