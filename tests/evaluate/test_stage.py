@@ -266,6 +266,20 @@ def test_a_lost_report_comes_back(config: Path, call: Call, artifacts: Path) -> 
     assert page.read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("name", "units"), [("labels-clip.png", "labeler clip"), ("predictions-test.png", "2 units")]
+)
+def test_a_lost_picture_comes_back(
+    name: str, units: str, config: Path, call: Call, artifacts: Path
+) -> None:
+    call("run", config)
+    picture = artifacts / "report" / name
+    content = picture.read_bytes()
+    picture.unlink()
+    assert f"{name} is gone: {units}" in call("run", config).stderr
+    assert picture.read_bytes() == content
+
+
 def test_a_report_that_was_never_drawn_is_missed(
     config: Path, call: Call, data: Path, artifacts: Path, manifests: Path
 ) -> None:
