@@ -238,6 +238,15 @@ class TrainConfig(Section):
     variants: dict[Name, VariantConfig] = Field(min_length=1)
     """Trainings by name."""
 
+    @field_validator("variants")
+    @classmethod
+    def _have_a_title_each(cls, variants: dict[str, VariantConfig]) -> object:
+        titles = [variant.title or name for name, variant in variants.items()]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"two are {title!r} in tables; give each its own `title`")
+        return variants
+
     @model_validator(mode="before")
     @classmethod
     def _fill_variants(cls, values: Any) -> Any:

@@ -189,6 +189,8 @@ WRONG_VALUES = {
     "write a number, not true or false",
     "ingest.limits.max_seconds=true": "{file}: ingest.limits.max_seconds: True is wrong; "
     "write a number, not true or false",
+    "ingest.download={'': here}": "{file}: ingest.download..[key]: '' is wrong; "
+    "String should have at least 1 character",
     "ingest=5": "{file}: ingest: 5 is wrong; ",
     "ingest.sources={}": "{file}: ingest.sources: {} is wrong; ",
     "run=../up": "{file}: run: '../up' is wrong; ",

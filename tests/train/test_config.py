@@ -192,6 +192,11 @@ def test_unlabeled_images_come_before_web_images(
             {"scale": [True, 2]},
             r"train\.variants\.default\.scale: \[True, 2\] is wrong; write",
         ),
+        (
+            {"variants": {"plain": {"title": "web"}, "web": None}},
+            r"train\.variants: these keys are wrong; two are 'web' in tables; give each its own",
+        ),
+        ({"title": "a", "variants": {"b": None, "c": None}}, r"train\.variants: .*two are 'a' in "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),
