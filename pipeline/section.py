@@ -1,9 +1,20 @@
 """The base of every config section, and what a section contributes to a fingerprint."""
 
 import difflib
-from typing import Annotated, Any, TypeAlias
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Facts: TypeAlias = dict[str, JsonValue]
@@ -37,6 +48,25 @@ class Section(BaseModel):
                 raise PydanticCustomError("unknown_key", "{fix}", {"key": str(key), "fix": fix})
         return values
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _is_of_its_type(
+        cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """Takes no boolean for a number, and names all that a value of several types may be."""
+        assert info.field_name is not None
+        try:
+            checked = check(value)
+        except ValidationError as error:
+            if not _is_union(cls.model_fields[info.field_name].annotation):
+                raise
+            first, *others = (problem["msg"] for problem in error.errors())
+            rights = [first, *(other.removeprefix("Input should be ") for other in others)]
+            raise ValueError(", or ".join(rights)) from error
+        if _became_a_number(value, checked):
+            raise ValueError("write a number, not true or false")
+        return checked
+
     def facts(self, prefix: str) -> Facts:
         """The section as flat facts ``prefix.key``, without fields marked `RunOnly`."""
         plain = self.model_dump(mode="json")
@@ -45,6 +75,23 @@ class Section(BaseModel):
             if not any(mark is RunOnly for mark in field.metadata):
                 facts |= _facts(getattr(self, name), plain[name], f"{prefix}.{name}")
         return facts
+
+
+def _is_union(annotation: object) -> bool:
+    """Whether a field takes values of several types, beside None."""
+    types = [each for each in get_args(annotation) if each is not NoneType]
+    return get_origin(annotation) in (Union, UnionType) and len(types) > 1
+
+
+def _became_a_number(value: object, checked: object) -> bool:
+    """Whether a boolean, or one in a list or a mapping, was taken for the number 0 or 1."""
+    if isinstance(value, dict) and isinstance(checked, dict):
+        pairs = zip(value.values(), checked.values(), strict=False)
+    elif isinstance(value, list) and isinstance(checked, tuple):
+        pairs = zip(value, checked, strict=False)
+    else:
+        return isinstance(value, bool) and type(checked) in (int, float)
+    return any(_became_a_number(*pair) for pair in pairs)
 
 
 def _facts(value: object, plain: JsonValue, key: str) -> Facts:

@@ -179,9 +179,14 @@ METRICS = Table(
             "label source labels), agreement/<source>/<source> (share that two call the same, of "
             "what both label); else miou (absent classes count 0), nan_miou (mean over classes "
             "that occur), pixel_accuracy, iou/<class>, boundary_iou/<class>, boundary_miou (mean "
-            "over classes that occur); the same after best/ of the weights that were best on val",
+            "over classes that occur), where a class that occurs nowhere has no IoU of its own; "
+            "the same after best/ of the weights that were best on val",
         ),
-        ("value", pa.float64(), "the number; IoU, accuracy and shares from 0 to 1"),
+        (
+            "value",
+            pa.float64(),
+            "the number; IoU, accuracy and shares from 0 to 1; null where no true class is known",
+        ),
     ),
 )
 

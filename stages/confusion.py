@@ -50,6 +50,11 @@ class Confusion:
         return np.asarray(intersection / np.maximum(union, 1))
 
     @property
+    def occurs(self) -> npt.NDArray[np.bool_]:
+        """(C,) bool: the classes that occur in truth or prediction."""
+        return np.asarray(self.counts.sum(axis=1) + self.counts[:, :-1].sum(axis=0) > 0)
+
+    @property
     def miou(self) -> float:
         """Mean IoU over all classes; absent ones count 0, as UniMatch and its successors do."""
         return float(self.iou.mean())
@@ -57,7 +62,7 @@ class Confusion:
     @property
     def nan_miou(self) -> float:
         """Mean IoU over the classes that occur in truth or prediction; 0 without any."""
-        occurs = self.counts.sum(axis=1) + self.counts[:, :-1].sum(axis=0) > 0
+        occurs = self.occurs
         return float(self.iou[occurs].mean()) if occurs.any() else 0.0
 
     @property

@@ -45,18 +45,26 @@ class Scores:
         self.boundaries.add(truth, predicted)
 
     def metric_rows(self, place: Place, prefix: str = "") -> Rows:
-        """Rows of `metrics`; classes that occur nowhere have no boundary IoU.
+        """Rows of `metrics`, without IoUs of classes that occur nowhere.
+
+        Without a pixel whose true class is known there is no score: values are null.
 
         Args:
             place: Of what they are.
             prefix: What names begin with.
         """
-        values = self.confusion.scores(self.class_names)
-        values["boundary_miou"] = self.boundaries.miou
+        values = {**self.confusion.scores(self.class_names), "boundary_miou": self.boundaries.miou}
+        for name, occurs in zip(self.class_names, self.confusion.occurs, strict=True):
+            if not occurs:
+                del values[f"iou/{name}"]
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)
-        return [{**place, "name": prefix + key, "value": value} for key, value in values.items()]
+        is_known = self.confusion.counts.any()
+        return [
+            {**place, "name": prefix + key, "value": value if is_known else None}
+            for key, value in values.items()
+        ]
 
     def confusion_rows(self, place: Place) -> Rows:
         """Rows of `confusion`."""

@@ -14,6 +14,7 @@ from pipeline.components import Choice
 from pipeline.section import Facts, RunOnly, Section
 from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
+from stages.evaluate.shown import labels_file, predictions_file, shown_labels, shown_split
 from stages.evaluate.tables import BEST, PARTS, SPLITS, read_tables
 from stages.ingest.config import Role
 from stages.ingest.output import read_images
@@ -46,7 +47,7 @@ class EvaluateStage(Stage):
     """Fills the evaluation rows of the metrics manifest, confusion matrices and the report."""
 
     name = "evaluate"
-    version = 4
+    version = 5
     table = tables.METRICS
     Config = EvaluateConfig
     needs = ("train",)
@@ -129,7 +130,9 @@ class EvaluateStage(Stage):
         facts = {**self._facts(images), **self._section.facts("evaluate")}
         facts["inputs.training"] = manifest.digest(trained)
         part = self._metrics / f"part-evaluate-{name}-seed-{seed}.parquet"
-        outputs = (self._page, self._matrices(part))
+        split = shown_split(self.context.config)
+        pictures = [] if split is None else [predictions_file(self._page, split)]
+        outputs = (*pictures, self._page, self._matrices(part))
         return Unit(f"variant {name} seed {seed}", part, facts, outputs)
 
     def _labeler_unit(self, name: str) -> Unit:
@@ -140,7 +143,10 @@ class EvaluateStage(Stage):
         facts = {**self._facts(images), "inputs.labels": used}
         facts["inputs.report card"] = manifest.digest(card)
         part = self._metrics / f"part-labeler-{name}.parquet"
-        return Unit(f"{_LABELER}{name}", part, facts, (self._page, self._matrices(part)))
+        _, shown = shown_labels(self.context.config, name)
+        pictures = [labels_file(self._page, name)] if shown.num_rows else []
+        outputs = (*pictures, self._page, self._matrices(part))
+        return Unit(f"{_LABELER}{name}", part, facts, outputs)
 
     def _matrices(self, part: Path) -> Path:
         """The part of the manifest `confusion` that goes with one of `metrics`."""
@@ -173,16 +179,19 @@ class EvaluateStage(Stage):
         from stages.evaluate.report.page import write_page
         from stages.evaluate.report.pictures import draw_labels, draw_predictions
 
-        config, folder = self.context.config, self._page.parent
-        sheets = [draw_labels(config, folder, name) for name in self._labelers]
-        pictures = [sheet for sheet in sheets if sheet is not None]
+        config, split = self.context.config, shown_split(self.context.config)
+        pictures = [
+            draw_labels(config, labels_file(self._page, name), name)
+            for name in self._labelers
+            if shown_labels(config, name)[1].num_rows
+        ]
         predictors = {
             name: self._predictor(name, self._train.weights(name, each.seeds[0]))
             for name, each in self._variants.items()
         }
-        splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
-        if predictors and splits:
-            pictures.append(draw_predictions(config, folder, splits[-1], predictors))
+        if predictors and split is not None:
+            path = predictions_file(self._page, split)
+            pictures.append(draw_predictions(config, path, split, predictors))
         warnings = {
             name: choice.create(config.vocabulary).warnings()
             for name, choice in self._labelers.items()

@@ -31,7 +31,8 @@ PARTS = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
 
 Place = tuple[str, int | None, str]
 """Variant or labeler, seed (None of a labeler), split."""
-Scores = Mapping[Place, Mapping[str, float]]
+Scores = Mapping[Place, Mapping[str, float | None]]
+"""By name; None where the images have no pixel whose class is known."""
 
 
 def read_tables(config: Config) -> list[ScoreTable]:
@@ -51,9 +52,9 @@ def read_tables(config: Config) -> list[ScoreTable]:
     ]
 
 
-def _read_scores(config: Config) -> dict[Place, dict[str, float]]:
+def _read_scores(config: Config) -> Scores:
     folder = config.manifests / tables.METRICS.name
-    scores: dict[Place, dict[str, float]] = {}
+    scores: dict[Place, dict[str, float | None]] = {}
     for part in sorted(path for kind in PARTS for path in folder.glob(kind)):
         for row in manifest.read_part(part, tables.METRICS).to_pylist():
             place = (row["variant"], row["seed"], row["split"])
@@ -70,12 +71,17 @@ def _variant_tables(
     seeds, which see the same labeled crops.
     """
 
-    def of(name: str, split: str, score: str) -> dict[int, float]:
+    def found(name: str, split: str, score: str) -> dict[int, float | None]:
         """A variant's score by seed."""
         places = {seed: scores.get((name, seed, split), {}) for seed in variants[name].seeds}
-        return {seed: found[score] for seed, found in places.items() if score in found}
+        return {seed: own[score] for seed, own in places.items() if score in own}
 
-    splits = [split for split in SPLITS if any(of(name, split, "miou") for name in variants)]
+    def of(name: str, split: str, score: str) -> dict[int, float]:
+        """The same where there is one."""
+        scored = found(name, split, score).items()
+        return {seed: value for seed, value in scored if value is not None}
+
+    splits = [split for split in SPLITS if any(found(name, split, "miou") for name in variants)]
     if not splits:
         return []
     titles = {name: variant.title or name for name, variant in variants.items()}
@@ -99,6 +105,8 @@ def _variant_tables(
     title = f"mean IoU, %{spread_told}"
     if others:
         title += f"; gain over {titles[first]} on {last}"
+        if len({frozenset(variant.seeds) for variant in variants.values()}) > 1:
+            title += " at equal seeds"
         header.append("gain")
         base = of(first, last, "miou")
         for name, row in zip(titles, rows, strict=True):
@@ -116,6 +124,9 @@ def _variant_tables(
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names
     ]
+    unknown = [split for split in splits if not any(of(name, split, "miou") for name in variants)]
+    if unknown:
+        title += f"; no pixel of {' and '.join(unknown)} has a class in its label file"
     if len(shown) > len(splits):
         title += "; best = best epoch on val, which is selection on val"
     return [
@@ -138,8 +149,9 @@ def _labeler_tables(scores: Scores, labelers: Sequence[str]) -> list[ScoreTable]
     return [ScoreTable(title, header, rows)] if rows else []
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{100 * mean(values):.1f}" if values else "-"
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{100 * mean(known):.1f}" if known else "-"
 
 
 def _spread(values: Sequence[float], form: str = ".1f") -> str:

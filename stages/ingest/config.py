@@ -62,7 +62,9 @@ class IngestConfig(Section):
     """Which split the lists of the sources are, for `maskmill data check`."""
     expected: Annotated[dict[SplitName, Counts], RunOnly] = Field(default_factory=dict)
     """By split: the number of images that each source should have."""
-    download: Annotated[dict[str, str], RunOnly] = Field(default_factory=dict)
+    download: Annotated[dict[Annotated[str, Field(min_length=1)], str], RunOnly] = Field(
+        default_factory=dict
+    )
     """Where to get what lies at or below a path, spelled as the sources spell it."""
 
     @model_validator(mode="after")

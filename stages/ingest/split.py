@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def draw_split(
     """
     sources = {role: _only(config, role) for role in _DRAWN}
     files = {role: _list_file(config, role, source) for role, source in sources.items()}
+    _check_apart(sources, files)
     lines = _lines(lists) if lists else _of_folder(config, sources["labeled"])
     if not 0 < labeled < len(lines):
         what = f"{labeled} of {len(lines)} images cannot be drawn with some left over"
@@ -77,6 +78,14 @@ def _list_file(config: Config, role: Role, source: Source) -> Path:
         return source.list_file
     fix = "name the text file to write to: `ids` of a folder, `file` of a list"
     raise ConfigError(f"the {role} source has no list of its own", where=source.where, fix=fix)
+
+
+def _check_apart(sources: Mapping[Role, Source], files: Mapping[Role, Path]) -> None:
+    """Refuses one file as the list of both roles, however it is spelled."""
+    if len({os.path.realpath(file) for file in files.values()}) < len(files):
+        what = f"its list {files['labeled']} is that of {sources['unlabeled'].where} too"
+        fix = "name a file for each"
+        raise ConfigError(what, where=sources["labeled"].where, fix=fix)
 
 
 def _lines(lists: Sequence[Path]) -> list[str]:

@@ -144,7 +144,6 @@ def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
 
     folds = calibration.count_folds(counted(), images.num_rows, num_classes)
     known = confusion.counts.sum()
-    occurs = confusion.counts.sum(axis=1) + confusion.counts[:, :-1].sum(axis=0) > 0
     about = {
         "labeler": labeler,
         "images": judged,
@@ -152,7 +151,8 @@ def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
         "pixel_accuracy": confusion.pixel_accuracy,
         "coverage": float(confusion.counts[:, :-1].sum() / max(1, known)),
         "class_iou": [
-            float(iou) if there else None for iou, there in zip(confusion.iou, occurs, strict=True)
+            float(iou) if there else None
+            for iou, there in zip(confusion.iou, confusion.occurs, strict=True)
         ],
     }
     rows = [{**about, "calibration": _STORED, **_reliability(folds.sum(axis=0))}]

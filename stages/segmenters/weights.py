@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -45,27 +44,34 @@ def load_weights(
     try:
         content = storage.read_bytes(path)
         tensors = load(content)
-        about = _about(content)
-        if classes is not None and "classes" in about:
-            trained = ", ".join(about["classes"])
-            if trained != ", ".join(classes):
-                what = f"trained for the classes {trained}, not {', '.join(classes)}"
-                raise WeightsError(what, where=str(path), fix=fix)
+        trained = _about(content).classes
+        if classes is not None and trained and trained != classes:
+            what = f"trained for the classes {', '.join(trained)}, not {', '.join(classes)}"
+            raise WeightsError(what, where=str(path), fix=fix)
         network.load_state_dict(tensors)
+    except ValidationError as error:
+        what = "cannot load the weights: `about` in its header is damaged"
+        raise WeightsError(what, where=str(path), fix=fix) from error
     except (OSError, storage.NoPlainFileError, RuntimeError, SafetensorError) as error:
         what = f"cannot load the weights: {_one_line(error)}"
         raise WeightsError(what, where=str(path), fix=fix) from error
 
 
-def _about(content: bytes) -> dict[str, Any]:
+class _About(BaseModel):
+    """What is read of the words about weights."""
+
+    classes: tuple[str, ...] = ()
+    """What they were trained for; none where nobody said."""
+
+
+def _about(content: bytes) -> _About:
     """What `save_weights` put into the header of what is safetensors; nothing if another wrote it.
 
     The header is JSON, after its length in 8 bytes.
     """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    about: dict[str, Any] = json.loads(header.get("about", "{}"))
-    return about
+    return _About.model_validate_json(header.get("about", "{}"))
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
@@ -76,7 +82,10 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         with storage.replacing(path) as temporary:
+            temporary.touch()
+            usual = temporary.stat().st_mode
             write(temporary)
+            temporary.chmod(usual)  # safetensors' files are for their owner alone
     except (
         RuntimeError,
         SafetensorError,

@@ -25,6 +25,7 @@ SupervisedLossChoice = Annotated[
 ]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Resize = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -66,8 +67,8 @@ class VariantConfig(Section):
     """Tells features of labeled crops from others, and so makes them alike (SUFD)."""
     crop_px: Annotated[int, Field(ge=16, le=8192)] = 321
     """Side of the training crops."""
-    scale: tuple[Positive, Positive] = (0.5, 2.0)
-    """Bounds of the random resize before cropping."""
+    scale: tuple[Resize, Resize] = (0.5, 2.0)
+    """Bounds of the random resize before cropping, within 0.01 to 100."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -236,6 +237,15 @@ class TrainConfig(Section):
 
     variants: dict[Name, VariantConfig] = Field(min_length=1)
     """Trainings by name."""
+
+    @field_validator("variants")
+    @classmethod
+    def _have_a_title_each(cls, variants: dict[str, VariantConfig]) -> object:
+        titles = [variant.title or name for name, variant in variants.items()]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"two are {title!r} in tables; give each its own `title`")
+        return variants
 
     @model_validator(mode="before")
     @classmethod

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline import storage
 
 _FILES = "events.out.tfevents.*"
 _LENGTH = struct.Struct("<Q")
-_CHECKSUM_BYTES = 4
+_CHECKSUM = struct.Struct("<I")
+
+
+class _DamagedError(Exception):
+    """A file is not what TensorBoard wrote."""
 
 
 class EventLog:
@@ -28,12 +34,18 @@ class EventLog:
         folder: The training's own folder.
         start: Steps that are done; what older files say of later ones is left out, and forgotten
             by a TensorBoard that shows it already.
+        warn: Told of older files that are damaged: they are set aside, for nothing needs them.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, warn: Callable[[str], None]) -> None:
         self._folder = folder
         for path in sorted(folder.glob(_FILES)):
-            _cut(path, start)
+            try:
+                _cut(path, start)
+            except (DecodeError, _DamagedError, storage.NoPlainFileError):
+                # TensorBoard reads whatever has its word in the name.
+                aside = path.rename(path.with_name(path.name.replace("tfevents", "damaged")))
+                warn(f"{path} was damaged; it is set aside as {aside.name}")
         self._scratch = TemporaryDirectory() if storage.is_object(folder) else None
         local = folder if self._scratch is None else self._scratch.name
         self._writer = SummaryWriter(str(local), purge_step=start + 1)
@@ -77,12 +89,17 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The whole records of a file in TensorFlow's record format, and the data in each.
 
     A record is the length of the data (8 bytes, little-endian), its checksum, data, its checksum.
+
+    Raises:
+        _DamagedError: A length has another checksum, so that nobody knows where its record ends.
     """
     at = 0
-    while at + _LENGTH.size <= len(content):
+    while (first := at + _LENGTH.size + _CHECKSUM.size) <= len(content):
         (length,) = _LENGTH.unpack_from(content, at)
-        first = at + _LENGTH.size + _CHECKSUM_BYTES
-        end = first + length + _CHECKSUM_BYTES
+        (told,) = _CHECKSUM.unpack_from(content, at + _LENGTH.size)
+        if told != masked_crc32c(content[at : at + _LENGTH.size]):
+            raise _DamagedError
+        end = first + length + _CHECKSUM.size
         if end > len(content):
             return
         yield content[at:end], content[first : first + length]

@@ -94,11 +94,19 @@ def random_view(
     crop = image[None, :, rows.start : rows.stop, columns.start : columns.stop]
     size = (rows.length, columns.length)
     return View(
-        image=placed(interpolate(crop, size, mode="bilinear", antialias=True)[0], 0),
+        image=placed(_resized(crop, size)[0], 0),
         valid=placed(torch.ones(size, dtype=torch.bool), False),
         mask=None if mask is None else sampled(mask, IGNORE),
         confidence=None if confidence is None else sampled(confidence, 0),
     )
+
+
+def _resized(crop: Tensor, size: tuple[int, int]) -> Tensor:
+    """A crop (1, 3, h, w) uint8 at another size, bilinear."""
+    if size == (1, 1):  # torch cannot shrink bytes to a single pixel, but numbers
+        shrunk = interpolate(crop.float(), size, mode="bilinear", antialias=True)
+        return shrunk.round().to(crop.dtype)
+    return interpolate(crop, size, mode="bilinear", antialias=True)
 
 
 def _random_span(size: int, new_size: int, crop_px: int, generator: Generator) -> _Span:

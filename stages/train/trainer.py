@@ -164,9 +164,8 @@ class Trainer:
         sources = [choice.create() for choice in self.variant.label_sources]
         roles = {source.name: source.config.on for source in sources}
         palette = self.context.config.vocabulary.palette
-        return Watching(
-            EventLog(self.files.events, start), roles, palette, self.variant.pictures_every
-        )
+        events = EventLog(self.files.events, start, self.context.console.warn)
+        return Watching(events, roles, palette, self.variant.pictures_every)
 
     def _validation(self) -> Validation | None:
         config, every = self.context.config, self.variant.validate_every
@@ -189,13 +188,19 @@ class Trainer:
             yield
             return
         from torch._dynamo.exc import TorchDynamoException  # seconds to import
+        from torch._inductor.runtime import runtime_utils
 
         try:
             yield
         except TorchDynamoException as error:
             what = f"torch cannot compile the network: {' '.join(str(error).split())[:200]}"
             where = f"{self.context.config.path}: train"
-            raise ConfigError(what, where=where, fix="set `compile: false`") from error
+            fix = "set `compile: false`"
+            cause = getattr(error, "inner_exception", None)
+            cache = runtime_utils.cache_dir()  # type: ignore[attr-defined] # as torch 2.4 has it
+            if isinstance(cause, ImportError) and cache in str(cause):
+                fix = f"delete {cache}, where a kill may have left half a file, or {fix}"
+            raise ConfigError(what, where=where, fix=fix) from error
 
     @contextmanager
     def _enough_crops(self) -> Iterator[None]:

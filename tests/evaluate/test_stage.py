@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,6 +17,7 @@ from pipeline.tables import CONFUSION, METRICS
 from pipeline.vocabulary import ClassEntry, Vocabulary
 from stages.boundary import BoundaryCounts
 from stages.confusion import Confusion
+from stages.evaluate.scores import Scores
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.segmenters.normalization import normalize
 from stages.segmenters.predictor import Predictor
@@ -264,6 +266,20 @@ def test_a_lost_report_comes_back(config: Path, call: Call, artifacts: Path) -> 
     assert page.read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("name", "units"), [("labels-clip.png", "labeler clip"), ("predictions-test.png", "2 units")]
+)
+def test_a_lost_picture_comes_back(
+    name: str, units: str, config: Path, call: Call, artifacts: Path
+) -> None:
+    call("run", config)
+    picture = artifacts / "report" / name
+    content = picture.read_bytes()
+    picture.unlink()
+    assert f"{name} is gone: {units}" in call("run", config).stderr
+    assert picture.read_bytes() == content
+
+
 def test_a_report_that_was_never_drawn_is_missed(
     config: Path, call: Call, data: Path, artifacts: Path, manifests: Path
 ) -> None:
@@ -291,6 +307,39 @@ def test_a_split_without_images_has_no_column(
     assert result.returncode == 0
     assert "val mIoU" in result.stdout
     assert "test mIoU" not in result.stdout
+
+
+def test_images_without_a_known_pixel_have_no_score(
+    config: Path, call: Call, data: Path, manifests: Path
+) -> None:
+    ignored = Image.fromarray(np.full((24, 32), 255, np.uint8))
+    ignored.save(data / "val/masks/0.png")
+    shown = call("run", config).stdout
+    assert (
+        "mean IoU, %; gain over Labeled only on test; no pixel of val has a class in its label file"
+    ) in shown
+    assert set(scores_of(manifests, "plain", "val")) == {
+        *("miou", "nan_miou", "pixel_accuracy", "boundary_miou")
+    }
+    assert np.isnan([*scores_of(manifests, "plain", "val").values()]).all()
+    miou = f"{100 * scores_of(manifests, 'plain', 'test')['miou']:.1f}"
+    assert re.search(rf"Labeled only +│ +- │ +{miou} │ +- │", shown)
+    ignored.save(data / "test/masks/0.png")
+    shown = call("run", config).stdout
+    assert "; no pixel of val and test has a class in its label file" in shown
+    assert re.search(r"Labeled only +│ +- │ +- │ +- │", shown)
+    assert re.search(r"disc +│ +- │ +- │", shown)
+    assert "other scores" not in shown
+
+
+def test_a_class_that_occurs_nowhere_has_no_iou() -> None:
+    scores = Scores.empty(CLASSES)
+    scores.add(np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8))
+    found = {row["name"]: row["value"] for row in scores.metric_rows({})}
+    names = {f"{kind}/{name}" for kind in ("iou", "boundary_iou") for name in CLASSES[:2]}
+    assert set(found) == names | {"miou", "nan_miou", "boundary_miou", "pixel_accuracy"}
+    assert found["iou/disc"] == 0
+    assert found["miou"] == found["iou/background"] / 3 == 0.25
 
 
 def test_without_training_only_labelers_are_scored(

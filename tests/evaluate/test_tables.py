@@ -11,7 +11,7 @@ from pipeline.tables import METRICS
 from stages.evaluate.tables import read_tables
 from stages.graph import GRAPH
 
-Scores = dict[str, float]
+Scores = dict[str, float | None]
 Record = Callable[..., None]
 
 
@@ -91,8 +91,23 @@ def test_variants_may_have_different_seeds(
     record("plain", 0, test={"miou": 0.5})
     record("web", 2, test={"miou": 0.5})
     first, *_ = read_tables(config)
-    assert "of 1 to 3 seeds" in first.title
+    assert "of 1 to 3 seeds; gain over Labeled only on test at equal seeds" in first.title
     assert first.rows == [("Labeled only", "50.0", "-"), ("web", "50.0", "-")]
+    record("plain", 1, test={"miou": 0.1})  # of a seed that the config has not
+    assert read_tables(config)[0].rows == first.rows
+
+
+def test_gains_are_of_the_seeds_that_both_have(
+    values: dict[str, Any], write_config: Callable[..., Path], record: Record
+) -> None:
+    values["train"]["variants"]["web"]["seeds"] = [0, 1]
+    config = load(values, write_config)
+    record("plain", 0, test={"miou": 0.5})
+    record("web", 0, test={"miou": 0.6})
+    record("web", 1, test={"miou": 0.2})
+    first, *_ = read_tables(config)
+    assert first.title.endswith("; gain over Labeled only on test at equal seeds")
+    assert first.rows == [("Labeled only", "50.0", "-"), ("web", "40.0 ± 28.3", "+10.0")]
 
 
 def test_classes_are_compared_on_the_last_split(config: Config, record: Record) -> None:

@@ -77,6 +77,14 @@ def test_a_list_chooses_and_orders(listed: List, tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_that_names_an_image_again_is_remarked(build: Build, tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg", "b.jpg")
+    (tmp_path / "ids.txt").write_text("b\na\nb\nb.jpg\n")
+    source = build(ids="ids.txt")
+    assert source.list().num_rows == 2
+    assert source.remarks == [f"2 lines of {tmp_path}/ids.txt name an image once more"]
+
+
 def test_a_list_of_a_text_editor_that_marks_utf_8_is_read(listed: List, tmp_path: Path) -> None:
     touch(tmp_path / "images", "a.jpg")
     (tmp_path / "ids.txt").write_text("a\n", encoding="utf-8-sig")

@@ -177,3 +177,21 @@ def test_the_config_must_say_where_to_write(split: Split, pool: Path, tiny: dict
     sources["more"] = sources["labeled"]
     done = split("--labeled", 3, "--from", pool)
     assert "ingest.sources: 2 sources are labeled; name one, whose list" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "spelling", ["lists/labeled.txt", "lists/../lists/labeled.txt", "link.txt"]
+)
+def test_one_file_is_not_the_list_of_both(
+    spelling: str, split: Split, pool: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "lists" / "labeled.txt")
+    tiny["ingest"]["sources"]["unlabeled"]["source"]["file"] = spelling
+    done = split("--labeled", 9, "--from", pool)
+    assert (done.returncode, done.stdout) == (1, "")
+    where = f"{tmp_path}/config.yaml: ingest.sources"
+    assert done.stderr == (
+        f"error: {where}.labeled.source: its list {tmp_path}/lists/labeled.txt is that of "
+        f"{where}.unlabeled.source too; name a file for each\n"
+    )
+    assert not (tmp_path / "lists").exists()

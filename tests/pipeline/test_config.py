@@ -143,6 +143,12 @@ def test_the_environment_fills_in_values(
     assert config.sections["ingest"].facts("ingest")["ingest.shard_size"] == 8
 
 
+def test_numbers_may_be_written_in_several_ways(load_tiny: Callable[..., Config]) -> None:
+    for text in ("8", "8.0", "'8'"):
+        facts = load_tiny(f"ingest.shard_size={text}").sections["ingest"].facts("ingest")
+        assert facts["ingest.shard_size"] == 8
+
+
 def test_a_bare_section_means_all_defaults(
     tiny: dict[str, Any], load_tiny: Callable[..., Config]
 ) -> None:
@@ -177,6 +183,14 @@ WRONG_VALUES = {
     "ingest.sources.Big Ones.[key]: 'Big Ones' is wrong; ",
     "ingest.shard_size=many": "{file}: ingest.shard_size: 'many' is wrong; ",
     "ingest.shard_size=0": "{file}: ingest.shard_size: 0 is wrong; ",
+    "ingest.shard_size=true": "{file}: ingest.shard_size: True is wrong; "
+    "write a number, not true or false",
+    "ingest.expected={a: {ood: true}}": "{file}: ingest.expected: these keys are wrong; "
+    "write a number, not true or false",
+    "ingest.limits.max_seconds=true": "{file}: ingest.limits.max_seconds: True is wrong; "
+    "write a number, not true or false",
+    "ingest.download={'': here}": "{file}: ingest.download..[key]: '' is wrong; "
+    "String should have at least 1 character",
     "ingest=5": "{file}: ingest: 5 is wrong; ",
     "ingest.sources={}": "{file}: ingest.sources: {} is wrong; ",
     "run=../up": "{file}: run: '../up' is wrong; ",

@@ -11,7 +11,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.errors import WeightsError
 from pipeline.vocabulary import Vocabulary
@@ -70,6 +70,32 @@ def test_a_file_that_does_not_fit_is_one_line(
         labeler(damaged, classes).load(CPU)
     assert str(raised.value).endswith(fix)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "about",
+    ["{", "", "3", "[" * 9999, '{"classes": 3}', '{"classes": [1, 2]}', '{"classes": null}'],
+)
+def test_a_header_that_says_nonsense_is_one_line(
+    about: str, segmenter: Callable[[Vocabulary], Path], vocabulary: BuildVocabulary
+) -> None:
+    classes = vocabulary(**CLASSES)
+    path = segmenter(classes)
+    save_file(load_file(path), path, metadata={"about": about})
+    with pytest.raises(WeightsError) as raised:
+        labeler(path, classes).load(CPU)
+    assert str(raised.value) == (
+        f"{path}: cannot load the weights: `about` in its header is damaged; "
+        "set `model` and `vocabulary` to what it was trained by, or train it"
+    )
+
+
+def test_a_file_that_another_tool_wrote_says_nothing_of_classes(
+    segmenter: Callable[[Vocabulary], Path], vocabulary: BuildVocabulary
+) -> None:
+    path = segmenter(vocabulary(**CLASSES))
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    labeler(path, vocabulary(dog=["dog"], cat=["cat"])).load(CPU)
 
 
 def test_what_a_training_ended_with_labels_in_another_run(

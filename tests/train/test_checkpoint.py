@@ -1,3 +1,4 @@
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -5,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD, Optimizer
 
 from pipeline.errors import StorageError, WeightsError
-from stages.segmenters.weights import load_weights, save_weights
+from stages.segmenters.weights import load_weights, replace, save_weights
 from stages.train.checkpoint import Checkpoint, Stateful
 from stages.train.teacher import frozen_copy
 
@@ -132,6 +134,17 @@ def test_a_full_disk_leaves_no_weights(path: Path) -> None:
     with files_limited_to(100), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
         save_weights(path, network.state_dict(), {})
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_others_may_read_weights_as_they_may_any_file(path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        replace(path, lambda temporary: save_file({"weight": torch.zeros(1)}, temporary))
+        path.with_name("log.jsonl").touch()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode == path.with_name("log.jsonl").stat().st_mode
 
 
 def missing(path: Path) -> None:

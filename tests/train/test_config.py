@@ -130,6 +130,15 @@ def test_unlabeled_images_come_before_web_images(
             r"train\.variants\.default\.steps: 0 is wrong; .*greater than or equal to 1",
         ),
         ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
+        (
+            {"scale": [1e-300, 1e300]},
+            r"train\.variants\.default\.scale\.0: 1e-300 is wrong; .* than or equal to 0\.01",
+        ),
+        (
+            {"scale": [1, 101]},
+            r"train\.variants\.default\.scale\.1: 101 is wrong; .* than or equal to 100",
+        ),
+        ({"scale": [1, math.nan]}, r"train\.variants\.default\.scale\.1: nan is wrong"),
         ({"scale": [1, math.inf]}, r"train\.variants\.default\.scale\.1: inf is wrong"),
         ({"learning_rate": math.inf}, r"train\.variants\.default\.learning_rate: inf is wrong"),
         ({"seeds": [0, 1, 0]}, r"train\.variants\.default\.seeds: .*; 0 stands there twice, "),
@@ -164,7 +173,30 @@ def test_unlabeled_images_come_before_web_images(
             {"feature_discriminator": {}},
             r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
         ),
-        ({"validate_every": "day"}, r"train\.variants\.default\.validate_every.*'day' is wrong; "),
+        (
+            {"validate_every": "epochs"},
+            r"train\.variants\.default\.validate_every: 'epochs' is wrong; "
+            r"Input should be a valid integer, .*, or 'epoch'$",
+        ),
+        (
+            {"validate_every": 0},
+            r"train\.variants\.default\.validate_every: 0 is wrong; "
+            r"Input should be greater than or equal to 1, or 'epoch'$",
+        ),
+        (
+            {"validate_every": True},
+            r"train\.variants\.default\.validate_every: True is wrong; write a number, not true",
+        ),
+        ({"steps": True}, r"train\.variants\.default\.steps: True is wrong; write a number"),
+        (
+            {"scale": [True, 2]},
+            r"train\.variants\.default\.scale: \[True, 2\] is wrong; write",
+        ),
+        (
+            {"variants": {"plain": {"title": "web"}, "web": None}},
+            r"train\.variants: these keys are wrong; two are 'web' in tables; give each its own",
+        ),
+        ({"title": "a", "variants": {"b": None, "c": None}}, r"train\.variants: .*two are 'a' in "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),

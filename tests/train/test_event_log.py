@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -12,9 +12,15 @@ from pipeline import storage
 from stages.train.event_log import EventLog
 
 
-def write(folder: Path, start: int, steps: range, value: float = 0.0) -> EventLog:
+def write(
+    folder: Path,
+    start: int,
+    steps: range,
+    value: float = 0.0,
+    warn: Callable[[str], None] = pytest.fail,
+) -> EventLog:
     """A log of steps, which nobody closed, as after a kill."""
-    log = EventLog(folder, start)
+    log = EventLog(folder, start, warn)
     for step in steps:
         log.scalars(step, {"loss/total": value + step, "labeled/ema": 0.5})
         log.picture(step, "examples/ood", np.full((2, 3, 3), step, np.uint8))
@@ -101,6 +107,44 @@ def test_a_record_that_a_kill_cut_off_is_left_out(
     assert steps == [1, 2, 3, 4, 5, 6, 7]
 
 
+def flipped(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "note").touch()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: flipped(path, 0),  # of a length
+        lambda path: flipped(path, 12),  # of data
+        lambda path: path.write_bytes(b"garbage" * 99),
+        lambda path: path.write_bytes(path.read_bytes() + bytes(64)),  # as a lost power leaves it
+        folder_instead,
+    ],
+)
+def test_a_damaged_file_is_set_aside(
+    spoil: Callable[[Path], None], tmp_path: Path, logs: list[EventLog]
+) -> None:
+    logs.append(write(tmp_path, 0, range(1, 4)))
+    (path,) = tmp_path.iterdir()
+    spoil(path)
+    warnings: list[str] = []
+    logs.append(write(tmp_path, 3, range(4, 6), warn=warnings.append))
+    assert seen(tmp_path) == [(4, 4), (5, 5)]
+    name = path.name.replace("tfevents", "damaged")
+    assert warnings == [f"{path} was damaged; it is set aside as {name}"]
+    assert (tmp_path / name).exists()
+    logs.append(write(tmp_path, 5, range(6, 7)))
+    assert seen(tmp_path) == [(4, 4), (5, 5), (6, 6)]
+
+
 def test_a_resume_that_repeats_nothing_leaves_old_files_alone(
     tmp_path: Path, logs: list[EventLog]
 ) -> None:
@@ -118,3 +162,11 @@ def test_a_log_in_an_object_store_goes_on_too(bucket: str, tmp_path: Path) -> No
     for path in folder.glob("*"):
         (tmp_path / path.name).write_bytes(storage.read_bytes(path))
     assert seen(tmp_path) == [(1, 1), (2, 2), (3, 3), (4, 104), (5, 105)]
+    spoiled = next(folder.glob("*"))
+    storage.write_bytes(spoiled, b"garbage" * 99)
+    warnings: list[str] = []
+    write(folder, 5, range(6, 7), warn=warnings.append).close()
+    assert len(warnings) == 1
+    aside = folder / spoiled.name.replace("tfevents", "damaged")
+    assert storage.read_bytes(aside) == b"garbage" * 99
+    assert not spoiled.exists()

@@ -118,6 +118,18 @@ def test_a_view_comes_from_its_generator_alone() -> None:
     assert not torch.equal(first.image, random_view(image, 32, seeded(8)).image)
 
 
+@pytest.mark.parametrize("factor", [0.01, 0.5, 100])
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (64, 100), (1, 900), (900, 1), (1200, 1600)])
+def test_every_scale_that_a_config_may_have_works(shape: tuple[int, int], factor: float) -> None:
+    image = torch.full((3, *shape), 9, dtype=torch.uint8)
+    mask = torch.ones(shape, dtype=torch.uint8)
+    view = random_view(image, 16, seeded(0), mask=mask, scale=(factor, factor))
+    assert view.mask is not None
+    assert view.valid.any()
+    assert torch.equal(view.mask == 1, view.valid)
+    assert torch.equal(view.image[0] == 9, view.valid)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 300)])
 @pytest.mark.parametrize("size_px", [1, 16])
 def test_thin_images_work(shape: tuple[int, int], size_px: int) -> None:

@@ -2,6 +2,7 @@ import errno
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -11,11 +12,20 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch._inductor.exc import InductorError
 
+from pipeline import config as config_file
 from pipeline import manifest
+from pipeline.console import Console
+from pipeline.errors import ConfigError
 from pipeline.manifest import digest, read_facts
+from pipeline.stage import Context, Unit
 from pipeline.tables import METRICS
+from stages.graph import GRAPH
 from stages.segmenters.models.small_unet import SANDBOX_WEIGHTS
+from stages.train.config import TrainConfig
+from stages.train.files import TrainingFiles
+from stages.train.trainer import Trainer
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]
@@ -386,3 +396,37 @@ def test_labels_that_are_not_made_yet_are_missed_before_any_training(
     assert last.startswith("error: ")
     assert "no ood image has labels of clip; run `maskmill run pseudolabel`" in last
     assert not list(folder(labeling, "artifacts").rglob("last.pt"))
+
+
+def test_half_of_a_compiled_file_is_told_with_its_folder(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a kill in the middle of compiling leaves it; torch takes it for a whole ever after."""
+    cache = tmp_path / "torch"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    sections = {stage.name: stage.Config for stage in GRAPH}
+    config = config_file.load(write_config(values), sections, ["train.compile=true"])
+    context = Context(config, Console(quiet=True))
+    section = config.sections["train"]
+    assert isinstance(section, TrainConfig)
+    unit = Unit("plain seed 0", tmp_path / "part.parquet", {})
+    files = TrainingFiles(tmp_path, tmp_path / "events")
+    trainer = Trainer(context, section.variants["plain"], 0, unit, files, torch.device("cpu"))
+    for folder, fix in (
+        (cache, f"delete {cache}, where a kill may have left half a file, or set `compile: false`"),
+        (tmp_path / "else", "set `compile: false`"),
+    ):
+        folder.mkdir(exist_ok=True)
+        half = folder / "main.so"
+        half.write_bytes(b"\x7fELF")
+        spec = spec_from_file_location("main", half)
+        assert spec is not None
+        with pytest.raises(ImportError, match="file too short") as raised:
+            module_from_spec(spec)
+        with pytest.raises(ConfigError) as told, trainer._compilable():
+            raise InductorError(raised.value, None)
+        what = f"torch cannot compile the network: ImportError: {half}: file too short"
+        assert str(told.value) == f"{tmp_path}/config.yaml: train: {what}; {fix}"

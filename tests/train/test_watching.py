@@ -61,7 +61,9 @@ def labels_of(batch: TrainBatch) -> dict[str, PseudoLabels]:
 
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[Watching]:
-    watching = Watching(EventLog(tmp_path / "events", 0), ROLES, PALETTE, pictures_every=10)
+    watching = Watching(
+        EventLog(tmp_path / "events", 0, pytest.fail), ROLES, PALETTE, pictures_every=10
+    )
     yield watching
     watching.close()
 
@@ -180,7 +182,9 @@ def test_labels_of_a_real_step_are_watched(
     unimatch = UniMatch(PerturbationConfig(), vocabulary)
     own = unimatch.step(learner, batch, Moment(0, 10, 5)).labels
     roles = {source.name: source.config.on for source in sources}
-    watching = Watching(EventLog(tmp_path / "events", 0), roles, PALETTE, pictures_every=1)
+    watching = Watching(
+        EventLog(tmp_path / "events", 0, pytest.fail), roles, PALETTE, pictures_every=1
+    )
     found = watching.measure(batch, own)
     watching.scalars(1, found)
     watching.show(1, batch, own, network)

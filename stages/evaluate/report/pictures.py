@@ -12,15 +12,14 @@ from pipeline.config import Config
 from pipeline.label_reader import LabelReader
 from pipeline.overlay import encoded, overlaid, shaded, sheet
 from stages.evaluate.inference import read_pixels
+from stages.evaluate.shown import shown_labels
 from stages.ingest.output import read_images
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import of_rows
 from stages.reading import read_truth
 from stages.segmenters.predictor import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 
-_ROLES = ("unlabeled", "ood", "val", "test")
-"""Of the images whose labels are shown; the labeled ones only measure a labeler."""
 _SIDE_PX = 160
 _LABELS_SHOWN = 20
 _PREDICTIONS_SHOWN = 8
@@ -42,16 +41,9 @@ class Picture:
     file: str
 
 
-def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
-    """Saves a sheet of stored labels over images drawn at random (seed 0) from those labeled.
-
-    Returns:
-        The picture; None where no label is of an image that is still there.
-    """
-    others = read_images(config.manifests, _ROLES)
-    labels = of_rows(read_labels(config.manifests, labeler), others)
-    if not labels.num_rows:
-        return None
+def draw_labels(config: Config, path: Path, labeler: str) -> Picture:
+    """Saves a sheet of stored labels over images drawn at random (seed 0) from those labeled."""
+    others, labels = shown_labels(config, labeler)
     rng = np.random.default_rng(0)
     chosen = labels.take(rng.permutation(labels.num_rows)[:_LABELS_SHOWN])
     images_of = {row["row"]: row for row in of_rows(others, chosen).to_pylist()}
@@ -63,14 +55,15 @@ def draw_labels(config: Config, folder: Path, labeler: str) -> Picture | None:
         ((mask, confidence),) = reader.read([label["row"]], [size])
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
-    file = f"labels-{labeler}.png"
-    storage.save_bytes(folder / file, encoded(sheet(list(_side_by_side(cells)))))
+    storage.save_bytes(path, encoded(sheet(list(_side_by_side(cells)))))
     title = f"Stored labels of {labeler}: {len(cells)} random images"
-    return Picture(title, "image, label over it, confidence (white = certain); twice a row", file)
+    return Picture(
+        title, "image, label over it, confidence (white = certain); twice a row", path.name
+    )
 
 
 def draw_predictions(
-    config: Config, folder: Path, split: str, predictors: Mapping[str, Predictor]
+    config: Config, path: Path, split: str, predictors: Mapping[str, Predictor]
 ) -> Picture:
     """Saves a sheet of images of a split, their truth and what each variant makes of them."""
     palette = config.vocabulary.palette
@@ -82,10 +75,9 @@ def draw_predictions(
         masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
-    file = f"predictions-{split}.png"
-    storage.save_bytes(folder / file, encoded(sheet(rows)))
+    storage.save_bytes(path, encoded(sheet(rows)))
     columns = f"image, truth, {', '.join(predictors)}"
-    return Picture(f"Predictions on {split} images", columns, file)
+    return Picture(f"Predictions on {split} images", columns, path.name)
 
 
 def _side_by_side(cells: list[list[Bytes]]) -> Iterator[list[Bytes]]:

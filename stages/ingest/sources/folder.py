@@ -131,6 +131,7 @@ class FolderSource(Source):
             fix = "write a text file of one image id a line, or leave `ids` out"
             raise DataError(f"cannot read the list: {reason}", where=where, fix=fix) from error
         chosen: _Files = {}
+        repeated = 0
         for number, line in enumerate(lines, start=1):
             if not (text := line.strip()):
                 continue
@@ -141,7 +142,10 @@ class FolderSource(Source):
                 folder = storage.below(self.data, self.config.images)
                 what = f"line {number}: no image {text!r} in {folder}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
+            repeated += known in chosen
             chosen[known] = images[known]
         if not chosen:
             raise DataError("the list is empty", where=where, fix="write one image id a line")
+        if repeated:
+            self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
         return chosen

@@ -1,0 +1,37 @@
+"""What the report has pictures of; read when it is planned, so without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.config import Config
+from stages.evaluate.tables import SPLITS
+from stages.ingest.output import read_images
+from stages.pseudolabel.output import of_rows, read_labels
+
+_ROLES = ("unlabeled", "ood", "val", "test")
+"""Of the images whose labels are shown; the labeled ones only measure a labeler."""
+
+
+def shown_labels(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
+    """Rows of the images that may be shown, and of a labeler's labels of them."""
+    images = read_images(config.manifests, _ROLES)
+    return images, of_rows(read_labels(config.manifests, labeler), images)
+
+
+def shown_split(config: Config) -> str | None:
+    """The split whose predictions are shown: the last that has images."""
+    splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
+    return splits[-1] if splits else None
+
+
+def labels_file(page: Path, labeler: str) -> Path:
+    """The picture of a labeler's labels, beside the report's page."""
+    return page.with_name(f"labels-{labeler}.png")
+
+
+def predictions_file(page: Path, split: str) -> Path:
+    """The picture of what variants predict on a split, beside the report's page."""
+    return page.with_name(f"predictions-{split}.png")
