@@ -19,7 +19,7 @@ import zarr
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "pipeline.cli"]
-DEADLINE_S = 120
+DEADLINE_S = 600
 WITH_MASKS = ("labeled", "val", "test")
 CONFIG: dict[str, Any] = {
     "run": "tiny",

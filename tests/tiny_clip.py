@@ -13,7 +13,7 @@ def write_clip(folder: Path) -> None:
 
     # Byte-level tokens without a single merge: 2 x 256 bytes and two special tokens.
     (folder / "bpe.txt.gz").write_bytes(gzip.compress(b"#version: 0.2"))
-    text = {"context_length": 24, "vocab_size": 514, "width": 32, "heads": 2, "layers": 2}
+    text = {"context_length": 77, "vocab_size": 514, "width": 32, "heads": 2, "layers": 2}
     vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16}
     model = {
         "embed_dim": 16,

@@ -55,7 +55,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         # Byte-level tokens without a single merge: 2 x 256 bytes and two special tokens.
         (folder / "bpe.txt.gz").write_bytes(gzip.compress(b"#version: 0.2"))
         text: dict[str, Any] = {
-            "context_length": 24,
+            "context_length": 77,
             "vocab_size": 514,
             "width": 32,
             "heads": 2,
