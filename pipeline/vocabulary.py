@@ -1,6 +1,7 @@
 """The class list of a run: names, concepts, templates, colours, and how label files spell them."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -106,16 +107,6 @@ class Vocabulary(Section):
             raise ValueError(
                 f"background {self.background!r} is no class; use one of: {', '.join(names)}"
             )
-        owners: dict[str, str] = {}
-        asked = [(entry.name, entry.asked) for entry in self.classes]
-        others = self.background or "background_concepts"
-        for owner, concepts in [*asked, (others, self.background_concepts)]:
-            for concept in (name for names in concepts for name in names):
-                if owners.setdefault(concept, owner) != owner:
-                    raise ValueError(
-                        f"the concept {concept!r} stands for {owners[concept]} and for {owner}, "
-                        "which no model could tell apart; give it to one of them"
-                    )
         if self.prompts is not None and self.templates != _DEFAULT_TEMPLATES:
             raise ValueError(f"leave out `templates`, or `prompts`: {self.prompts} brings its own")
         for template in self.templates:
@@ -184,16 +175,34 @@ class Vocabulary(Section):
         return {**facts, "vocabulary.prompts": self.prompts}
 
     def check_concepts(self) -> None:
-        """Refuses a vocabulary that gives a text model no class to look for.
+        """Refuses a vocabulary that a text model cannot answer.
 
         Raises:
-            ConfigError: No class has a concept, not even by way of the background.
+            ConfigError: No class has a concept, not even by way of the background, or two classes
+                have the same.
         """
         asks_background = self.background is not None and self.background_concepts
         if not (asks_background or any(entry.asked for entry in self.classes)):
             fix = "give at least one class a concept"
             where = f"vocabulary {self.name}"
             raise ConfigError("no class has a concept to look for", where=where, fix=fix)
+        owners: dict[frozenset[str], str] = {}
+        for owner, names in self._asked():
+            words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
+            if owners.setdefault(words, owner) != owner:
+                what = f"{', '.join(names)!r} is asked for on behalf of {owners[words]} and {owner}"
+                where = f"vocabulary {self.name}"
+                raise ConfigError(what, where=where, fix="give the concept to one of them")
+
+    def _asked(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Who asks a text model, and the names that it averages: those of a query."""
+        for entry in self.classes:
+            if self.aggregation == "concept-avg" and entry.asked:
+                yield entry.name, tuple(name for names in entry.asked for name in names)
+            else:
+                yield from ((entry.name, names) for names in entry.asked)
+        others = self.background or "background_concepts"
+        yield from ((others, names) for names in self.background_concepts)
 
     def scheme_facts(self, scheme: str | None) -> Facts:
         """What a label file's reading depends on: its scheme, resolved to class ids.

@@ -71,7 +71,8 @@ class Confusion:
         return float(np.trace(self.counts[:, :-1]) / max(1, self.counts.sum()))
 
     def scores(self, class_names: tuple[str, ...]) -> dict[str, float]:
-        """All scores by the names they have in the metrics manifest."""
-        per_class = {f"iou/{n}": float(v) for n, v in zip(class_names, self.iou, strict=True)}
+        """All scores by their names in the metrics manifest, without IoUs of absent classes."""
+        each = zip(class_names, self.iou, self.occurs, strict=True)
+        per_class = {f"iou/{name}": float(iou) for name, iou, occurs in each if occurs}
         means = {"miou": self.miou, "nan_miou": self.nan_miou}
         return {**means, "pixel_accuracy": self.pixel_accuracy, **per_class}

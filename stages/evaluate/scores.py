@@ -54,9 +54,6 @@ class Scores:
             prefix: What names begin with.
         """
         values = {**self.confusion.scores(self.class_names), "boundary_miou": self.boundaries.miou}
-        for name, occurs in zip(self.class_names, self.confusion.occurs, strict=True):
-            if not occurs:
-                del values[f"iou/{name}"]
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)

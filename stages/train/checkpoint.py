@@ -16,6 +16,8 @@ from pipeline.errors import MaskmillError, StorageError
 from pipeline.section import Facts
 from stages.segmenters.weights import replace
 
+_FIX = "delete it to start this training anew"
+
 
 class Stateful(Protocol):
     """What a training goes on from a part of: a network, an optimizer, ..."""
@@ -61,16 +63,19 @@ class Checkpoint:
             Steps that are done; 0 where there is nothing to resume.
 
         Raises:
-            StorageError: The file is damaged.
+            StorageError: The file is damaged, or was saved by another version.
         """
         for left in storage.temporaries(self.path.parent):
             left.unlink(missing_ok=True)
         if (state := self._read(device)) is None:
             return 0
+        saved = state["parts"]
+        if missing := [name for name in parts if name not in saved]:
+            what = f"saved by another version of Maskmill, without {', '.join(missing)}"
+            raise StorageError(what, where=str(self.path), fix=_FIX)
         with self._undamaged():
-            own = [state["parts"][name] for name in parts]
-            for part, saved in zip(parts.values(), own, strict=True):
-                part.load_state_dict(saved)
+            for name, part in parts.items():
+                part.load_state_dict(saved[name])
         return int(state["step"])
 
     def step(self) -> int:
@@ -96,8 +101,7 @@ class Checkpoint:
     def _undamaged(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, MaskmillError):
-            raise  # what the operating system refuses is no damage
+        except (OSError, MaskmillError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise  # what the operating system refuses, or has no room for, is no damage
         except Exception as error:  # torch reads damage as a pickle: that can fail in any way
-            fix = "delete it to start this training anew"
-            raise StorageError("damaged checkpoint", where=str(self.path), fix=fix) from error
+            raise StorageError("damaged checkpoint", where=str(self.path), fix=_FIX) from error

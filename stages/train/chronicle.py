@@ -83,6 +83,8 @@ class Chronicle:
 
     def close(self) -> None:
         """Flushes, and ends."""
-        self.log.flush()
-        if self.watching is not None:
-            self.watching.close()
+        try:
+            self.log.flush()
+        finally:
+            if self.watching is not None:
+                self.watching.close()

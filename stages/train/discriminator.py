@@ -98,14 +98,17 @@ class Discriminator:
         Returns:
             Its loss before the step, a scalar without gradient.
         """
-        loss = torch.stack([self.own_loss(features) for features in seen]).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses = []
+        for features in seen:  # one graph at a time
+            loss = self.own_loss(features) / len(seen)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = global_mean(parameter.grad)
         self.optimizer.step()
-        return loss.detach()
+        return torch.stack(losses).sum()
 
     def state_dict(self) -> dict[str, Any]:
         """The state of network and optimizer, for `load_state_dict`."""

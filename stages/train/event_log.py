@@ -22,7 +22,7 @@ _CHECKSUM = struct.Struct("<I")
 
 
 class _DamagedError(Exception):
-    """A file is not what TensorBoard wrote."""
+    """Where a record of a file ends cannot be told."""
 
 
 class EventLog:

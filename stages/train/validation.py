@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline import images
+from pipeline.errors import DataError
 from pipeline.section import Facts
 from pipeline.vocabulary import Vocabulary
 from stages.confusion import Confusion
@@ -68,13 +69,17 @@ class Validation:
             The scores by name, and whether the mean IoU is above that of all before.
 
         Raises:
-            DataError: An image or its label file can no longer be read.
+            DataError: An image or its label file can no longer be read, or no pixel has a class.
         """
         confusion = Confusion.empty(self.vocabulary.num_classes)
         predictor = Predictor(network, self.device, self.protocol)
         for pixels, truth in self._read(self.images[processes.rank() :: processes.world()]):
             confusion.add(truth, predictor.predict(pixels))
         counts = processes.global_sum(torch.from_numpy(confusion.counts).to(self.device))
+        if not counts.any():
+            what = "no pixel of the val images has a class, so that nothing can be scored on them"
+            fix = "correct their label files, or set `validate_every: null`"
+            raise DataError(what, where="train.validate_every", fix=fix)
         scores = Confusion(counts.cpu().numpy()).scores(self.vocabulary.class_names)
         improved = scores["miou"] > self.best
         if improved:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch._inductor.exc import InductorError
@@ -270,6 +271,19 @@ def test_a_network_that_needs_several_crops_is_told_in_a_line(
     result = call("run train", write_config(values))
     assert result.returncode == 1
     assert "set `batch_size` to at least 2 crops" in result.stderr.splitlines()[-1]
+
+
+def test_validation_needs_a_pixel_with_a_class(
+    values: dict[str, Any], data: Path, write_config: WriteConfig, call: Call
+) -> None:
+    for path in (data / "val/masks").iterdir():
+        with Image.open(path) as mask:
+            blank = Image.new("L", mask.size, 255)
+        blank.save(path)
+    values["train"]["validate_every"] = 2
+    result = call("run train", write_config(values))
+    assert result.returncode == 1
+    assert "no pixel of the val images has a class" in result.stderr.splitlines()[-1]
 
 
 def test_validation_needs_images_to_score_on(
