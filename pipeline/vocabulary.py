@@ -181,28 +181,36 @@ class Vocabulary(Section):
             ConfigError: No class has a concept, not even by way of the background, or two classes
                 have the same.
         """
-        asks_background = self.background is not None and self.background_concepts
-        if not (asks_background or any(entry.asked for entry in self.classes)):
-            fix = "give at least one class a concept"
-            where = f"vocabulary {self.name}"
-            raise ConfigError("no class has a concept to look for", where=where, fix=fix)
-        owners: dict[frozenset[str], str] = {}
-        for owner, names in self._asked():
+        where = f"vocabulary {self.name}"
+        owners: dict[frozenset[str], int] = {}
+        for value, names in self.queries():
             words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
-            if owners.setdefault(words, owner) != owner:
-                what = f"{', '.join(names)!r} is asked for on behalf of {owners[words]} and {owner}"
-                where = f"vocabulary {self.name}"
+            if (other := owners.setdefault(words, value)) != value:
+                both = f"{self._owner(other)} and {self._owner(value)}"
+                what = f"{', '.join(names)!r} is asked for on behalf of {both}"
                 raise ConfigError(what, where=where, fix="give the concept to one of them")
+        if not {*owners.values()} - {IGNORE}:
+            fix = "give at least one class a concept"
+            raise ConfigError("no class has a concept to look for", where=where, fix=fix)
 
-    def _asked(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Who asks a text model, and the names that it averages: those of a query."""
-        for entry in self.classes:
+    def queries(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """What a text model is asked: class by class, then the background concepts.
+
+        These are queries of their own under concept-avg too: the mean of a road and a lion is like
+        neither.
+
+        Yields:
+            The mask value that it is asked for, 255 = ignore, and the names that are averaged.
+        """
+        for class_id, entry in enumerate(self.classes):
             if self.aggregation == "concept-avg" and entry.asked:
-                yield entry.name, tuple(name for names in entry.asked for name in names)
+                yield class_id, tuple(name for names in entry.asked for name in names)
             else:
-                yield from ((entry.name, names) for names in entry.asked)
-        others = self.background or "background_concepts"
-        yield from ((others, names) for names in self.background_concepts)
+                yield from ((class_id, names) for names in entry.asked)
+        yield from ((self.background_id, names) for names in self.background_concepts)
+
+    def _owner(self, value: int) -> str:
+        return "background_concepts" if value == IGNORE else self.class_names[value]
 
     def scheme_facts(self, scheme: str | None) -> Facts:
         """What a label file's reading depends on: its scheme, resolved to class ids.

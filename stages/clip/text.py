@@ -10,7 +10,7 @@ from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.vocabulary import Concept, PromptSet, Vocabulary
+from pipeline.vocabulary import PromptSet, Vocabulary
 from stages.clip.text_cache import TextCache
 
 _PROMPTS_A_FORWARD = 256
@@ -62,27 +62,18 @@ def channels(vocabulary: Vocabulary) -> Channels:
     """The channels of a vocabulary.
 
     Classes without a concept get none, so they never win. Background concepts join the class that
-    the vocabulary calls its background; without one they are a last channel of value 255. They are
-    queries of their own under concept-avg too: the mean of a road and a lion is like neither.
+    the vocabulary calls its background; without one they are a last channel of value 255.
 
     Raises:
-        ConfigError: No class has a concept.
+        ConfigError: No class has a concept, or two have the same.
     """
     vocabulary.check_concepts()
     queries: list[tuple[str, ...]] = []
     members: dict[int, tuple[int, ...]] = {}
-
-    def add(value: int, concepts: Sequence[Concept]) -> None:
-        if concepts:
-            new = tuple(range(len(queries), len(queries) + len(concepts)))
-            members[value] = members.get(value, ()) + new
-            queries.extend(concepts)
-
+    for value, names in vocabulary.queries():
+        members[value] = (*members.get(value, ()), len(queries))
+        queries.append(names)
     averages = vocabulary.aggregation == "concept-avg"
-    for class_id, entry in enumerate(vocabulary.classes):
-        together = (tuple(name for names in entry.asked for name in names),)
-        add(class_id, together if averages and entry.asked else entry.asked)
-    add(vocabulary.background_id, vocabulary.background_concepts)
     return Channels(tuple(queries), tuple(members.values()), tuple(members), averages)
 
 

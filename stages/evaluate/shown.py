@@ -1,4 +1,4 @@
-"""What the report has pictures of; read when it is planned, so without torch."""
+"""What is scored of labelers, and what has pictures; read when it is planned, so without torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from stages.ingest.output import read_images
 from stages.pseudolabel.output import of_rows, read_labels
 
 _ROLES = ("unlabeled", "ood", "val", "test")
-"""Of the images whose labels are shown; the labeled ones only measure a labeler."""
+"""Of the images whose labels are shown and scored; the labeled ones are for the report card."""
 
 
 def shown_labels(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
-    """Rows of the images that may be shown, and of a labeler's labels of them."""
+    """Rows of all images of these roles, and of a labeler's labels of them."""
     images = read_images(config.manifests, _ROLES)
     return images, of_rows(read_labels(config.manifests, labeler), images)
 
 
-def shown_split(config: Config) -> str | None:
-    """The split whose predictions are shown: the last that has images."""
-    splits = [split for split in SPLITS if read_images(config.manifests, [split]).num_rows]
-    return splits[-1] if splits else None
+def shown_split(images: pa.Table) -> str | None:
+    """The split of images whose predictions are shown: the last that has any."""
+    there = images["role"].unique().to_pylist()
+    return next((split for split in reversed(SPLITS) if split in there), None)
 
 
 def labels_file(page: Path, labeler: str) -> Path:

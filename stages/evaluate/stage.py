@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,10 +16,9 @@ from pipeline.sharded import digest_rows
 from pipeline.stage import Context, Stage, Unit
 from stages.evaluate.shown import labels_file, predictions_file, shown_labels, shown_split
 from stages.evaluate.tables import BEST, PARTS, SPLITS, read_tables
-from stages.ingest.config import Role
 from stages.ingest.output import read_images
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.output import card_part, of_rows, read_labels
+from stages.pseudolabel.output import card_part, of_rows
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.segmenters.protocol import Protocol
 from stages.train.config import TrainConfig, VariantConfig
@@ -130,33 +129,26 @@ class EvaluateStage(Stage):
         facts = {**self._facts(images), **self._section.facts("evaluate")}
         facts["inputs.training"] = manifest.digest(trained)
         part = self._metrics / f"part-evaluate-{name}-seed-{seed}.parquet"
-        split = shown_split(self.context.config)
+        split = shown_split(images)
         pictures = [] if split is None else [predictions_file(self._page, split)]
         outputs = (*pictures, self._page, self._matrices(part))
         return Unit(f"variant {name} seed {seed}", part, facts, outputs)
 
     def _labeler_unit(self, name: str) -> Unit:
-        labels = read_labels(self.context.config.manifests, name)
-        images = self._measured(labels)
+        others, labels = shown_labels(self.context.config, name)
+        images = _measured(others, labels)
         used = digest_rows(of_rows(labels, images).select(["row", "fingerprint"]))
         card = manifest.read_facts(card_part(self.context.config.manifests, name))
         facts = {**self._facts(images), "inputs.labels": used}
         facts["inputs.report card"] = manifest.digest(card)
         part = self._metrics / f"part-labeler-{name}.parquet"
-        _, shown = shown_labels(self.context.config, name)
-        pictures = [labels_file(self._page, name)] if shown.num_rows else []
+        pictures = [labels_file(self._page, name)] if labels.num_rows else []
         outputs = (*pictures, self._page, self._matrices(part))
         return Unit(f"{_LABELER}{name}", part, facts, outputs)
 
     def _matrices(self, part: Path) -> Path:
         """The part of the manifest `confusion` that goes with one of `metrics`."""
         return self._confusion / part.name
-
-    def _measured(self, labels: pa.Table) -> pa.Table:
-        """The images that both a labeler and a person labeled; not those of its report card."""
-        roles = [role for role in get_args(Role) if role != "labeled"]
-        images = read_images(self.context.config.manifests, roles)
-        return of_rows(images.filter(pc.is_valid(images["mask_uri"])), labels)
 
     def _facts(self, images: pa.Table) -> Facts:
         """What scores on these images depend on, beside what is scored."""
@@ -179,7 +171,8 @@ class EvaluateStage(Stage):
         from stages.evaluate.report.page import write_page
         from stages.evaluate.report.pictures import draw_labels, draw_predictions
 
-        config, split = self.context.config, shown_split(self.context.config)
+        config = self.context.config
+        split = shown_split(read_images(config.manifests, SPLITS))
         pictures = [
             draw_labels(config, labels_file(self._page, name), name)
             for name in self._labelers
@@ -222,7 +215,7 @@ class EvaluateStage(Stage):
         """The same, a role after the other: of images whose label files the labeler never saw."""
         from stages.evaluate.scoring import score_labels
 
-        images = self._measured(read_labels(self.context.config.manifests, name))
+        images = _measured(*shown_labels(self.context.config, name))
         metrics, cells = Rows(), Rows()
         for role, scores in score_labels(self.context.config, name, images).items():
             metrics += scores.metric_rows(self._place(name, role))
@@ -231,3 +224,8 @@ class EvaluateStage(Stage):
 
     def _place(self, variant: str, split: str) -> dict[str, Any]:
         return {"run": self.context.config.run.run, "variant": variant, "split": split}
+
+
+def _measured(images: pa.Table, labels: pa.Table) -> pa.Table:
+    """The images that both a labeler and a person labeled."""
+    return of_rows(images.filter(pc.is_valid(images["mask_uri"])), labels)

@@ -100,12 +100,12 @@ class Stepper:
             is_last = micro == self.accumulate - 1
             with nullcontext() if is_last else processes.apart(self._loss):
                 losses = self._backward(moment, micro, batch)
-            terms = {"total": losses.total, **losses.terms}
-            for name, value in terms.items():
-                share = value.detach() / self.accumulate
-                sums[f"loss/{name}"] = sums.get(f"loss/{name}", torch.zeros_like(share)) + share
+            for name, value in {"total": losses.total, **losses.terms}.items():
+                share, key = value.detach() / self.accumulate, f"loss/{name}"
+                sums[key] = sums.get(key, torch.zeros_like(share)) + share
             seen.append(batch.image_ids)
-            features += [] if losses.features is None else [losses.features.detached()]
+            if losses.features is not None:
+                features.append(losses.features.detached())
         self._move(moment.step, seen)
         if self.learner.discriminator is not None:
             sums["loss/discriminator"] = self.learner.discriminator.update(features)
