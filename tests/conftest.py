@@ -135,6 +135,26 @@ def maskmill(
 
 
 @pytest.fixture
+def call(
+    maskmill: Callable[..., CompletedProcess[str]],
+) -> Callable[..., CompletedProcess[str]]:
+    """The command line with a config: ``call("run train", config, "train.steps=3", code=0)``.
+
+    Tests of one config override this with what takes the rest: ``call("run", "run=other")``.
+    """
+
+    def command(
+        line: str, config: Path, *overrides: str, code: int | None = None
+    ) -> CompletedProcess[str]:
+        sets = [part for override in overrides for part in ("--set", override)]
+        result = maskmill(*line.split(), "--config", config, *sets)
+        assert code in (None, result.returncode), result.stderr
+        return result
+
+    return command
+
+
+@pytest.fixture
 def machine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of the one that all runs of this machine share."""
     folder = tmp_path / "cache"

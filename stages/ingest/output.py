@@ -18,9 +18,9 @@ Rows = list[dict[str, Any]]
 _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme", "status")
 
 
-def read_images(manifests: Path, roles: Collection[str]) -> pa.Table:
-    """The good images of these roles, in the order of rows."""
-    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
+def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()) -> pa.Table:
+    """The good images of these roles, in the order of rows; with `more` of the columns."""
+    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ + more)
     is_good = pc.equal(images["status"], arrays.text("ok"))
     is_wanted = pc.and_(is_good, pc.is_in(images["role"], arrays.texts(roles)))
     return images if pc.all(is_wanted).as_py() else images.filter(is_wanted)

@@ -13,9 +13,6 @@ from stages.segmenters.normalization import normalize
 from stages.segmenters.protocol import Protocol, SlidingWindow
 from stages.segmenters.windows import starts
 
-MAX_ASPECT = 4
-"""Longest side in short sides, of what is brought to a short side: mmsegmentation's 2048 to 512."""
-
 Part: TypeAlias = "slice[int, int, None]"
 Network = Callable[[Tensor], Tensor]
 """From images (N, 3, h, w), float, normalized, to logits (N, C, h, w)."""
@@ -35,11 +32,10 @@ def pixel_scores(network: Network, image: Tensor, protocol: Protocol) -> Tensor:
     """
     height, width = image.shape[-2:]
     pixels = normalize(image[None].float() / 255)
-    base = short_side_size(height, width, protocol.short_side_px)
-    sizes = [[max(1, round(side * scale)) for side in base] for scale in protocol.scales]
-    views = [(size, mirror) for size in sizes for mirror in (False, True)[: 1 + protocol.flip]]
+    mirrors = (False, True)[: 1 + protocol.flip]
+    views = list(product(protocol.sizes(height, width), mirrors))
 
-    def score(size: list[int], mirror: bool) -> Tensor:
+    def score(size: tuple[int, int], mirror: bool) -> Tensor:
         view = _resized(pixels, *size, align_corners=False)
         found = _score(network, view.flip(-1) if mirror else view, protocol)[0]
         found = found.flip(-1) if mirror else found
@@ -52,18 +48,6 @@ def pixel_scores(network: Network, image: Tensor, protocol: Protocol) -> Tensor:
     found = (score(*view) for view in views)  # one by one: each may take a gigabyte
     total = reduce(torch.add, (each.softmax(dim=0) if are_logits else each for each in found))
     return total / len(views)
-
-
-def short_side_size(height_px: int, width_px: int, short_side_px: int | None) -> tuple[int, int]:
-    """Height and width of an image brought to a short side, its shape kept; None: its own.
-
-    As mmsegmentation scales to (4 * short side, short side): the long side is bounded.
-    """
-    if short_side_px is None:
-        return height_px, width_px
-    short, long = sorted((height_px, width_px))
-    scale = min(short_side_px / short, MAX_ASPECT * short_side_px / long)
-    return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
 
 
 def _score(network: Network, image: Tensor, protocol: Protocol) -> Tensor:

@@ -29,17 +29,6 @@ def values(tiny: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def call(maskmill: Call) -> Call:
-    """The command line: ``call("run evaluate", config, "train.steps=3")``."""
-
-    def command(verb: str, config: Path, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(*verb.split(), "--config", config, *sets)
-
-    return command
-
-
-@pytest.fixture
 def manifests(tmp_path: Path) -> Path:
     return tmp_path / "workspace/manifests/tiny"
 

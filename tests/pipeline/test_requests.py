@@ -24,16 +24,9 @@ def config(tiny: dict[str, Any], write_config: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def call(maskmill: Call, config: Path) -> Call:
+def call(call: Call, config: Path) -> Call:
     """The command line with the config: ``call("run --force", "run=other")``."""
-
-    def command(line: str, *overrides: str, code: int = 0) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        result = maskmill(*line.split(), "--config", config, *sets)
-        assert result.returncode == code, result.stderr
-        return result
-
-    return command
+    return lambda line, *overrides, code=0: call(line, config, *overrides, code=code)
 
 
 @pytest.fixture

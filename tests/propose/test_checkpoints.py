@@ -48,7 +48,7 @@ def published(
 
 @pytest.fixture
 def call(
-    maskmill: Call,
+    call: Call,
     tiny: dict[str, Any],
     propose: dict[str, Any],
     write_config: Callable[..., Path],
@@ -57,12 +57,7 @@ def call(
     """The command line with a config that names no weights: ``call("run")``."""
     keys = {key: value for key, value in propose.items() if key != "weights"}
     config = write_config({**tiny, "propose": keys})
-
-    def command(verb: str, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(*verb.split(), "--config", config, *sets)
-
-    return command
+    return lambda verb, *overrides: call(verb, config, *overrides)
 
 
 def masks(tmp_path: Path, run: str) -> list[list[str]]:

@@ -41,14 +41,9 @@ def checkpoint(propose: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def call(maskmill: Call, config: Path) -> Call:
+def call(call: Call, config: Path) -> Call:
     """The command line with the config: ``call("run", "run=other")``."""
-
-    def command(verb: str, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(*verb.split(), "--config", config, *sets)
-
-    return command
+    return lambda verb, *overrides: call(verb, config, *overrides)
 
 
 @pytest.fixture

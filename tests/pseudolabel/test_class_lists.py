@@ -17,7 +17,7 @@ def classes(*names: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def call(
-    maskmill: Call,
+    call: Call,
     tiny: dict[str, Any],
     clip_folder: Callable[[str], Path],
     write_config: Callable[..., Path],
@@ -28,8 +28,7 @@ def call(
     values = {**tiny, "pseudolabel": {"size_px": 48, "labelers": labelers}}
 
     def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(verb, "--config", write_config(values, **vocabulary), *sets)
+        return call(verb, write_config(values, **vocabulary), *overrides)
 
     return command
 

@@ -97,14 +97,9 @@ def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str
 
 
 @pytest.fixture
-def call(maskmill: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
+def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
     """The command line with the config as it is now: ``call("run", "pseudolabel.size_px=64")``."""
-
-    def command(verb: str, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(*verb.split(), "--config", write_config(values), *sets)
-
-    return command
+    return lambda verb, *overrides: call(verb, write_config(values), *overrides)
 
 
 def rows(tmp_path: Path, labeler: str) -> pd.DataFrame:

@@ -22,9 +22,7 @@ SCHEME = {"0": "background", "10": "disc", "20": "box", "30": "ignore"}
 
 
 @pytest.fixture
-def call(
-    maskmill: Call, tiny: dict[str, Any], write_config: Callable[..., Path], data: Path
-) -> Call:
+def call(call: Call, tiny: dict[str, Any], write_config: Callable[..., Path], data: Path) -> Call:
     """Runs with label files of two web images' kind: values 10 and 20; of the first one alone."""
     masks = data / "ood/masks"
     masks.mkdir()
@@ -39,7 +37,7 @@ def call(
     def command(verb: str, **vocabulary: Any) -> CompletedProcess[str]:
         schemes = {"label_schemes": {"tool": SCHEME}}
         config = write_config({**tiny, "pseudolabel": labels}, **{**schemes, **vocabulary})
-        return maskmill(*verb.split(), "--config", config)
+        return call(verb, config)
 
     return command
 

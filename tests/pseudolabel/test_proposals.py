@@ -35,13 +35,11 @@ def values(
 
 
 @pytest.fixture
-def call(maskmill: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
+def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
     """The command line with the config as it is now: ``call("run", templates=...)``."""
 
     def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        path = write_config(values, **vocabulary)
-        return maskmill(*verb.split(), "--config", path, *sets)
+        return call(verb, write_config(values, **vocabulary), *overrides)
 
     return command
 

@@ -36,14 +36,11 @@ def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str
 
 
 @pytest.fixture
-def call(maskmill: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
+def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
     """The command line with the config as it is by now: ``call("run", "run=other")``."""
 
     def command(verb: str, *overrides: str, code: int = 0) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        result = maskmill(*verb.split(), "--config", write_config(values), *sets)
-        assert result.returncode == code, result.stderr
-        return result
+        return call(verb, write_config(values), *overrides, code=code)
 
     return command
 

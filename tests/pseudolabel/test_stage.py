@@ -41,16 +41,9 @@ def config(
 
 
 @pytest.fixture
-def call(maskmill: Call, config: Path) -> Call:
+def call(call: Call, config: Path) -> Call:
     """The command line with the config: ``call("run", "run=other")``."""
-
-    def command(verb: str, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        result = maskmill(*verb.split(), "--config", config, *sets)
-        assert result.returncode == 0, result.stderr
-        return result
-
-    return command
+    return lambda verb, *overrides: call(verb, config, *overrides, code=0)
 
 
 @pytest.fixture

@@ -47,13 +47,13 @@ def hub(
 
 @pytest.fixture
 def call(
-    maskmill: Call, tiny: dict[str, Any], hub: FileServer, write_config: Callable[..., Path]
+    call: Call, tiny: dict[str, Any], hub: FileServer, write_config: Callable[..., Path]
 ) -> Call:
     """The command line with a labeler that names the tag: ``call("run")``."""
     keys = {"name": "dense_clip", "model": "tiny", "weights": "own"}
     labelers = {"clip": {**keys, "window_px": 32, "stride_px": 16}}
     config = write_config({**tiny, "pseudolabel": {"size_px": 48, "labelers": labelers}})
-    return lambda verb: maskmill(*verb.split(), "--config", config)
+    return lambda verb: call(verb, config)
 
 
 def kept(tmp_path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.inference import pixel_scores, short_side_size
+from stages.segmenters.inference import pixel_scores
 from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.segmenters.normalization import normalize
 from stages.segmenters.predictor import Predictor
@@ -207,8 +207,8 @@ def test_everything_at_once_is_a_mean_of_probabilities(network: Any) -> None:
 def test_the_short_side_is_scaled_as_mmsegmentation_does(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    assert short_side_size(*size, 512) == expected
-    assert short_side_size(*size, None) == size
+    assert Protocol(short_side_px=512).sizes(*size) == [expected]
+    assert Protocol().sizes(*size) == [size]
 
 
 def test_a_short_side_is_what_the_network_sees() -> None:

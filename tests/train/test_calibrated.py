@@ -36,15 +36,9 @@ def values(tiny: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def call(maskmill: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
+def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
     """The command line with the config as it is by now: ``call("run")``."""
-
-    def command(verb: str, code: int = 0) -> CompletedProcess[str]:
-        result = maskmill(*verb.split(), "--config", write_config(values))
-        assert result.returncode == code, result.stderr
-        return result
-
-    return command
+    return lambda verb, code=0: call(verb, write_config(values), code=code)
 
 
 def facts(tmp_path: Path, variant: str) -> dict[str, Any]:

@@ -60,17 +60,6 @@ def labeling(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def call(maskmill: Call) -> Call:
-    """The command line: ``call("run", config, "train.steps=3")`` runs all with an override."""
-
-    def command(verb: str, config: Path, *overrides: str) -> CompletedProcess[str]:
-        sets = [part for override in overrides for part in ("--set", override)]
-        return maskmill(*verb.split(), "--config", config, *sets)
-
-    return command
-
-
-@pytest.fixture
 def reasons(call: Call) -> Callable[..., list[str]]:
     """Why train is not fresh, after overrides."""
 
@@ -251,6 +240,37 @@ def test_lost_best_weights_come_back_from_the_checkpoint(
     assert call("run train", config).returncode == 0
     assert best.read_bytes() == content
     assert "nothing to do" in call("run train", config).stderr
+
+
+@pytest.mark.parametrize(
+    ("scale", "evaluate", "told"),
+    [
+        ([0.25, 0.5], {}, "0.25 to 0.5 of their size, but evaluate predicts them at 1;"),
+        (
+            [2.0, 2.0],
+            {"scales": [0.5, 1.0]},
+            "2 of their size, but evaluate predicts them at 0.5 to 1;",
+        ),
+        ([0.5, 0.7], {"short_side_px": 16}, None),
+        ([0.25, 0.5], {"scales": [0.5]}, None),
+        ([0.5, 2.0], {}, None),
+        ([0.25, 0.5], None, None),
+    ],
+)
+def test_sizes_that_crops_never_have_are_told(
+    values: dict[str, Any],
+    write_config: WriteConfig,
+    call: Call,
+    scale: list[float],
+    evaluate: dict[str, Any] | None,
+    told: str | None,
+) -> None:
+    values["train"] |= {"scale": scale, "variants": {"plain": {"seeds": [0, 1]}}}
+    if evaluate is not None:
+        values["evaluate"] = evaluate
+    stderr = call("run train", write_config(values), code=0).stderr
+    assert stderr.count("warning: train plain: crops show images at") == (told is not None)
+    assert told is None or told in stderr
 
 
 def test_a_source_that_never_had_labels_is_told(
