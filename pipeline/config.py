@@ -6,8 +6,6 @@ Sections are strict, frozen pydantic models that sit beside what they configure.
 becomes one line that names the file, the dotted key, what is wrong and what would be right.
 """
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +15,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from pipeline.errors import ConfigError
-from pipeline.merging import merged
+from pipeline.merging import merged, without_empty
 from pipeline.section import Name, Section
 from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
+from pipeline.yaml_files import parse_value, read_layer, read_yaml
 
 S = TypeVar("S", bound=BaseModel)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads booleans as YAML 1.2 does: only true and false, so that the key `on` is a word."""
-
-
-_BOOLEAN = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
-)
 
 
 class ClusterConfig(Section):
@@ -112,7 +97,7 @@ def load(
         ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
     """
     fix = "name an existing file with --config, e.g. configs/sandbox.yaml"
-    values = _read_extended(path, fix, extending=())
+    values: dict[str, Any] = without_empty(_read_extended(path, fix, extending=()))
     for override in overrides:
         _apply(override, values)
     for name in stage_sections.keys() & values.keys():
@@ -138,7 +123,7 @@ def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[st
         fix: What to do where it cannot be read.
         extending: The files that lead to this one, by their `extends`.
     """
-    values = read_yaml(path, fix=fix)
+    values = read_layer(path, fix=fix)
     if "extends" not in values:
         return values
     name, where = values.pop("extends"), f"{path}: extends"
@@ -150,28 +135,6 @@ def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[st
         raise ConfigError(f"{name} extends this file", where=where, fix="remove one `extends`")
     fix = f"set `extends` in {path} to an existing file"
     filled: dict[str, Any] = merged(_read_extended(below, fix, (*extending, path)), values)
-    return filled
-
-
-def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
-    """Reads a YAML mapping, filling in ``${NAME}`` and ``${NAME:-default}`` from the environment.
-
-    Raises:
-        ConfigError: The file is missing, is not YAML, is no mapping, or names an unset variable.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
-        reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
-        raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
-    try:
-        values = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="mend it") from error
-    if not isinstance(values, dict):
-        raise ConfigError("not a mapping of keys", where=str(path), fix="write `key: value` lines")
-    filled: dict[str, Any] = _fill_environment(values, path)
     return filled
 
 
@@ -218,7 +181,7 @@ def _apply(override: str, values: dict[str, Any]) -> None:
     if not (equals and key):
         raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
     try:
-        value = yaml.load(text, _Loader)
+        value = parse_value(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
     *parents, last = key.split(".")
@@ -241,25 +204,3 @@ def _step(text: str, target: dict[str, Any] | list[Any], where: str) -> Any:
         return int(text)
     fix = f"the list has {len(target)} items; write a position, from 0"
     raise ConfigError(f"{text!r} is no position of the list", where=where, fix=fix)
-
-
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-
-def _fill_environment(value: Any, path: Path) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill_environment(item, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill_environment(item, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def fill(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        filled = os.environ.get(name) or default
-        if filled is None:
-            what = f"the environment variable {name} is not set"
-            raise ConfigError(what, where=f"{path}: {value}", fix=f"set it: export {name}=...")
-        return filled
-
-    return _VARIABLE.sub(fill, value)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import stages.train.presets
-from pipeline.config import read_yaml
-from pipeline.merging import merged
+from pipeline.merging import EMPTY, merged
+from pipeline.yaml_files import read_yaml
 
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"
@@ -24,10 +24,13 @@ def datasets(preset: str) -> list[str]:
 
 
 def lengthened(base: dict[str, Any], own: Any) -> Any:
-    """Plain keys with others over them (see `merged`), of which any length replaces any length."""
+    """Plain keys with others over them (see `merged`), of which any length replaces any length.
+
+    Without others (None) they stay as they are.
+    """
     if isinstance(own, dict) and any(own.get(key) is not None for key in LENGTHS):
         base = {key: value for key, value in base.items() if key not in LENGTHS}
-    return merged(base, own)
+    return merged(base, EMPTY if own is None else own)
 
 
 def expanded(keys: Any) -> Any:

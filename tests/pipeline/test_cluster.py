@@ -12,8 +12,9 @@ import pytest
 from distributed import LocalCluster
 
 from pipeline.cluster import Job, Lost, run_jobs
-from pipeline.config import ClusterConfig, read_yaml
+from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError
+from pipeline.yaml_files import read_yaml
 
 HERE = ClusterConfig()
 PROCESSES = ClusterConfig(workers=2)

@@ -83,6 +83,22 @@ def test_the_key_on_is_no_boolean(tiny: dict[str, Any], write_config: WriteConfi
         assert config.sections["sandbox"].facts("sandbox")["sandbox.ood_masks"] is True
 
 
+def test_an_empty_key_keeps_what_is_extended_and_null_takes_it_back(
+    tiny: dict[str, Any], write_config: WriteConfig
+) -> None:
+    window = {"side_px": 32, "stride_px": 16}
+    path = write_config({**tiny, "evaluate": {"sliding_window": window, "flip": True}})
+    found = []
+    for value in ("", "null", "~"):
+        over = path.with_name("over.yaml")
+        over.write_text(f"extends: config.yaml\nevaluate:\n  sliding_window: {value}\n")
+        found.append(load(over, SECTIONS).sections["evaluate"].facts("evaluate"))
+    kept, *taken = found
+    assert kept["evaluate.sliding_window.side_px"] == 32
+    assert all(facts["evaluate.sliding_window"] is None for facts in taken)
+    assert all(facts["evaluate.flip"] is True for facts in found)
+
+
 WRONG_EXTENDS = {
     "none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
     "set `extends` in {folder}/most.yaml to an existing file",

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.merging import merged
+from pipeline.merging import EMPTY, merged
 
 
 @pytest.mark.parametrize(
@@ -11,9 +11,10 @@ from pipeline.merging import merged
         ({"a": 1, "b": 2}, {"b": 3}, {"a": 1, "b": 3}),
         ({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}, {"a": {"b": 1, "c": 3}}),
         ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
-        ({"a": {"b": 1}}, {"a": None}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": EMPTY}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": None}, {"a": None}),
         ({"a": 1}, {"a": None}, {"a": None}),
-        ({"a": {"b": 1}}, None, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, EMPTY, {"a": {"b": 1}}),
         ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
         ({"a": "x"}, {"a": {"name": "x", "b": 1}}, {"a": {"name": "x", "b": 1}}),
         ({"a": {"name": "x", "b": 1}}, {"a": {"b": 2}}, {"a": {"name": "x", "b": 2}}),
@@ -26,4 +27,4 @@ def test_own_values_are_laid_over_the_base(base: dict[str, Any], own: Any, expec
 
 
 def test_the_own_order_comes_first() -> None:
-    assert list(merged({"a": {}, "b": {}}, {"c": {}, "b": None})) == ["c", "b", "a"]
+    assert list(merged({"a": {}, "b": {}}, {"c": {}, "b": EMPTY})) == ["c", "b", "a"]

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import parse_section, read_yaml
+from pipeline.config import parse_section
 from pipeline.vocabulary import IGNORE, Vocabulary
+from pipeline.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "configs" / "vocabularies"
 

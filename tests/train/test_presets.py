@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import parse_section, read_yaml
+from pipeline.config import parse_section
 from pipeline.errors import ConfigError
 from pipeline.section import Section
+from pipeline.yaml_files import read_yaml
 from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 
@@ -84,6 +85,19 @@ def test_an_own_length_takes_the_place_of_the_published_one(published: str, own:
 def test_a_dataset_may_count_in_another_unit_than_its_preset() -> None:
     found = preset.expanded({"preset": "semivl", "dataset": "cityscapes"})
     assert (found["steps"], "epochs" in found) == (83760, False)
+
+
+def test_null_takes_back_what_a_preset_has() -> None:
+    plain: dict[str, Any] = {
+        "title": "labeled only",
+        "label_sources": [],
+        "feature_discriminator": None,
+    }
+    config = TrainConfig.model_validate(
+        {"preset": "supmix-sufd", "variants": {"whole": None, "plain": plain}}
+    )
+    assert config.variants["whole"].feature_discriminator is not None
+    assert config.variants["plain"].feature_discriminator is None
 
 
 def test_a_variant_has_the_preset_that_it_names() -> None:
