@@ -3,23 +3,18 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import takewhile
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from pipeline import storage
+from pipeline.differences import differences
 from pipeline.errors import StorageError
 from pipeline.manifest import Record, read_part, read_record, read_records, unchanging
-from pipeline.section import Facts
 from pipeline.sharded import ShardedTable
 from pipeline.stage import Stage, Unit
 from pipeline.tables import Table
 
 _REASONS_TOLD = 20
 _SHARDS_NAMED = 5
-_SHOWN = 60
-"""Characters of a value."""
 _IMAGES_CHANGED = "images changed"
 """How a difference in the fact `inputs.images` reads before the stage was asked for more."""
 
@@ -221,7 +216,7 @@ def _inspect_unit(stage: Stage, unit: Unit, record: Record | None) -> UnitState:
         return UnitState(unit, State.STALE, (Reason(f"{error.where}: {error.what}"),))
     if record is None:
         return UnitState(unit, State.MISSING, (Reason("not done yet"),))
-    if changes := _changes(record.facts, unit.facts):
+    if changes := differences(record.facts, unit.facts):
         reasons: list[Reason] = []
         for change in changes:
             if change == _IMAGES_CHANGED and (counts := _image_changes(stage, unit)):
@@ -262,40 +257,3 @@ def _forced(found: UnitState) -> UnitState:
     if found.state is not State.FRESH:
         return found
     return UnitState(found.unit, State.STALE, (Reason("forced"),))
-
-
-def _changes(recorded: Facts, present: Facts) -> tuple[str, ...]:
-    """One line a key that differs; inputs are digests, so only the change is worth telling."""
-    if recorded == present:  # as a rule, and of many units quicker to see as a whole
-        return ()
-    lines = []
-    for key in sorted(recorded.keys() | present.keys()):
-        old, new = recorded.get(key), present.get(key)
-        if old == new:
-            continue
-        if key.startswith("inputs."):
-            lines.append(f"{key.removeprefix('inputs.')} changed")
-        elif isinstance(old, dict) and isinstance(new, dict):
-            lines += [f"{key}.{line}" for line in _changes(old, new)]
-        else:
-            lines.append(f"{key} {_shown(old, new)} -> {_shown(new, old)}")
-    return tuple(lines)
-
-
-def _shown(value: JsonValue, other: JsonValue) -> str:
-    """A value as short text; of lists and of long texts only from where they part."""
-    text = "none" if value is None else str(value)
-    if isinstance(value, bool):
-        text = text.lower()  # as the config spells it
-    if isinstance(value, list) and isinstance(other, list):
-        text = f"[..., {str(value[same:])[1:]}" if (same := _num_equal(value, other)) else text
-    elif isinstance(value, str) and isinstance(other, str) and len(text) > _SHOWN:
-        same = _num_equal(value, other)
-        text = f"...{text[same - _SHOWN // 2 :]}" if same > _SHOWN // 2 else text
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
-def _num_equal(value: Sequence[object], other: Sequence[object]) -> int:
-    """How many items two sequences begin with alike."""
-    pairs = zip(value, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
