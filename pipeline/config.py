@@ -126,7 +126,7 @@ def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[st
     values = read_layer(path, fix=fix)
     if "extends" not in values:
         return values
-    name, where = values.pop("extends"), f"{path}: extends"
+    name, where = without_empty(values.pop("extends")), f"{path}: extends"
     if not isinstance(name, str) or not name or Path(name).name != name:
         fix = "name one config file in the same folder, e.g. sandbox.yaml"
         raise ConfigError(f"{name!r} is wrong", where=where, fix=fix)

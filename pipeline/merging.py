@@ -1,11 +1,11 @@
 """Plain values laid over others: a config over the one it extends, a variant over the rest."""
 
-from enum import Enum
+from enum import Enum, auto
 from typing import Any
 
 
 class _Empty(Enum):
-    EMPTY = "nothing was written"
+    EMPTY = auto()
 
 
 EMPTY = _Empty.EMPTY
@@ -15,8 +15,8 @@ EMPTY = _Empty.EMPTY
 def merged(base: dict[str, Any], own: Any) -> Any:
     """The base with own values laid over it: mappings are merged, all else is replaced.
 
-    A mapping that names another component replaces the base's, whose keys are not that one's; one
-    that is left `EMPTY` stays the base's, and None takes it back. The own keys come first, in their
+    A mapping that names another component replaces the base's, whose keys are not that one's. What
+    is left `EMPTY` stays the base's, and None takes it back. The own keys come first, in their
     order.
 
     Args:
@@ -25,19 +25,22 @@ def merged(base: dict[str, Any], own: Any) -> Any:
     """
     if own is EMPTY:
         return base
-    if not isinstance(own, dict) or own.get("name", base.get("name")) != base.get("name"):
+    if not isinstance(own, dict) or own.get("name", EMPTY) not in (EMPTY, base.get("name")):
         return own
-    laid = {
-        key: merged(below, value) if isinstance(below := base.get(key), dict) else value
-        for key, value in own.items()
-    }
+    laid = {}
+    for key, value in own.items():
+        below = base.get(key, EMPTY)
+        if value is EMPTY:
+            laid[key] = below
+        else:
+            laid[key] = merged(below, value) if isinstance(below, dict) else value
     return laid | {key: value for key, value in base.items() if key not in own}
 
 
 def without_empty(value: Any) -> Any:
-    """Plain values with None where they are `EMPTY`."""
+    """Plain values with None where they are `EMPTY`, keys of mappings among them."""
     if isinstance(value, dict):
-        return {key: without_empty(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_empty(item) for item in value]
+        return {without_empty(key): without_empty(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):  # `!!pairs` has tuples
+        return type(value)(without_empty(item) for item in value)
     return None if value is EMPTY else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +23,6 @@ def protocol_of(config: Config) -> Protocol:
     """How images are predicted: as the section `evaluate` says."""
     section = config.sections.get("evaluate")
     return section if isinstance(section, Protocol) else WHOLE_IMAGE
-
-
-def scored_scales(config: Config) -> tuple[float, float] | None:
-    """Least and largest size, over their own, that val and test images are predicted at.
-
-    Returns:
-        None where nothing is scored.
-    """
-    if "evaluate" not in config.sections:
-        return None
-    images = read_images(config.manifests, ["val", "test"], more=("height", "width"))
-    sizes = set(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
-    scales = [
-        math.sqrt(height * width / (own_height * own_width))
-        for own_height, own_width in sizes
-        for height, width in protocol_of(config).sizes(own_height, own_width)
-    ]
-    return (min(scales), max(scales)) if scales else None
 
 
 def images_of(config: Config, role: str) -> pa.Table:

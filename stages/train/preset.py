@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import stages.train.presets
-from pipeline.merging import EMPTY, merged
+from pipeline.merging import merged
 from pipeline.yaml_files import read_yaml
 
 FOLDER = Path(stages.train.presets.__path__[0])
@@ -28,9 +28,11 @@ def lengthened(base: dict[str, Any], own: Any) -> Any:
 
     Without others (None) they stay as they are.
     """
+    if own is None:
+        return base
     if isinstance(own, dict) and any(own.get(key) is not None for key in LENGTHS):
         base = {key: value for key, value in base.items() if key not in LENGTHS}
-    return merged(base, EMPTY if own is None else own)
+    return merged(base, own)
 
 
 def expanded(keys: Any) -> Any:

@@ -20,15 +20,12 @@ from stages.train.inputs import (
     labeled_by,
     labels_of,
     protocol_of,
-    scored_scales,
     total_steps,
 )
+from stages.train.sizes import Sizes
 
 if TYPE_CHECKING:
     import torch
-
-_NEARLY = 1.1
-"""Sizes that differ by less look alike to a network."""
 
 
 class TrainStage(Stage):
@@ -56,8 +53,11 @@ class TrainStage(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         """Does the trainings that are not fresh, each from its last checkpoint."""
+        sizes, fix = Sizes.of(self.context.config), "fit `scale`, or `evaluate.short_side_px`"
         for name in dict.fromkeys(self._trainings[unit.name][0] for unit in units):
-            self._remark_scales(name)
+            if what := sizes.mismatch(self._section.variants[name]):
+                where = f"{self.context.config.path}: train.variants.{name}"
+                self.context.console.warn(f"{where}: {what}; {fix}")
         if torchrun.world() > 1:
             self._train_together([unit.name for unit in units])
             return
@@ -172,17 +172,6 @@ class TrainStage(Stage):
             what = f"{labeler} does not label {role} images"
             raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
 
-    def _remark_scales(self, variant: str) -> None:
-        """Warns where what is learned at one size is asked for at another."""
-        seen, scored = self._section.variants[variant].scale, scored_scales(self.context.config)
-        if scored is None:
-            return
-        if seen[0] > scored[1] * _NEARLY or scored[0] > seen[1] * _NEARLY:
-            self.context.console.warn(
-                f"train {variant}: crops show images at {_span(seen)} of their size, but evaluate "
-                f"predicts them at {_span(scored)}; fit `evaluate.short_side_px` or `train.scale`"
-            )
-
     def _check_processes(self, variant: str, config: VariantConfig) -> None:
         world, crops = torchrun.world(), config.batch_size // config.accumulate
         where = f"{self.context.config.path}: train.variants.{variant}"
@@ -222,7 +211,3 @@ class TrainStage(Stage):
         table = tables.METRICS.rows({**place, **row} for row in logged)
         plain = variant.model_dump(mode="json")
         manifest.write_part(unit.part, table, unit.facts, plain, files=unit.outputs)
-
-
-def _span(bounds: tuple[float, float]) -> str:
-    return " to ".join(dict.fromkeys(f"{bound:.2g}" for bound in bounds))

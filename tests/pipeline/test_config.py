@@ -104,6 +104,8 @@ WRONG_EXTENDS = {
     "set `extends` in {folder}/most.yaml to an existing file",
     "../config.yaml": "{folder}/most.yaml: extends: '../config.yaml' is wrong; "
     "name one config file in the same folder, e.g. sandbox.yaml",
+    "": "{folder}/most.yaml: extends: None is wrong; "
+    "name one config file in the same folder, e.g. sandbox.yaml",
     "''": "{folder}/most.yaml: extends: '' is wrong; "
     "name one config file in the same folder, e.g. sandbox.yaml",
     "[config.yaml]": "{folder}/most.yaml: extends: ['config.yaml'] is wrong; "

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.merging import EMPTY, merged
+from pipeline.merging import EMPTY, merged, without_empty
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,9 @@ from pipeline.merging import EMPTY, merged
         ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
         ({"a": {"b": 1}}, {"a": EMPTY}, {"a": {"b": 1}}),
         ({"a": {"b": 1}}, {"a": None}, {"a": None}),
+        ({"a": 1}, {"a": EMPTY}, {"a": 1}),
+        ({"a": [1]}, {"a": EMPTY, "b": EMPTY}, {"a": [1], "b": EMPTY}),
+        ({"a": {"name": "x", "b": 1}}, {"a": {"name": EMPTY}}, {"a": {"name": "x", "b": 1}}),
         ({"a": 1}, {"a": None}, {"a": None}),
         ({"a": {"b": 1}}, EMPTY, {"a": {"b": 1}}),
         ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
@@ -28,3 +31,10 @@ def test_own_values_are_laid_over_the_base(base: dict[str, Any], own: Any, expec
 
 def test_the_own_order_comes_first() -> None:
     assert list(merged({"a": {}, "b": {}}, {"c": {}, "b": EMPTY})) == ["c", "b", "a"]
+
+
+def test_what_is_empty_is_none_to_a_reader() -> None:
+    assert without_empty({"a": EMPTY, "b": [EMPTY, {EMPTY: 1}]}) == {
+        "a": None,
+        "b": [None, {None: 1}],
+    }

@@ -242,35 +242,17 @@ def test_lost_best_weights_come_back_from_the_checkpoint(
     assert "nothing to do" in call("run train", config).stderr
 
 
-@pytest.mark.parametrize(
-    ("scale", "evaluate", "told"),
-    [
-        ([0.25, 0.5], {}, "0.25 to 0.5 of their size, but evaluate predicts them at 1;"),
-        (
-            [2.0, 2.0],
-            {"scales": [0.5, 1.0]},
-            "2 of their size, but evaluate predicts them at 0.5 to 1;",
-        ),
-        ([0.5, 0.7], {"short_side_px": 16}, None),
-        ([0.25, 0.5], {"scales": [0.5]}, None),
-        ([0.5, 2.0], {}, None),
-        ([0.25, 0.5], None, None),
-    ],
-)
-def test_sizes_that_crops_never_have_are_told(
-    values: dict[str, Any],
-    write_config: WriteConfig,
-    call: Call,
-    scale: list[float],
-    evaluate: dict[str, Any] | None,
-    told: str | None,
+def test_sizes_that_no_crop_has_are_told_once_a_variant(
+    values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
-    values["train"] |= {"scale": scale, "variants": {"plain": {"seeds": [0, 1]}}}
-    if evaluate is not None:
-        values["evaluate"] = evaluate
-    stderr = call("run train", write_config(values), code=0).stderr
-    assert stderr.count("warning: train plain: crops show images at") == (told is not None)
-    assert told is None or told in stderr
+    values["train"] |= {"scale": [0.25, 0.5], "variants": {"plain": {"seeds": [0, 1]}}}
+    values["evaluate"] = {}
+    config = write_config(values)
+    told = call("run train", config, code=0).stderr
+    what = "crops show images with long sides of 8 to 16 px, but most are scored at 32 px"
+    assert told.count(f"{config}: train.variants.plain: {what}; fit `scale`, or") == 1
+    overrides = ("evaluate.short_side_px=16", "train.scale=[0.5, 0.75]")
+    assert "crops show" not in call("run train", config, *overrides, code=0).stderr
 
 
 def test_a_source_that_never_had_labels_is_told(
