@@ -99,6 +99,18 @@ def test_an_empty_key_keeps_what_is_extended_and_null_takes_it_back(
     assert all(facts["evaluate.flip"] is True for facts in found)
 
 
+def test_an_empty_key_over_nothing_is_null(
+    tiny: dict[str, Any], write_config: WriteConfig, tmp_path: Path
+) -> None:
+    path = write_config(tiny)
+    vocabulary = tmp_path / "vocabulary.yaml"
+    lines = vocabulary.read_text().replace("background: background\n", "background:\n")
+    vocabulary.write_text(lines)
+    config = load(path, SECTIONS, ["evaluate={sliding_window: }"])
+    assert config.vocabulary.background is None
+    assert config.sections["evaluate"].facts("evaluate")["evaluate.sliding_window"] is None
+
+
 WRONG_EXTENDS = {
     "none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
     "set `extends` in {folder}/most.yaml to an existing file",
