@@ -29,11 +29,11 @@ import typer
 import yaml
 from PIL import Image
 
-from pipeline import config as config_file
-from pipeline import manifest, tables
+from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.sharded import ShardedTable
-from pipeline.stage import Context, Stage, Unit
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.records import manifest, tables
+from pipeline.records.sharded_table import ShardedTable
 from stages.graph import GRAPH
 from stages.ingest.output import read_shards
 from stages.ingest.stage import IngestStage

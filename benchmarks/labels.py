@@ -22,27 +22,27 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from pipeline import config as config_file
-from pipeline import images
-from pipeline.config import Config
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, MaskmillError
-from pipeline.overlay import resized
-from stages.confusion import Confusion
-from stages.device import pick_device
+from pipeline.images import images
+from pipeline.images.overlay import resized
 from stages.graph import GRAPH
+from stages.labels.confusion import Confusion
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
-from stages.propose.mask_generator import MaskGenerator
+from stages.propose.generator.mask_generator import MaskGenerator
+from stages.propose.generator.sam import load_sam
 from stages.propose.output import Proposals
-from stages.propose.sam import load_sam
+from stages.pseudolabel.dependency_rounds import rounds
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
-from stages.pseudolabel.members import rounds
-from stages.pseudolabel.pseudo_labels import PseudoLabels
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.pseudolabel.stored_labels import as_stored
-from stages.sandbox.world import Scene, render
+from stages.sandbox.world.world import Scene, render
 
 console = Console()
 

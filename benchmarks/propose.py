@@ -27,14 +27,14 @@ from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam
 
-from pipeline import images
 from pipeline.console import Console
 from pipeline.errors import ConfigError, MaskmillError
-from stages.device import pick_device
-from stages.propose.mask_generator import MaskGenerator
-from stages.propose.sam import load_sam
+from pipeline.images import images
+from stages.models.device import pick_device
+from stages.propose.generator.mask_generator import MaskGenerator
+from stages.propose.generator.sam import load_sam
 from stages.sandbox.sam_metrics import GENERATOR
-from stages.sandbox.world import render
+from stages.sandbox.world.world import render
 
 Pixels = npt.NDArray[np.uint8]
 Rles = list[str]

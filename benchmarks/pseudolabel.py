@@ -40,22 +40,22 @@ from PIL import Image
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
-from pipeline import config as config_file
-from pipeline import images
-from pipeline.config import Config
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
-from stages.clip.clip_weights import ClipConfig
-from stages.device import pick_device
+from pipeline.images import images
 from stages.graph import GRAPH
+from stages.models.clip.clip_weights import ClipConfig
+from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
-from stages.propose.mask_generator import MaskGenerator
-from stages.propose.sam import load_sam
+from stages.propose.generator.mask_generator import MaskGenerator
+from stages.propose.generator.sam import load_sam
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.sandbox.sam_metrics import GENERATOR
-from stages.sandbox.world import render
+from stages.sandbox.world.world import render
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -5,8 +5,8 @@ Written from the description of UniMatch's loader (arXiv 2208.09910, `dataset/se
 item, resized as a whole, padded, cropped, mirrored; the weak view and both strong ones are made
 from that crop. Unlabeled images have label files too, of which the padding alone is read.
 
-The random numbers are handed in, so that these crops are those of `stages/train/crops.py`, and cost
-nothing here. The jitter's order is fixed as it is there; the published one is random.
+The random numbers are handed in, so that these crops are those of `stages/train/data/crops.py`,
+and cost nothing here. The jitter's order is fixed as it is there; the published one is random.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Generator, Tensor
 from torchvision.transforms import functional, transforms
 
-from pipeline.vocabulary import IGNORE
-from stages.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD
-from stages.train.crops import TrainImage
-from stages.train.geometry import FLIP_PROBABILITY
-from stages.train.mixing import cutmix_box
-from stages.train.photometric import (
+from pipeline.config.vocabulary import IGNORE
+from stages.models.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD
+from stages.train.data.colors import (
     BLUR_PROBABILITY,
     GRAYSCALE_PROBABILITY,
     JITTER_PROBABILITY,
     SIGMA_PX,
 )
+from stages.train.data.crops import TrainImage
+from stages.train.data.geometry import FLIP_PROBABILITY
+from stages.train.step.pasting import cutmix_box
 
 Crop = tuple[Image.Image, Image.Image]
 """An image and its labels."""
@@ -61,7 +61,7 @@ class Place:
 def random_place(
     size: tuple[int, int], crop_px: int, scale: tuple[float, float], generator: Generator
 ) -> Place:
-    """The place that `stages.train.geometry.random_view` draws with the same generator.
+    """The place that `stages.train.data.geometry.random_view` draws with the same generator.
 
     Args:
         size: Width and height of the image.

@@ -29,12 +29,12 @@ import yaml
 from benchmarks import train_data, train_step
 from benchmarks.cost import Cost
 from benchmarks.train_images import Roles, train_images, without_masks
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
-from pipeline.vocabulary import Vocabulary
-from stages.device import pick_device
+from stages.models.device import pick_device
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.crops import Crops
+from stages.train.data.crops import Crops
 
 _PRESET = "semiovs-prevmatch"
 _VOCABULARY = Path("configs/vocabularies/voc.yaml")

@@ -14,10 +14,10 @@ from torch.utils.data import default_collate
 from benchmarks.cost import Cost, now
 from benchmarks.published_loader import Place, PublishedLoader, random_place
 from benchmarks.train_images import Roles
-from stages.train.batch import MIX, TrainBatch
-from stages.train.crops import Crops, TrainImage
-from stages.train.draws import Draws, generator
-from stages.train.mixture import boxes
+from stages.train.data.batch import MIX, TrainBatch
+from stages.train.data.crops import Crops, TrainImage
+from stages.train.data.random_numbers import Draws, generator
+from stages.train.step.strong_views import boxes
 
 _CPU = torch.device("cpu")
 _Item = tuple[str, TrainImage, Place, list[list[float]]]

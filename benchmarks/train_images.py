@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline import images
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.store import CONFIDENCE_STRIDE, LabelStore
-from pipeline.vocabulary import Vocabulary
-from stages.sandbox.encoding import encoded_image
-from stages.sandbox.world import render
-from stages.train.crops import StoredLabel, TrainImage
+from pipeline.images import images
+from pipeline.records.label_store import CONFIDENCE_STRIDE, LabelStore
+from stages.sandbox.world.encoding import encoded_image
+from stages.sandbox.world.world import render
+from stages.train.data.crops import StoredLabel, TrainImage
 
 Bytes = npt.NDArray[np.uint8]
 Roles = dict[str, list[TrainImage]]

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.cost import Cost, now
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train import teacher
-from stages.train.batch import MIX, TrainBatch
-from stages.train.checkpoint import Checkpoint
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train.config import VariantConfig
-from stages.train.label_sources.previous import PreviousSource
-from stages.train.learner import Learner
-from stages.train.loop import Optimization
-from stages.train.schedule import Moment
-from stages.train.sight import predict
-from stages.train.stepper import DTYPES, Stepper
+from stages.train.data.batch import MIX, TrainBatch
+from stages.train.loop import teacher
+from stages.train.loop.checkpoint import Checkpoint
+from stages.train.loop.loop import Optimization
+from stages.train.loop.stepper import DTYPES, Stepper
+from stages.train.step.label_sources.previous import PreviousSource
+from stages.train.step.parts import Learner
+from stages.train.step.schedule import Moment
+from stages.train.step.weak_predictions import predict
 
 _STEPS = 100
 """Of the training whose middle the measured steps are: all losses count there."""

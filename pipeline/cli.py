@@ -10,16 +10,16 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from pipeline import config as config_file
-from pipeline import torchrun
-from pipeline.config import Config
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
 from pipeline.console import Console
+from pipeline.engine import torchrun
+from pipeline.engine.garbage import collect_garbage
+from pipeline.engine.runner import Request, Runner
+from pipeline.engine.stage import Unit
+from pipeline.engine.staleness import StageState
+from pipeline.engine.verify import Verifier
 from pipeline.errors import MaskmillError, from_os_error
-from pipeline.garbage import collect_garbage
-from pipeline.runner import Request, Runner
-from pipeline.stage import Unit
-from pipeline.staleness import StageState
-from pipeline.verify import Verifier
 from stages.graph import GRAPH
 from stages.ingest.check import check_data
 from stages.ingest.split import draw_split

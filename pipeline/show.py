@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images, manifest, storage, tables
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import DataError
-from pipeline.overlay import encoded, overlaid, shaded, sheet
+from pipeline.files import storage
+from pipeline.images import images
+from pipeline.images.overlay import encoded, overlaid, shaded, sheet
+from pipeline.records import manifest, tables
 
 Row = dict[str, Any]
 
@@ -45,7 +47,9 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
-    from pipeline.label_reader import LabelReader  # TensorStore: not for those who ask for status
+    from pipeline.records.label_reader import (
+        LabelReader,  # TensorStore: not for those who ask for status
+    )
 
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:

@@ -1,6 +1,6 @@
 """The flow: every stage, in order."""
 
-from pipeline.stage import Stage
+from pipeline.engine.stage import Stage
 from stages.evaluate.stage import EvaluateStage
 from stages.ingest.stage import IngestStage
 from stages.propose.stage import ProposeStage

@@ -202,8 +202,8 @@ def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
 @pytest.fixture
 def bucket(s3: Proxy) -> str:
     """Address of an empty bucket."""
-    from pipeline import objects
+    from pipeline.files import s3_objects
 
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    objects.client().call_s3("create_bucket", Bucket=name)
+    s3_objects.client().call_s3("create_bucket", Bucket=name)
     return f"s3://{name}"

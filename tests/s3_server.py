@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from pipeline import objects
+from pipeline.files import s3_objects
 
 DEADLINE_S = 60
 
@@ -24,16 +24,16 @@ def aged(address: str, seconds: float) -> None:
     """Has the server, which runs in this process, take an object for older than it is."""
     from moto.backends import get_backend
 
-    bucket, key = objects.split(address)
+    bucket, key = s3_objects.split(address)
     (backend,) = get_backend("s3").values()
     backend["aws"].buckets[bucket].keys[key].last_modified -= timedelta(seconds=seconds)
 
 
 def forget_clients() -> None:
     """Has the next request read the environment anew."""
-    from pipeline.s3 import ObjectStore
+    from pipeline.files.s3_client import ObjectStore
 
-    objects._client_of.cache_clear()
+    s3_objects._client_of.cache_clear()
     ObjectStore.clear_instance_cache()
 
 

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from stages.boundary import BoundaryCounts, boundary
+from stages.labels.boundary import BoundaryCounts, boundary
 
 Bytes = npt.NDArray[np.uint8]
 

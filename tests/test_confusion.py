@@ -9,7 +9,7 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from stages.confusion import Confusion
+from stages.labels.confusion import Confusion
 
 Bytes = npt.NDArray[np.uint8]
 NUM_CLASSES = 3

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pipeline import tables
+from pipeline.records import tables
 
 
 def test_the_data_dictionary_is_what_the_code_says() -> None:

@@ -7,10 +7,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from pipeline import config as config_file
-from pipeline.config import Config
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
 from pipeline.console import Console
-from pipeline.stage import Context
+from pipeline.engine.stage import Context
 from stages.graph import GRAPH
 from stages.ingest.config import IngestConfig, ingest_section
 from stages.train import preset

@@ -1,6 +1,6 @@
 import torch
 
-from stages.device import peak_memory_bytes
+from stages.models.device import peak_memory_bytes
 
 
 def test_the_peak_on_the_cpu_is_in_bytes() -> None:

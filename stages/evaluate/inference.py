@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images
+from pipeline.images import images
 
 Bytes = npt.NDArray[np.uint8]
 

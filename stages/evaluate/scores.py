@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.vocabulary import IGNORE
-from stages.boundary import BoundaryCounts
-from stages.confusion import Confusion
+from pipeline.config.vocabulary import IGNORE
+from stages.labels.boundary import BoundaryCounts
+from stages.labels.confusion import Confusion
 
 Bytes = npt.NDArray[np.uint8]
 Rows = list[dict[str, Any]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipeline.config import Config
+from pipeline.config.config import Config
 from stages.evaluate.inference import read_pixels
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
-from stages.pseudolabel.judged import judged_labels
-from stages.reading import read_truth
-from stages.segmenters.predictor import Predictor
+from stages.labels.images import read_truth
+from stages.models.segmenters.predictor import Predictor
+from stages.pseudolabel.labels_with_truth import judged_labels
 
 
 def score_network(config: Config, split: str, predictor: Predictor) -> Scores | None:

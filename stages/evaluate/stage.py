@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import manifest, tables
-from pipeline.components import Choice
-from pipeline.section import Facts, RunOnly, Section
-from pipeline.sharded import digest_rows
-from pipeline.stage import Context, Stage, Unit
-from stages.evaluate.shown import labels_file, predictions_file, shown_labels, shown_split
+from pipeline.config.components import Choice
+from pipeline.config.config_section import Facts, RunOnly, Section
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.records import manifest, tables
+from pipeline.records.sharded_table import digest_rows
+from stages.evaluate.report_contents import labels_file, predictions_file, shown_labels, shown_split
 from stages.evaluate.tables import BEST, PARTS, SPLITS, read_tables
 from stages.ingest.output import read_images
+from stages.models.segmenters.protocol import Protocol
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import card_part, of_rows
 from stages.pseudolabel.stage import PseudolabelConfig
-from stages.segmenters.protocol import Protocol
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.stage import TrainStage
 
 if TYPE_CHECKING:
-    from stages.segmenters.predictor import Predictor
+    from stages.models.segmenters.predictor import Predictor
 
 Rows = list[dict[str, Any]]
 
@@ -159,8 +159,8 @@ class EvaluateStage(Stage):
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}
 
     def _predictor(self, name: str, weights: Path) -> Predictor:
-        from stages.device import pick_device
-        from stages.segmenters.predictor import Predictor
+        from stages.models.device import pick_device
+        from stages.models.segmenters.predictor import Predictor
 
         model, vocabulary = self._variants[name].model, self.context.config.vocabulary
         device = pick_device(self._section.device)

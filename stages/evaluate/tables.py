@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import get_args
 
-from pipeline import manifest, tables
-from pipeline.config import Config
+from pipeline.config.config import Config
+from pipeline.records import manifest, tables
 from stages.ingest.config import Role
+from stages.labels.score_table import ScoreTable
 from stages.pseudolabel.stage import PseudolabelConfig
-from stages.score_table import ScoreTable
 from stages.train.config import TrainConfig, VariantConfig
 
 SPLITS = ("val", "test")

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import storage
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
+from pipeline.files import storage
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from pipeline.components import Choice, chosen_from
-from pipeline.config import Config
+from pipeline.config.components import Choice, chosen_from
+from pipeline.config.config import Config
+from pipeline.config.config_section import Name, RunOnly, Section
 from pipeline.errors import ConfigError
-from pipeline.limits import Limits
-from pipeline.section import Name, RunOnly, Section
+from pipeline.images.limits import Limits
 from stages.ingest.sources.base import Source
 
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import storage
+from pipeline.files import storage
 
 
 class Root:

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import arrays, tar
 from pipeline.errors import DataError
-from pipeline.sharded import ShardedTable
+from pipeline.files import tar
+from pipeline.records import arrays
+from pipeline.records.sharded_table import ShardedTable
 
 KNOWN = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
 """Columns of the images manifest that the layout needs."""

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import arrays, manifest, tables
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.errors import DataError
-from pipeline.sharded import ShardedTable
+from pipeline.records import arrays, manifest, tables
+from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import IngestConfig
 
 Rows = list[dict[str, Any]]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import images
+from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import DataError
-from pipeline.limits import Limits
-from pipeline.vocabulary import IGNORE, Vocabulary
+from pipeline.images import images
+from pipeline.images.limits import Limits
 
 Entry = Mapping[str, Any]
 """A row of the layout (`stages.ingest.layout`)."""

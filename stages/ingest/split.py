@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError, writing
 from stages.ingest.config import Role, ingest_section

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import arrays, manifest, tables
+from pipeline.config.config_section import Facts, Section
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.staleness import count_changes
 from pipeline.errors import ConfigError, DataError
-from pipeline.section import Facts, Section
-from pipeline.sharded import ShardedTable
-from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_changes
+from pipeline.records import arrays, manifest, tables
+from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
 from stages.ingest.layout import KNOWN, lay_out

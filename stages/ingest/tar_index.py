@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage, tar
 from pipeline.errors import StorageError
+from pipeline.files import storage, tar
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing, text_columns
 
 _VERSION = "3"

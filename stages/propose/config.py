@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.checksum import checksum, named
+from pipeline.config.config_section import Facts, RunOnly, Section
 from pipeline.console import Console
-from pipeline.download import fetch
 from pipeline.errors import WeightsError
-from pipeline.section import Facts, RunOnly, Section
+from pipeline.files.checksum import checksum, named
+from pipeline.files.download import fetch
 from stages.ingest.config import Role
 from stages.propose.published import CHECKPOINTS
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from pipeline import manifest, tables
+from pipeline.records import manifest, tables
 
 
 @dataclass(frozen=True)

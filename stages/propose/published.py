@@ -1,6 +1,6 @@
 """SAM's checkpoints as Meta published them."""
 
-from pipeline.download import Published
+from pipeline.files.download import Published
 
 _AT = "https://dl.fbaipublicfiles.com/segment_anything"
 

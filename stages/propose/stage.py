@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline import arrays, manifest, tables
-from pipeline.section import Facts, Section
-from pipeline.sharded import ShardedTable
-from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_image_changes
+from pipeline.config.config_section import Facts, Section
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.staleness import count_image_changes
+from pipeline.records import arrays, manifest, tables
+from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import Rows, read_shards
 from stages.propose.config import SANDBOX, ProposeConfig
 
@@ -50,8 +50,8 @@ class ProposeStage(Stage):
 
     def run(self, units: Sequence[Unit]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
-        from pipeline.shards import ShardWork, run_shards
-        from stages.propose.shard import ShardTask, propose_shard
+        from pipeline.engine.run_shards import ShardWork, run_shards
+        from stages.propose.work import ShardTask, propose_shard
 
         config, console = self.context.config, self.context.console
         if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:

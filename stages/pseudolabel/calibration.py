@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize_scalar
 from scipy.special import expit
 
-from pipeline.vocabulary import IGNORE
+from pipeline.config.vocabulary import IGNORE
 from stages.pseudolabel.output import Calibration
 
 METHODS: tuple[Calibration, ...] = get_args(Calibration)

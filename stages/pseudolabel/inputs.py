@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline import images
-from pipeline.overlay import resized
-from pipeline.vocabulary import Vocabulary
+from pipeline.config.vocabulary import Vocabulary
+from pipeline.images import images
+from pipeline.images.overlay import resized
+from stages.labels.images import fitted_pixels, read_ahead
 from stages.propose.output import Proposals, read_proposals
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.stored_labels import StoredLabels
-from stages.reading import fitted_pixels, read_ahead
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -102,7 +102,7 @@ def batch_of(inputs: Sequence[LabelerInput], size_px: int) -> ImageBatch:
         ),
     )
     each = zip(*(item.members for item in inputs), strict=True)
-    members = tuple(PseudoLabels.on_canvases(batch, own, canvases.device) for own in each)
+    members = tuple(batch.place(own, canvases.device) for own in each)
     return replace(batch, members=members)
 
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import arrays, manifest, tables
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.errors import DataError
+from pipeline.records import arrays, manifest, tables
 
 Calibration = Literal["temperature", "isotonic"]
 """Ways to calibrate confidences, as the report card names them."""

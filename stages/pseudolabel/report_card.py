@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import arrays, manifest, tables
-from pipeline.config import Config
-from pipeline.section import Facts
-from pipeline.sharded import ShardedTable, digest_rows
-from pipeline.stage import Context, Unit
+from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
+from pipeline.engine.stage import Context, Unit
+from pipeline.records import arrays, manifest, tables
+from pipeline.records.sharded_table import ShardedTable, digest_rows
+from stages.labels.score_table import ScoreTable
 from stages.pseudolabel.output import card_part
-from stages.score_table import ScoreTable
 
 _VERSION = 1
 """Raised when the same labels get another card than before."""
@@ -128,9 +128,9 @@ def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
     Raises:
         DataError: A label file can no longer be read.
     """
-    from stages.confusion import Confusion
+    from stages.labels.confusion import Confusion
     from stages.pseudolabel import calibration
-    from stages.pseudolabel.judged import judged_labels
+    from stages.pseudolabel.labels_with_truth import judged_labels
 
     num_classes = config.vocabulary.num_classes
     confusion, judged = Confusion.empty(num_classes), 0

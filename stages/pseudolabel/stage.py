@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Annotated
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import arrays, manifest, storage, tables
-from pipeline.components import Choice, chosen_from
+from pipeline.config.components import Choice, chosen_from
+from pipeline.config.config_section import Facts, Name, RunOnly, Section
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.staleness import count_image_changes
 from pipeline.errors import ConfigError, found_at
-from pipeline.section import Facts, Name, RunOnly, Section
-from pipeline.sharded import ShardedTable
-from pipeline.stage import Context, Stage, Unit
-from pipeline.staleness import count_image_changes
-from pipeline.store import LabelStore, unused_files
+from pipeline.files import storage
+from pipeline.records import arrays, manifest, tables
+from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import Role
 from stages.ingest.output import Rows, read_shards
 from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
+from stages.pseudolabel.dependency_rounds import rounds
 from stages.pseudolabel.labelers.base import Labeler
-from stages.pseudolabel.members import rounds
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card import ReportCards
 
 if TYPE_CHECKING:
-    from stages.pseudolabel.shard import ShardTask
+    from stages.pseudolabel.task import ShardTask
 
 LabelerChoice = Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
 
@@ -100,8 +101,8 @@ class PseudolabelStage(Stage):
         self._cards.write(units)
 
     def _label(self, work: Sequence[_Planned]) -> None:
-        from pipeline.shards import ShardWork, run_shards
-        from stages.pseudolabel.shard import label_shard
+        from pipeline.engine.run_shards import ShardWork, run_shards
+        from stages.pseudolabel.task import label_shard
 
         config = self.context.config
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
@@ -291,7 +292,7 @@ class PseudolabelStage(Stage):
             raise ConfigError(what, where=f"{path}: propose.size_px", fix=fix)
 
     def _task(self, planned: _Planned) -> ShardTask:
-        from stages.pseudolabel.shard import ShardTask
+        from stages.pseudolabel.task import ShardTask
 
         manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
         members = self._members[planned.labeler]

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from pipeline import manifest, tables
-from pipeline.label_reader import LabelReader
-from pipeline.store import CONFIDENCE_STRIDE
-from pipeline.vocabulary import IGNORE
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+from pipeline.config.vocabulary import IGNORE
+from pipeline.records import manifest, tables
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_store import CONFIDENCE_STRIDE
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.pseudolabel.labelers.base import ImageBatch
 
 _READ = ["row", "store", "height", "width", "status"]
 
@@ -57,7 +58,7 @@ def as_stored(labels: PseudoLabels, images: ImageBatch) -> PseudoLabels:
     for index, (height, width) in enumerate(images.sizes):
         image = (index, slice(height), slice(width))
         kept.append((mask[image], from_cells(to_cells(confidence[image]), mask[image])))
-    return PseudoLabels.on_canvases(images, kept, mask.device)
+    return images.place(kept, mask.device)
 
 
 class StoredLabels:

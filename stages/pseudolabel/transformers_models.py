@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from transformers.models.groupvit.modeling_groupvit import get_grouping_from_attentions
 
 from pipeline.errors import ConfigError, WeightsError
-from stages.clip import text
-from stages.clip.text import Channels
+from stages.models.clip import text
+from stages.models.clip.text import Channels
 
 Network: TypeAlias = Any
 """A model of transformers."""

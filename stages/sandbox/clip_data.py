@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stages.sandbox.captions import TEMPLATES, caption
-from stages.sandbox.looks import WEB_MEDIA
-from stages.sandbox.names import DISTRACTORS, NAMES, SYNONYMS, TARGETS
-from stages.sandbox.world import Scene, render
+from stages.sandbox.world.captions import TEMPLATES, caption
+from stages.sandbox.world.looks import WEB_MEDIA
+from stages.sandbox.world.names import DISTRACTORS, NAMES, SYNONYMS, TARGETS
+from stages.sandbox.world.world import Scene, render
 
 OBJECTS = len(TARGETS + DISTRACTORS)
 """Positions in `NAMES` below this are objects, the others stuff."""

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from stages.sandbox.clip_data import normalised, prompts
 from stages.sandbox.clip_folder import dense_embedding
-from stages.sandbox.layout import Domain
-from stages.sandbox.names import NAMES, TARGETS
-from stages.sandbox.world import render
+from stages.sandbox.world.layout import Domain
+from stages.sandbox.world.names import NAMES, TARGETS
+from stages.sandbox.world.world import render
 
 LONG_SIDE_PX = 128
 """Of the measured images: what the sandbox's config scales images to before they are labeled."""

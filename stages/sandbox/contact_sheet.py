@@ -9,14 +9,14 @@ import typer
 import yaml
 from PIL import Image, ImageDraw
 
-from pipeline.overlay import overlaid, sheet
-from pipeline.vocabulary import Vocabulary
-from stages.sandbox import painter
-from stages.sandbox.drawn_distractors import DRAWN_DISTRACTORS
-from stages.sandbox.drawn_targets import DRAWN_TARGETS
-from stages.sandbox.layout import Domain, Placement, Setting
-from stages.sandbox.looks import PHOTO
-from stages.sandbox.world import render
+from pipeline.config.vocabulary import Vocabulary
+from pipeline.images.overlay import overlaid, sheet
+from stages.sandbox.world import painter
+from stages.sandbox.world.drawn_distractors import DRAWN_DISTRACTORS
+from stages.sandbox.world.drawn_targets import DRAWN_TARGETS
+from stages.sandbox.world.layout import Domain, Placement, Setting
+from stages.sandbox.world.looks import PHOTO
+from stages.sandbox.world.world import render
 
 Pixels = npt.NDArray[np.uint8]
 

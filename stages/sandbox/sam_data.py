@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from stages.sandbox.names import NAMES
-from stages.sandbox.world import Scene, render
+from stages.sandbox.world.names import NAMES
+from stages.sandbox.world.world import Scene, render
 
 PADDING = 0
 """In a map of segments: beside the image."""

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from segment_anything import SamAutomaticMaskGenerator
 
-from stages.sandbox.layout import Domain
 from stages.sandbox.sam_data import fit
-from stages.sandbox.world import render
+from stages.sandbox.world.layout import Domain
+from stages.sandbox.world.world import render
 
 GENERATOR: dict[str, float | int] = {
     "points_per_side": 8,

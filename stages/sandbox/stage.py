@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from pipeline import manifest, storage, tables
+from pipeline.config.config_section import Section
+from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError
-from pipeline.section import Section
-from pipeline.stage import Context, Stage, Unit
-from stages.sandbox.names import TARGETS
+from pipeline.files import storage
+from pipeline.records import manifest, tables
+from stages.sandbox.world.names import TARGETS
 
 if TYPE_CHECKING:
-    from stages.sandbox.layout import Domain
-    from stages.sandbox.world import Scene
+    from stages.sandbox.world.layout import Domain
+    from stages.sandbox.world.world import Scene
 
 _SCENES_A_ROLE = 100_000
 Count = Annotated[int, Field(ge=1, le=_SCENES_A_ROLE)]
@@ -122,7 +123,7 @@ class SandboxStage(Stage):
 
         A person who labels few images sees to it that every class is in them.
         """
-        from stages.sandbox.world import render
+        from stages.sandbox.world.world import render
 
         index = _FIRST_INDEX[role]
         for number in range(count):
@@ -140,7 +141,7 @@ class SandboxStage(Stage):
             yield index - 1, scene
 
     def _save(self, role: str, number: int, index: int, scene: Scene) -> dict[str, object]:
-        from stages.sandbox.encoding import encoded_classes, encoded_image
+        from stages.sandbox.world.encoding import encoded_classes, encoded_image
 
         domain = _domain(role)
         folder = self.context.config.data / role

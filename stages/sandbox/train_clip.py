@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from stages.sandbox import clip_folder
 from stages.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
 from stages.sandbox.clip_metrics import measure
-from stages.sandbox.layout import Domain
-from stages.sandbox.looks import WEB_MEDIA
-from stages.sandbox.names import NAMES
 from stages.sandbox.training import learning_rate, log_to, save_checkpoint
+from stages.sandbox.world.layout import Domain
+from stages.sandbox.world.looks import WEB_MEDIA
+from stages.sandbox.world.names import NAMES
 
 SHIPPED = Path(__file__).parent / "clip"
 WORK = Path("artifacts/sandbox-clip")

@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from stages.sandbox import sam_folder
-from stages.sandbox.layout import Domain
 from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts
 from stages.sandbox.sam_metrics import GENERATOR, measure
 from stages.sandbox.training import learning_rate, log_to, save_checkpoint
+from stages.sandbox.world.layout import Domain
 
 SHIPPED = Path(__file__).parent / "sam"
 WORK = Path("artifacts/sandbox-sam")

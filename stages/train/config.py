@@ -6,22 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.components import Choice, chosen_from
-from pipeline.section import Facts, Name, RunOnly, Section
-from stages.segmenters.models.base import ModelChoice
+from pipeline.config.components import Choice, chosen_from
+from pipeline.config.config_section import Facts, Name, RunOnly, Section
+from stages.models.segmenters.builders.base import ModelChoice
 from stages.train import preset as presets
-from stages.train.label_sources.base import LabelSource, LabelSourceConfig
-from stages.train.perturbations.base import Perturbation
-from stages.train.supervised_losses.base import SupervisedLoss
+from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
+from stages.train.step.perturbations.base import Perturbation
+from stages.train.step.supervised_losses.base import SupervisedLoss
 
 PerturbationChoice = Annotated[
-    Choice[Perturbation], *chosen_from("stages.train.perturbations", Perturbation)
+    Choice[Perturbation], *chosen_from("stages.train.step.perturbations", Perturbation)
 ]
 LabelSourceChoice = Annotated[
-    Choice[LabelSource], *chosen_from("stages.train.label_sources", LabelSource)
+    Choice[LabelSource], *chosen_from("stages.train.step.label_sources", LabelSource)
 ]
 SupervisedLossChoice = Annotated[
-    Choice[SupervisedLoss], *chosen_from("stages.train.supervised_losses", SupervisedLoss)
+    Choice[SupervisedLoss], *chosen_from("stages.train.step.supervised_losses", SupervisedLoss)
 ]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

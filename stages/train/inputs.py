@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import tables
-from pipeline.config import Config
+from pipeline.config.config import Config
 from pipeline.errors import DataError
+from pipeline.records import tables
 from stages.ingest.output import read_images
+from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.pseudolabel.output import of_rows, read_labels
-from stages.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.train.config import VariantConfig
 
 if TYPE_CHECKING:
-    from stages.train.crops import TrainImage
+    from stages.train.data.crops import TrainImage
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -62,7 +62,7 @@ def labels_of(config: Config, labeler: str, images: pa.Table) -> pa.Table:
 
 def train_images(config: Config, role: str, labelers: Sequence[str]) -> list[TrainImage]:
     """The images of a role to train on, with their labels; see `labeled_by`."""
-    from stages.train.crops import StoredLabel, TrainImage
+    from stages.train.data.crops import StoredLabel, TrainImage
 
     table = labeled_by(config, role, labelers)
     rows: list[dict[str, Any]] = table.to_pylist()

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import stages.train.presets
-from pipeline.merging import merged
-from pipeline.yaml_files import read_yaml
+from pipeline.config.config_merge import merged
+from pipeline.config.yaml_files import read_yaml
 
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"

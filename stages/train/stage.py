@@ -7,22 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import manifest, tables, torchrun
+from pipeline.config.config_section import Facts, Section
+from pipeline.engine import torchrun
+from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError
-from pipeline.section import Facts, Section
-from pipeline.sharded import digest_rows
-from pipeline.stage import Context, Stage, Unit
+from pipeline.records import manifest, tables
+from pipeline.records.sharded_table import digest_rows
 from stages.pseudolabel.stage import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.files import TrainingFiles
-from stages.train.inputs import (
-    images_of,
-    labeled_by,
-    labels_of,
-    protocol_of,
-    total_steps,
-)
-from stages.train.sizes import Sizes
+from stages.train.data.scale_check import Sizes
+from stages.train.inputs import images_of, labeled_by, labels_of, protocol_of, total_steps
+from stages.train.output import TrainingFiles
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +66,7 @@ class TrainStage(Stage):
 
     def follow(self) -> None:
         """Trains with the leader what it says."""
-        from stages.train.divergence import DivergedError
+        from stages.train.loop.divergence import DivergedError
 
         with suppress(DivergedError):  # the leader tells of it
             self._train_together([])
@@ -187,25 +182,25 @@ class TrainStage(Stage):
 
     def _train_together(self, names: Sequence[str]) -> None:
         """Does the trainings that the leader names, in all processes of torchrun."""
-        from stages.train import processes
+        from stages.train import distributed
 
         device = next(iter(self._section.variants.values())).device
-        with processes.joined(device) as own:
-            names = processes.told(names)
+        with distributed.joined(device) as own:
+            names = distributed.told(names)
             units = {unit.name: unit for unit in self.plan()} if names else {}
             for name in names:
                 self._train(units[name], *self._trainings[name], device=own)
 
     def _train(self, unit: Unit, name: str, seed: int, device: torch.device | None = None) -> None:
-        from stages.device import pick_device
-        from stages.train import processes
-        from stages.train.trainer import Trainer
+        from stages.models.device import pick_device
+        from stages.train import distributed
+        from stages.train.loop.build import Trainer
 
         config, variant = self.context.config, self._section.variants[name]
         device = device or pick_device(variant.device)
         files = self._files(name, seed)
         logged = Trainer(self.context, variant, seed, unit, files, device).train()
-        if processes.rank() > 0:
+        if distributed.rank() > 0:
             return
         place = {"run": config.run.run, "variant": name, "seed": seed}
         table = tables.METRICS.rows({**place, **row} for row in logged)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import DataError
-from pipeline.images import content_id
-from pipeline.vocabulary import ClassEntry, Vocabulary
+from pipeline.images.images import content_id
 from stages.evaluate.inference import read_pixels
-from stages.reading import read_truth
+from stages.labels.images import read_truth
 
 TENS = {"10": "car", "20": "ignore"}
 VOCABULARY = Vocabulary(

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import images
-from pipeline.overlay import overlaid
+from pipeline.images import images
+from pipeline.images.overlay import overlaid
 
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]

@@ -11,18 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.images import content_id
-from pipeline.label_reader import LabelReader
-from pipeline.tables import CONFUSION, METRICS
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.boundary import BoundaryCounts
-from stages.confusion import Confusion
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.images.images import content_id
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.tables import CONFUSION, METRICS
 from stages.evaluate.scores import Scores
-from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.segmenters.normalization import normalize
-from stages.segmenters.predictor import Predictor
-from stages.segmenters.protocol import Protocol
-from stages.segmenters.weights import load_weights
+from stages.labels.boundary import BoundaryCounts
+from stages.labels.confusion import Confusion
+from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.models.segmenters.normalization import normalize
+from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.protocol import Protocol
+from stages.models.segmenters.weights import load_weights
 
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]

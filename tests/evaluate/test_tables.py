@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import config as config_file
-from pipeline.config import Config
-from pipeline.manifest import write_part
-from pipeline.tables import METRICS
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
+from pipeline.records.manifest import write_part
+from pipeline.records.tables import METRICS
 from stages.evaluate.tables import read_tables
 from stages.graph import GRAPH
 

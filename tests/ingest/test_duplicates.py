@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import tables
+from pipeline.records import tables
 from stages.ingest.duplicates import COMPARED, settle
 
 Ingest = Callable[..., CompletedProcess[str]]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import images
+from pipeline.images import images
 
 SIZE = (48, 32)
 FINE: dict[str, Any] = {"quality": 95, "subsampling": 0}

@@ -3,9 +3,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import tables
 from pipeline.errors import DataError
-from pipeline.sharded import ShardedTable
+from pipeline.records import tables
+from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.layout import KNOWN, lay_out
 from stages.ingest.sources.base import Listed, listing
 

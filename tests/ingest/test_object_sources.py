@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline import manifest, objects, storage, tables
+from pipeline.files import s3_objects, storage
+from pipeline.records import manifest, tables
 from tests.s3_server import Proxy
 
 PLACES = ["uri", "mask_uri", "stamp", "mask_stamp"]
@@ -19,7 +20,7 @@ def upload(folder: Path, address: str) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             name = f"{address}/{path.relative_to(folder).as_posix()}"
-            objects.client().pipe_file(name, path.read_bytes())
+            s3_objects.client().pipe_file(name, path.read_bytes())
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
-from pipeline.images import content_id
-from pipeline.limits import Limits
-from pipeline.vocabulary import Vocabulary
+from pipeline.images.images import content_id
+from pipeline.images.limits import Limits
 from stages.ingest.scan import scan
 
 VOCABULARY = Vocabulary.model_validate(

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import images
 from pipeline.errors import DataError
+from pipeline.images import images
 from stages.ingest.sources.base import Listed
 from stages.ingest.sources.webdataset import WebdatasetConfig, WebdatasetSource
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.label_reader import LabelReader
-from pipeline.manifest import read
-from pipeline.runner import Request, Runner
-from pipeline.tables import IMAGES, PSEUDO_LABELS
+from pipeline.engine.runner import Request, Runner
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.manifest import read
+from pipeline.records.tables import IMAGES, PSEUDO_LABELS
 from stages.graph import GRAPH
 
 # Forked from one that has imported all there is to import, but started no thread.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["stages.pseudolabel.labeling", "distributed", "zarr", __name__])
+_FORKS.set_forkserver_preload(["stages.pseudolabel.work", "distributed", "zarr", __name__])
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 _DEADLINE_S = 120
 

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import arrays
+from pipeline.records import arrays
 
 
 @pytest.mark.parametrize("values", [[], ["a"], ["", None, "ä", "b" * 300, None], [None] * 9])

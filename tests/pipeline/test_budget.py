@@ -4,7 +4,7 @@ from threading import Lock
 
 import pytest
 
-from pipeline.budget import Budget
+from pipeline.images.memory_budget import Budget
 
 
 def test_threads_never_hold_more_than_there_is() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import checksum as module
-from pipeline.checksum import checksum, checksum_of_bytes, digest
+from pipeline.files import checksum as module
+from pipeline.files.checksum import checksum, checksum_of_bytes, digest
 
 LARGE = bytes(range(256)) * (2**23 // 256)
 

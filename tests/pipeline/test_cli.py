@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.workspace import locked
+from pipeline.files.run_lock import locked
 
 Maskmill = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]

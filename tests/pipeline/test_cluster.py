@@ -11,10 +11,10 @@ import dask
 import pytest
 from distributed import LocalCluster
 
-from pipeline.cluster import Job, Lost, run_jobs
-from pipeline.config import ClusterConfig
+from pipeline.config.config import ClusterConfig
+from pipeline.config.yaml_files import read_yaml
+from pipeline.engine.cluster import Job, Lost, run_jobs
 from pipeline.errors import ConfigError
-from pipeline.yaml_files import read_yaml
 
 HERE = ClusterConfig()
 PROCESSES = ClusterConfig(workers=2)

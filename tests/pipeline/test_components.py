@@ -6,14 +6,14 @@ from typing import Annotated
 import pytest
 from pydantic import ValidationError
 
-from pipeline.components import Choice, Component, chosen_from, find, names
-from pipeline.section import RunOnly, Section
+from pipeline.config.components import Choice, Component, chosen_from, find, names
+from pipeline.config.config_section import RunOnly, Section
 
 FAMILY = "test_shapes"
 CIRCLE = """
 from typing import Annotated
-from pipeline.components import Component
-from pipeline.section import RunOnly, Section
+from pipeline.config.components import Component
+from pipeline.config.config_section import RunOnly, Section
 
 class CircleConfig(Section):
     radius_px: int = 3

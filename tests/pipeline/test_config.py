@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from pipeline.config import Config, load
+from pipeline.config.config import Config, load
+from pipeline.config.config_section import RunOnly, Section
 from pipeline.errors import ConfigError
-from pipeline.section import RunOnly, Section
 from stages.graph import GRAPH
 
 SECTIONS = {stage.name: stage.Config for stage in GRAPH}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.console import Console
-from pipeline.download import Published, fetch
 from pipeline.errors import WeightsError
+from pipeline.files.download import Published, fetch
 from tests.file_server import FileServer
 
 Server = tuple[FileServer, str]

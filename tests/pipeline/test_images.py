@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images
-from pipeline.images import UnreadableImageError
-from pipeline.limits import Limits
+from pipeline.images import images
+from pipeline.images.images import UnreadableImageError
+from pipeline.images.limits import Limits
 
 # Left half red, right half blue: JPEG keeps these well enough to tell them apart.
 RED_BLUE = Image.new("RGB", (32, 16), "red")

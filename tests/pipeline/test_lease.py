@@ -9,9 +9,9 @@ from threading import Barrier, Event
 
 import pytest
 
-from pipeline import lease, storage
 from pipeline.errors import StorageError
-from pipeline.workspace import locked
+from pipeline.files import s3_lease, storage
+from pipeline.files.run_lock import locked
 from tests.s3_server import Fault, Proxy, aged, until
 
 DEADLINE_S = 30
@@ -24,7 +24,7 @@ def run(bucket: str) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_RENEW_S", 0.05)
+    monkeypatch.setattr(s3_lease, "_RENEW_S", 0.05)
 
 
 def test_a_second_run_is_told_of_the_first_and_may_start_when_it_ends(run: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_lock_is_taken_over_when_its_lease_is_out(run: Path) -> None:
     storage.write_bytes(run / ".lock", b"process 7 on elsewhere, started yesterday\nabc\n")
     with pytest.raises(StorageError, match="process 7 on elsewhere"), locked(run):
         pytest.fail("it is held")
-    aged(held, lease.LEASE_S + 1)
+    aged(held, s3_lease.LEASE_S + 1)
     with locked(run):
         assert f"process {os.getpid()} on" in (run / ".lock").read_text()
 
@@ -52,13 +52,13 @@ def test_of_many_that_come_at_once_one_gets_it(run: Path, is_there: bool) -> Non
     address = str(run / ".lock")
     if is_there:
         storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
-        aged(address, lease.LEASE_S + 1)
+        aged(address, s3_lease.LEASE_S + 1)
     gate = Barrier(6)
 
     def take(number: int) -> bool:
         gate.wait()
         try:
-            lease._Lease(address, f"process {number}").take()
+            s3_lease._Lease(address, f"process {number}").take()
         except StorageError:
             return False
         return True
@@ -72,7 +72,7 @@ def test_a_lock_is_renewed_while_the_command_runs(run: Path, s3: Proxy) -> None:
     storage.write_bytes(run / ".lock", b"")
     s3.requests.clear()
     with locked(run):
-        aged(str(run / ".lock"), lease.LEASE_S + 1)
+        aged(str(run / ".lock"), s3_lease.LEASE_S + 1)
         s3.faults.append(Fault("500", "PUT .*lock"))
         until(lambda: s3.hits == 1)
         until(lambda: sum("PUT" in request for request in s3.requests) > 5)
@@ -109,7 +109,7 @@ def test_a_store_that_hangs_cannot_hold_the_lock_over_its_lease(
     hanging: str, run: Path, s3: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than the test waits; the first renewal is done, but its answer gets lost."""
-    monkeypatch.setattr(lease, "LEASE_S", 12.0)
+    monkeypatch.setattr(s3_lease, "LEASE_S", 12.0)
     storage.write_bytes(run / ".lock", b"")
     faults = [Fault("lost", "PUT .*lock"), Fault("slow", hanging, times=99, seconds=9999)]
     with pytest.raises(StorageError, match="could not be renewed in time"):

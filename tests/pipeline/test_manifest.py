@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import manifest, tables
 from pipeline.errors import StorageError
+from pipeline.records import manifest, tables
 
 FACTS: dict[str, Any] = {"stage.version": 1, "inputs.images": "00ff"}
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.merging import EMPTY, merged, without_empty
+from pipeline.config.config_merge import EMPTY, merged, without_empty
 
 
 @pytest.mark.parametrize(

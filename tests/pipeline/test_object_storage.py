@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import images, objects, storage, tar
 from pipeline.errors import StorageError
-from pipeline.label_reader import LabelReader
-from pipeline.limits import Limits
-from pipeline.store import LabelStore
+from pipeline.files import s3_objects, storage, tar
+from pipeline.images import images
+from pipeline.images.limits import Limits
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_store import LabelStore
 from stages.ingest.containment import Root
 from tests.s3_server import Fault, Proxy, forget_clients
 
@@ -36,7 +37,7 @@ def test_paths_join_and_never_leave_their_bucket(bucket: str) -> None:
 
 
 def test_without_s3fs_an_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.files.storage.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'maskmill\[s3\]'"):
         storage.location("s3://bucket/x")
 
@@ -84,7 +85,7 @@ def test_a_disk_that_is_gone_says_nothing_of_the_image(monkeypatch: pytest.Monke
     def stale(path: str) -> Any:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
 
-    monkeypatch.setattr("pipeline.storage.os.stat", stale)
+    monkeypatch.setattr("pipeline.files.storage.os.stat", stale)
     with pytest.raises(OSError, match="Stale"):
         images.read_bytes("/mnt/image.png")
 
@@ -164,7 +165,7 @@ def test_labels_are_read_although_the_store_stumbles(
 def test_labels_of_a_store_that_fails_are_not_damaged(
     store: LabelStore, s3: Proxy, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(objects._RETRIES, "max_retries", 1)
+    monkeypatch.setitem(s3_objects._RETRIES, "max_retries", 1)
     reader = LabelReader(store.path)
     s3.faults.append(Fault(kind, "GET .*mask/c/1", times=1000))
     with pytest.raises(StorageError, match="the object store fails"):
@@ -194,7 +195,10 @@ def test_a_variable_that_is_set_wrong_is_named(
     name: str, value: str, fix: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    for ask in (lambda: storage.read_bytes(f"{bucket}/x"), lambda: objects.kvstore(f"{bucket}/x")):
+    for ask in (
+        lambda: storage.read_bytes(f"{bucket}/x"),
+        lambda: s3_objects.kvstore(f"{bucket}/x"),
+    ):
         forget_clients()
         with pytest.raises(StorageError, match=f"^{name}: .*{value}.*; {fix}$"):
             ask()

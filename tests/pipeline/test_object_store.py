@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import objects
+from pipeline.files import s3_objects
 from tests.s3_server import Fault, Proxy, aged, forget_clients, until
 
 Command = Callable[..., CompletedProcess[str]]
@@ -26,13 +26,13 @@ def upload(folder: Path, address: str) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             name = f"{address}/{path.relative_to(folder).as_posix()}"
-            objects.client().pipe_file(name, path.read_bytes())
+            s3_objects.client().pipe_file(name, path.read_bytes())
 
 
 def download(address: str) -> dict[str, bytes]:
     """Contents of all objects below an address, by their way from there."""
-    names = [name for name, _, _ in objects.listed(address)]
-    return {name.removeprefix(f"{address}/"): objects.read(name, None)[0] for name in names}
+    names = [name for name, _, _ in s3_objects.listed(address)]
+    return {name.removeprefix(f"{address}/"): s3_objects.read(name, None)[0] for name in names}
 
 
 def on_disk(folder: Path) -> dict[str, bytes]:
@@ -128,13 +128,13 @@ def assert_run_equals_disk(twin: Twin, maskmill: Command, s3: Proxy) -> None:
     done = maskmill("run", "--config", twin.config)
     assert done.returncode == 0, done.stderr
     assert_equal(download(twin.work), twin.expected)
-    before = {name: tag for name, _, tag in objects.listed(twin.work)}
+    before = {name: tag for name, _, tag in s3_objects.listed(twin.work)}
     s3.requests.clear()
     done = maskmill("run", "--config", twin.config)
     assert "nothing to do" in done.stderr
     writes = [request for request in s3.requests if not request.startswith(("GET", "HEAD"))]
     assert all(request.endswith("/.lock") for request in writes), writes
-    assert {name: tag for name, _, tag in objects.listed(twin.work)} == before
+    assert {name: tag for name, _, tag in s3_objects.listed(twin.work)} == before
     status = json.loads(maskmill("status", "--json", "--config", twin.config).stdout)
     assert {stage["state"] for stage in status["stages"]} == {"fresh"}
 
@@ -293,8 +293,8 @@ def test_verify_finds_and_mends_and_gc_deletes(
     made = twin(stage_one)
     assert maskmill("run", "--config", made.config).returncode == 0
     assert "no damage" in maskmill("verify", "--config", made.config).stdout
-    (shard,) = [name for name, _, _ in objects.listed(made.work) if "mask/c/0/" in name]
-    objects.client().pipe_file(shard, b"something else")
+    (shard,) = [name for name, _, _ in s3_objects.listed(made.work) if "mask/c/0/" in name]
+    s3_objects.client().pipe_file(shard, b"something else")
     done = maskmill("verify", "--config", made.config)
     assert done.returncode == 1
     assert f"{shard}: not the bytes that were written" in done.stdout

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.overlay import overlaid, resized, sheet
+from pipeline.images.overlay import overlaid, resized, sheet
 
 
 def test_colors_are_laid_over_the_image_at_its_resolution() -> None:

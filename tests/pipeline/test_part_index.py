@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline import manifest, tables
-from pipeline.part_index import PartIndex
+from pipeline.records import manifest, tables
+from pipeline.records.part_index import PartIndex
 
 COLUMNS = ["image_id", "row", "status"]
 COUNT = 120

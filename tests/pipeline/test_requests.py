@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest, tables
-from pipeline.workspace import locked
+from pipeline.files.run_lock import locked
+from pipeline.records import manifest, tables
 
 Call = Callable[..., CompletedProcess[str]]
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest, tables
-from pipeline.config import load
+from pipeline.config.config import load
+from pipeline.config.config_section import Section
 from pipeline.console import Console
+from pipeline.engine.runner import Request, Runner
+from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError, DataError
-from pipeline.runner import Request, Runner
-from pipeline.section import Section
-from pipeline.stage import Context, Stage, Unit
+from pipeline.records import manifest, tables
 
 
 class CountConfig(Section):

@@ -3,7 +3,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.sharded import ShardedTable, digest_rows
+from pipeline.records.sharded_table import ShardedTable, digest_rows
 
 
 def table(*rows: tuple[int, str | None], flag: bool = True) -> pa.Table:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import parse_section
-from pipeline.vocabulary import IGNORE, Vocabulary
-from pipeline.yaml_files import read_yaml
+from pipeline.config.config import parse_section
+from pipeline.config.vocabulary import IGNORE, Vocabulary
+from pipeline.config.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "configs" / "vocabularies"
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline import manifest, tables
-from pipeline.store import LabelStore
+from pipeline.records import manifest, tables
+from pipeline.records.label_store import LabelStore
 
 Maskmill = Callable[..., CompletedProcess[str]]
 Show = Callable[[], CompletedProcess[str]]

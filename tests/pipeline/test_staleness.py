@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from pipeline import manifest, tables
-from pipeline.section import Facts
-from pipeline.stage import Stage, Unit
-from pipeline.staleness import State, inspect
+from pipeline.config.config_section import Facts
+from pipeline.engine.stage import Stage, Unit
+from pipeline.engine.staleness import State, inspect
+from pipeline.records import manifest, tables
 
 FACTS: Facts = {"stage.version": 1, "stage.threshold": 0.5, "inputs.images": "00ff"}
 

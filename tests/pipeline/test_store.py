@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pytest
 import zarr
 
+from pipeline.config.vocabulary import IGNORE
 from pipeline.errors import StorageError
-from pipeline.label_reader import LabelReader
-from pipeline.store import LabelStore
-from pipeline.vocabulary import IGNORE
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_store import LabelStore
 
 Bytes = npt.NDArray[np.uint8]
 RNG = np.random.default_rng(0)

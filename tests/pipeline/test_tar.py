@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import images, tar
-from pipeline.images import UnreadableImageError
-from pipeline.limits import Limits
+from pipeline.files import tar
+from pipeline.images import images
+from pipeline.images.images import UnreadableImageError
+from pipeline.images.limits import Limits
 
 FILES = {
     "000.jpg": b"first",

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import parse_section
+from pipeline.config.config import parse_section
+from pipeline.config.vocabulary import IGNORE, ClassEntry, Vocabulary
 from pipeline.errors import ConfigError, DataError
-from pipeline.vocabulary import IGNORE, ClassEntry, Vocabulary
 
 NAMES = ("background", "road", "car")
 Build = Callable[..., Vocabulary]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.workspace import locked
+from pipeline.files.run_lock import locked
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.workspace import locked
+from pipeline.files.run_lock import locked
 
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)

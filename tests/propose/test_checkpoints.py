@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.download import Published
+from pipeline.files.download import Published
 from stages.propose.published import CHECKPOINTS
 from tests.file_server import FileServer
 

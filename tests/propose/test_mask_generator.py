@@ -10,10 +10,10 @@ from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import Sam
 
 from stages.propose.config import SANDBOX_FOLDER
-from stages.propose.mask_generator import MaskGenerator, Proposal
+from stages.propose.generator.mask_generator import MaskGenerator, Proposal
 from stages.sandbox import sam_folder
 from stages.sandbox.sam_metrics import GENERATOR
-from stages.sandbox.world import render
+from stages.sandbox.world.world import render
 
 OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 Masks = npt.NDArray[np.bool_]

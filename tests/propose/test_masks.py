@@ -11,14 +11,14 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import calculate_stability_score, remove_small_regions
 from torch.testing import assert_close
 
-from stages.propose.candidates import Answers, Thresholds, boxes_of
 from stages.propose.config import SANDBOX_FOLDER
-from stages.propose.crops import Crop, crops
-from stages.propose.mask_decoder import SharedMaskDecoder
-from stages.propose.resampling import MaskResampler
-from stages.propose.run_lengths import area, compress, decode, run_lengths
-from stages.propose.searches import FastSearch
-from stages.propose.small_regions import mend
+from stages.propose.generator.candidates import Answers, Thresholds, boxes_of
+from stages.propose.generator.crops import Crop, crops
+from stages.propose.generator.mask_decoder import SharedMaskDecoder
+from stages.propose.generator.resampling import MaskResampler
+from stages.propose.generator.run_lengths import area, compress, decode, run_lengths
+from stages.propose.generator.searches import FastSearch
+from stages.propose.generator.small_regions import mend
 from stages.sandbox import sam_folder
 
 

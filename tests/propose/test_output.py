@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.manifest import write_part
-from pipeline.tables import PROPOSALS
+from pipeline.records.manifest import write_part
+from pipeline.records.tables import PROPOSALS
 from stages.propose.output import Proposals, proposals_part, read_proposals
 
 

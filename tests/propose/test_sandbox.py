@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from stages.graph import GRAPH
 from stages.propose.output import Proposals
 from stages.sandbox.sam_metrics import GENERATOR

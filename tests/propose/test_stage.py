@@ -13,15 +13,15 @@ from pycocotools import mask as coco
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.stage import Context
-from pipeline.tables import PROPOSALS
+from pipeline.engine.stage import Context
+from pipeline.records.tables import PROPOSALS
 from stages.graph import GRAPH
-from stages.propose.mask_generator import MaskGenerator
+from stages.labels.images import fitted_pixels
+from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.output import proposals_part, read_proposals
 from stages.propose.stage import ProposeStage
-from stages.reading import fitted_pixels
 
 Call = Callable[..., CompletedProcess[str]]
 OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}

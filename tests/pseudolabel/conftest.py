@@ -13,10 +13,10 @@ import torch
 from open_clip.tokenizer import bytes_to_unicode
 from safetensors.torch import save_file
 
-from pipeline.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.models.segmenters.weights import save_weights
 from stages.pseudolabel.sed.checkpoint import build
-from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.segmenters.weights import save_weights
 
 TOWERS: dict[str, dict[str, Any]] = {
     "vit": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},

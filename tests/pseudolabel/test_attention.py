@@ -6,8 +6,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
-from stages.clip.attention import VARIANTS, projected_tokens, self_self_attention
-from stages.clip.clip_weights import Dense
+from stages.models.clip.attention import VARIANTS, projected_tokens, self_self_attention
+from stages.models.clip.clip_weights import Dense
 
 HEADS, WIDTH, TOKENS = 2, 32, 17  # of windows of 32 px in patches of 8, and a class token
 

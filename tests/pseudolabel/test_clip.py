@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import linear, normalize
 
 from pipeline.errors import ConfigError, WeightsError
-from stages.clip.clip import Clip, load_clip
-from stages.clip.clip_weights import Dense
+from stages.models.clip.clip import Clip, load_clip
+from stages.models.clip.clip_weights import Dense
 
 CPU = torch.device("cpu")
 ClipFolder = Callable[[str], Path]

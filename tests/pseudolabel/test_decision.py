@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.pseudolabel.decision import decide
+from stages.pseudolabel.pixels.classify_pixels import decide
 
 
 def row(*columns: tuple[float, ...]) -> Tensor:

@@ -14,14 +14,15 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.components import Component, find, names
+from pipeline.config.components import Component, find, names
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
-from pipeline.vocabulary import Vocabulary
-from stages.clip import clip_weights
-from stages.clip.clip import load_clip
-from stages.clip.clip_weights import ClipConfig
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.clip import clip_weights
+from stages.models.clip.clip import load_clip
+from stages.models.clip.clip_weights import ClipConfig
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 CPU = torch.device("cpu")
 CHECKPOINT = "open_clip_model.safetensors"
@@ -369,7 +370,7 @@ def test_named_repositories_are_open_clips(vocabulary: BuildVocabulary) -> None:
 def test_checking_a_config_takes_no_torch() -> None:
     code = (
         "import sys\n"
-        "from pipeline.vocabulary import Vocabulary\n"
+        "from pipeline.config.vocabulary import Vocabulary\n"
         "from stages.pseudolabel.labelers.dense_clip import DenseClip\n"
         "keys = {'model': 'ViT-B-16', 'weights': 'openai', 'window_px': 224, 'stride_px': 112}\n"
         "classes = [{'name': 'cat', 'color': '#000000'}]\n"

@@ -14,7 +14,7 @@ import torch
 import zarr
 from torch import Tensor
 
-from stages.pseudolabel import voting
+from stages.pseudolabel.pixels import voting
 
 Call = Callable[..., CompletedProcess[str]]
 Bytes = npt.NDArray[np.uint8]

@@ -12,10 +12,10 @@ import torch
 import zarr
 from PIL import Image
 
-from pipeline.section import Section
-from pipeline.vocabulary import Vocabulary
+from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import Vocabulary
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.files import Files
-from stages.pseudolabel.pseudo_labels import ImageBatch
 
 Call = Callable[..., CompletedProcess[str]]
 SCHEME = {"0": "background", "10": "disc", "20": "box", "30": "ignore"}

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.hf import Hf, HfConfig
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 transformers: Any = pytest.importorskip("transformers", reason="needs the extra hf")
 

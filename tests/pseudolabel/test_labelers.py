@@ -11,17 +11,17 @@ import torch
 from pycocotools import mask as coco
 from torch import Tensor
 
-from pipeline.components import find, names
+from pipeline.config.components import find, names
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
 from stages.propose.output import Proposals
-from stages.pseudolabel.clip_labeler import ClipLabeler
-from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.labelers._clip_labeler import ClipLabeler
+from stages.pseudolabel.labelers.base import ImageBatch, Labeler
 from stages.pseudolabel.labelers.ensemble import Ensemble
 from stages.pseudolabel.labelers.hf import Hf
 from stages.pseudolabel.labelers.sed import Sed
 from stages.pseudolabel.labelers.segmenter import Segmenter
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
 
 FAMILY = "stages.pseudolabel.labelers"
 CANVAS = 48
@@ -125,7 +125,7 @@ def members_of(batch: ImageBatch, classes: int) -> tuple[PseudoLabels, ...]:
             mask = mask.where((mask < classes) & (torch.rand(size, generator=generator) > 0.2), 255)
             confidence = torch.rand(size, generator=generator).where(mask != 255, 0)
             labels.append((mask, confidence))
-        members.append(PseudoLabels.on_canvases(batch, labels, torch.device("cpu")))
+        members.append(batch.place(labels, torch.device("cpu")))
     return tuple(members)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.pseudolabel.pooling import mask_means, paint, soft
+from stages.pseudolabel.pixels.pooling import mask_means, paint, soft
 
 DENSE = torch.tensor([[[0.9, 0.5, 0.4, 0.2]], [[0.1, 0.5, 0.6, 0.8]]])  # (2, 1, 4)
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import zarr
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.stage import Context
+from pipeline.engine.stage import Context
 from stages.graph import GRAPH
 from stages.propose.stage import ProposeStage
 

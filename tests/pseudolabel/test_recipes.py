@@ -13,21 +13,22 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pipeline import config as config_file
-from pipeline import images
+from pipeline.config import config as config_file
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.vocabulary import Vocabulary
-from stages.clip.clip import Clip, load_clip
-from stages.clip.clip_weights import ClipConfig
-from stages.clip.text import Channels, channels
+from pipeline.images import images
 from stages.graph import GRAPH
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.clip.clip import Clip, load_clip
+from stages.models.clip.clip_weights import ClipConfig
+from stages.models.clip.text import Channels, channels
 from stages.pseudolabel.inputs import LabelerInput, batch_of
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sed import SedConfig
-from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+from stages.pseudolabel.pixels.windows import corners
 from stages.pseudolabel.stage import PseudolabelConfig
-from stages.pseudolabel.windows import corners
-from stages.sandbox.world import render
+from stages.sandbox.world.world import render
 
 CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[2] / "configs"

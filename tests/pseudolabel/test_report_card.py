@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from pipeline.console import Console
+from pipeline.engine.stage import Context
 from pipeline.errors import DataError
-from pipeline.images import content_id
-from pipeline.label_reader import LabelReader
-from pipeline.overlay import resized
-from pipeline.stage import Context
-from stages.confusion import Confusion
+from pipeline.images.images import content_id
+from pipeline.images.overlay import resized
+from pipeline.records.label_reader import LabelReader
 from stages.graph import GRAPH
+from stages.labels.confusion import Confusion
 from stages.pseudolabel.stage import PseudolabelStage
 
 Call = Callable[..., CompletedProcess[str]]

@@ -9,14 +9,14 @@ from pycocotools import mask as coco
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.vocabulary import Vocabulary
-from stages.clip.clip_weights import ClipConfig
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.clip.clip_weights import ClipConfig
 from stages.propose.output import Proposals
-from stages.pseudolabel import pooling
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
-from stages.pseudolabel.mask_crops import masked_crops
-from stages.pseudolabel.pseudo_labels import ImageBatch
+from stages.pseudolabel.pixels import pooling
+from stages.pseudolabel.pixels.mask_crops import masked_crops
 
 CPU = torch.device("cpu")
 SIZES = ((64, 64), (20, 64), (64, 1), (33, 64))

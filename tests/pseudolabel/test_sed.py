@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
-from pipeline.vocabulary import Vocabulary
+from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.sed import Sed, SedConfig
-from stages.pseudolabel.pseudo_labels import ImageBatch
 from stages.pseudolabel.sed import network
 from stages.pseudolabel.sed.checkpoint import PREFIX, build, load_sed
 
@@ -323,7 +323,7 @@ def test_a_checkpoint_of_the_full_size_labels(vocabulary: BuildVocabulary, tmp_p
 def test_checking_a_config_takes_no_torch() -> None:
     code = (
         "import sys\n"
-        "from pipeline.vocabulary import Vocabulary\n"
+        "from pipeline.config.vocabulary import Vocabulary\n"
         "from stages.pseudolabel.labelers.sed import Sed\n"
         "keys = {'model': 'convnext_base_w_320', 'weights': 'sed.pth'}\n"
         "classes = [{'name': 'cat', 'color': '#000000'}]\n"

@@ -13,12 +13,12 @@ import zarr
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
-from pipeline.vocabulary import Vocabulary
+from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.models.segmenters.normalization import normalize
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.segmenter import Segmenter, SegmenterConfig
-from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.segmenters.normalization import normalize
 
 Call = Callable[..., CompletedProcess[str]]
 BuildVocabulary = Callable[..., Vocabulary]

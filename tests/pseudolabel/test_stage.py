@@ -13,11 +13,11 @@ import zarr
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline import config as config_file
+from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.label_reader import LabelReader
-from pipeline.stage import Context
-from pipeline.tables import PSEUDO_LABELS
+from pipeline.engine.stage import Context
+from pipeline.records.label_reader import LabelReader
+from pipeline.records.tables import PSEUDO_LABELS
 from stages.graph import GRAPH
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelStage

@@ -10,11 +10,11 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.vocabulary import Vocabulary
-from stages.clip.clip import Clip, load_clip
-from stages.clip.text import TEMPLATES, Channels, channels, embed, ensemble, templates_of
-from stages.clip.text_cache import TextCache
+from stages.models.clip.clip import Clip, load_clip
+from stages.models.clip.text import TEMPLATES, Channels, channels, embed, ensemble, templates_of
+from stages.models.clip.text_cache import TextCache
 
 BuildVocabulary = Callable[..., Vocabulary]
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from stages.pseudolabel.windows import corners, scaled_size, sliding_scores
+from stages.pseudolabel.pixels.windows import corners, scaled_size, sliding_scores
 
 
 def gray(windows: Tensor) -> Tensor:

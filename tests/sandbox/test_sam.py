@@ -13,7 +13,7 @@ from stages.sandbox import sam_folder, train_sam
 from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts, fit
 from stages.sandbox.sam_metrics import GENERATOR, best_ious, measure
 from stages.sandbox.train_sam import SHIPPED, Affinity, answers, learn, mask_loss
-from stages.sandbox.world import render
+from stages.sandbox.world.world import render
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.sandbox.names import TARGETS
-from stages.sandbox.world import render
+from stages.sandbox.world.names import TARGETS
+from stages.sandbox.world.world import render
 
 COUNTS = {"labeled": 3, "unlabeled": 2, "ood": 4, "val": 2, "test": 2}
 Draw = Callable[..., CompletedProcess[str]]

@@ -12,9 +12,9 @@ import torch
 from stages.sandbox import clip_folder
 from stages.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
 from stages.sandbox.clip_metrics import measure, name_embeddings
-from stages.sandbox.names import NAMES
 from stages.sandbox.train_clip import SHIPPED, image_loss, main
 from stages.sandbox.trunk import NAME, register
+from stages.sandbox.world.names import NAMES
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.sandbox.captions import TEMPLATES
-from stages.sandbox.drawn_distractors import DRAWN_DISTRACTORS
-from stages.sandbox.drawn_targets import DRAWN_TARGETS
-from stages.sandbox.layout import SPURIOUS_CUES, Domain
-from stages.sandbox.names import DISTRACTORS, NAMES, STUFF, SYNONYMS, TARGETS
-from stages.sandbox.shapes import ROLES
-from stages.sandbox.world import Scene, render
+from stages.sandbox.world.captions import TEMPLATES
+from stages.sandbox.world.drawn_distractors import DRAWN_DISTRACTORS
+from stages.sandbox.world.drawn_targets import DRAWN_TARGETS
+from stages.sandbox.world.layout import SPURIOUS_CUES, Domain
+from stages.sandbox.world.names import DISTRACTORS, NAMES, STUFF, SYNONYMS, TARGETS
+from stages.sandbox.world.shapes import ROLES
+from stages.sandbox.world.world import Scene, render
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import components
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.models.base import Model
+from pipeline.config import components
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.builders.base import Model
 
-MODELS = "stages.segmenters.models"
+MODELS = "stages.models.segmenters.builders"
 CLASSES = Vocabulary(
     name="test",
     classes=tuple(

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 from torch import Tensor, nn
 
-from stages.segmenters.networks.base import ParameterGroup, SegmentationNetwork
+from stages.models.segmenters.networks.base import ParameterGroup, SegmentationNetwork
 
 
 class Blocks(SegmentationNetwork):

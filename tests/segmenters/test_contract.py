@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.components import Choice
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.models.base import Model
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.predictor import Predictor
-from stages.segmenters.weights import save_weights
+from pipeline.config.components import Choice
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.weights import save_weights
 
 Draw = Callable[..., Tensor]
 NUM_CLASSES = 5
@@ -147,9 +147,9 @@ def test_checking_configs_and_weights_needs_no_torch() -> None:
     program = """
 import sys
 from pipeline import components
-from stages.segmenters.models.base import Model
-for name in components.names("stages.segmenters.models"):
-    model = components.find("stages.segmenters.models", name, Model)
+from stages.models.segmenters.builders.base import Model
+for name in components.names("stages.models.segmenters.builders"):
+    model = components.find("stages.models.segmenters.builders", name, Model)
     model(model.Config()).weights_facts()
 assert "torch" not in sys.modules
 """

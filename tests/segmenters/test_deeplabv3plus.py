@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.models.base import Model
-from stages.segmenters.networks.base import SegmentationNetwork
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.networks.base import SegmentationNetwork
 
 BuildModel = Callable[..., Model]
 PUBLISHED = {"tu-resnet50s.gluon_in1k": 40.5, "tu-resnet101s.gluon_in1k": 59.5}

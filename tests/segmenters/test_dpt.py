@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.models.base import Model
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.networks.dpt import DPT
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.dpt import DPT
 
 BuildModel = Callable[..., Model]
 Draw = Callable[..., Tensor]

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.encoders import convolutional_encoder, timm_encoder
-from stages.segmenters.models.base import Model
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.encoders import convolutional_encoder, timm_encoder
 
 BuildModel = Callable[..., Model]
 WHERE = "model.encoder_weights"

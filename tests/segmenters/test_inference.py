@@ -6,13 +6,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.inference import pixel_scores
-from stages.segmenters.models.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.segmenters.normalization import normalize
-from stages.segmenters.predictor import Predictor
-from stages.segmenters.protocol import WHOLE_IMAGE, Protocol
-from stages.segmenters.windows import starts
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.models.segmenters.inference import pixel_scores
+from stages.models.segmenters.normalization import normalize
+from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
+from stages.models.segmenters.windows import starts
 
 FOUR = Vocabulary(
     name="four", classes=tuple(ClassEntry(name=name, color="#000000") for name in "abcd")

@@ -9,15 +9,15 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 from torch.nn.functional import interpolate, linear, normalize
 
-from pipeline.components import Choice
+from pipeline.config.components import Choice
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.clip.clip import load_clip, untrained_tower
-from stages.segmenters.models.base import Model
-from stages.segmenters.models.semivl import SemiVLConfig, SemiVLModel
-from stages.segmenters.networks.semivl import SemiVL
-from stages.segmenters.predictor import Predictor
-from stages.segmenters.weights import save_weights
+from stages.models.clip.clip import load_clip, untrained_tower
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.semivl import SemiVLConfig, SemiVLModel
+from stages.models.segmenters.networks.semivl import SemiVL
+from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.weights import save_weights
 
 BuildModel = Callable[..., Model]
 Draw = Callable[..., Tensor]

@@ -8,13 +8,13 @@ from safetensors.torch import save_file
 from timm.models import ByobNet
 from torch import Tensor, nn
 
+from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
-from pipeline.section import Section
-from pipeline.vocabulary import Vocabulary
+from stages.models.segmenters.builders import small_unet as small_unet_model
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.networks.small_unet import SmallUNet, load_trunk
 from stages.sandbox import trunk
-from stages.segmenters.models import small_unet as small_unet_model
-from stages.segmenters.models.base import Model
-from stages.segmenters.networks.small_unet import SmallUNet, load_trunk
 
 BuildModel = Callable[..., Model]
 Draw = Callable[..., Tensor]

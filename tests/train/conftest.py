@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.draws import Draws
-from stages.train.label_sources.base import LabelSource
-from stages.train.learner import Learner
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.teacher import frozen_copy
+from pipeline.config.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.data.random_numbers import Draws
+from stages.train.loop.teacher import frozen_copy
+from stages.train.step.label_sources.base import LabelSource
+from stages.train.step.parts import Learner
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 NUM_CLASSES = 3
 SIZE_PX = 8

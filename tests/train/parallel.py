@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline import components
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.weights import save_weights
-from stages.train import processes
-from stages.train.checkpoint import Checkpoint
-from stages.train.crops import Crops, TrainImage
-from stages.train.discriminator import Discriminator, FeatureDiscriminator
-from stages.train.label_sources.ema import EmaSource
-from stages.train.label_sources.student import StudentSource
-from stages.train.log import TrainingLog
-from stages.train.loop import Optimization, Training
-from stages.train.perturbations.base import Perturbation
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.supervised_losses.ohem import OhemConfig, OhemLoss
+from pipeline.config import components
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.weights import save_weights
+from stages.train import distributed
+from stages.train.data.crops import Crops, TrainImage
+from stages.train.loop.checkpoint import Checkpoint
+from stages.train.loop.loop import Optimization, Training
+from stages.train.records.training_log import TrainingLog
+from stages.train.step.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.label_sources.student import StudentSource
+from stages.train.step.perturbations.base import Perturbation
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.step.supervised_losses.ohem import OhemConfig, OhemLoss
 
 STEPS, CROP_PX, NUM_CLASSES = 6, 16, 3
 CASES = {
@@ -65,7 +65,7 @@ class GroupNetwork(SegmentationNetwork):
 def training(folder: Path, name: str, accumulate: int) -> Training:
     """What goes on from, and ends in, a folder."""
     torch.manual_seed(0)
-    kind = components.find("stages.train.perturbations", name, Perturbation)  # type: ignore[type-abstract]
+    kind = components.find("stages.train.step.perturbations", name, Perturbation)  # type: ignore[type-abstract]
     sources = [
         EmaSource(EmaSource.Config(threshold=0.36, mode="batchratio")),
         StudentSource(StudentSource.Config(threshold=0.36, mode="pixelavg", weight=0.1)),
@@ -93,7 +93,7 @@ def training(folder: Path, name: str, accumulate: int) -> Training:
             clip_norm=0.5,
         ),
         checkpoint=Checkpoint(folder / "last.pt", {}),
-        log=TrainingLog(folder / "log.jsonl", writes=processes.rank() == 0),
+        log=TrainingLog(folder / "log.jsonl", writes=distributed.rank() == 0),
         checkpoint_every=2,
         log_every=1,
         steps_an_epoch=1,
@@ -114,7 +114,7 @@ def crops(data: Path, count: int) -> Crops:
         batch_size=count,
         crop_px=CROP_PX,
         scale=(0.5, 2.0),
-        rows=processes.own_rows(count, processes.rank(), processes.world()),
+        rows=distributed.own_rows(count, distributed.rank(), distributed.world()),
     )
 
 
@@ -126,10 +126,10 @@ def main(data: Path, folder: Path) -> None:
         made = training(own, perturbation, accumulate)
         feed = partial(drawn.batches, device=CPU, workers=1)
         teacher = made.run(feed, CPU, lambda *_: None)
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             save_weights(own / "model.safetensors", teacher.state_dict(), {})
 
 
 if __name__ == "__main__":
-    with processes.joined("cpu"):
+    with distributed.joined("cpu"):
         main(Path(sys.argv[1]), Path(sys.argv[2]))

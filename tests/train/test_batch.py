@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from stages.train.batch import MIX, TrainBatch
+from stages.train.data.batch import MIX, TrainBatch
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from pipeline.errors import StorageError, WeightsError
-from stages.segmenters.weights import load_weights, replace, save_weights
-from stages.train.checkpoint import Checkpoint, Stateful
-from stages.train.teacher import frozen_copy
+from stages.models.segmenters.weights import load_weights, replace, save_weights
+from stages.train.loop.checkpoint import Checkpoint, Stateful
+from stages.train.loop.teacher import frozen_copy
 
 CPU = torch.device("cpu")
 

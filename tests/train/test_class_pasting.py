@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.normalization import normalize
-from stages.train.batch import TrainBatch
-from stages.train.mixing import half_of_the_classes
-from stages.train.mixture import Mixture
-from stages.train.perturbations.classmix import ClassMix, ClassMixConfig
-from stages.train.perturbations.supmix import SupMix, SupMixConfig
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.normalization import normalize
+from stages.train.data.batch import TrainBatch
+from stages.train.step.pasting import half_of_the_classes
+from stages.train.step.perturbations.classmix import ClassMix, ClassMixConfig
+from stages.train.step.perturbations.supmix import SupMix, SupMixConfig
+from stages.train.step.strong_views import Mixture
 
 RandomBatch = Callable[..., TrainBatch]
 

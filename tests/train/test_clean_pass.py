@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.models.deeplabv3plus import DeepLabV3PlusConfig, DeepLabV3PlusModel
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.clean_pass import LABELED, CleanPass, clean_pass
-from stages.train.draws import Draws
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.builders.deeplabv3plus import DeepLabV3PlusConfig, DeepLabV3PlusModel
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.random_numbers import Draws
+from stages.train.step.clean_forward import LABELED, CleanPass, clean_pass
 
 
 class Echo(SegmentationNetwork):

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import parse_section
+from pipeline.config.config import parse_section
+from pipeline.config.config_section import Section
 from pipeline.errors import ConfigError
-from pipeline.section import Section
 from stages.train.config import TrainConfig, VariantConfig
 
 FILE = Path("run.yaml")

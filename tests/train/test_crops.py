@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import DataError
-from pipeline.store import LabelStore
-from pipeline.vocabulary import ClassEntry, Vocabulary
-from stages.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
-from stages.train.batch import MIX, CropBatch, TrainBatch
-from stages.train.crops import Crops, StoredLabel, TrainImage
-from stages.train.photometric import lightness
-from stages.train.processes import own_rows
+from pipeline.records.label_store import LabelStore
+from stages.models.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
+from stages.train.data.batch import MIX, CropBatch, TrainBatch
+from stages.train.data.colors import lightness
+from stages.train.data.crops import Crops, StoredLabel, TrainImage
+from stages.train.distributed import own_rows
 
 Bytes = npt.NDArray[np.uint8]
 Draw = Callable[[Bytes], str]

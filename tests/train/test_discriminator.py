@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import TrainBatch
-from stages.train.discriminator import Discriminator, FeatureDiscriminator, Features
-from stages.train.label_sources.ema import EmaSource
-from stages.train.learner import Learner
-from stages.train.perturbations.base import PerturbationConfig
-from stages.train.perturbations.supmix import SupMix, SupMixConfig
-from stages.train.perturbations.unimatch import UniMatch
-from stages.train.schedule import Moment
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import TrainBatch
+from stages.train.step.discriminator import Discriminator, FeatureDiscriminator, Features
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import PerturbationConfig
+from stages.train.step.perturbations.supmix import SupMix, SupMixConfig
+from stages.train.step.perturbations.unimatch import UniMatch
+from stages.train.step.schedule import Moment
 
 START = Moment(step=0, steps=10, steps_an_epoch=5)
 

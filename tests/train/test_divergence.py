@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from stages.train.divergence import EXPLOSION, LossWatch
+from stages.train.loop.divergence import EXPLOSION, LossWatch
 
 
 def watching(*losses: float) -> LossWatch:

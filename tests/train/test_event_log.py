@@ -9,8 +9,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from pipeline import storage
-from stages.train.event_log import EventLog
+from pipeline.files import storage
+from stages.train.records.tensorboard import EventLog
 
 
 def write(

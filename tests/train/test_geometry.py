@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stages.train.geometry import View, random_view
+from stages.train.data.geometry import View, random_view
 
 
 def seeded(seed: int) -> Generator:

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pipeline import components
-from pipeline.config import Config, RunConfig
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.draws import Draws
-from stages.train.label_sources.base import LabelSource, LabelSourceConfig
-from stages.train.schedule import Moment
-from stages.train.sight import Sight
-from stages.train.teacher import frozen_copy
+from pipeline.config import components
+from pipeline.config.config import Config, RunConfig
+from pipeline.config.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.data.random_numbers import Draws
+from stages.train.loop.teacher import frozen_copy
+from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
+from stages.train.step.schedule import Moment
+from stages.train.step.weak_predictions import Sight
 
-FAMILY = "stages.train.label_sources"
+FAMILY = "stages.train.step.label_sources"
 BACKGROUND = {"name": "dense_clip", "model": "sandbox", "window_px": 16, "stride_px": 16}
 REQUIRED: dict[str, dict[str, object]] = {
     "stored": {"labeler": "clip"},

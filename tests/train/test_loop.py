@@ -11,34 +11,34 @@ from PIL import Image
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.protocol import WHOLE_IMAGE
-from stages.train.batch import LabeledBatch, TrainBatch
-from stages.train.checkpoint import Checkpoint
-from stages.train.discriminator import Discriminator, FeatureDiscriminator
-from stages.train.divergence import DivergedError
-from stages.train.label_sources.base import LabelSource
-from stages.train.label_sources.ema import EmaSource
-from stages.train.label_sources.stored import StoredConfig, StoredSource
-from stages.train.label_sources.student import StudentSource
-from stages.train.learner import Learner
-from stages.train.log import TrainingLog
-from stages.train.loop import Optimization, Training
-from stages.train.mixture import Mixture
-from stages.train.perturbations.base import (
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.protocol import WHOLE_IMAGE
+from stages.train.data.batch import LabeledBatch, TrainBatch
+from stages.train.loop.checkpoint import Checkpoint
+from stages.train.loop.divergence import DivergedError
+from stages.train.loop.loop import Optimization, Training
+from stages.train.loop.validation import Validation
+from stages.train.records.training_log import TrainingLog
+from stages.train.step.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.step.label_sources.base import LabelSource
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.label_sources.stored import StoredConfig, StoredSource
+from stages.train.step.label_sources.student import StudentSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import (
     Labels,
     Perturbation,
     PerturbationConfig,
     StepLosses,
 )
-from stages.train.perturbations.unimatch import UniMatch
-from stages.train.schedule import Moment, learning_rate
-from stages.train.sight import Sight
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.validation import Validation
+from stages.train.step.perturbations.unimatch import UniMatch
+from stages.train.step.schedule import Moment, learning_rate
+from stages.train.step.strong_views import Mixture
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.step.weak_predictions import Sight
 
 CPU = torch.device("cpu")
 STEPS = 4

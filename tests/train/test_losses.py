@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.train.losses import pseudo_label_loss
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.supervised_losses.ohem import OhemConfig, OhemLoss
-from stages.train.weighing import Mode, weigh
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.train.step.confidence_weights import Mode, weigh
+from stages.train.step.losses import pseudo_label_loss
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from stages.train.step.supervised_losses.ohem import OhemConfig, OhemLoss
 
 supervised_loss = CrossEntropyLoss(CrossEntropyConfig()).measure
 

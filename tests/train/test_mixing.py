@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.train.draws import Draws
-from stages.train.mixing import cutmix_boxes, half_of_the_classes, paste
-from stages.train.mixture import Mixture
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.train.data.random_numbers import Draws
+from stages.train.step.pasting import cutmix_boxes, half_of_the_classes, paste
+from stages.train.step.strong_views import Mixture
 
 
 def boxes(count: int, size_px: int, seed: int = 0) -> Tensor:

@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import components
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import TrainBatch
-from stages.train.label_sources.base import LabelSource
-from stages.train.label_sources.ema import EmaSource
-from stages.train.label_sources.enhanced import EnhancedConfig, EnhancedSource
-from stages.train.label_sources.previous import PreviousConfig, PreviousSource
-from stages.train.label_sources.stored import StoredConfig, StoredSource
-from stages.train.label_sources.student import StudentSource
-from stages.train.learner import Learner
-from stages.train.perturbations.base import Perturbation
-from stages.train.schedule import Moment
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.teacher import frozen_copy
+from pipeline.config import components
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import TrainBatch
+from stages.train.loop.teacher import frozen_copy
+from stages.train.step.label_sources.base import LabelSource
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.label_sources.enhanced import EnhancedConfig, EnhancedSource
+from stages.train.step.label_sources.previous import PreviousConfig, PreviousSource
+from stages.train.step.label_sources.stored import StoredConfig, StoredSource
+from stages.train.step.label_sources.student import StudentSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import Perturbation
+from stages.train.step.schedule import Moment
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
-FAMILY = "stages.train.perturbations"
+FAMILY = "stages.train.step.perturbations"
 START = Moment(step=0, steps=10, steps_an_epoch=5)
 BuildNetwork = Callable[[], SegmentationNetwork]
 BuildLearner = Callable[..., Learner]

@@ -5,15 +5,9 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms import functional as reference
 
-from stages.segmenters.normalization import normalize
-from stages.train.draws import Draws
-from stages.train.photometric import (
-    blur,
-    jitter_color,
-    lightness,
-    strong_view,
-    turn_hue,
-)
+from stages.models.segmenters.normalization import normalize
+from stages.train.data.colors import blur, jitter_color, lightness, strong_view, turn_hue
+from stages.train.data.random_numbers import Draws
 
 
 def seeded(seed: int) -> Generator:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import parse_section
-from pipeline.section import Section
-from pipeline.vocabulary import Vocabulary
-from stages.confusion import Confusion
-from stages.segmenters.predictor import Predictor
+from pipeline.config.config import parse_section
+from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import Vocabulary
+from stages.labels.confusion import Confusion
+from stages.models.segmenters.predictor import Predictor
 from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 from tests.conftest import VOCABULARY

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import parse_section
+from pipeline.config.config import parse_section
+from pipeline.config.config_section import Section
+from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import ConfigError
-from pipeline.section import Section
-from pipeline.yaml_files import read_yaml
 from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 

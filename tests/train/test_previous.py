@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import TrainBatch
-from stages.train.label_sources.previous import PreviousConfig, PreviousSource
-from stages.train.sight import Sight
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import TrainBatch
+from stages.train.step.label_sources.previous import PreviousConfig, PreviousSource
+from stages.train.step.weak_predictions import Sight
 
 BuildNetwork = Callable[[], SegmentationNetwork]
 RandomBatch = Callable[..., TrainBatch]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.train import processes
-from stages.train.processes import own_rows
+from stages.train import distributed
+from stages.train.distributed import own_rows
 from tests.train import parallel
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -37,11 +37,11 @@ def test_the_shares_of_a_batch_are_even_and_make_it_up(count: int, world: int) -
 
 def test_alone_all_is_what_it_is_without_processes() -> None:
     value = torch.tensor([1.0, 2.0], requires_grad=True)
-    for same in (processes.global_sum(value), processes.global_mean(value)):
+    for same in (distributed.global_sum(value), distributed.global_mean(value)):
         assert torch.equal(same, value)
         assert not same.requires_grad
-    assert [processes.denominator(torch.tensor(n)).item() for n in (0, 7)] == [1, 7]
-    assert processes.gathered("a") == ["a"]
+    assert [distributed.denominator(torch.tensor(n)).item() for n in (0, 7)] == [1, 7]
+    assert distributed.gathered("a") == ["a"]
 
 
 def test_two_processes_train_the_network_that_one_trains(data: Path, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config as config_file
-from pipeline.config import Config
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
 from stages.graph import GRAPH
 from stages.train.config import TrainConfig
 
@@ -38,7 +38,7 @@ def test_arms_differ_in_one_label_source_and_nothing_else(config: Config) -> Non
 def test_every_arm_can_be_trained_and_every_labeler_is_a_control(config: Config) -> None:
     """Building the stages checks labelers, roles and masks against each other."""
     from pipeline.console import Console
-    from pipeline.stage import Context
+    from pipeline.engine.stage import Context
 
     for stage in GRAPH:
         stage(config.sections[stage.name], Context(config, Console()))

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.train.schedule import Moment, learning_rate, poly, weight
+from stages.train.step.schedule import Moment, learning_rate, poly, weight
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.sizes import Size, Sizes
+from stages.train.data.scale_check import Size, Sizes
 
 
 def variant(**keys: Any) -> VariantConfig:

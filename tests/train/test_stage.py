@@ -15,18 +15,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch._inductor.exc import InductorError
 
-from pipeline import config as config_file
-from pipeline import manifest
+from pipeline.config import config as config_file
 from pipeline.console import Console
+from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
-from pipeline.manifest import digest, read_facts
-from pipeline.stage import Context, Unit
-from pipeline.tables import METRICS
+from pipeline.records import manifest
+from pipeline.records.manifest import digest, read_facts
+from pipeline.records.tables import METRICS
 from stages.graph import GRAPH
-from stages.segmenters.models.small_unet import SANDBOX_WEIGHTS
+from stages.models.segmenters.builders.small_unet import SANDBOX_WEIGHTS
 from stages.train.config import TrainConfig
-from stages.train.files import TrainingFiles
-from stages.train.trainer import Trainer
+from stages.train.loop.build import Trainer
+from stages.train.output import TrainingFiles
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]

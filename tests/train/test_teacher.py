@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.train.teacher import decay, frozen_copy, update
+from stages.train.loop.teacher import decay, frozen_copy, update
 
 
 class Student(nn.Module):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import Config, RunConfig, parse_section
-from pipeline.section import Section
-from pipeline.vocabulary import Vocabulary
-from stages.segmenters.networks.base import SegmentationNetwork
+from pipeline.config.config import Config, RunConfig, parse_section
+from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import Vocabulary
+from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import preset
-from stages.train.batch import TrainBatch
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.label_sources.base import LabelSource
-from stages.train.learner import Learner
-from stages.train.schedule import Moment
+from stages.train.data.batch import TrainBatch
+from stages.train.step.label_sources.base import LabelSource
+from stages.train.step.parts import Learner
+from stages.train.step.schedule import Moment
 
 LN_3 = torch.tensor(3.0).log()
 STEPS, STEPS_AN_EPOCH = 40, 4

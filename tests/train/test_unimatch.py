@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.segmenters.normalization import normalize
-from stages.train.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.clean_pass import LABELED, clean_pass
-from stages.train.draws import Draws
-from stages.train.label_sources.ema import EmaSource
-from stages.train.label_sources.stored import StoredConfig, StoredSource
-from stages.train.label_sources.student import StudentSource
-from stages.train.learner import Learner
-from stages.train.mixture import boxes
-from stages.train.perturbations.base import PerturbationConfig
-from stages.train.perturbations.fixmatch import FixMatch
-from stages.train.perturbations.unimatch import UniMatch
-from stages.train.schedule import Moment
-from stages.train.teacher import frozen_copy
+from pipeline.config.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.normalization import normalize
+from stages.train.data.batch import MIX, CropBatch, LabeledBatch, TrainBatch
+from stages.train.data.random_numbers import Draws
+from stages.train.loop.teacher import frozen_copy
+from stages.train.step.clean_forward import LABELED, clean_pass
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.label_sources.stored import StoredConfig, StoredSource
+from stages.train.step.label_sources.student import StudentSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import PerturbationConfig
+from stages.train.step.perturbations.fixmatch import FixMatch
+from stages.train.step.perturbations.unimatch import UniMatch
+from stages.train.step.schedule import Moment
+from stages.train.step.strong_views import boxes
 
 BuildNetwork = Callable[[], SegmentationNetwork]
 BuildLearner = Callable[..., Learner]

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import TrainBatch
-from stages.train.complementary_dropout import complementary_masks
-from stages.train.draws import Draws
-from stages.train.label_sources.ema import EmaSource
-from stages.train.learner import Learner
-from stages.train.mixture import boxes
-from stages.train.perturbations.base import PerturbationConfig
-from stages.train.perturbations.unimatch_v2 import UniMatchV2
-from stages.train.schedule import Moment
-from stages.train.teacher import frozen_copy
+from pipeline.config.vocabulary import Vocabulary
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import TrainBatch
+from stages.train.data.random_numbers import Draws
+from stages.train.loop.teacher import frozen_copy
+from stages.train.step.complementary_dropout import complementary_masks
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import PerturbationConfig
+from stages.train.step.perturbations.unimatch_v2 import UniMatchV2
+from stages.train.step.schedule import Moment
+from stages.train.step.strong_views import boxes
 
 START = Moment(step=0, steps=10, steps_an_epoch=5)
 

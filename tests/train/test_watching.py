@@ -11,23 +11,23 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from pipeline import images
-from pipeline.overlay import overlaid
-from pipeline.vocabulary import Vocabulary
-from stages.pseudolabel.pseudo_labels import PseudoLabels
-from stages.segmenters.networks.base import SegmentationNetwork
-from stages.train.batch import CropBatch, LabeledBatch, TrainBatch
-from stages.train.draws import Draws
-from stages.train.event_log import EventLog
-from stages.train.label_sources.ema import EmaSource
-from stages.train.label_sources.stored import StoredConfig, StoredSource
-from stages.train.learner import Learner
-from stages.train.perturbations.base import PerturbationConfig
-from stages.train.perturbations.unimatch import UniMatch
-from stages.train.schedule import Moment
-from stages.train.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from stages.train.teacher import frozen_copy
-from stages.train.watching import Watching, label_metrics
+from pipeline.config.vocabulary import Vocabulary
+from pipeline.images import images
+from pipeline.images.overlay import overlaid
+from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.train.data.batch import CropBatch, LabeledBatch, TrainBatch
+from stages.train.data.random_numbers import Draws
+from stages.train.loop.teacher import frozen_copy
+from stages.train.records.example_pictures import Watching, label_metrics
+from stages.train.records.tensorboard import EventLog
+from stages.train.step.label_sources.ema import EmaSource
+from stages.train.step.label_sources.stored import StoredConfig, StoredSource
+from stages.train.step.parts import Learner
+from stages.train.step.perturbations.base import PerturbationConfig
+from stages.train.step.perturbations.unimatch import UniMatch
+from stages.train.step.schedule import Moment
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 Bytes = npt.NDArray[np.uint8]
 BuildNetwork = Callable[[], SegmentationNetwork]

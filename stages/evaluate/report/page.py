@@ -5,9 +5,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline import storage
-from pipeline.config import Config
-from stages.evaluate.matrices import read_matrices
+from pipeline.config.config import Config
+from pipeline.files import storage
+from stages.evaluate.confusion_tables import read_matrices
 from stages.evaluate.report.pictures import Picture
 from stages.evaluate.tables import read_tables
 from stages.pseudolabel.report_card import read_tables as read_cards

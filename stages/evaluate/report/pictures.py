@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import images, storage
-from pipeline.config import Config
-from pipeline.label_reader import LabelReader
-from pipeline.overlay import encoded, overlaid, shaded, sheet
+from pipeline.config.config import Config
+from pipeline.files import storage
+from pipeline.images import images
+from pipeline.images.overlay import encoded, overlaid, shaded, sheet
+from pipeline.records.label_reader import LabelReader
 from stages.evaluate.inference import read_pixels
-from stages.evaluate.shown import shown_labels
+from stages.evaluate.report_contents import shown_labels
 from stages.ingest.output import read_images
+from stages.labels.images import read_truth
+from stages.models.segmenters.predictor import Predictor
 from stages.pseudolabel.output import of_rows
-from stages.reading import read_truth
-from stages.segmenters.predictor import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 

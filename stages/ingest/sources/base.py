@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline import arrays, tar
-from pipeline.components import Component
-from pipeline.section import Section
+from pipeline.config.components import Component
+from pipeline.config.config_section import Section
+from pipeline.files import tar
+from pipeline.records import arrays
 
 IMAGE_ENDINGS = frozenset(
     [
@@ -40,7 +41,7 @@ class Listed(NamedTuple):
     """An image of a source.
 
     Attributes:
-        image: Its address: a path, or a place in a tar archive (`pipeline.tar`).
+        image: Its address: a path, or a place in a tar archive (`pipeline.files.tar`).
         mask: Address of the label file that belongs to it, if any.
         caption: What the source says of it.
         url: Where the source got it.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import storage
+from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.section import Section
-from pipeline.storage import Location
+from pipeline.files import storage
+from pipeline.files.storage import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
 

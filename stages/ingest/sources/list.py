@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline import storage, tar
+from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.section import Section
-from pipeline.storage import Location
+from pipeline.files import storage, tar
+from pipeline.files.storage import Location
 from stages.ingest.containment import Root, plainly
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
 

@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.components import Component
-from pipeline.section import Facts, Section
+from pipeline.config.components import Component
+from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary import IGNORE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from torch import Tensor
 
+    from pipeline.config.vocabulary import Vocabulary
     from pipeline.console import Console
-    from pipeline.vocabulary import Vocabulary
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.propose.output import Proposals
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of any shape on square canvases of side S, each at the top left.
+
+    Attributes:
+        pixels: (B, 3, S, S) uint8 RGB, 0 outside the image.
+        sizes: (height, width) in pixels of each image; the longer one is S, the shorter at least 1.
+        proposals: SAM's masks of each image, of its size; empty unless the labeler needs them.
+        label_files: The label file of each image, (height, width) uint8 class ids, 255 = ignore;
+            empty unless the labeler needs them.
+        members: What each of the labeler's members stored for the batch; empty if it has none.
+    """
+
+    pixels: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    proposals: tuple[Proposals, ...] = ()
+    label_files: tuple[Tensor, ...] = ()
+    members: tuple[PseudoLabels, ...] = ()
+
+    def place(self, labels: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> PseudoLabels:
+        """Puts labels of the images on canvases (B, S, S); ignore with confidence 0 beside them.
+
+        Args:
+            labels: (H, W) mask and (H, W) confidence of each image in turn, of the image's size.
+            device: Where they are.
+        """
+        import torch
+
+        from stages.labels.pseudo_labels import PseudoLabels
+
+        count, _, *canvas = self.pixels.shape
+        mask = torch.full((count, *canvas), IGNORE, device=device)
+        confidence = torch.zeros(count, *canvas, device=device)
+        for index, ((height, width), own) in enumerate(zip(self.sizes, labels, strict=True)):
+            image = (index, slice(height), slice(width))
+            mask[image], confidence[image] = own
+        return PseudoLabels(mask, confidence)
 
 
 class Labeler(Component, ABC):

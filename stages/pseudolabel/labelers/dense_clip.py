@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stages.clip.clip_weights import ClipConfig
-from stages.pseudolabel.clip_labeler import ClipLabeler
+from stages.models.clip.clip_weights import ClipConfig
+from stages.pseudolabel.labelers._clip_labeler import ClipLabeler
 
 
 class DenseClip(ClipLabeler):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.section import Facts, Name, Section
+from pipeline.config.config_section import Facts, Name, Section
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 
 class EnsembleConfig(Section):
@@ -74,15 +75,13 @@ class Ensemble(Labeler):
         """See `Labeler.label`."""
         import torch
 
-        from stages.pseudolabel.pseudo_labels import PseudoLabels
-
-        return PseudoLabels.on_canvases(images, self._voted(images), torch.device("cpu"))
+        return images.place(self._voted(images), torch.device("cpu"))
 
     def _voted(self, images: ImageBatch) -> Iterator[tuple[Tensor, Tensor]]:
         """Mask and confidence of each image."""
         import torch
 
-        from stages.pseudolabel import voting
+        from stages.pseudolabel.pixels import voting
 
         config = self.config
         for index, (height, width) in enumerate(images.sizes):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.section import Facts, Section
-from pipeline.vocabulary import IGNORE
+from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary import IGNORE
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 
 class FilesConfig(Section):
@@ -35,7 +36,5 @@ class Files(Labeler):
         """See `Labeler.label`."""
         import torch
 
-        from stages.pseudolabel.pseudo_labels import PseudoLabels
-
         labels = ((label, (label != IGNORE).float()) for label in images.label_files)
-        return PseudoLabels.on_canvases(images, labels, torch.device("cpu"))
+        return images.place(labels, torch.device("cpu"))

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipeline.checksum import checksum
+from pipeline.config.config_section import Facts, Section
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.section import Facts, Section
-from stages.clip.clip_weights import FOLDER_PREFIX
+from pipeline.files.checksum import checksum
+from stages.models.clip.clip_weights import FOLDER_PREFIX
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 _Files = tuple[str, ...]
 _NEEDED: tuple[tuple[_Files, ...], ...] = (
@@ -85,7 +86,7 @@ class Hf(Labeler):
             what = "the library transformers is not installed"
             fix = "run `pip install 'maskmill[hf]'`"
             raise ConfigError(what, where="name: hf", fix=fix)
-        from stages.clip import text
+        from stages.models.clip import text
         from stages.pseudolabel.transformers_models import load_model
 
         self.vocabulary_facts()  # what cannot be asked is not worth loading for
@@ -102,8 +103,7 @@ class Hf(Labeler):
         """
         import torch
 
-        from stages.pseudolabel.decision import decide
-        from stages.pseudolabel.pseudo_labels import PseudoLabels
+        from stages.pseudolabel.pixels.classify_pixels import decide
 
         device = self._model.device
         values = torch.tensor(self._channels.values, device=device)
@@ -117,4 +117,4 @@ class Hf(Labeler):
             )
             for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
         )
-        return PseudoLabels.on_canvases(images, labels, device)
+        return images.place(labels, device)

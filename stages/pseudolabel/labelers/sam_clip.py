@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from stages.clip.clip_weights import ClipConfig
-from stages.pseudolabel.clip_labeler import ClipLabeler
+from stages.models.clip.clip_weights import ClipConfig
+from stages.pseudolabel.labelers._clip_labeler import ClipLabeler
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.pseudolabel.pseudo_labels import ImageBatch
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 
 class SamClipConfig(ClipConfig):
@@ -43,7 +43,7 @@ class SamClip(ClipLabeler):
         """See `ClipLabeler.refined`."""
         import torch
 
-        from stages.pseudolabel import pooling
+        from stages.pseudolabel.pixels import pooling
 
         proposals = images.proposals[index]
         if not proposals.rle:
@@ -77,8 +77,8 @@ class SamClip(ClipLabeler):
         """
         from torch.nn import functional as F
 
-        from stages.pseudolabel.pooling import mask_means
-        from stages.pseudolabel.pseudo_labels import ImageBatch
+        from stages.pseudolabel.labelers.base import ImageBatch
+        from stages.pseudolabel.pixels.pooling import mask_means
 
         alone = ImageBatch(images.pixels[index : index + 1], (images.sizes[index],))
         (features,) = self.dense_features(alone)
@@ -97,8 +97,8 @@ class SamClip(ClipLabeler):
         """
         import torch
 
-        from stages.clip.towers import whole_px
-        from stages.pseudolabel.mask_crops import masked_crops
+        from stages.models.clip.towers import whole_px
+        from stages.pseudolabel.pixels.mask_crops import masked_crops
 
         size_px = whole_px(self._clip.network.visual, self.config.window_px)
         normal, found = self._clip.normalize(image.to(masks.device)), []

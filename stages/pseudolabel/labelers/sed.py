@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.checksum import checksum
+from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
-from pipeline.section import Facts, Section
-from stages.clip.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
+from pipeline.files.checksum import checksum
+from stages.models.clip.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 _STRIDE_PX = 32
 _DRIVE = "https://drive.google.com/file/d/"
@@ -116,8 +117,8 @@ class Sed(Labeler):
         """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
         from functools import partial
 
-        from stages.clip import text
-        from stages.clip.text_cache import TextCache
+        from stages.models.clip import text
+        from stages.models.clip.text_cache import TextCache
         from stages.pseudolabel.sed.checkpoint import load_sed
 
         self.vocabulary_facts()  # what cannot be asked is not worth loading for
@@ -135,8 +136,7 @@ class Sed(Labeler):
         """See `Labeler.label`; confidence is the score of the class."""
         import torch
 
-        from stages.pseudolabel.decision import decide
-        from stages.pseudolabel.pseudo_labels import PseudoLabels
+        from stages.pseudolabel.pixels.classify_pixels import decide
 
         device = self._queries.device
         values = torch.tensor(self._channels.values, device=device)
@@ -145,7 +145,7 @@ class Sed(Labeler):
             decide(scores, values, background, threshold=threshold)
             for scores in self.class_scores(images)
         )
-        return PseudoLabels.on_canvases(images, labels, device)
+        return images.place(labels, device)
 
     def class_scores(self, images: ImageBatch) -> Iterator[Tensor]:
         """(C, H, W) float in [0, 1] of each image in turn, a channel a class.

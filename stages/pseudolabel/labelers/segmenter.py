@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.checksum import checksum
+from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
-from pipeline.section import Facts, Section
-from pipeline.storage import Location
+from pipeline.files.checksum import checksum
+from pipeline.files.storage import Location
+from stages.models.segmenters.builders.base import ModelChoice
 from stages.pseudolabel.labelers.base import Labeler
-from stages.segmenters.models.base import ModelChoice
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from stages.pseudolabel.pseudo_labels import ImageBatch, PseudoLabels
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
 
 
 class SegmenterConfig(Section):
@@ -53,7 +54,7 @@ class Segmenter(Labeler):
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; refuses a segmenter of other classes too."""
-        from stages.segmenters.predictor import Predictor
+        from stages.models.segmenters.predictor import Predictor
 
         fix = "set `model` and `vocabulary` to what it was trained by, or train it"
         model, path = self.config.model, self.config.weights
@@ -61,7 +62,7 @@ class Segmenter(Labeler):
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""
-        from stages.pseudolabel.pseudo_labels import PseudoLabels
+        from stages.labels.pseudo_labels import PseudoLabels
 
         predictor = self._predictor
         found = [
@@ -69,4 +70,4 @@ class Segmenter(Labeler):
             for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
         ]
         labels = [(own.mask[0], own.confidence[0]) for own in found]
-        return PseudoLabels.on_canvases(images, labels, predictor.device)
+        return images.place(labels, predictor.device)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from stages.clip.clip import Clip, model_config, tokenizer_of
+from stages.models.clip.clip import Clip, model_config, tokenizer_of
 from stages.pseudolabel.sed.network import Sed
 
 PREFIX = "sem_seg_head.predictor."

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from stages.clip.towers import location_features
+from stages.models.clip.towers import location_features
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder
 
 _SHORT_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768

@@ -1,0 +1,127 @@
+"""Components by file name: the folder is the registry.
+
+A family (labelers, perturbations, ...) is a package; each file in it defines one subclass of the
+family's base class, and the file's name is the component's name in a config. `base.py` and files
+whose names begin with `_`, which hold what several components share, are no
+components. Component files import torch only inside methods, so that reading and checking a config
+never needs it.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.config_section import Facts, Section
+
+
+class Component:
+    """What a config can name. Subclasses set the class variables and take a `Config` to be built.
+
+    Attributes:
+        Config: The component's own keys.
+        version: Raised when the same config gives other results than before.
+    """
+
+    Config: ClassVar[type[Section]]
+    version: ClassVar[int]
+
+    @classmethod
+    def file_name(cls) -> str:
+        """The component's name: that of the file it is defined in."""
+        return cls.__module__.rpartition(".")[2]
+
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[C]):
+    """A component that a config chose, with its checked keys.
+
+    Attributes:
+        name: The component's file name.
+        component: Its class.
+        config: An instance of the class's `Config`.
+    """
+
+    name: str
+    component: type[C]
+    config: Section
+
+    def create(self, *args: Any, **kwargs: Any) -> C:
+        """Builds the component from its keys and what else its base class takes."""
+        factory: Callable[..., C] = self.component
+        return factory(self.config, *args, **kwargs)
+
+    def facts(self, prefix: str) -> Facts:
+        """Name, version and keys of the component."""
+        return {
+            f"{prefix}.name": self.name,
+            f"{prefix}.version": self.component.version,
+            **self.config.facts(prefix),
+        }
+
+    def plain(self) -> dict[str, Any]:
+        """The choice as a config would write it, defaults filled in."""
+        return {"name": self.name, **self.config.model_dump(mode="json")}
+
+
+def chosen_from(family: str, base: type[Component]) -> tuple[BeforeValidator, PlainSerializer]:
+    """Marks a config field as a choice from a family.
+
+    The field is written as the component's name, or as a mapping of `name` and the component's
+    keys: ``source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]``.
+    """
+
+    def choose(value: object) -> object:
+        if isinstance(value, Choice):
+            return value
+        keys = {"name": value} if isinstance(value, str) else value
+        if not isinstance(keys, dict) or "name" not in keys:
+            known = ", ".join(names(family))
+            raise ValueError(f"write a name, or a mapping with the key `name`; one of: {known}")
+        component = find(family, keys["name"], base)
+        own_keys = {key: item for key, item in keys.items() if key != "name"}
+        return Choice(keys["name"], component, component.Config.model_validate(own_keys))
+
+    return BeforeValidator(choose), PlainSerializer(Choice.plain)
+
+
+def names(family: str) -> list[str]:
+    """Names of a family's components, e.g. ``names("stages.pseudolabel.labelers")``."""
+    package = importlib.import_module(family)
+    return sorted(
+        module.name
+        for module in iter_modules(package.__path__)
+        if module.name != "base" and not module.name.startswith("_")
+    )
+
+
+def find(family: str, name: str, base: type[C]) -> type[C]:
+    """Imports one component's file, and no other, and returns its class.
+
+    Args:
+        family: Dotted name of the family's package.
+        name: The component: a file name without its ending.
+        base: The family's base class.
+
+    Raises:
+        ValueError: There is no such component; lists those there are.
+    """
+    known = names(family)
+    if name not in known:
+        fix = f"use one of: {', '.join(known)}"
+        raise PydanticCustomError("unknown_component", "{fix}", {"name": repr(name), "fix": fix})
+    module = importlib.import_module(f"{family}.{name}")
+    found = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+    assert len(found) == 1, f"{module.__name__} must define one subclass of {base.__name__}"
+    return found[0]

@@ -1,0 +1,278 @@
+"""The class list of a run: names, concepts, templates, colours, and how label files spell them."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+
+from pipeline.config.config_section import Facts, Section
+from pipeline.errors import ConfigError, DataError
+
+IGNORE = 255
+"""Value of a mask pixel that belongs to no class, or that nobody labeled."""
+
+PromptSet = Literal["single", "single-dot", "mean-80", "stack-80"]
+"""Published ways to ask: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
+OpenAI's 80 ImageNet templates (CLIP, SCLIP), or all 80 kept apart on an axis of their own (SED)."""
+
+Aggregation = Literal["concept-max", "concept-avg"]
+"""How a class's concepts become one score: the best of their scores, or the score of their mean."""
+
+_DEFAULT_TEMPLATES = ("a photo of a {}",)
+_UNKNOWN = 256
+_IGNORE_NAME = "ignore"
+_OTHERS = "*"
+_TABLE_SIZE = 65536
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def _as_text(key: object) -> object:
+    return str(key) if isinstance(key, int) else key
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("write a word")
+    return text
+
+
+def _as_synonyms(concept: object) -> object:
+    if not isinstance(concept, str | list | tuple):
+        raise ValueError("write a name in quotes, or a list of names")
+    return (concept,) if isinstance(concept, str) else concept
+
+
+Text = Annotated[str, AfterValidator(_says_something)]
+"""A name, for people or for a text model; not blank."""
+
+Concept = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_synonyms),
+]
+"""One thing to look for: a name, or several whose embeddings are averaged, template by template. In
+a file a string, or a list of strings."""
+
+
+class ClassEntry(Section):
+    """One class; its id is its position in the vocabulary's list, from 0."""
+
+    name: Text
+    """The name people and label schemes use."""
+    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
+    """Display colour, #rrggbb."""
+    concepts: tuple[Concept, ...] | None = None
+    """What a text model is asked for; `aggregation` makes one score of it. Default: the name."""
+
+    @property
+    def asked(self) -> tuple[Concept, ...]:
+        """What a text model is asked for, maybe nothing."""
+        return ((self.name,),) if self.concepts is None else self.concepts
+
+
+class Vocabulary(Section):
+    """A class list, as read from a file in configs/vocabularies/."""
+
+    name: Text
+    """What to call it in messages."""
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=IGNORE)]
+    """The classes in the order of their ids; at most 255, since 255 means ignore."""
+    background: str | None = None
+    """The class that pixels of `background_concepts` get; without one they are ignored."""
+    background_concepts: tuple[Concept, ...] = ()
+    """Concepts that are in the images but are no class of their own; the best of them counts."""
+    aggregation: Aggregation = "concept-max"
+    """How the concepts of a class become its score."""
+    templates: Annotated[tuple[str, ...], Field(min_length=1)] = _DEFAULT_TEMPLATES
+    """Prompt templates, whose embeddings are averaged; {} stands for the concept."""
+    prompts: PromptSet | None = None
+    """A published set of templates, in place of `templates`."""
+    label_schemes: dict[str, dict[Annotated[str, BeforeValidator(_as_text)], str]] = Field(
+        default_factory=dict
+    )
+    """Per scheme: pixel value or colour (#rrggbb) to class name or "ignore"; "*" = all others."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        names = [entry.name for entry in self.classes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"give each class its own name; {name!r} stands twice")
+        if _IGNORE_NAME in names:
+            raise ValueError(f"a class cannot be called {_IGNORE_NAME!r}: schemes mean 255 by it")
+        if self.background is not None and self.background not in names:
+            raise ValueError(
+                f"background {self.background!r} is no class; use one of: {', '.join(names)}"
+            )
+        if self.prompts is not None and self.templates != _DEFAULT_TEMPLATES:
+            raise ValueError(f"leave out `templates`, or `prompts`: {self.prompts} brings its own")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"template {template!r} must hold {{}} once, for the concept")
+        for scheme, entries in self.label_schemes.items():
+            for value, name in entries.items():
+                if name not in (*names, _IGNORE_NAME):
+                    raise ValueError(
+                        f"label_schemes.{scheme}.{value} names {name!r}, which is no class; "
+                        f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
+                    )
+                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(value)):
+                    raise ValueError(
+                        f"label_schemes.{scheme} has the key {value!r}; "
+                        "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
+                    )
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; ids run from 0 to one below it."""
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def background_id(self) -> int:
+        """Mask value for pixels of background concepts: a class id, or 255 = ignore."""
+        return IGNORE if self.background is None else self.class_names.index(self.background)
+
+    @property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """(256, 3) uint8: display colour of every mask value; black where there is no class."""
+        colors = np.zeros((256, 3), np.uint8)
+        for class_id, entry in enumerate(self.classes):
+            colors[class_id] = list(bytes.fromhex(entry.color[1:]))
+        return colors
+
+    def class_facts(self) -> Facts:
+        """What a model that learns these classes depends on: their names, in order."""
+        return {"vocabulary.classes": list(self.class_names)}
+
+    def prompt_facts(self) -> Facts:
+        """What labels made from text depend on: concepts and templates beside the classes.
+
+        Raises:
+            ConfigError: No class has a concept.
+        """
+        self.check_concepts()
+        concepts: Facts = {
+            f"vocabulary.concepts.{entry.name}": _plain(entry.asked) for entry in self.classes
+        }
+        facts: Facts = {
+            **self.class_facts(),
+            **concepts,
+            "vocabulary.background": self.background,
+            "vocabulary.background_concepts": _plain(self.background_concepts),
+            "vocabulary.aggregation": self.aggregation,
+        }
+        if self.prompts is None:
+            return {**facts, "vocabulary.templates": list(self.templates)}
+        return {**facts, "vocabulary.prompts": self.prompts}
+
+    def check_concepts(self) -> None:
+        """Refuses a vocabulary that a text model cannot answer.
+
+        Raises:
+            ConfigError: No class has a concept, not even by way of the background, or two classes
+                have the same.
+        """
+        where = f"vocabulary {self.name}"
+        owners: dict[frozenset[str], int] = {}
+        for value, names in self.queries():
+            words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
+            if (other := owners.setdefault(words, value)) != value:
+                both = f"{self._owner(other)} and {self._owner(value)}"
+                what = f"{', '.join(names)!r} is asked for on behalf of {both}"
+                raise ConfigError(what, where=where, fix="give the concept to one of them")
+        if not {*owners.values()} - {IGNORE}:
+            fix = "give at least one class a concept"
+            raise ConfigError("no class has a concept to look for", where=where, fix=fix)
+
+    def queries(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """What a text model is asked: class by class, then the background concepts.
+
+        These are queries of their own under concept-avg too: the mean of a road and a lion is like
+        neither.
+
+        Yields:
+            The mask value that it is asked for, 255 = ignore, and the names that are averaged.
+        """
+        for class_id, entry in enumerate(self.classes):
+            if self.aggregation == "concept-avg" and entry.asked:
+                yield class_id, tuple(name for names in entry.asked for name in names)
+            else:
+                yield from ((class_id, names) for names in entry.asked)
+        yield from ((self.background_id, names) for names in self.background_concepts)
+
+    def _owner(self, value: int) -> str:
+        return "background_concepts" if value == IGNORE else self.class_names[value]
+
+    def scheme_facts(self, scheme: str | None) -> Facts:
+        """What a label file's reading depends on: its scheme, resolved to class ids.
+
+        Raises:
+            DataError: There is no such scheme.
+        """
+        table: Facts = dict(sorted(self._targets(scheme).items()))
+        key = "class_ids" if scheme is None else f"label_schemes.{scheme}"
+        return {f"vocabulary.{key}": table}
+
+    def to_mask(
+        self, labels: npt.NDArray[np.integer], scheme: str | None
+    ) -> tuple[npt.NDArray[np.uint8], list[str]]:
+        """Turns the pixels of a label file into class ids.
+
+        Args:
+            labels: (H, W) pixel values, or (H, W, 3) uint8 colours.
+            scheme: A key of `label_schemes`; None reads pixel values as class ids, 255 as ignore.
+
+        Returns:
+            (H, W) uint8 mask, 255 = ignore, and the values or colours found that the scheme does
+            not know, as text (their pixels are 255 too).
+
+        Raises:
+            DataError: There is no such scheme.
+        """
+        targets = self._targets(scheme)
+        others = targets.get(_OTHERS, _UNKNOWN)
+        if is_color := labels.ndim == 3:
+            labels = labels.astype(np.int64) @ np.array([65536, 256, 1])
+            known = {int(key[1:], 16): id_ for key, id_ in targets.items() if key.startswith("#")}
+        else:
+            known = {int(key): id_ for key, id_ in targets.items() if key.isdecimal()}
+        if labels.size and not is_color and labels.min() >= 0 and labels.max() < _TABLE_SIZE:
+            table = np.full(_TABLE_SIZE, others, np.uint16)
+            table[list(known)] = list(known.values())
+            ids = table[labels]
+        else:
+            values, inverse = np.unique(labels, return_inverse=True)
+            found = [known.get(int(value), others) for value in values]
+            ids = np.array(found, np.uint16)[inverse].reshape(labels.shape)
+        strangers = np.unique(labels[ids == _UNKNOWN])
+        unknown = [f"#{value:06x}" if is_color else str(value) for value in strangers]
+        return np.where(ids == _UNKNOWN, IGNORE, ids).astype(np.uint8), unknown
+
+    def _targets(self, scheme: str | None) -> dict[str, int]:
+        ids = {name: class_id for class_id, name in enumerate(self.class_names)}
+        if scheme is None:
+            return {**{str(class_id): class_id for class_id in ids.values()}, str(IGNORE): IGNORE}
+        if scheme not in self.label_schemes:
+            fix = "add it, or run ingest with a config that names another"
+            where = f"vocabulary {self.name!r}"
+            raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
+        targets = {**ids, _IGNORE_NAME: IGNORE}
+        return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
+
+
+def _is_value(key: str) -> bool:
+    return key.isdecimal() and int(key) < _TABLE_SIZE
+
+
+def _plain(concepts: tuple[Concept, ...]) -> JsonValue:
+    """Concepts as a file would write them."""
+    return [names[0] if len(names) == 1 else list(names) for names in concepts]

@@ -1,0 +1,1 @@
+"""Stages and their units: plans, staleness, runs on a cluster, verification, garbage."""

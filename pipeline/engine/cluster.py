@@ -1,0 +1,252 @@
+"""Where stage one runs: Dask distributed, inside this process unless the config says otherwise."""
+
+import logging
+import signal
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Generic, TypeVar
+
+import dask
+from distributed import Client, KilledWorker, LocalCluster, Nanny, Scheduler, SpecCluster, wait
+
+from pipeline.config.config import ClusterConfig
+from pipeline.engine.gpus import visible_gpus
+from pipeline.errors import ConfigError, MaskmillError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WINDOW = 4
+"""Tasks submitted and not yet done, a worker: memory stays flat at any length."""
+_ALERT_S = 0.2
+"""How long Ctrl-C may go unnoticed while a result is awaited."""
+_WATCH_S = 1.0
+"""How often it is asked which worker does what."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Instead of a result: the worker died in every attempt.
+
+    Attributes:
+        attempts: How many there were.
+    """
+
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """A task with a name for people."""
+
+    name: str
+    task: T
+
+
+Watch = Callable[[Mapping[str, str]], None]
+"""Is told now and then which job each worker has at hand, or an empty text."""
+
+
+def run_jobs(
+    cluster: ClusterConfig,
+    function: Callable[[T], R],
+    jobs: Iterable[Job[T]],
+    watch: Watch | None = None,
+) -> Iterator[tuple[Job[T], R | Lost]]:
+    """Runs a function over tasks on the cluster's workers, one task a worker at a time.
+
+    A dead worker takes all with it that it had been given. Such jobs are tried again when all
+    others are done, one by one, so that none is blamed for another: `cluster.retries` times.
+
+    Only the main thread may call it, for it looks after Ctrl-C.
+
+    Args:
+        cluster: One thread in this process, local worker processes, or a running scheduler.
+        function: Picklable; what is slow to build it keeps for the next call in its process.
+        jobs: With picklable tasks; asked for as workers become free, never all at once.
+        watch: Who to tell what the workers do.
+
+    Yields:
+        Each job with its result, as they come.
+
+    Raises:
+        ConfigError: The scheduler does not answer.
+        MaskmillError: The scheduler is gone, or what `function` raised.
+    """
+    todo = iter(jobs)
+    if (first := next(todo, None)) is None:
+        return
+    settings = {
+        "distributed.admin.tick.limit": "1h",
+        "distributed.scheduler.allowed-failures": 0,  # counted here
+        "distributed.worker.daemon": False,
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+        # Dask has workers give memory back at once: each array of a batch is then cleared anew.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    }
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
+    # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.
+    interrupted = Event()
+    with (
+        dask.config.set(settings),
+        _connected(cluster) as client,
+        _on_interrupt(lambda *_: interrupted.set()),
+    ):
+        flight = _Flight(client, function, interrupted, watch)
+        flight.submit(first)
+        suspects: deque[Job[T]] = deque()
+        for job in todo:
+            flight.submit(job)
+            while flight.is_full:
+                yield from _told(flight.landed(), suspects)
+        while flight.futures:
+            yield from _told(flight.landed(), suspects)
+        for suspect in suspects:
+            yield suspect, flight.alone(suspect, cluster.retries)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _told(
+    landed: Iterable[tuple[Job[T], R | Lost]], suspects: deque[Job[T]]
+) -> Iterator[tuple[Job[T], R]]:
+    """Results; jobs that were lost with a worker are put aside."""
+    for job, result in landed:
+        if isinstance(result, Lost):
+            suspects.append(job)
+        else:
+            yield job, result
+
+
+@dataclass
+class _Flight(Generic[T, R]):
+    """The tasks that are submitted and not yet done."""
+
+    client: Any
+    function: Callable[[T], R]
+    interrupted: Event
+    watch: Watch | None
+    futures: dict[Any, Job[T]] = field(default_factory=dict)
+    _watched: float = 0.0
+
+    def submit(self, job: Job[T]) -> None:
+        # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
+        key = f"{job.name}-{uuid.uuid4().hex}"
+        future = self.client.submit(_attempt, self.function, job.task, key=key, pure=False)
+        self.futures[future] = job
+
+    @property
+    def is_full(self) -> bool:
+        workers = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        return len(self.futures) >= _WINDOW * workers
+
+    def landed(self) -> list[tuple[Job[T], R | Lost]]:
+        """Waits until something is done, and hands it over."""
+        done: list[Any] = []
+        while not done:
+            if self.interrupted.is_set():
+                raise KeyboardInterrupt
+            with suppress(TimeoutError):
+                wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
+            done = [future for future in self.futures if future.done()]
+            self._tell()
+        return [(self.futures.pop(future), _result(future)) for future in done]
+
+    def alone(self, job: Job[T], retries: int) -> R | Lost:
+        """The result of a job that nothing else runs beside."""
+        for _ in range(retries):
+            self.submit(job)
+            ((_, result),) = self.landed()
+            if not isinstance(result, Lost):
+                return result
+        return Lost(1 + retries)
+
+    def _tell(self) -> None:
+        if self.watch is None or time.monotonic() - self._watched < _WATCH_S:
+            return
+        self._watched = time.monotonic()
+        at_hand = {key: job.name for key, job in ((f.key, j) for f, j in self.futures.items())}
+        busy = self.client.processing()
+        self.watch({worker: at_hand.get(next(iter(busy[worker]), ""), "") for worker in busy})
+
+
+def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
+    """Hands back what a user can mend as a result: of what is raised, workers log a traceback."""
+    try:
+        return function(task)
+    except (MaskmillError, OSError) as error:
+        return error
+
+
+def _result(future: Any) -> Any:
+    if future.status in ("cancelled", "lost"):
+        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
+        raise MaskmillError(what, where="cluster", fix=fix)
+    try:
+        result = future.result()
+    except KilledWorker:
+        return Lost(1)
+    if isinstance(result, MaskmillError | OSError):
+        raise result
+    return result
+
+
+@contextmanager
+def _connected(cluster: ClusterConfig) -> Iterator[Any]:
+    if cluster.address is not None:
+        with _client_of(cluster.address) as client:
+            yield client
+        return
+    with _on_interrupt(signal.SIG_IGN):  # of the workers for good: this process ends them
+        local = _processes(cluster.workers) if cluster.workers else _thread()
+    with local, Client(local) as client:  # type: ignore[no-untyped-call]
+        yield client
+
+
+def _thread() -> Any:
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address="localhost:0",  # any free port
+        memory_limit=0,
+    )
+
+
+def _processes(count: int) -> Any:
+    """Worker processes of this machine, which see a GPU each, in turn, where there are GPUs."""
+    gpus = visible_gpus()
+    workers = {}
+    for number in range(count):
+        env = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        options = {"nthreads": 1, "memory_limit": 0, "env": env, "host": "127.0.0.1"}
+        workers[number] = {"cls": Nanny, "options": options}
+    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard_address": "localhost:0"}
+    return SpecCluster(  # type: ignore[no-untyped-call]
+        workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=False
+    )
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
+    """Changes what Ctrl-C does; processes that start while it is ignored ignore it for good."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _client_of(address: str) -> Any:
+    try:
+        return Client(address)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        what = f"no Dask scheduler at {address}: {reason}"
+        fix = "start one there with `dask scheduler`, or drop the key"
+        raise ConfigError(what, where="cluster.address", fix=fix) from error

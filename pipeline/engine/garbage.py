@@ -1,0 +1,57 @@
+"""Deletes what neither the config nor a manifest points to, and says how much that is."""
+
+from pathlib import Path
+
+from pipeline.engine.runner import Runner
+from pipeline.errors import DataError
+from pipeline.files import storage
+from pipeline.files.run_lock import locked
+
+
+def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
+    """Deletes, or with `dry_run` lists, what the stages of a config call garbage.
+
+    It takes the lock of the run: what a training reads is not deleted under it.
+
+    Raises:
+        StorageError: Another command works on the run.
+        MaskmillError: A stage cannot be planned.
+    """
+    if dry_run:
+        _collect(runner, delete=False)
+        return
+    with locked(runner.config.manifests):
+        _collect(runner, delete=True)
+
+
+def _collect(runner: Runner, *, delete: bool) -> None:
+    total = 0
+    for stage in runner.stages(list(runner.config.sections)):
+        try:
+            garbage = sorted(stage.garbage())
+        except DataError as error:  # its input is not there: what it made may still be wanted
+            runner.console.note(f"{stage.name}: not looked at: {error}")
+            break
+        for path in garbage:
+            size = storage.size_of(path)
+            total += size
+            if delete:
+                _delete(path)
+            did = "deleted" if delete else "would delete"
+            runner.console.line(f"{stage.name}: {did} {path}, {_readable(size)}")
+    did = "freed" if delete else "would free"
+    runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
+
+
+def _delete(path: Path) -> None:
+    """Deletes a file or a folder; of a store its metadata first, so that no half of it is read."""
+    if path.is_dir():
+        (path / "zarr.json").unlink(missing_ok=True)
+    storage.remove(path)
+
+
+def _readable(size: int) -> str:
+    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_each:
+            return f"{size / bytes_each:.1f} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,182 @@
+"""Runs stages in order: plans each, does what is not fresh, and says so."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.config.config import Config
+from pipeline.console import Console
+from pipeline.engine import torchrun
+from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.staleness import StageState, State, inspect
+from pipeline.errors import ConfigError, DataError, StorageError
+from pipeline.files.run_lock import locked
+from pipeline.records.manifest import remove_temporaries, update_index
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to be done.
+
+    Attributes:
+        stages: Names of stages; none means all that the config has.
+        alone: Whether to leave out what these stages need, even if it is not fresh.
+        shards: Numbers of the only shards to do; None for all.
+        force: Whether to do again what is fresh, in the stages named.
+    """
+
+    stages: tuple[str, ...] = ()
+    alone: bool = False
+    shards: frozenset[int] | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The stages of one config.
+
+    Attributes:
+        config: The run.
+        graph: All stages there are, in the order of the flow.
+        console: Where to tell about the work.
+    """
+
+    config: Config
+    graph: Sequence[type[Stage]]
+    console: Console
+
+    def run(self, request: Request) -> None:
+        """Does stages with all they need; where torchrun started several processes, with them.
+
+        Raises:
+            ConfigError: A requested stage does not exist or has no section in the config, the
+                config has no section at all, or there is no such shard.
+            MaskmillError: Whatever a stage cannot do and the user can mend.
+        """
+        names = self._chosen(request)
+        if not torchrun.is_leader():
+            for stage in list(self.stages(names)):
+                stage.follow()
+            return
+        with locked(self.config.manifests):
+            remove_temporaries(self.config.manifests)
+            # All are built first: where two sections disagree, that shows before any work.
+            for stage in list(self.stages(names)):
+                if request.alone:
+                    self._warn_of_needs(stage)
+                self._run_stage(stage, request)
+
+    def preview(self, request: Request) -> Iterator[tuple[StageState, list[Unit]]]:
+        """The state of every stage that `run` would come to, and what it would do as things are.
+
+        Writes nothing but indexes of archives, which are a cache.
+        """
+        fresh: dict[str, bool] = {}
+        for stage in self.stages(self._chosen(request)):
+            waits_for = [name for name in stage.needs if not fresh.get(name, True)]
+            try:
+                state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
+            except (DataError, StorageError):
+                if not waits_for:
+                    raise
+                state = StageState(stage.name, (), tuple(waits_for))  # its input is not there
+            fresh[stage.name] = state.state is State.FRESH
+            yield state, _picked(stage, state, request)
+
+    def status(self) -> Iterator[StageState]:
+        """The state of every configured stage, in order; see `preview`."""
+        if self.config.sections:
+            yield from (state for state, _ in self.preview(Request()))
+
+    def stages(self, names: Collection[str]) -> Iterator[Stage]:
+        """Those of the named stages that the config has, in order."""
+        context = Context(self.config, self.console)
+        for kind in self.graph:
+            if kind.name in names and kind.name in self.config.sections:
+                yield kind(self.config.sections[kind.name], context)
+
+    def _run_stage(self, stage: Stage, request: Request) -> None:
+        state = inspect(stage, forced=self._is_forced(stage, request))
+        for part in state.orphans:
+            self.console.note(f"{stage.name}: drops {part}: all its images are gone")
+            part.unlink(missing_ok=True)
+        if not (units := _picked(stage, state, request)):
+            self.console.note(f"{stage.name}: nothing to do, {state.counts['fresh']} fresh")
+            stage.dismiss()
+        else:
+            for reason in state.reasons:
+                self.console.note(f"{stage.name}: {reason}")
+            if len(units) < len(state.unfinished):
+                self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
+            if request.force:
+                for path in (path for unit in units for path in unit.unfinished):
+                    path.unlink(missing_ok=True)
+            start = time.perf_counter()
+            stage.run(units)
+            for folder in {unit.part.parent for unit in units if unit.shard is not None}:
+                update_index(folder, stage.table)
+            self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
+        stage.summarize()
+
+    def _is_forced(self, stage: Stage, request: Request) -> bool:
+        return request.force and stage.name in (request.stages or self.config.sections)
+
+    def _warn_of_needs(self, stage: Stage) -> None:
+        for needed in self.stages(stage.needs):
+            if inspect(needed).state is not State.FRESH:
+                what = f"{needed.name} is not fresh; {stage.name} works on what it left"
+                self.console.warn(what)
+
+    def _chosen(self, request: Request) -> set[str]:
+        """Names of the stages to come to; checks the request."""
+        for name in request.stages:
+            self._check_configured(name)
+        if not self.config.sections:
+            fix = f"add one of: {', '.join(kind.name for kind in self.graph)}"
+            raise ConfigError("no section of a stage", where=str(self.config.path), fix=fix)
+        named = request.stages or tuple(self.config.sections)
+        chosen = set(named) if request.alone else self._with_needs(named)
+        if request.shards is None:
+            return chosen
+        pickers = {kind.name for kind in self.graph if kind.picks_shards}
+        # What comes after some shards alone would take them for all there are.
+        after = {name for name in chosen - pickers if pickers & self._with_needs([name])}
+        unfit = [name for name in request.stages if name not in pickers]
+        if unfit or not chosen & pickers:
+            what = f"{unfit[0] if unfit else 'the config'} has no shards to choose from"
+            fix = f"name one of: {', '.join(kind.name for kind in self.graph if kind.picks_shards)}"
+            raise ConfigError(what, where="--shards", fix=fix)
+        return chosen - after
+
+    def _with_needs(self, names: Sequence[str]) -> set[str]:
+        kinds = {kind.name: kind for kind in self.graph}
+        needed: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in kinds and name not in needed:
+                needed.add(name)
+                waiting.extend(kinds[name].needs)
+        return needed
+
+    def _check_configured(self, name: str) -> None:
+        known = [kind.name for kind in self.graph]
+        if name not in known:
+            fix = f"use one of: {', '.join(known)}"
+            raise ConfigError(f"no such stage: {name!r}", where="maskmill run", fix=fix)
+        if name not in self.config.sections:
+            what = f"the config has no section `{name}`"
+            raise ConfigError(what, where=str(self.config.path), fix=f"add `{name}:` to it")
+
+
+def _picked(stage: Stage, state: StageState, request: Request) -> list[Unit]:
+    """The units to do: all that are not fresh, or those among the shards asked for."""
+    if request.shards is None or not stage.picks_shards:
+        return state.unfinished
+    known = {unit.unit.shard for unit in state.units}
+    if stage.name in request.stages and (unknown := sorted(request.shards - known)):
+        what = f"{stage.name} has no shard {unknown[0]}"
+        numbers = sorted(number for number in known if number is not None)
+        fix = f"use numbers of {numbers[0]} to {numbers[-1]}" if numbers else "add images"
+        raise ConfigError(what, where="--shards", fix=fix)
+    return [unit for unit in state.unfinished if unit.shard in request.shards]

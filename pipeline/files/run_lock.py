@@ -1,0 +1,43 @@
+"""One writer a run: on a disk by a lock that the kernel drops with its owner, however it dies."""
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.errors import StorageError
+from pipeline.files import storage
+
+
+@contextmanager
+def locked(manifests: Path) -> Iterator[None]:
+    """Holds a run's lock: the file `.lock` in its manifests folder.
+
+    Raises:
+        StorageError: Another process holds it; names that process. Or, in an object store, it was
+            taken over: see `pipeline.files.s3_lease`.
+    """
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    owner = f"process {os.getpid()} on {platform.node()}, started {started}"
+    if storage.is_object(manifests):
+        from pipeline.files.s3_lease import leased
+
+        with leased(str(manifests / ".lock"), owner):
+            yield
+        return
+    manifests.mkdir(parents=True, exist_ok=True)
+    path = manifests / ".lock"
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            what = f"another command works on this run: {handle.read().strip()}"
+            raise StorageError(what, where=str(manifests), fix="wait until it ends") from error
+        handle.truncate(0)
+        handle.write(f"{owner}\n")
+        handle.flush()
+        yield

@@ -1,0 +1,1 @@
+"""Untrusted image bytes in, arrays out; overlays of labels on images."""

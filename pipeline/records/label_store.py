@@ -1,0 +1,186 @@
+"""The label store: Zarr v3 arrays, encoded by zarr-python and read by `label_reader.py`.
+
+zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
+store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
+confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
+exist, and in which group: an array holds fill values where nothing was written.
+
+zarr is imported where it is used, for a plan asks for the names of files alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config.vocabulary import IGNORE
+from pipeline.errors import StorageError
+from pipeline.files import s3_objects, storage
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
+    from zarr.storage import MemoryStore
+
+CONFIDENCE_STRIDE = 4
+"""Confidences are kept at a quarter of the mask's resolution."""
+
+Bytes = npt.NDArray[np.uint8]
+
+_METADATA = "zarr.json"
+DELETE = "delete the folder, then run pseudolabel"
+"""What to do with damaged arrays."""
+
+
+@dataclass(frozen=True)
+class LabelStore:
+    """The arrays of one labeler under one fingerprint.
+
+    Attributes:
+        path: Folder of the Zarr group.
+        shard_size: Images a shard.
+        size_px: Side S of the masks; a multiple of 4.
+    """
+
+    path: Path
+    shard_size: int
+    size_px: int
+
+    def grow(self, num_shards: int) -> None:
+        """Creates the arrays, or makes room for more shards; what is there stays.
+
+        Raises:
+            StorageError: What is there is damaged.
+        """
+        import zarr
+
+        labeler = self.path.parent
+        _remove_temporaries(labeler, "**/.*.tmp")  # in groups of former configs too
+        with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
+            zarr.open_group(memory, mode="a", zarr_format=3)
+        documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
+        with undamaged(self.path, DELETE), _written_through(self.path, documents) as memory:
+            self._grow(memory, num_shards * self.shard_size)
+
+    def _grow(self, memory: MemoryStore, rows: int) -> None:
+        import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
+        group = zarr.open_group(memory, mode="a", zarr_format=3)
+        for name, side, fill in (
+            ("mask", self.size_px, IGNORE),
+            ("confidence", self.size_px // CONFIDENCE_STRIDE, 0),
+        ):
+            if name not in group:
+                group.create_array(
+                    name,
+                    shape=(rows, side, side),
+                    dtype="uint8",
+                    chunks=(1, side, side),
+                    shards=(self.shard_size, side, side),
+                    compressors=(ZstdCodec(level=3), Crc32cCodec()),
+                    fill_value=fill,
+                    dimension_names=("row", "y", "x"),
+                )
+                continue
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            if array.shards != (self.shard_size, side, side):
+                what = f"laid out by other shards than of {self.shard_size} images"
+                raise StorageError(what, where=str(self.path), fix=DELETE)
+            if array.shape[0] < rows:
+                array.resize((rows, side, side))
+
+    def write(self, shard: int, rows: list[int], masks: Bytes, confidences: Bytes) -> None:
+        """Writes a whole shard, durably.
+
+        Args:
+            shard: Number of the shard; `grow` has made room for it.
+            rows: Positions in the arrays that the labels belong to, ascending; the shard's others
+                are filled.
+            masks: (len(rows), S, S) uint8, 255 = ignore.
+            confidences: (len(rows), S/4, S/4) uint8, 255 = certain.
+
+        Raises:
+            OSError: There is no room, say; names the file.
+        """
+        import zarr
+        from zarr.storage import MemoryStore
+
+        first = shard * self.shard_size
+        inside = np.array(rows, dtype=np.int64) - first
+        for name, values in (("mask", masks), ("confidence", confidences)):
+            files = _read_files(self.path / name, [_METADATA])
+            array = zarr.open_array(MemoryStore(files), mode="r+")
+            # a shard of ignore alone is a file too: without one it would count as gone
+            array = array.with_config({"write_empty_chunks": True})
+            block = values
+            if len(rows) < self.shard_size:
+                block = np.full((self.shard_size, *array.shape[1:]), array.fill_value, np.uint8)
+                block[inside] = values
+            array[first : first + self.shard_size] = block
+            path = self.shard_file(shard, name)
+            _remove_temporaries(path.parent)
+            content = files[storage.relative(path, self.path / name)].to_bytes()
+            storage.write_bytes(path, content)
+
+    def shard_file(self, shard: int, array: str = "mask") -> Path:
+        """The file that holds a shard of an array."""
+        return self.path / f"{array}/c/{shard}/0/0"
+
+
+def unused_files(group: Path, shards: Container[int]) -> list[Path]:
+    """Folders of a group's shards other than these, and what killed writers left of the others."""
+    found = storage.temporaries(group)
+    for array in (group / "mask", group / "confidence"):
+        found += storage.temporaries(array)
+        for folder in array.glob("c/*"):
+            is_used = folder.name.isdecimal() and int(folder.name) in shards
+            found += storage.temporaries(folder, "*/.*.tmp") if is_used else [folder]
+    return found
+
+
+def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
+    """Those of a folder's files that there are, as a `MemoryStore` takes them."""
+    from zarr.buffer import cpu
+
+    files: dict[str, Buffer] = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            files[name] = cpu.Buffer.from_bytes(storage.read_bytes(folder / name))
+    return files
+
+
+@contextmanager
+def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
+    """These files of a folder in memory; those that the block makes or changes are written."""
+    from zarr.storage import MemoryStore
+
+    files = _read_files(folder, names)
+    before = {name: content.to_bytes() for name, content in files.items()}
+    yield MemoryStore(files)
+    for name in names:
+        if name in files and (content := files[name].to_bytes()) != before.get(name):
+            storage.write_bytes(folder / name, content)
+
+
+def _remove_temporaries(folder: Path, pattern: str = ".*.tmp") -> None:
+    for left in storage.temporaries(folder, pattern):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def undamaged(group: Path, fix: str) -> Iterator[None]:
+    """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        if (fault := s3_objects.fault(error, str(group))) is not None:
+            raise fault from error
+        reason = " ".join(str(error).partition(" [")[0].split())  # without TensorStore's spec
+        raise StorageError(f"damaged labels: {reason}", where=str(group), fix=fix) from error

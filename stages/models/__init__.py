@@ -1,0 +1,1 @@
+"""Networks that several stages use, and the device they run on."""

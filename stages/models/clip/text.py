@@ -1,0 +1,136 @@
+"""A vocabulary as text embeddings: one a query, and classes as the best of their queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.config.vocabulary import PromptSet, Vocabulary
+from stages.models.clip.text_cache import TextCache
+
+_PROMPTS_A_FORWARD = 256
+
+# Their order is the published one; `stack-80` keeps it, since a cost volume convolves over it.
+_IMAGENET_80 = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+TEMPLATES: dict[PromptSet, tuple[str, ...]] = {
+    "single": ("a photo of a {}",),
+    "single-dot": ("a photo of a {}.",),
+    "mean-80": _IMAGENET_80,
+    "stack-80": _IMAGENET_80,
+}
+"""Templates of the published prompt sets; {} stands for the name asked for."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What scores are compared between: the classes that have concepts, and perhaps a background.
+
+    Attributes:
+        queries: What gets an embedding of its own, class by class, then the background concepts;
+            of each the names whose embeddings are averaged.
+        members: Per channel, the positions of its queries.
+        values: Per channel, the mask value of the pixels it wins: a class id, or 255 = ignore.
+        averages_raw: Whether names are averaged before they are normalised, as SemiVL's concept-avg
+            does, rather than after, as SED does with synonyms.
+    """
+
+    queries: tuple[tuple[str, ...], ...]
+    members: tuple[tuple[int, ...], ...]
+    values: tuple[int, ...]
+    averages_raw: bool = False
+
+    def class_scores(self, scores: Tensor) -> Tensor:
+        """The maximum over each channel's queries: SemiVL's concept-max (arXiv 2311.16241).
+
+        Args:
+            scores: (..., K) float, in the order of `queries`.
+
+        Returns:
+            (..., C) float, one score a channel.
+        """
+        best = [scores[..., list(positions)].amax(-1) for positions in self.members]
+        return torch.stack(best, -1)
+
+
+def channels(vocabulary: Vocabulary) -> Channels:
+    """The channels of a vocabulary.
+
+    Classes without a concept get none, so they never win. Background concepts join the class that
+    the vocabulary calls its background; without one they are a last channel of value 255.
+
+    Raises:
+        ConfigError: No class has a concept, or two have the same.
+    """
+    vocabulary.check_concepts()
+    queries: list[tuple[str, ...]] = []
+    members: dict[int, tuple[int, ...]] = {}
+    for value, names in vocabulary.queries():
+        members[value] = (*members.get(value, ()), len(queries))
+        queries.append(names)
+    averages = vocabulary.aggregation == "concept-avg"
+    return Channels(tuple(queries), tuple(members.values()), tuple(members), averages)
+
+
+def embed(
+    encode: Callable[[Sequence[str]], Tensor],
+    channels: Channels,
+    templates: Sequence[str],
+    *,
+    cache: TextCache | None = None,
+) -> Tensor:
+    """Embeds queries template by template: SED's stack (arXiv 2311.15537), where it ends.
+
+    A name in all templates is a forward of its own: its embeddings depend, to the last bit, on no
+    other name, so that cached and new ones agree.
+
+    Args:
+        encode: From N prompts to (N, D) float embeddings of any length.
+        channels: Whose queries.
+        templates: P of them; {} stands for a name.
+        cache: Where embeddings of names are kept.
+
+    Returns:
+        (K, P, D) float32 of length 1, on the CPU.
+    """
+    names = dict.fromkeys(name for query in channels.queries for name in query)
+    raw = {name: _templated(encode, name, templates, cache) for name in names}
+    stacks = []
+    for query in channels.queries:
+        own = torch.stack([raw[name] for name in query])
+        own = own if channels.averages_raw else F.normalize(own, dim=-1)
+        stacks.append(F.normalize(own.mean(0), dim=-1))
+    return torch.stack(stacks)
+
+
+def ensemble(stack: Tensor) -> Tensor:
+    """The mean over templates, normalised again, as CLIP's prompt ensemble: (K, P, D) to (K, D)."""
+    return F.normalize(stack.mean(1), dim=-1)
+
+
+def templates_of(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The templates that a vocabulary asks in."""
+    return vocabulary.templates if vocabulary.prompts is None else TEMPLATES[vocabulary.prompts]
+
+
+def _templated(
+    encode: Callable[[Sequence[str]], Tensor],
+    name: str,
+    templates: Sequence[str],
+    cache: TextCache | None,
+) -> Tensor:
+    """(P, D) float32 on the CPU, a name's raw embedding in each template."""
+    if cache is not None and (known := cache.read(name, templates)) is not None:
+        return known
+    prompts = [template.replace("{}", name) for template in templates]
+    parts = range(0, len(prompts), _PROMPTS_A_FORWARD)
+    found = [encode(prompts[i : i + _PROMPTS_A_FORWARD]).float().cpu() for i in parts]
+    embeddings = torch.cat(found)
+    if cache is not None:
+        cache.write(name, templates, embeddings)
+    return embeddings

@@ -1,0 +1,161 @@
+"""The image sides of CLIPs: a feature for each location, where they were trained to give one."""
+
+from typing import Any, TypeAlias
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from stages.models.clip import attention
+from stages.models.clip.clip_weights import Dense
+
+Tower: TypeAlias = Any
+"""An image side of open_clip, a torch module; it publishes no types."""
+
+_RESNET_STRIDE = 32
+
+
+def dense_features(visual: Tower, windows: Tensor, dense: Dense) -> Tensor:
+    """A feature for each location of a tower that `check` has let pass.
+
+    Args:
+        visual: open_clip's image side.
+        windows: (B, 3, H, W) float, normalised; of a transformer of the size it was prepared for.
+        dense: How.
+
+    Returns:
+        (B, D, h, w), in the joint space of images and texts, of any length.
+    """
+    if isinstance(visual, VisionTransformer):
+        tokens = attention.projected_tokens(visual, windows, dense)
+        return _as_map(tokens, windows.shape[-2] // visual.patch_size[0])
+    if isinstance(visual, ModifiedResNet):
+        return _attention_pool_features(visual, windows)
+    if _is_timm_transformer(visual):
+        return _timm_transformer_features(visual, windows, dense)
+    return location_features(visual, visual.trunk.forward_features(windows))
+
+
+def check(visual: Tower, model: str, window_px: int, dense: Dense) -> None:
+    """Refuses what a tower cannot do.
+
+    Raises:
+        ConfigError: Its features cannot be held against texts, there is no such variant of it, or
+            windows do not end where its features do.
+    """
+    variants: tuple[str, ...]
+    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
+        stride, kind, variants = visual.patch_size[0], "a ViT", attention.VARIANTS
+    elif isinstance(visual, ModifiedResNet):
+        # Its attention pool has positions for one size only; the value path does without them.
+        stride, kind, variants = _RESNET_STRIDE, "a ResNet", ("maskclip",)
+    elif _is_timm_transformer(visual):
+        stride, kind = visual.trunk.patch_embed.patch_size[0], "a ViT of timm"
+        variants = ("vanilla", "maskclip")
+    elif isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
+        stride = visual.trunk.feature_info[-1]["reduction"]
+        kind, variants = "without attention", ("vanilla", "maskclip")
+    else:
+        what = "its image side gives no feature for each location that texts can be held against"
+        fix = "use a ViT such as ViT-B-16, or a ResNet or ConvNeXt"
+        raise ConfigError(what, where=f"model: {model}", fix=fix)
+    if dense.variant not in variants:
+        what = f"{model} is {kind}, which has no such variant"
+        raise ConfigError(what, where=f"variant: {dense.variant}", fix=f"use {_either(variants)}")
+    if not (dense.residual and dense.ffn) and not isinstance(visual, VisionTransformer):
+        what = f"{model} is {kind}, of which they cannot be left out"
+        fix = "leave both keys out, or use a ViT of open_clip's own such as ViT-B-16"
+        raise ConfigError(what, where="residual, ffn", fix=fix)
+    if window_px % stride:
+        below = window_px // stride * stride
+        sizes = f"{below} or {below + stride}" if below else f"{stride}"
+        what = f"no multiple of {stride}, the pixels that a feature of {model} stands for"
+        raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
+
+
+def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
+    """A tower ready for windows of a size: its positions resized, its numbers in a precision.
+
+    open_clip resizes the positions of its own transformers when it reads their weights; timm does
+    it afterwards, bicubically too.
+    """
+    if _is_timm_transformer(visual):
+        visual.trunk.set_input_size(img_size=(window_px, window_px))
+    elif not isinstance(visual, VisionTransformer) and next(visual.parameters()).is_cuda:
+        visual.to(memory_format=torch.channels_last)  # the layout that tensor cores convolve in
+    return visual.to(precision)
+
+
+def whole_px(visual: Tower, window_px: int) -> int:
+    """Side of the squares that a tower prepared for windows of a side takes for whole images.
+
+    The attention pool of a ResNet has positions for the size of its training alone.
+    """
+    if not isinstance(visual, ModifiedResNet):
+        return window_px
+    size = visual.image_size
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
+def _is_timm_transformer(visual: Tower) -> bool:
+    """Whether it is a plain ViT or an EVA of timm; a Swin has no blocks of its own."""
+    needed = ("set_input_size", "blocks", "num_prefix_tokens")
+    return isinstance(visual, TimmModel) and all(hasattr(visual.trunk, name) for name in needed)
+
+
+def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
+    """MaskCLIP's value path of the attention pool, which leaves its positions out."""
+    last = visual.forward_intermediates(windows, indices=1, intermediates_only=True)
+    values = visual.attnpool.v_proj(last["image_intermediates"][0].movedim(1, -1))
+    features: Tensor = visual.attnpool.c_proj(values)
+    return features.movedim(-1, 1)
+
+
+def location_features(visual: TimmModel, maps: Tensor) -> Tensor:
+    """Each location through the trunk's and the model's head, as if it were a whole image.
+
+    Args:
+        visual: A tower without attention.
+        maps: (B, C, h, w), what leaves its last stage.
+
+    Returns:
+        (B, D, h, w), in the joint space of images and texts, of any length.
+    """
+    last = maps.movedim(1, -1)
+    locations = last.flatten(0, 2)[..., None, None]
+    features: Tensor = visual.head(visual.trunk.forward_head(locations))
+    return features.reshape(*last.shape[:3], -1).movedim(-1, 1)
+
+
+def _timm_transformer_features(visual: TimmModel, windows: Tensor, dense: Dense) -> Tensor:
+    """Each patch through the heads as if it were all tokens of an image, whichever they pool."""
+    trunk = visual.trunk
+
+    def itself_alone(block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        count = args[0].shape[1]
+        mask = args[0].new_full((count, count), -torch.inf).fill_diagonal_(0)
+        return args, {**kwargs, "attn_mask": mask}
+
+    if dense.variant == "maskclip":
+        with trunk.blocks[-1].register_forward_pre_hook(itself_alone, with_kwargs=True):
+            tokens = trunk.forward_features(windows)
+    else:
+        tokens = trunk.forward_features(windows)
+    patches = tokens[:, trunk.num_prefix_tokens :]
+    alone = patches.flatten(0, 1)[:, None].expand(-1, 1 + trunk.num_prefix_tokens, -1)
+    features: Tensor = visual.head(trunk.forward_head(alone))
+    rows = windows.shape[-2] // trunk.patch_embed.patch_size[0]
+    return _as_map(features.reshape(*patches.shape[:2], -1), rows)
+
+
+def _as_map(tokens: Tensor, rows: int) -> Tensor:
+    """(B, h w, D) to (B, D, h, w)."""
+    count, length, channels = tokens.shape
+    return tokens.reshape(count, rows, length // rows, channels).movedim(-1, 1)
+
+
+def _either(variants: tuple[str, ...]) -> str:
+    return " or ".join(variants)

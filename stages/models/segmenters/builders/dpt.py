@@ -1,0 +1,59 @@
+"""DPT on a pretrained ViT, the network of UniMatch V2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.config_section import Facts, Section
+from pipeline.errors import ConfigError
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.pretrained import weights_facts
+
+if TYPE_CHECKING:
+    from pipeline.config.vocabulary import Vocabulary
+    from stages.models.segmenters.networks.base import SegmentationNetwork
+
+_WHERE = "model.encoder_weights"
+
+
+class DPTConfig(Section):
+    """Keys of the model `dpt`."""
+
+    encoder: str = "vit_base_patch14_dinov2.lvd142m"
+    """A plain ViT of timm with the tag of its weights: of DINOv2 vit_small_, vit_base_, vit_large_
+    or vit_giant_patch14_dinov2.lvd142m; of DINOv3 such as vit_base_patch16_dinov3.lvd1689m."""
+    encoder_weights: str | None = "pretrained"
+    """Pretrained weights: those of the tag, downloaded on first use; a file, as timm or as its
+    authors publish it; null = random."""
+
+
+class DPTModel(Model):
+    """Builds `networks.dpt.DPT`."""
+
+    Config = DPTConfig
+    version = 1
+    config: DPTConfig
+
+    def weights_facts(self) -> Facts:
+        """See `Model.weights_facts`."""
+        return weights_facts(self.config.encoder_weights, _WHERE)
+
+    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
+        """See `Model.build`."""
+        from stages.models.segmenters.encoders import timm_encoder
+        from stages.models.segmenters.networks.dpt import DPT
+
+        name = self.config.encoder
+        weights = self.config.encoder_weights if pretrained else None
+        try:
+            encoder = timm_encoder(name, weights, _WHERE, dynamic_img_size=True)
+        except TypeError as error:  # other architectures have no such option
+            raise _no_vit(name) from error
+        if not all(hasattr(encoder, part) for part in ("blocks", "patch_embed", "norm_pre")):
+            raise _no_vit(name)
+        return DPT(vocabulary.num_classes, encoder)
+
+
+def _no_vit(name: str) -> ConfigError:
+    fix = "use one such as vit_base_patch14_dinov2.lvd142m"
+    return ConfigError(f"{name} is no plain ViT", where="model.encoder", fix=fix)

@@ -1,0 +1,45 @@
+"""The U-Net of segmentation_models_pytorch, for medical images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.config_section import Facts, Section
+from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.pretrained import weights_facts
+
+if TYPE_CHECKING:
+    from pipeline.config.vocabulary import Vocabulary
+    from stages.models.segmenters.networks.base import SegmentationNetwork
+
+_WHERE = "model.encoder_weights"
+
+
+class UNetConfig(Section):
+    """Keys of the model `unet`."""
+
+    encoder: str = "resnet34"
+    """An encoder of segmentation_models_pytorch, or one of timm after tu-."""
+    encoder_weights: str | None = "imagenet"
+    """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
+
+
+class UNetModel(Model):
+    """Builds `networks.unet.UNet`."""
+
+    Config = UNetConfig
+    version = 1
+    config: UNetConfig
+
+    def weights_facts(self) -> Facts:
+        """See `Model.weights_facts`."""
+        return weights_facts(self.config.encoder_weights, _WHERE)
+
+    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
+        """See `Model.build`."""
+        from stages.models.segmenters.encoders import convolutional_encoder
+        from stages.models.segmenters.networks.unet import UNet
+
+        weights = self.config.encoder_weights if pretrained else None
+        encoder = convolutional_encoder(self.config.encoder, weights, _WHERE)
+        return UNet(vocabulary.num_classes, encoder)

@@ -1,0 +1,79 @@
+"""How a whole image becomes a prediction: at its own size or another, at once or by windows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.config_section import RunOnly, Section
+
+_MAX_ASPECT = 4
+"""Longest side in short sides, of what is brought to a short side: mmsegmentation's 2048 to 512."""
+
+Scale = Annotated[float, Field(gt=0, le=8)]
+
+
+class SlidingWindow(Section):
+    """Windows that cover an image, and what becomes of pixels that several of them see."""
+
+    side_px: Annotated[int, Field(ge=16, le=8192)]
+    """Height and width of a window."""
+    stride_px: Annotated[int, Field(ge=1)]
+    """Distance between windows, at most `side_px`."""
+    mode: Literal["clip", "snap"] = "snap"
+    """At the border a window is cut off (`clip`, as UniMatch does on Cityscapes), or moved back
+    inside (`snap`, as UniMatch V2 and SemiVL do)."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged: probabilities (UniMatch, UniMatch V2), or logits (SemiVL)."""
+
+    @model_validator(mode="after")
+    def _leaves_no_gap(self) -> SlidingWindow:
+        if self.stride_px > self.side_px:
+            raise ValueError("stride_px is larger than side_px, and would leave gaps")
+        return self
+
+
+class Protocol(Section):
+    """Keys of the section `evaluate` that say how images are predicted.
+
+    The defaults are the published protocol of VOC, COCO and ADE20K: the whole image in one pass at
+    its own size, not flipped.
+    """
+
+    sliding_window: SlidingWindow | None = None
+    """Windows instead of the whole image at once."""
+    short_side_px: Annotated[int, Field(ge=16, le=8192)] | None = None
+    """Images are brought to this short side before (512 in SemiVL), the prediction is brought back;
+    None: they keep their size."""
+    flip: bool = False
+    """Whether the mirrored image is predicted too; probabilities are averaged."""
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
+    """Sizes to predict an image at, as multiples; probabilities are averaged."""
+    batch_size: Annotated[int, Field(ge=1), RunOnly] = 4
+    """Windows of an image that pass through the network at once."""
+
+    @field_validator("scales")
+    @classmethod
+    def _differ(cls, scales: tuple[float, ...]) -> object:
+        if len(set(scales)) < len(scales):
+            raise ValueError("a scale stands there twice")
+        return scales
+
+    def sizes(self, height_px: int, width_px: int) -> list[tuple[int, int]]:
+        """Heights and widths that an image is predicted at, one a scale, its shape kept.
+
+        As mmsegmentation scales to (4 * short side, short side): the long side is bounded.
+        """
+        height, width = height_px, width_px
+        if self.short_side_px is not None:
+            short, long = sorted((height, width))
+            resize = min(self.short_side_px / short, _MAX_ASPECT * self.short_side_px / long)
+            height, width = (max(1, int(side * resize + 0.5)) for side in (height, width))
+        return [
+            (max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales
+        ]
+
+
+WHOLE_IMAGE = Protocol()
+"""One pass at the image's own size."""

@@ -1,0 +1,203 @@
+"""What labelers that ask a CLIP share: probabilities of every class at every pixel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.config_section import Facts
+from pipeline.errors import ConfigError
+from stages.models.clip.clip_weights import SANDBOX, ClipConfig
+from stages.pseudolabel.labelers.base import Labeler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor
+
+    from pipeline.console import Console
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.pseudolabel.labelers.base import ImageBatch
+
+
+class ClipLabeler(Labeler):
+    """Labels each pixel by its most probable class.
+
+    Subclasses set `Config`, a `ClipConfig`, and may override `refined`.
+    """
+
+    config: ClipConfig
+
+    def weights_facts(self) -> Facts:
+        """See `Labeler.weights_facts`."""
+        return self.config.weights_facts()
+
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`.
+
+        Raises:
+            ConfigError: No class has a concept, or prompts are asked for that only others can use.
+        """
+        if self.vocabulary.prompts == "stack-80":
+            what = "the prompts stack-80 keep an axis of 80, which dense features have no use for"
+            where = f"vocabulary {self.vocabulary.name}"
+            raise ConfigError(what, where=where, fix="use mean-80, their mean")
+        return super().vocabulary_facts()
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`: where the sandbox's CLIP is asked about other things."""
+        ignorance = (
+            "the sandbox's CLIP, which was trained on drawn scenes and knows nothing of real "
+            "photos, so that its labels of photos are near chance"
+        )
+        if self.config.stands_in:
+            missing = f"{self.config.weights} is missing, its stand-in is {ignorance}"
+            return [f"{missing}; {self.config.how_to_fetch()}"]
+        if self.config.model == SANDBOX and self.vocabulary.name != SANDBOX:
+            return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
+        return []
+
+    def fetch(self, console: Console) -> None:
+        """See `Labeler.fetch`."""
+        model, weights = self.config.chosen()
+        if isinstance(model, str) and isinstance(weights, str):
+            from stages.models.clip.clip import fetch_tag
+
+            fetch_tag(model, weights, console)
+
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
+        """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
+        from functools import partial
+
+        import torch
+
+        from stages.models.clip import text
+        from stages.models.clip.clip import load_clip
+        from stages.models.clip.text_cache import TextCache
+
+        config = self.config
+        self.vocabulary_facts()  # what cannot be asked is not worth loading for
+        self._channels = text.channels(self.vocabulary)
+        model, weights = config.chosen()
+        self._clip = load_clip(
+            model,
+            weights,
+            window_px=config.window_px,
+            device=device,
+            dense=config.dense,
+            precision=getattr(torch, config.precision),
+        )
+        features = partial(self._clip.dense_features, dense=config.dense)
+        self._features = torch.compile(features) if config.compile else features
+        stack = text.embed(
+            partial(self._clip.encode_text, normalize=False),
+            self._channels,
+            text.templates_of(self.vocabulary),
+            cache=None if cache is None else TextCache(cache / "texts", config.text_facts()),
+        )
+        self._queries = text.ensemble(stack).to(device)
+
+    def label(self, images: ImageBatch) -> PseudoLabels:
+        """See `Labeler.label`; confidence is the probability of the class."""
+        import torch
+
+        from stages.pseudolabel.pixels.classify_pixels import decide
+
+        config, device = self.config, self._queries.device
+        values = torch.tensor(self._channels.values, device=device)
+        labels = (
+            decide(
+                self.refined(dense, images, index),
+                values,
+                self.vocabulary.background_id,
+                threshold=config.threshold,
+                prob_threshold=config.prob_threshold,
+                area_threshold=config.area_threshold,
+            )
+            for index, dense in enumerate(self.dense_probabilities(images))
+        )
+        return images.place(labels, device)
+
+    def refined(self, dense: Tensor, images: ImageBatch, index: int) -> Tensor:
+        """What else is known about an image, worked into its probabilities.
+
+        Args:
+            dense: (C, H, W) float, probabilities of the channels.
+            images: The batch.
+            index: Which of its images.
+
+        Returns:
+            (C, H, W) float; here as they came.
+        """
+        return dense
+
+    def dense_probabilities(self, images: ImageBatch) -> Iterator[Tensor]:
+        """(C, H, W) float in [0, 1] of each image in turn, a channel a class.
+
+        They sum to 1 over C, or to less where the softmax is over concepts.
+        """
+        yield from map(self._softmax, self._maps(images, self._window_scores))
+
+    def dense_features(self, images: ImageBatch) -> Iterator[Tensor]:
+        """(D, H, W) float of each image in turn, in the joint space, of length 1 at the most."""
+        return self._maps(images, self._features)
+
+    def _maps(self, images: ImageBatch, score: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """(C, H, W) of each image in turn, from (N, C, h, w) of windows (N, 3, S, S)."""
+        from stages.pseudolabel.pixels.windows import sliding_scores
+
+        canvases = zip(images.pixels.to(self._queries.device), images.sizes, strict=True)
+        scores = sliding_scores(
+            [self._scaled(pixels[:, :height, :width]) for pixels, (height, width) in canvases],
+            score,
+            window_px=self.config.window_px,
+            stride_px=self.config.stride_px,
+            batch_size=self.config.batch_size,
+        )
+        for size, found in zip(images.sizes, scores, strict=True):
+            yield found if found.shape[1:] == size else _resized(found, size)
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 to normalised float, at the size at which windows are cut."""
+        from stages.pseudolabel.pixels.windows import scaled_size
+
+        normal = self._clip.normalize(image)
+        if self.config.short_side_px is None:
+            return normal
+        height, width = image.shape[-2:]
+        return _resized(normal, scaled_size(height, width, self.config.short_side_px))
+
+    def _window_scores(self, windows: Tensor) -> Tensor:
+        """(N, 3, H, W) windows to (N, C, h, w) cosines with each channel's best concept.
+
+        Where the softmax is over classes the maximum is taken here, before any resizing: between a
+        place of one concept and a place of another the class is as sure as at either, where
+        blending concept by concept would dip, and a map for each class is all that need be kept.
+        Where it is over concepts there is a map for each of them, (N, K, h, w).
+        """
+        features = self._features(windows)
+        return self._scores((features.movedim(1, -1) @ self._queries.T).movedim(-1, 1), 1)
+
+    def _scores(self, cosines: Tensor, dim: int) -> Tensor:
+        """Cosines of queries to scores of what the softmax is over, along a dimension."""
+        return (
+            cosines if self.config.softmax_over == "concepts" else self._of_channels(cosines, dim)
+        )
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """Scores, along the first dimension, to probabilities of channels."""
+        probabilities = ((self.config.logit_scale or self._clip.logit_scale) * scores).softmax(0)
+        if self.config.softmax_over == "concepts":
+            return self._of_channels(probabilities)
+        return probabilities
+
+    def _of_channels(self, scores: Tensor, dim: int = 0) -> Tensor:
+        """Scores of queries to scores of channels, along a dimension."""
+        return self._channels.class_scores(scores.movedim(dim, -1)).movedim(-1, dim)
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    from torch.nn import functional as F
+
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]

@@ -1,0 +1,69 @@
+"""The sizes that crops show images at, against those that images are scored at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config.config import Config
+from stages.ingest.output import read_images
+from stages.train.config import VariantConfig
+from stages.train.inputs import protocol_of
+
+_NEARLY = 1.1
+"""Sizes that differ by less look alike to a network."""
+
+Size = tuple[int, int]
+"""Height and width, px."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of images.
+
+    Attributes:
+        labeled: Of the labeled images.
+        val: That val images are predicted at, each at all scales.
+        test: The same of test images; empty where no section `evaluate` asks for scores.
+        evaluated: Whether one does; else a training that validates looks at val alone.
+    """
+
+    labeled: Sequence[Size]
+    val: Sequence[Size]
+    test: Sequence[Size]
+    evaluated: bool
+
+    @classmethod
+    def of(cls, config: Config) -> Sizes:
+        """Those of a run, by its images manifest."""
+        images = read_images(config.manifests, ["labeled", "val", "test"], more=("height", "width"))
+        found: dict[str, list[Size]] = {"labeled": [], "val": [], "test": []}
+        protocol = protocol_of(config)
+        for row in images.select(["role", "height", "width"]).to_pylist():
+            own = (row["height"], row["width"])
+            found[row["role"]] += [own] if row["role"] == "labeled" else protocol.sizes(*own)
+        return cls(**found, evaluated="evaluate" in config.sections)
+
+    def mismatch(self, variant: VariantConfig) -> str | None:
+        """Says where most images are scored at sizes that no crop of a variant has, else None.
+
+        As crops are scaled, a size is the long side's.
+        """
+        scored = [max(size) for size in (*self.val, *self.test)] if self.evaluated else []
+        if not self.evaluated and variant.validate_every is not None:
+            scored = [max(size) for size in self.val]
+        if not scored or not self.labeled:
+            return None
+        longest = [max(size) for size in self.labeled]
+        low, high = min(longest) * variant.scale[0], max(longest) * variant.scale[1]
+        seen = [low <= side * _NEARLY and side <= high * _NEARLY for side in scored]
+        if 2 * sum(seen) >= len(seen):
+            return None
+        return (
+            f"crops show images with long sides of {_span(low, high)} px, but most are scored at "
+            f"{_span(min(scored), max(scored))} px"
+        )
+
+
+def _span(low: float, high: float) -> str:
+    return " to ".join(dict.fromkeys(f"{bound:.0f}" for bound in (low, high)))

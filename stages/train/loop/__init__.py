@@ -1,0 +1,1 @@
+"""The training loop: optimizer steps, EMA teacher, validation, checkpoints. Start at build.py."""

@@ -1,0 +1,1 @@
+"""One training step: crops in, losses out. Start at step.py."""

@@ -1,0 +1,94 @@
+"""A frozen labeler labels the crops: the CLIP guidance of SemiVL (arXiv 2311.16241)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pipeline.config.components import Choice, chosen_from
+from pipeline.config.config_section import Facts
+from pipeline.errors import ConfigError
+from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.output import labeler_cache
+from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig, Threshold, Weight
+from stages.train.step.schedule import Schedule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pipeline.config.config import Config as RunConfig
+    from stages.labels.pseudo_labels import PseudoLabels
+    from stages.train.data.batch import TrainBatch
+    from stages.train.step.weak_predictions import Sight
+
+
+class GuidanceConfig(LabelSourceConfig):
+    """Keys of the source `guidance`."""
+
+    labeler: Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
+    """A labeler of stage one with its keys, such as dense_clip, to run on the crops."""
+    threshold: Threshold = 0.9
+    """Confidence that a pixel needs to count."""
+    weight: Weight = 0.1
+    """Weight of its loss, which comes on top of the mean of the others'."""
+    schedule: Schedule = "linear_down"
+    """See `LabelSourceConfig`."""
+
+
+class GuidanceSource(LabelSource):
+    """Labels of the crops themselves, made on the fly; nothing is stored.
+
+    Its loss is the mean over all pixels, padding included (`mean_all`).
+    """
+
+    Config = GuidanceConfig
+    version = 1
+    config: GuidanceConfig
+    adds = True
+    _frozen: Labeler | None = None
+
+    def inputs(self, run: RunConfig) -> Facts:
+        """See `LabelSource.inputs`."""
+        labeler = self._create(run)
+        about = {**labeler.weights_facts(), **labeler.vocabulary_facts()}
+        return {f"inputs.{self.name}.{key}": value for key, value in about.items()}
+
+    def load(self, run: RunConfig, device: torch.device) -> None:
+        """See `LabelSource.load`."""
+        self._frozen = self._create(run)
+        self._frozen.load(device, labeler_cache(run))
+
+    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+        """See `LabelSource.label`."""
+        import torch
+
+        from stages.labels.pseudo_labels import PseudoLabels
+        from stages.pseudolabel.labelers.base import ImageBatch
+
+        assert self._frozen is not None, "load comes before label"
+        crops = batch.crops[key]
+        count, _, height, width = crops.pixels.shape
+        pixels = (255 * crops.pixels).round().to(torch.uint8)
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+            found = self._frozen.label(ImageBatch(pixels, ((height, width),) * count))
+        sure = (found.confidence >= self.config.threshold) & crops.valid
+        return PseudoLabels(found.mask.to(sure.device), sure.float().to(sure.device))
+
+    def loss(self, logits: Tensor, labels: PseudoLabels, valid: Tensor) -> Tensor:
+        """See `LabelSource.loss`."""
+        import torch
+
+        from stages.train.step.losses import pseudo_label_loss
+
+        everywhere = torch.ones_like(valid)
+        return pseudo_label_loss(logits, labels.mask, self.weigh(labels, valid), everywhere)
+
+    def _create(self, run: RunConfig) -> Labeler:
+        labeler = self.config.labeler.create(run.vocabulary)
+        if labeler.needs_proposals or labeler.needs_label_files or labeler.members:
+            raise ConfigError(
+                f"{self.config.labeler.name} labels with what stage one stored of whole images",
+                where=f"{run.path}: label source guidance",
+                fix="use a labeler that sees pixels alone, such as dense_clip",
+            )
+        return labeler

@@ -1,0 +1,57 @@
+"""Online hard example mining: cross-entropy of the pixels that the network finds hard."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import IGNORE
+from stages.train.step.supervised_losses.base import SupervisedLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class OhemConfig(Section):
+    """Keys of the loss `ohem`, with UniMatch's values for two crops of Cityscapes (a GPU)."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Pixels whose class has at most this probability are hard."""
+    min_kept: Annotated[int, Field(ge=1)] = 200_000
+    """As many pixels of `images` crops count at least, the hardest ones."""
+    images: Annotated[int, Field(ge=1)] = 2
+    """Crops that `min_kept` is a number for: those of one GPU in the published trainings. More or
+    fewer keep in proportion, so that a micro-batch and a process keep their share."""
+
+
+class OhemLoss(SupervisedLoss):
+    """Mean over hard pixels (arXiv 1604.03540, as UniMatch's code has it).
+
+    A pixel counts if the probability of its class is at most ``max(threshold, k-th smallest)``
+    with ``k = min_kept * crops / images``; all count if there are fewer than that. The mean is over
+    those of all processes, of which each finds its own k-th smallest.
+    """
+
+    Config = OhemConfig
+    version = 2
+    config: OhemConfig
+
+    def measure(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """See `SupervisedLoss.measure`."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        from stages.train.distributed import denominator
+
+        known = mask != IGNORE
+        losses = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")[known]
+        kept = math.ceil(self.config.min_kept * len(mask) / self.config.images)
+        if len(losses) >= kept:
+            # The loss is minus the logarithm of the probability: the hardest have the largest.
+            bound = -torch.tensor(self.config.threshold, device=losses.device).log()
+            bound = torch.minimum(bound, losses.detach().topk(kept).values[-1])
+            losses = losses[losses.detach() >= bound]
+        return losses.sum() / denominator(torch.tensor(len(losses), device=losses.device))
