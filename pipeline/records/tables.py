@@ -167,8 +167,9 @@ METRICS = Table(
     "One number that a stage measured.",
     _schema(
         ("run", pa.string(), "name of the run"),
-        ("variant", pa.string(), "training variant; where `seed` is null the labeler"),
-        ("seed", pa.int64(), "seed of the training; null where a labeler was measured"),
+        ("kind", pa.string(), "what the row measures: training or labeler"),
+        ("variant", pa.string(), "name of the training variant, or of the labeler"),
+        ("seed", pa.int64(), "seed of the training; null for a labeler"),
         ("step", pa.int64(), "training steps done when it was measured"),
         ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
@@ -195,9 +196,10 @@ CONFUSION = Table(
     "How many pixels of one class were predicted as another: a cell of the confusion matrix of one "
     "model on one split, empty ones too. "
     "`rows.pivot(index='true_id', columns='predicted_id', values='pixels')` is the matrix, "
-    "where `rows` are those of one `variant`, `seed` and `split`.",
+    "where `rows` are those of one `kind`, `variant`, `seed` and `split`.",
     _schema(
         ("run", pa.string(), "name of the run"),
+        ("kind", pa.string(), "as in `metrics`"),
         ("variant", pa.string(), "as in `metrics`"),
         ("seed", pa.int64(), "as in `metrics`"),
         ("step", pa.int64(), "as in `metrics`"),
