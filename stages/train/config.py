@@ -216,6 +216,11 @@ class VariantConfig(Section):
         on = {source.on for source in self.sources}
         return tuple(role for role in ("unlabeled", "ood") if role in on)
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Crops of each role in a micro-batch, of all processes together."""
+        return self.batch_size // self.accumulate
+
     def labelers(self, role: str) -> list[str]:
         """The labelers whose stored labels of a role's images it reads."""
         sources = [choice.create() for choice in self.label_sources]
@@ -256,5 +261,5 @@ class TrainConfig(Section):
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
-        laid = {name: presets.lengthened(base, own) for name, own in variants.items()}
+        laid = {name: presets.overridden(base, own) for name, own in variants.items()}
         return {"variants": {name: presets.expanded(keys) for name, keys in laid.items()}}

@@ -1,12 +1,12 @@
-"""The processes that train one network together, started by torchrun; alone, all here is trivial.
+"""The processes that train one network together, started by torchrun.
 
-Each has an equal share of every batch, and what is computed over a batch is computed over all
-shares: a training gives the same network whatever the number of its processes.
+Each process has an equal share of every batch, and whatever is computed over a batch is computed
+over all shares. A training therefore gives the same network for any number of processes. With a
+single process, all functions here are trivial.
 
-Gradients are averaged over the processes, so what they average must be what one process alone would
-minimize. A sum over pixels is therefore divided by `denominator(count)`, and random numbers of
-images are those of their positions in the whole batch (`draws.py`). Every process must come to each
-of these calls, in the same order.
+DDP averages gradients over the processes. A mean over pixels is therefore a sum divided by
+`denominator(count)`, and the random numbers of an image depend on its row in the whole batch
+(`StepRandom`). Every process must make the same calls in the same order.
 """
 
 import os
@@ -26,8 +26,8 @@ from stages.models.device import pick_device
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
-_PATIENCE = timedelta(days=7)
-"""The leader may have images to label before a training, while the others wait."""
+_TIMEOUT = timedelta(days=7)
+"""Long, because the leader may label images first while the others wait."""
 
 
 def rank() -> int:
@@ -40,8 +40,8 @@ def world() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def own_rows(count: int, rank: int, world: int) -> list[int]:
-    """Which images of a whole batch a process has.
+def local_rows(count: int, rank: int, world: int) -> list[int]:
+    """The rows of a whole batch that a process has.
 
     Args:
         count: Images in the batch; a multiple of `world`.
@@ -52,16 +52,16 @@ def own_rows(count: int, rank: int, world: int) -> list[int]:
     return list(range(rank * share, (rank + 1) * share))
 
 
-def whole_batch(own: Tensor) -> Tensor:
-    """The images (N, ...) of a whole batch, of which each process has its `own_rows`.
+def all_gather_rows(local: Tensor) -> Tensor:
+    """The rows (N, ...) of a whole batch, from the `local_rows` of all processes.
 
     Args:
-        own: (B, ...) this process's, of numbers, not of bool; without gradient.
+        local: (B, ...) rows of this process, not bool; gradients do not flow through.
     """
     if world() == 1:
-        return own
-    shares = [torch.empty_like(own) for _ in range(world())]
-    distributed.all_gather(shares, own.contiguous())
+        return local
+    shares = [torch.empty_like(local) for _ in range(world())]
+    distributed.all_gather(shares, local.contiguous())
     return torch.cat(shares)
 
 
@@ -80,9 +80,9 @@ def global_mean(value: Tensor) -> Tensor:
 
 
 def denominator(count: Tensor) -> Tensor:
-    """What a sum over this process's pixels is divided by for a mean over those of all.
+    """The divisor that turns a sum over this process's pixels into its share of the global mean.
 
-    The mean over the processes of such quotients is the quotient of the sums.
+    The average of the quotients over the processes is the mean over the pixels of all processes.
 
     Args:
         count: Scalar, pixels of this process.
@@ -93,8 +93,8 @@ def denominator(count: Tensor) -> Tensor:
     return global_sum(count).clamp(min=1) / world()
 
 
-def gathered(value: T) -> list[T]:
-    """The plain values that each process has, by rank."""
+def all_gather(value: T) -> list[T]:
+    """The picklable values of all processes, by rank."""
     if world() == 1:
         return [value]
     found: list[T] = [value] * world()
@@ -102,8 +102,8 @@ def gathered(value: T) -> list[T]:
     return found
 
 
-def told(value: T) -> T:
-    """The plain value that the leader has; what the others have does not matter."""
+def broadcast(value: T) -> T:
+    """The leader's picklable value, in every process."""
     if world() == 1:
         return value
     box = [value]
@@ -112,8 +112,8 @@ def told(value: T) -> T:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[torch.device]:
-    """Joins the processes of torchrun, through accelerate; yields the device of this one.
+def process_group(device: str) -> Iterator[torch.device]:
+    """Sets up the process group of torchrun through accelerate; yields this process's device.
 
     Args:
         device: As in a config: cpu, cuda or auto.
@@ -133,11 +133,11 @@ def joined(device: str) -> Iterator[torch.device]:
             fix = f"use torchrun --nproc-per-node {count}"
             raise ConfigError(what, where="torchrun", fix=fix)
     try:
-        yield PartialState(cpu=picked.type == "cpu", timeout=_PATIENCE).device
+        yield PartialState(cpu=picked.type == "cpu", timeout=_TIMEOUT).device
     except RuntimeError as error:
-        if _tells_of_the_network(error):
+        if _is_connection_error(error):
             what = "another process of this training has ended"
-            fix = "see what it said; run again to go on from the last checkpoint"
+            fix = "see its error above; run again to resume from the last checkpoint"
             raise MaskmillError(what, where="torchrun", fix=fix) from error
         raise
     finally:
@@ -145,15 +145,15 @@ def joined(device: str) -> Iterator[torch.device]:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def _tells_of_the_network(error: RuntimeError) -> bool:
+def _is_connection_error(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
-def synchronized(network: M) -> M:
-    """The network with BatchNorm that takes its statistics over all processes.
+def sync_batchnorm(network: M) -> M:
+    """The network with BatchNorm layers whose statistics span all processes.
 
-    There is such a one for GPUs alone. On CPUs each process normalizes its own share, so the result
-    of a network with BatchNorm depends on their number there.
+    Torch has such layers only for GPUs. On CPUs each process normalizes its own share, so the
+    result of a network with BatchNorm depends on the number of processes.
     """
     from timm.layers.norm_act import convert_sync_batchnorm
 
@@ -163,28 +163,28 @@ def synchronized(network: M) -> M:
     return synced
 
 
-def parallel(module: M) -> M | DistributedDataParallel:
-    """A module whose gradients are averaged over all processes, if there are several.
+def ddp(module: M) -> M | DistributedDataParallel:
+    """The module in DDP, which averages gradients over the processes, if there are several.
 
-    Its forward computes the loss: DDP wants all that gradients go through inside.
+    The module's forward must compute the loss: gradients have to flow through DDP's forward.
     """
     if world() == 1:
         return module
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    # A ViT has parameters that no loss reaches, such as the mask token of DINOv2.
+    # A ViT has parameters that no loss depends on, such as the mask token of DINOv2.
     handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[handler])
     with warnings.catch_warnings():
-        # Torch 2.15 renames `broadcast_buffers`, accelerate does not know the new name yet.
+        # Torch 2.15 renames `broadcast_buffers`; accelerate still passes the old name.
         warnings.simplefilter("ignore", FutureWarning)
         wrapped: DistributedDataParallel = accelerator.prepare_model(module)
     return wrapped
 
 
-def apart(module: nn.Module) -> AbstractContextManager[None]:
-    """While this is entered, gradients add up in each process and are averaged with the next."""
+def no_sync(module: nn.Module) -> AbstractContextManager[None]:
+    """DDP's `no_sync`: gradients accumulate locally and are averaged by the next backward pass."""
     if isinstance(module, DistributedDataParallel):
-        held: AbstractContextManager[None] = module.no_sync()
-        return held
+        context: AbstractContextManager[None] = module.no_sync()
+        return context
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Presets: published trainings as files, whose keys a config's own ones are laid over."""
+"""Presets: published trainings as YAML files, overridden by the keys of the config."""
 
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,23 @@ from pipeline.config.yaml_files import read_yaml
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"
 LENGTHS = ("steps", "epochs")
-"""Keys that say how long a training is, either of them."""
+"""Keys for the length of a training; a config sets one of them."""
 
 
 def names() -> list[str]:
-    """Names of the presets there are."""
+    """Names of all presets."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def datasets(preset: str) -> list[str]:
-    """Datasets that a preset has values of its own for."""
+    """Datasets for which a preset has its own values."""
     return sorted(_read(preset)[_DATASETS])
 
 
-def lengthened(base: dict[str, Any], own: Any) -> Any:
-    """Plain keys with others over them (see `merged`), of which any length replaces any length.
+def overridden(base: dict[str, Any], own: Any) -> Any:
+    """The keys of `base`, overridden by `own` (see `merged`); None overrides nothing.
 
-    Without others (None) they stay as they are.
+    A length in `own` replaces any length in `base`.
     """
     if own is None:
         return base
@@ -36,19 +36,21 @@ def lengthened(base: dict[str, Any], own: Any) -> Any:
 
 
 def expanded(keys: Any) -> Any:
-    """The keys of a training, laid over those of its preset.
+    """The keys of a training, added to those of its preset.
+
+    Keys without a preset, or with an unknown one, are returned unchanged; validation reports
+    mistakes later.
 
     Args:
-        keys: Of one training; `preset` names a file, `dataset` one of the file's datasets, whose
-            values come before the others of the file. Without a preset, or with one that is not
-            there, they stay as they are; so do mistakes.
+        keys: Keys of one training. `preset` names a file, `dataset` one of the file's datasets,
+            whose values override the other values of the file.
     """
     if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
         return keys
     values = _read(preset)
     of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
-    return lengthened(lengthened(values, of_dataset), keys)
+    return overridden(overridden(values, of_dataset), keys)
 
 
 def _read(preset: str) -> dict[str, Any]:
-    return read_yaml(FOLDER / f"{preset}.yaml", fix="install the package anew")
+    return read_yaml(FOLDER / f"{preset}.yaml", fix="reinstall Maskmill")

@@ -1,7 +1,7 @@
-"""What one training step reads.
+"""The input of one training step.
 
-The legend of shapes for this whole package: B images of a role, C classes, H and W
-pixels (S and S in training crops), N images a forward pass, F channels of a feature.
+Shape letters in stages/train: B images of a role, C classes, H and W pixels (S and S in training
+crops), N images of a forward pass, F channels of a feature.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.segmenters.normalization import normalize, normalize_
-from stages.train.data.colors import strong_view
-from stages.train.data.random_numbers import Draws
+from stages.train.data.colors import random_colors
+from stages.train.data.random_numbers import StepRandom
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CropBatch:
     Attributes:
         pixels: (B, 3, S, S) float in [0, 1], 0 on padding.
         valid: (B, S, S) bool, False on padding.
-        stored: Labels of stage one by labeler, moved with the crop; confidence 0 on padding.
+        stored: Stored pseudo-labels by labeler, cropped like the pixels; confidence 0 on padding.
     """
 
     pixels: Tensor
@@ -55,10 +55,10 @@ class CropBatch:
 
 
 ImageIds = Mapping[str, Sequence[str]]
-"""Whose crops a batch holds: ids by the keys of `TrainBatch.crops`, and `labeled`."""
+"""Image ids of a batch, by the keys of `TrainBatch.crops` and `labeled`."""
 
-MIX = "mix"
-"""Key of the second draw of the first role's images."""
+SECOND_DRAW = "mix"
+"""Key of the second draw of the first role's images. Random numbers depend on its spelling."""
 
 
 @dataclass(frozen=True)
@@ -67,48 +67,49 @@ class TrainBatch:
 
     Attributes:
         labeled: The labeled crops.
-        crops: By the role of their images (unlabeled, ood), and where a perturbation wants one the
-            second draw `MIX` of the first of these roles; empty in supervised training.
-        draws: The step's random numbers.
-        image_ids: Whose crops they are; for messages.
+        crops: Crops by role (unlabeled, ood), then `SECOND_DRAW` if the perturbation needs a second
+            draw of the first role; empty in supervised training.
+        random: The random numbers of the step.
+        image_ids: Ids of the images, for error messages.
     """
 
     labeled: LabeledBatch
     crops: Mapping[str, CropBatch]
-    draws: Draws
+    random: StepRandom
     image_ids: ImageIds = field(default_factory=dict)
     _strong: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Roles that learn from labels; not the second draw."""
-        return tuple(key for key in self.crops if key != MIX)
+        """Roles that are learned from, without the second draw."""
+        return tuple(key for key in self.crops if key != SECOND_DRAW)
 
-    def partner(self, role: str) -> str:
-        """Key of the crops that boxes of a role's crops are filled from.
+    def paste_source(self, role: str) -> str:
+        """Key of the crops whose pixels are pasted into the crops of a role.
 
-        The first role gets its own second draw, every other one the first role, as SemiOVS pastes
-        unlabeled pixels into OOD images (arXiv 2507.03302).
+        The first role gets its own second draw. Every other role gets the first role, as SemiOVS
+        pastes unlabeled pixels into OOD images (arXiv 2507.03302).
         """
         first = self.roles[0]
-        return MIX if role == first else first
+        return SECOND_DRAW if role == first else first
 
     def role(self, key: str) -> str:
-        """The role of the images that a key's crops come from."""
-        return self.roles[0] if key == MIX else key
+        """The role of the images behind a key of `crops`."""
+        return self.roles[0] if key == SECOND_DRAW else key
 
     def strong(self, key: str, number: int) -> Tensor:
-        """A strong view: the crops of a key in other colours, the same ones whenever asked.
+        """A strong view: the crops in other colors. Repeated calls return the same view.
 
         Args:
-            key: A role, or `MIX`.
-            number: Which view, from 0; each has colours of its own.
+            key: A role, or `SECOND_DRAW`.
+            number: Number of the view, from 0; each view has other colors.
 
         Returns:
             (B, 3, S, S) float, normalized.
         """
         if (key, number) not in self._strong:
-            colours = f"colours of {key} {number}"
-            view = strong_view(self.crops[key].pixels, self.draws, colours)
+            view = random_colors(
+                self.crops[key].pixels, self.random, f"colours of {key} {number}"
+            )
             self._strong[key, number] = normalize_(view)
         return self._strong[key, number]

@@ -1,7 +1,7 @@
-"""Colours of the strong view.
+"""Random color changes of strong views.
 
-Whole batches on their own device, each image with its own random numbers; these are drawn on the
-CPU, so a view is the same on every device.
+They run on whole batches, on the device of the batch. The random numbers are drawn on the CPU, so a
+view is the same on every device.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from stages.train.data.random_numbers import Draws
+from stages.train.data.random_numbers import StepRandom
 
 GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a pixel's lightness (ITU-R BT.601)."""
@@ -21,30 +21,30 @@ BLUR_PROBABILITY = 0.5
 SIGMA_PX = (0.1, 2.0)
 """Least and largest standard deviation of the blur."""
 _CACHED_PX = 2**17
-"""Pixels that a CPU's caches hold through all changes; more at once are slower, each."""
+"""Pixels processed at once on a CPU. More do not fit its caches, which is slower per pixel."""
 
 
-def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
-    """Jitters colours, drops them and blurs, each at random (UniMatch, arXiv 2208.09910, its code).
+def random_colors(images: Tensor, random: StepRandom, purpose: str) -> Tensor:
+    """Random color jitter, grayscale and blur (UniMatch, arXiv 2208.09910, its code).
 
     Brightness, contrast and saturation change by a factor of 0.5 to 1.5, hue by up to a quarter
-    turn. They always come in this order: but for clipping the first three commute, so the random
-    order of the published code adds nothing that is worth giving up one pass for all images.
+    turn, always in this order. The published code uses a random order; except for clipping, the
+    first three commute, and a fixed order allows one pass for all images.
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
-        draws: The step's random numbers.
-        purpose: Which of them.
+        random: The random numbers of the step.
+        purpose: Purpose of the numbers, different for each view.
 
     Returns:
         New images of the same shape and range.
     """
-    numbers = draws.of_images(purpose, lambda generator: torch.rand(8, generator=generator))
+    numbers = random.of_images(purpose, lambda generator: torch.rand(8, generator=generator))
     views = torch.empty_like(images)
     count = len(images)
     if images.device.type == "cpu":
         count = max(1, _CACHED_PX // (images.shape[-2] * images.shape[-1]))
-    with torch.autocast(images.device.type, enabled=False):  # colours stay float32
+    with torch.autocast(images.device.type, enabled=False):  # colors stay float32
         for first in range(0, len(images), count):
             own = slice(first, first + count)
             views[own] = _recolored(images[own], numbers[own])
@@ -52,7 +52,7 @@ def strong_view(images: Tensor, draws: Draws, purpose: str) -> Tensor:
 
 
 def _recolored(images: Tensor, numbers: Tensor) -> Tensor:
-    """The strong views of images by their random numbers (B, 8) in [0, 1)."""
+    """The images with colors changed by random numbers (B, 8) in [0, 1)."""
     jitter, brightness, contrast, saturation, hue, drop, soften, sigma = numbers.unbind(dim=1)
     low, high = SIGMA_PX
     factors = (0.5 + brightness, 0.5 + contrast, 0.5 + saturation, 0.5 * hue - 0.25)
@@ -64,7 +64,7 @@ def _recolored(images: Tensor, numbers: Tensor) -> Tensor:
 def _change(
     images: Tensor, chosen: Tensor, change: Callable[..., Tensor], *parameters: Tensor
 ) -> Tensor:
-    """The images with the chosen ones changed, each by its own entry of every parameter."""
+    """Applies a change to the chosen images, with each image's entry of every parameter."""
     rows = chosen.nonzero()[:, 0]
     if not len(rows):
         return images
@@ -76,7 +76,7 @@ def _change(
 
 
 def lightness(images: Tensor) -> Tensor:
-    """Grey versions (B, 1, H, W) of images (B, 3, H, W)."""
+    """Gray versions (B, 1, H, W) of images (B, 3, H, W)."""
     red, green, blue = images.chunk(3, dim=1)
     return (GRAY[0] * red).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
 
@@ -109,7 +109,7 @@ def jitter_color(
 
 
 def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Turns the hue of every pixel, keeping its largest and smallest channel (HSV).
+    """Turns the hue of every pixel and keeps its largest and smallest channel values (HSV).
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
@@ -118,22 +118,22 @@ def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.chunk(3, dim=1)
     least = torch.minimum(red, green).minimum(blue)
     chroma = torch.maximum(red, green).maximum(blue).sub_(least)
-    # In sixths of a turn from red, green's side first. With the channels from 0 (least) to 1, this
-    # is green + blue - red + 1 on each sixth. Where a pixel is grey any hue will do.
+    # Hue in sixths of a turn from red, positive towards green. With the channels scaled from 0
+    # (least) to 1, it is green + blue - red + 1 on each sixth. A gray pixel may get any hue.
     away = (green + blue).sub_(red).sub_(least)
     away.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1)
     hue = away.copysign_(green - blue).add_(6 * turn)
     turned = torch.empty_like(images)
     for peak, channel in zip((0, 2, -2), turned.chunk(3, dim=1), strict=True):
-        # A channel is full within a sixth of its own hue, gone beyond two, and linear between. A
-        # hue that is up to 7 sixths away, the long way round, is one at most: full again.
+        # A channel is full within a sixth of its own hue, zero beyond two sixths, and linear in
+        # between. A distance of up to 7 sixths is at most one sixth the other way round: full.
         share = torch.sub(hue, peak).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
         torch.addcmul(least, chroma, share, out=channel)
     return turned
 
 
 def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
-    """Gaussian blur; beyond its border an image goes on as its outermost pixels.
+    """Gaussian blur; the outermost pixels are repeated beyond the border.
 
     Args:
         images: (B, C, H, W) float.
@@ -148,13 +148,13 @@ def blur(images: Tensor, sigma_px: Tensor) -> Tensor:
 
 
 def _weighted(images: Tensor, weights: Sequence[Tensor], dim: int) -> Tensor:
-    """Sums of pixels along an axis, which loses as many at either end as there are neighbours.
+    """Weighted sums of each pixel and its neighbors along one axis, without padding.
 
-    On a CPU a convolution of so few channels takes several times as long.
+    On a CPU, a convolution of so few channels takes several times as long.
 
     Args:
         images: (B, C, H, W) float.
-        weights: (B, 1, 1, 1) each: of a pixel itself, of those next to it, and so on.
+        weights: (B, 1, 1, 1) each: of the pixel itself, of its next neighbors, and so on.
         dim: The axis.
     """
     radius = len(weights) - 1

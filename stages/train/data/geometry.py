@@ -1,6 +1,7 @@
-"""Random geometry: an image and all that belongs to its pixels, moved together."""
+"""Random geometry: an image and its label maps, resized, cropped and mirrored together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -12,25 +13,36 @@ FLIP_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
-class View:
-    """A square piece of one image at a random scale, maybe mirrored.
+class LabelMaps:
+    """The labels of one image, at any resolution.
+
+    Attributes:
+        mask: (h, w) uint8 class ids, 255 = ignore.
+        confidence: (h, w) uint8, 255 = certain; None if the labels have no confidence.
+    """
+
+    mask: Tensor
+    confidence: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CropView:
+    """A square crop of one image at a random scale, possibly mirrored.
 
     Attributes:
         image: (3, S, S) uint8 RGB, 0 on padding.
-        valid: (S, S) bool, False exactly on padding; what the mask ignores stays valid.
-        mask: (S, S) uint8 class ids, 255 = ignore and on padding; None if there was none.
-        confidence: (S, S) uint8, 255 = certain, 0 on padding; None if there was none.
+        valid: (S, S) bool, False only on padding; ignored pixels stay valid.
+        labels: Label maps (S, S) by name; on padding 255 in masks and 0 in confidences.
     """
 
     image: Tensor
     valid: Tensor
-    mask: Tensor | None
-    confidence: Tensor | None
+    labels: Mapping[str, LabelMaps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Along one axis, the source pixels [start, stop) of `size` that become `length` pixels."""
+    """The source pixels [start, stop) of an axis of `size` pixels, resized to `length` pixels."""
 
     size: int
     start: int
@@ -38,7 +50,7 @@ class _Span:
     length: int
 
     def nearest(self, cells: int) -> Tensor:
-        """For each new pixel, the cell under its centre in a map that divides the axis evenly."""
+        """For each new pixel, the cell under its center in a map with `cells` cells per axis."""
         centres = (torch.arange(self.length) + 0.5) * ((self.stop - self.start) / self.length)
         return ((centres + self.start) * (cells / self.size)).long().clamp(max=cells - 1)
 
@@ -48,27 +60,25 @@ def random_view(
     size_px: int,
     generator: Generator,
     *,
-    mask: Tensor | None = None,
-    confidence: Tensor | None = None,
+    labels: Mapping[str, LabelMaps] | None = None,
     scale: tuple[float, float] = (0.5, 2.0),
-) -> View:
+) -> CropView:
     """Resizes, pads, crops and flips at random, as UniMatch does (arXiv 2208.09910, its code).
 
-    The long side becomes a uniform integer between `scale` times its length; what is then smaller
-    than S is padded at the right and the bottom, what is larger is cropped anywhere; every second
-    view is mirrored. Only the pixels of the crop are resized: its box is rounded to whole pixels of
-    the source, for image, mask and confidence alike.
+    The long side becomes a uniform integer between its length times the bounds of `scale`. A side
+    shorter than S is padded at the right or the bottom, a longer one is cropped at random. Every
+    second view is mirrored. Only the crop is resized: its box is rounded to whole pixels of the
+    source, the same for the image and all label maps.
 
     Args:
         image: (3, h, w) uint8 RGB on the CPU.
         size_px: Side S of the view.
         generator: Source of randomness, on the CPU.
-        mask: uint8 class ids of the same area at any resolution, 255 = ignore.
-        confidence: uint8 of the same area at any resolution, 255 = certain.
+        labels: Label maps of the same area, by name.
         scale: Bounds of the long side's new length over its own.
 
     Returns:
-        The view; the image bilinear (antialiased where it shrinks), the others nearest.
+        The view; the image bilinear (antialiased where it shrinks), label maps nearest.
     """
     height, width = image.shape[-2:]
     long_side = max(height, width)
@@ -93,17 +103,22 @@ def random_view(
 
     crop = image[None, :, rows.start : rows.stop, columns.start : columns.stop]
     size = (rows.length, columns.length)
-    return View(
+    return CropView(
         image=placed(_resized(crop, size)[0], 0),
         valid=placed(torch.ones(size, dtype=torch.bool), False),
-        mask=None if mask is None else sampled(mask, IGNORE),
-        confidence=None if confidence is None else sampled(confidence, 0),
+        labels={
+            name: LabelMaps(
+                sampled(maps.mask, IGNORE),
+                None if maps.confidence is None else sampled(maps.confidence, 0),
+            )
+            for name, maps in (labels or {}).items()
+        },
     )
 
 
 def _resized(crop: Tensor, size: tuple[int, int]) -> Tensor:
     """A crop (1, 3, h, w) uint8 at another size, bilinear."""
-    if size == (1, 1):  # torch cannot shrink bytes to a single pixel, but numbers
+    if size == (1, 1):  # torch cannot shrink uint8 to a single pixel
         shrunk = interpolate(crop.float(), size, mode="bilinear", antialias=True)
         return shrunk.round().to(crop.dtype)
     return interpolate(crop, size, mode="bilinear", antialias=True)
@@ -111,7 +126,7 @@ def _resized(crop: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _random_span(size: int, new_size: int, crop_px: int, generator: Generator) -> _Span:
     """A random crop of an axis that is resized from `size` to `new_size`, in source pixels."""
-    new_size = max(new_size, 1)  # thin images keep a row
+    new_size = max(new_size, 1)  # a thin image keeps at least one row
     length = min(new_size, crop_px)
     offset = _random_integer(0, new_size - length, generator)
     start = min(round(offset * size / new_size), size - 1)

@@ -1,7 +1,8 @@
-"""Random numbers as a function of what they are for.
+"""Random numbers that depend only on a seed, a purpose and a position.
 
-Nothing depends on the steps before, on who draws first, or on how many processes share a batch: so
-resuming needs no state of generators, and threads cannot change a result.
+They depend neither on earlier steps, nor on the order of the draws, nor on the number of processes
+that share a batch. A resumed training therefore needs no saved generator state, and threads cannot
+change a result.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,47 +15,44 @@ from torch import Generator, Tensor
 
 
 def torch_seed(*numbers: int) -> int:
-    """A seed for torch of several numbers; of a larger one than 32 bits it drops the upper."""
+    """A 32-bit seed computed from several numbers; torch ignores the upper bits of longer seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def generator(seed: int, purpose: str, position: int) -> Generator:
-    """Random numbers on the CPU, of a training's seed, a purpose and a position within it."""
+    """A CPU generator for a training's seed, a purpose and a position within that purpose."""
     return Generator().manual_seed(torch_seed(seed, crc32(purpose.encode()), position))
 
 
 @dataclass(frozen=True)
-class Draws:
+class StepRandom:
     """The random numbers of one step.
 
     Attributes:
-        seed: Of the training.
-        step: The step, from 0; a micro-batch is a step here, where a training has several.
-        images: Positions, in the step's whole batch, of the images that this process has, of each
-            role.
-        total: Number of images of the whole batch, of each role.
+        seed: Seed of the training.
+        step: The step, from 0; with several micro-batches a step, the micro-batch.
+        rows: Rows of the step's whole batch that this process has, the same for each role.
+        batch_size: Images of each role in the whole batch.
     """
 
     seed: int
     step: int
-    images: Sequence[int]
-    total: int
+    rows: Sequence[int]
+    batch_size: int
 
     def of_step(self, purpose: str) -> Generator:
-        """Random numbers that all images share."""
+        """A generator that all images of the step share."""
         return generator(self.seed, purpose, self.step)
 
     def of_images(self, purpose: str, draw: Callable[[Generator], Tensor]) -> Tensor:
-        """Random numbers of each image's own.
+        """Random numbers drawn separately for each image.
 
         Args:
-            purpose: What they are for; the same purpose gives the same numbers.
-            draw: Draws those of one image.
+            purpose: What the numbers are for; the same purpose gives the same numbers.
+            draw: Draws the numbers of one image.
 
         Returns:
-            (B, ...) what was drawn for each image of this process.
+            (B, ...) the numbers of each image of this process.
         """
-        first = self.step * self.total
-        return torch.stack(
-            [draw(generator(self.seed, purpose, first + place)) for place in self.images]
-        )
+        first = self.step * self.batch_size
+        return torch.stack([draw(generator(self.seed, purpose, first + row)) for row in self.rows])

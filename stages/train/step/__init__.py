@@ -1,1 +1,1 @@
-"""One training step: crops in, losses out. Start at step.py."""
+"""One training step: a batch of crops in, losses out. Start at step.py."""

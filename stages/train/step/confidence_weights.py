@@ -1,4 +1,4 @@
-"""From confidences to the weights of pixels in the loss."""
+"""Weights of pixels in the loss, computed from their confidences."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def weigh(
 ) -> Tensor:
     """The weight of each pixel's cross-entropy; the sum is divided by the number of valid pixels.
 
-    `pixelwise`: 1 where a valid pixel is confident (UniMatch, arXiv 2208.09910). `pixelratio`: each
+    `pixelwise`: 1 for confident valid pixels (UniMatch, arXiv 2208.09910). `pixelratio`: each
     image's share of confident pixels among its valid ones, on padding too. `pixelavg`: the sum over
-    the batch of each image's mean confidence, on padding too, as SemiVL's and PrevMatch's code has
-    it: about B times what weighing image by image would give. `batchratio`: the share of confident
-    pixels in the batch, on valid ones (ClassMix, arXiv 2007.07936, its code).
+    the batch of each image's mean confidence, on padding too, as in the code of SemiVL and
+    PrevMatch; about B times the mean confidence. `batchratio`: the share of confident pixels in the
+    batch, on valid pixels (ClassMix, arXiv 2007.07936, its code).
 
     Args:
-        mode: Which of these.
+        mode: How confidences become weights.
         confidence: (B, H, W) float in [0, 1].
-        threshold: Confidence from which on a pixel is confident; `pixelavg` has no use for it.
+        threshold: Least confidence of a confident pixel; not used by `pixelavg`.
         valid: (B, H, W) bool, False on padding.
-        images: How many mean confidences `pixelavg` adds up: B of one GPU in the published
-            trainings, whatever B is here; None: all of them.
+        images: Number of mean confidences that `pixelavg` adds up: B of one GPU in the published
+            trainings, for any B here; None: all of the batch.
 
     Returns:
         (B, H, W) float32.

@@ -1,6 +1,6 @@
-"""The feature discriminator, SUFD: are these features of labeled crops? (arXiv 2604.07122).
+"""SUFD: a discriminator between features of labeled and of other crops (arXiv 2604.07122).
 
-The paper's architecture and weights were not readable: this is our completion.
+The paper does not give architecture and weights in readable form; they are our choice.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch.optim import Adam
 from stages.train.distributed import global_mean
 
 WIDTHS = (64, 128, 256)
-"""Channels after the first three of four convolutions."""
+"""Output channels of the first three of four convolutions."""
 BETAS = (0.9, 0.99)
-"""Of the discriminator's Adam."""
+"""Betas of the discriminator's Adam."""
 
 
 class FeatureDiscriminator(nn.Module):
-    """Four 4x4 convolutions of stride 2; padded so that maps of any size get a score.
+    """Four 4x4 convolutions with stride 2, padded so that maps of any size get a score.
 
     Args:
         channels: Channels F of the decoder's maps.
@@ -39,14 +39,14 @@ class FeatureDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, stride=2, padding=2))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Scores (N, 1, h, w), positive for labeled, of maps (N, F, H, W)."""
+        """Scores (N, 1, h, w) of maps (N, F, H, W); positive = labeled."""
         scores: Tensor = self.layers(maps.float())
         return scores
 
 
 @dataclass(frozen=True)
 class Features:
-    """The decoder's maps before the classifier, of one pass.
+    """The decoder's maps before the classifier, from one forward pass.
 
     Attributes:
         labeled: (B, F, h, w) of labeled crops.
@@ -57,17 +57,17 @@ class Features:
     others: Tensor
 
     def detached(self) -> Features:
-        """The same numbers, without the graph that they came of."""
+        """The same features without their graph."""
         return Features(self.labeled.detach(), self.others.detach())
 
 
 class Discriminator:
-    """The discriminator with its optimizer, and both sides of its game.
+    """The discriminator network with its optimizer and both adversarial losses.
 
     Args:
-        network: The discriminator, on its device.
-        weight: Of the segmenter's term in its total loss.
-        learning_rate: Of the discriminator's Adam.
+        network: The discriminator network, on its device.
+        weight: Weight of the adversarial loss in the segmenter's total.
+        learning_rate: Learning rate of the discriminator's Adam.
     """
 
     def __init__(self, network: FeatureDiscriminator, weight: float, learning_rate: float) -> None:
@@ -76,32 +76,32 @@ class Discriminator:
         self.optimizer = Adam(network.parameters(), learning_rate, betas=BETAS)
 
     def adversarial_loss(self, features: Features) -> Tensor:
-        """What the segmenter loses where others than labeled features are told from these.
+        """The segmenter's loss: small where other features look like labeled ones.
 
-        No gradient reaches the discriminator, and none the labeled features.
+        Gradients flow only into the features of the other crops.
         """
         with _frozen(self.network):
-            return _against(self.network(features.others), 1.0)
+            return _cross_entropy(self.network(features.others), 1.0)
 
-    def own_loss(self, features: Features) -> Tensor:
-        """What the discriminator loses where it is wrong; no gradient reaches the segmenter."""
+    def discriminator_loss(self, features: Features) -> Tensor:
+        """The discriminator's own loss; gradients do not flow into the segmenter."""
         seen = features.detached()
-        labeled = _against(self.network(seen.labeled), 1.0)
-        return (labeled + _against(self.network(seen.others), 0.0)) / 2
+        labeled = _cross_entropy(self.network(seen.labeled), 1.0)
+        return (labeled + _cross_entropy(self.network(seen.others), 0.0)) / 2
 
     def update(self, seen: Sequence[Features]) -> Tensor:
-        """Takes a step of its own, after the segmenter's.
+        """Takes an optimizer step of the discriminator, after the segmenter's.
 
         Args:
-            seen: The features of the step's micro-batches, which weigh the same.
+            seen: The features of the step's micro-batches, with equal weights.
 
         Returns:
-            Its loss before the step, a scalar without gradient.
+            The loss before the step, a scalar without gradient.
         """
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for features in seen:  # one graph at a time
-            loss = self.own_loss(features) / len(seen)
+        for features in seen:  # one graph in memory at a time
+            loss = self.discriminator_loss(features) / len(seen)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         for parameter in self.network.parameters():
@@ -111,17 +111,17 @@ class Discriminator:
         return torch.stack(losses).sum()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of network and optimizer, for `load_state_dict`."""
+        """The state of network and optimizer."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores the state from `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _against(scores: Tensor, answer: float) -> Tensor:
-    return binary_cross_entropy_with_logits(scores, torch.full_like(scores, answer))
+def _cross_entropy(scores: Tensor, target: float) -> Tensor:
+    return binary_cross_entropy_with_logits(scores, torch.full_like(scores, target))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The loss of pseudo-labels; label sources and perturbations only choose what goes into it."""
+"""The loss of pseudo-labels, shared by all label sources and perturbations."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -12,16 +12,15 @@ def pseudo_label_loss(
 ) -> Tensor:
     """Weighted cross-entropy: ``sum(weights * CE) / number of counted pixels``.
 
-    The denominator counts pixels, of all processes, whatever they weigh: the fewer are sure, the
-    less the term weighs (UniMatch, arXiv 2208.09910, section 3.1). Pixels that the labels ignore
-    add nothing.
+    The denominator counts pixels of all processes regardless of their weight, so a term with few
+    confident pixels is small (UniMatch, arXiv 2208.09910, section 3.1). Ignored pixels add nothing.
 
     Args:
-        logits: (B, C, H, W) float; the gradient goes here and nowhere else.
+        logits: (B, C, H, W) float; gradients flow only into these.
         mask: (B, H, W) int64 class ids below C, 255 = ignore.
         weights: (B, H, W) float, at least 0.
-        counted: (B, H, W) bool.
-        smoothing: Share of the target that all classes divide evenly, 0 to 1.
+        counted: (B, H, W) bool, the pixels of the denominator.
+        smoothing: Label smoothing, 0 to 1.
 
     Returns:
         Scalar; 0 with a zero gradient if no pixel counts.

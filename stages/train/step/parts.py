@@ -1,4 +1,4 @@
-"""Who learns in a step, and what from."""
+"""The networks of a training, its perturbation, and its sources of labels and losses."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ if TYPE_CHECKING:
     from stages.models.segmenters.networks.base import SegmentationNetwork
     from stages.train.step.discriminator import Discriminator
     from stages.train.step.label_sources.base import LabelSource
+    from stages.train.step.perturbations.base import Perturbation
     from stages.train.step.supervised_losses.base import SupervisedLoss
 
 
 @dataclass(frozen=True)
-class Learner:
-    """The networks of a training, and where its labels and losses come from.
+class TrainingParts:
+    """Everything that a training step works with besides its batch.
 
     Attributes:
         student: The network in training.
         teacher: Its moving average, in eval mode.
+        perturbation: Makes the strong views.
         sources: The label sources; none means supervised training.
-        supervised_loss: Of labeled crops.
-        discriminator: Tells labeled features from others, if there is one.
+        supervised_loss: Loss of labeled crops.
+        discriminator: Feature discriminator, if there is one.
     """
 
     student: SegmentationNetwork
     teacher: SegmentationNetwork
+    perturbation: Perturbation
     sources: Sequence[LabelSource]
     supervised_loss: SupervisedLoss
     discriminator: Discriminator | None = None

@@ -1,10 +1,10 @@
-"""Which pixels of one image are pasted into another: boxes (CutMix) or classes (ClassMix)."""
+"""Masks of the pixels to paste from one image into another: boxes (CutMix), classes (ClassMix)."""
 
 import torch
 from torch import Generator, Tensor
 
 from pipeline.config.vocabulary import IGNORE
-from stages.train.data.random_numbers import Draws
+from stages.train.data.random_numbers import StepRandom
 
 PROBABILITY = 0.5
 AREA = (0.02, 0.4)
@@ -13,25 +13,25 @@ ASPECT = (0.3, 1 / 0.3)
 """Least and largest height of a box over its width."""
 
 
-def cutmix_boxes(size_px: int, draws: Draws, purpose: str) -> Tensor:
-    """One random box an image, empty for about half of the images, as UniMatch draws them.
+def cutmix_boxes(size_px: int, random: StepRandom, purpose: str) -> Tensor:
+    """Draws one random box an image, empty for about half of the images, as UniMatch does.
 
     Args:
         size_px: Side S of the images.
-        draws: The step's random numbers.
-        purpose: Which of them.
+        random: The random numbers of the step.
+        purpose: What they are for.
 
     Returns:
-        (B, S, S) bool, True inside the box; nowhere if its sides round down to 0 pixels.
+        (B, S, S) bool, True inside the box. A box whose sides round down to 0 pixels is empty.
     """
-    return draws.of_images(purpose, lambda generator: cutmix_box(size_px, generator))
+    return random.of_images(purpose, lambda generator: cutmix_box(size_px, generator))
 
 
 def cutmix_box(size_px: int, generator: Generator) -> Tensor:
     """A random box (arXiv 1905.04899), or none: (S, S) bool.
 
-    The area is fixed first; then aspect and corner are drawn until the box lies inside the image.
-    A square box lies inside at more than one corner in eight, so few draws are needed at any size.
+    The area is drawn first, then aspect and corner until the box lies inside the image. A square
+    box lies inside at more than one corner in eight, so few draws are needed at any size.
     """
     box = torch.zeros(size_px, size_px, dtype=torch.bool)
     chance, share = torch.rand(2, generator=generator).tolist()
@@ -58,18 +58,18 @@ def _between(bounds: tuple[float, float], share: float) -> float:
     return low + (high - low) * share
 
 
-def half_of_the_classes(mask: Tensor, draws: Draws, purpose: str) -> Tensor:
-    """Where an image shows a random half, rounded down, of the classes in it (arXiv 2007.07936).
+def half_of_the_classes(mask: Tensor, random: StepRandom, purpose: str) -> Tensor:
+    """The pixels of a random half, rounded down, of each image's classes (arXiv 2007.07936).
 
     Args:
         mask: (B, S, S) int64 class ids, 255 = ignore: never chosen.
-        draws: The step's random numbers.
-        purpose: Which of them.
+        random: The random numbers of the step.
+        purpose: What they are for.
 
     Returns:
         (B, S, S) bool.
     """
-    ranks = draws.of_images(purpose, lambda generator: torch.rand(256, generator=generator))
+    ranks = random.of_images(purpose, lambda generator: torch.rand(256, generator=generator))
     chosen = torch.zeros(len(mask), 256, dtype=torch.bool)
     for image, rank, own in zip(mask, ranks, chosen, strict=True):
         present = image.unique().cpu()
@@ -78,14 +78,14 @@ def half_of_the_classes(mask: Tensor, draws: Draws, purpose: str) -> Tensor:
     return chosen.to(mask.device).gather(1, mask.flatten(1)).view(mask.shape)
 
 
-def paste(images: Tensor, partners: Tensor, box: Tensor) -> Tensor:
-    """Images with the pixels inside a box taken from their partners.
+def paste(images: Tensor, others: Tensor, box: Tensor) -> Tensor:
+    """Images with the pixels inside a box taken from other images.
 
-    For labels see `PseudoLabels.pasted`; for validity maps, ``torch.where(box, partner, own)``.
+    For labels see `PseudoLabels.pasted`; for validity maps, ``torch.where(box, other, own)``.
 
     Args:
         images: (B, C, S, S).
-        partners: (B, C, S, S) of the same type.
-        box: (B, S, S) bool, True = take from the partner.
+        others: (B, C, S, S) of the same type.
+        box: (B, S, S) bool, True = take from `others`.
     """
-    return torch.where(box.unsqueeze(1), partners, images)
+    return torch.where(box.unsqueeze(1), others, images)

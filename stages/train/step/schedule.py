@@ -1,4 +1,4 @@
-"""How the learning rate and the weights of losses change over a training."""
+"""Schedules of the learning rate and of loss weights over a training."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ Schedule = Literal["constant", "triangle", "linear_down"]
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where in a training a step is.
+class StepPosition:
+    """The position of a step within a training.
 
     Attributes:
         step: The step about to be taken, from 0 to `steps` - 1.
         steps: Number of steps of the whole training.
-        steps_an_epoch: Steps that see as many images as there are to label.
+        steps_an_epoch: Steps that see as many images as there are of the first role.
     """
 
     step: int
@@ -23,7 +23,7 @@ class Moment:
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0; the last one may be shorter."""
+        """The epoch, from 0; the last epoch may be shorter."""
         return self.step // self.steps_an_epoch
 
     @property
@@ -32,21 +32,21 @@ class Moment:
         return math.ceil(self.steps / self.steps_an_epoch)
 
 
-def weight(schedule: Schedule, moment: Moment) -> float:
-    """The share of its full weight that a loss has at a moment, from 0 to 1.
+def weight(schedule: Schedule, position: StepPosition) -> float:
+    """The share of its full weight that a loss has at a position, from 0 to 1.
 
-    `triangle` rises over the first half of the epochs and falls over the rest, the same within an
-    epoch (PrevMatch, arXiv 2405.20610); `linear_down` falls from step to step, from 1 to almost 0
-    (the CLIP guidance of SemiVL, arXiv 2311.16241).
+    `triangle` rises over the first half of the epochs and falls over the rest, constant within an
+    epoch (PrevMatch, arXiv 2405.20610). `linear_down` falls with each step, from 1 to almost 0 (the
+    CLIP guidance of SemiVL, arXiv 2311.16241).
     """
     if schedule == "constant":
         return 1.0
     if schedule == "linear_down":
-        return 1 - moment.step / moment.steps
-    rising = moment.epochs // 2
-    if moment.epoch < rising:
-        return moment.epoch / rising
-    return 1 - (moment.epoch - rising) / (moment.epochs - rising)
+        return 1 - position.step / position.steps
+    rising = position.epochs // 2
+    if position.epoch < rising:
+        return position.epoch / rising
+    return 1 - (position.epoch - rising) / (position.epochs - rising)
 
 
 def poly(base: float, step: int, total: int, power: float = 0.9) -> float:
@@ -55,10 +55,10 @@ def poly(base: float, step: int, total: int, power: float = 0.9) -> float:
 
 
 def learning_rate(base: float, step: int, total: int) -> float:
-    """The rate of one step: the decay of the step before.
+    """The learning rate of a step: the decay of the step before it.
 
-    UniMatch and its successors write the new rate after each step, so that steps 0 and 1 both run
-    at the base rate; done the same way here for parity.
+    UniMatch and its successors set the new rate after each step, so that steps 0 and 1 both run at
+    the base rate. We do the same for parity.
 
     Args:
         base: Rate at the start.

@@ -1,4 +1,4 @@
-"""Strong views with pixels of other crops pasted in, and all that belongs to these pixels."""
+"""Strong views: recolored crops with pasted pixels, and the labels of their pixels."""
 
 from __future__ import annotations
 
@@ -11,80 +11,80 @@ from torch import Tensor
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.segmenters.normalization import normalize
 from stages.train.data.batch import TrainBatch
-from stages.train.data.colors import strong_view
-from stages.train.distributed import whole_batch
+from stages.train.data.colors import random_colors
+from stages.train.distributed import all_gather_rows
 from stages.train.step.pasting import cutmix_boxes, paste
 
 
 @dataclass(frozen=True)
-class Mixture:
+class View:
     """A view of a role's crops.
 
     Attributes:
         images: (B, 3, S, S) float.
         valid: (B, S, S) bool, False on padding.
-        labels: (B, S, S) labels of each source, by its name.
+        labels: Labels (B, S, S) by source.
     """
 
     images: Tensor
     valid: Tensor
     labels: Mapping[str, PseudoLabels]
 
-    def pasted(self, other: Mixture, box: Tensor) -> Mixture:
-        """This view with the pixels inside a box taken from another.
+    def pasted(self, other: View, box: Tensor) -> View:
+        """This view with the pixels inside a box taken from another view.
 
         Args:
             other: A view with labels of the same sources.
             box: (B, S, S) bool, True = take from `other`.
         """
-        return Mixture(
+        return View(
             paste(self.images, other.images, box),
             torch.where(box, other.valid, self.valid),
             {name: own.pasted(other.labels[name], box) for name, own in self.labels.items()},
         )
 
-    def seen(self, batch: TrainBatch, role: str, recolor: bool) -> Mixture:
-        """Of pixels in [0, 1], mixed before their colours change, the normalized strong view."""
+    def normalized(self, batch: TrainBatch, role: str, recolor: bool) -> View:
+        """The view with normalized pixels, recolored first if asked; its pixels are in [0, 1]."""
         pixels = self.images
         if recolor:
-            pixels = strong_view(pixels, batch.draws, f"colours of mixed {role}")
-        return Mixture(normalize(pixels), self.valid, self.labels)
+            pixels = random_colors(pixels, batch.random, f"colours of mixed {role}")
+        return View(normalize(pixels), self.valid, self.labels)
 
-    def of_batch(self, places: Tensor) -> Mixture:
-        """The views of other images of the whole batch, whichever process has them.
+    def of_rows(self, rows: Tensor) -> View:
+        """The view of other rows of the whole batch, gathered from all processes.
 
         Args:
-            places: (B,) int64 positions in the batch, as `Draws.images`.
+            rows: (B,) int64 rows, as in `StepRandom.rows`.
         """
 
-        def there(own: Tensor) -> Tensor:
-            return whole_batch(own)[places]
+        def take(local: Tensor) -> Tensor:
+            return all_gather_rows(local)[rows]
 
-        return Mixture(
-            there(self.images),
-            there(self.valid.byte()).bool(),
+        return View(
+            take(self.images),
+            take(self.valid.byte()).bool(),
             {
-                name: PseudoLabels(there(labels.mask), there(labels.confidence))
+                name: PseudoLabels(take(labels.mask), take(labels.confidence))
                 for name, labels in self.labels.items()
             },
         )
 
 
-def strong_mixture(
+def strong_view(
     batch: TrainBatch, key: str, number: int, labels: Mapping[str, PseudoLabels]
-) -> Mixture:
-    """A strong view of the crops of a key, with nothing pasted in yet.
+) -> View:
+    """A strong view with nothing pasted yet.
 
     Args:
-        batch: The step's crops.
+        batch: The crops of the step.
         key: A role, or the second draw.
-        number: Which strong view, from 0.
-        labels: Of its weak view, by source.
+        number: Number of the strong view, from 0.
+        labels: Labels of the weak view, by source.
     """
-    return Mixture(batch.strong(key, number), batch.crops[key].valid, labels)
+    return View(batch.strong(key, number), batch.crops[key].valid, labels)
 
 
 def boxes(batch: TrainBatch, role: str, number: int) -> Tensor:
-    """The CutMix boxes of a strong view, (B, S, S) bool: the same for every role."""
+    """The CutMix boxes of a strong view, (B, S, S) bool; the same for every role."""
     valid = batch.crops[role].valid
-    return cutmix_boxes(valid.shape[-1], batch.draws, f"boxes {number}").to(valid.device)
+    return cutmix_boxes(valid.shape[-1], batch.random, f"boxes {number}").to(valid.device)

@@ -1,4 +1,4 @@
-"""What the student and its moving average see in the weak views of a step."""
+"""Cached predictions of the student and the EMA teacher on the weak views of one step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from stages.models.segmenters.networks.base import SegmentationNetwork
     from stages.train.data.batch import TrainBatch
 
-Observer = Literal["student", "ema"]
+NetworkName = Literal["student", "ema"]
 """The network in training, or the moving average of its weights."""
 
 
-class Sight:
-    """Labels of weak views, each made once and only if somebody asks, without gradient.
+class WeakPredictions:
+    """Predictions on weak views, without gradient; each is computed once, when first needed.
 
     Args:
         student: The network in training.
         teacher: Its moving average, in eval mode.
-        batch: The step's crops.
+        batch: The crops of the step.
     """
 
     def __init__(
@@ -32,30 +32,31 @@ class Sight:
     ) -> None:
         self._networks = {"student": student, "ema": teacher}
         self._batch = batch
-        self._seen: dict[tuple[Observer, str], PseudoLabels] = {}
+        self._cached: dict[tuple[NetworkName, str], PseudoLabels] = {}
 
-    def of(self, observer: Observer, key: str) -> PseudoLabels:
-        """What a network sees in the crops of a key, in eval mode unless `note` said otherwise.
+    def of(self, network: NetworkName, key: str) -> PseudoLabels:
+        """A network's prediction on the crops of a key, in eval mode unless `store` came before.
 
         The student is left in eval mode.
 
         Returns:
             (B, S, S) labels; the confidence is the probability of the class.
         """
-        if (observer, key) not in self._seen:
-            self.note(observer, key, predict(self._networks[observer], self._batch.crops[key].weak))
-        return self._seen[observer, key]
+        if (network, key) not in self._cached:
+            logits = predict(self._networks[network], self._batch.crops[key].weak)
+            self.store(network, key, logits)
+        return self._cached[network, key]
 
-    def note(self, observer: Observer, key: str, logits: Tensor) -> None:
-        """Takes note of what a network said of the crops of a key anyway: logits (B, C, S, S)."""
-        self._seen[observer, key] = PseudoLabels.from_logits(logits.detach())
+    def store(self, network: NetworkName, key: str, logits: Tensor) -> None:
+        """Stores logits (B, C, S, S) that were computed anyway as the prediction."""
+        self._cached[network, key] = PseudoLabels.from_logits(logits.detach())
 
 
 def predict(network: SegmentationNetwork, images: Tensor) -> Tensor:
     """Logits (N, C, H, W) in eval mode, without gradient, also inside a step under autocast."""
     with torch.no_grad():
         logits: Tensor = network.eval()(images)
-    # Autocast keeps the weights it has cast. These know no gradient, and the training passes of
-    # the same step would use them.
+    # Autocast caches the weights that it casts. These were cast without gradient, and the training
+    # passes of the same step would reuse them.
     torch.clear_autocast_cache()
     return logits

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, TypedDict
+from copy import deepcopy
+from typing import Any, Self, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class ParameterGroup(TypedDict):
@@ -163,6 +166,11 @@ class SegmentationNetwork(nn.Module, ABC):
             if parameter not in of_blocks:
                 (before if is_before else after).append(parameter)
         return [before, *blocks, after]
+
+
+def frozen_copy(network: M) -> M:
+    """A copy in eval mode, without gradients, that shares no tensor with the network."""
+    return deepcopy(network).eval().requires_grad_(False)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""One file a label source: who provides the labels of images that nobody labeled by hand."""
+"""One file a label source: labels for images that have no hand-made label."""

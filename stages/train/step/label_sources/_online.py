@@ -1,4 +1,4 @@
-"""What label sources share that a network makes the labels for while another trains."""
+"""Base of the label sources whose labels a network predicts during the training."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 class OnlineConfig(LabelSourceConfig):
-    """Keys of a source whose labels a network makes while it trains."""
+    """Keys of a source whose labels a network predicts during the training."""
 
     threshold: Threshold = 0.95
-    """Confidence that a pixel needs to count."""
+    """Least confidence of a pixel that counts."""
     mode: Mode = "pixelwise"
-    """How confidences become weights: a confident pixel counts (pixelwise); every pixel counts as
-    much as there are confident ones in its image (pixelratio) or in the batch (batchratio), or as
-    confident as the batch is on the whole (pixelavg)."""
+    """How confidences become weights: confident pixels count (pixelwise); every pixel counts by the
+    share of confident ones in its image (pixelratio) or in the batch (batchratio), or by the mean
+    confidence of the batch (pixelavg)."""
     pixelavg_images: Annotated[int, Field(ge=1)] | None = None
-    """How many images' mean confidences pixelavg adds up, as many as a GPU had in a published
+    """Number of images whose mean confidences pixelavg adds up: the batch of one GPU in a published
     training; null = all of the batch."""
 
     @model_validator(mode="after")
     def _adds_up_where_it_averages(self) -> OnlineConfig:
         if self.pixelavg_images is not None and self.mode != "pixelavg":
-            raise ValueError("`pixelavg_images` is for `mode: pixelavg`; leave it out")
+            raise ValueError("`pixelavg_images` needs `mode: pixelavg`; leave it out")
         return self
 
 
 class OnlineSource(LabelSource):
-    """Subclasses label crops of any role, and need not weigh them."""
+    """Weighs pixels by `mode`; subclasses only label crops, of any role."""
 
     config: OnlineConfig
 

@@ -1,4 +1,4 @@
-"""What label sources share that read the artifacts of stage one."""
+"""Base of the label sources that read the stored labels of stage one."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from pipeline.config.config import Config as RunConfig
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Observer, Sight
+    from stages.train.step.weak_predictions import NetworkName, WeakPredictions
 
 
-class ReadingConfig(LabelSourceConfig):
+class StoredLabelConfig(LabelSourceConfig):
     """Keys of a source that reads stored labels."""
 
     labeler: Name
     """The labeler in the section `pseudolabel` whose labels to read."""
     confidence: Literal["stored", "temperature", "isotonic", "one"] = "stored"
-    """What a pixel counts: its stored confidence; the same, calibrated on the labeled images by
-    temperature or isotonic; or 1 as SemiOVS has it."""
+    """Weight of a pixel: its stored confidence; the same, calibrated on the labeled images by
+    temperature or isotonic; or 1, as in SemiOVS."""
     student: Literal["current", "ema"] = "current"
-    """The network that is asked about pixels too: the student, or its moving average."""
+    """The network whose predictions are used too: the student, or its moving average."""
     student_threshold: Threshold = 0.95
-    """Confidence that it needs to be heard."""
+    """Least confidence of a prediction that is used."""
 
 
-class ReadingSource(LabelSource):
-    """Fixed labels from the store; the student labels what is pasted in from another role."""
+class StoredLabelSource(LabelSource):
+    """Reads labels from the store; a network labels pixels pasted from another role."""
 
-    config: ReadingConfig
+    config: StoredLabelConfig
     _maps: Tensor | None = None
 
     @property
-    def observer(self) -> Observer:
-        """The network that is asked about pixels too."""
+    def network(self) -> NetworkName:
+        """The network whose predictions are used too."""
         return "student" if self.config.student == "current" else "ema"
 
     @property
@@ -57,7 +57,7 @@ class ReadingSource(LabelSource):
         return self.config.labeler
 
     def inputs(self, run: RunConfig) -> Facts:
-        """See `LabelSource.inputs`: the maps themselves, so that equal ones retrain nothing."""
+        """See `LabelSource.inputs`: the maps themselves, so that equal maps retrain nothing."""
         if (maps := self._read_maps(run)) is None:
             return {}
         return {f"inputs.calibration of {self.labeler}": manifest.digest(maps.tolist())}
@@ -69,10 +69,10 @@ class ReadingSource(LabelSource):
         if (maps := self._read_maps(run)) is not None:
             self._maps = torch.from_numpy(maps).to(device)
 
-    def read(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
-        """The stored labels of crops, or of another role's what the student is sure of."""
+    def read(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
+        """Stored labels of crops of its role; a network's confident predictions for other crops."""
         if batch.role(key) != self.config.on:
-            return sight.of(self.observer, key).confident(self.config.student_threshold)
+            return weak.of(self.network, key).confident(self.config.student_threshold)
         stored = batch.crops[key].stored[self.labeler]
         if self.config.confidence == "one":
             return stored.certain()

@@ -1,4 +1,4 @@
-"""What every label source is: it names the pixels of crops and says how much each counts."""
+"""Base class of all label sources: the labels of crops, and the weight of each pixel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.config.components import Component
 from pipeline.config.config_section import Facts, Section
-from stages.train.step.schedule import Moment, Schedule, weight
+from stages.train.step.schedule import StepPosition, Schedule, weight
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.models.segmenters.networks.base import SegmentationNetwork
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Sight
+    from stages.train.step.weak_predictions import WeakPredictions
 
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
-"""A confidence from which on a pixel counts."""
+"""Least confidence of a pixel that counts."""
 
 
 class LabelSourceConfig(Section):
@@ -37,7 +37,7 @@ class LabelSourceConfig(Section):
     """Weight of its loss; the supervised loss has 1."""
     schedule: Schedule = "constant"
     """How the weight changes: constant; triangle = up to the middle epoch and down again;
-    linear_down = from step to step, to 0."""
+    linear_down = down to 0, with each step."""
 
 
 class LabelSource(Component, ABC):
@@ -47,11 +47,12 @@ class LabelSource(Component, ABC):
         config: Its keys, an instance of its `Config`.
 
     Attributes:
-        adds: Whether its loss is added to the mean of the others' instead of being one of them.
-        needs_validation: Whether it has no labels before the network was scored on val.
+        is_auxiliary: Whether its loss is added to the mean of the other losses instead of being
+            part of it.
+        needs_validation: Whether it has no labels before the first validation.
     """
 
-    adds: ClassVar[bool] = False
+    is_auxiliary: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
 
     def __init__(self, config: LabelSourceConfig) -> None:
@@ -59,7 +60,7 @@ class LabelSource(Component, ABC):
 
     @property
     def name(self) -> str:
-        """What to call its loss."""
+        """Name of its loss."""
         return f"{self.file_name()}_{self.config.on}"
 
     @property
@@ -69,75 +70,73 @@ class LabelSource(Component, ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has labels to give; while it has none its loss is left out."""
+        """Whether it has labels yet; until then its loss is left out."""
         return True
 
     def inputs(self, run: RunConfig) -> Facts:
-        """What of the run its labels depend on, beside the labels that it reads; read at `load`.
+        """Facts of the inputs of its labels, besides the stored labels that it reads.
 
         Raises:
-            MaskmillError: It is not there.
+            MaskmillError: An input is missing.
         """
         return {}
 
     def load(self, run: RunConfig, device: torch.device) -> None:
-        """Reads its inputs; called once, before `label`.
+        """Loads its inputs; called once, before `label`.
 
         Raises:
-            MaskmillError: They are not there.
+            MaskmillError: An input is missing.
         """
 
     def validated(self, network: SegmentationNetwork, *, is_best: bool, epoch: int) -> None:
-        """Hears of a validation during the training.
-
-        Every process of a training calls it, with equal arguments.
+        """Called after each validation, in every process with equal arguments.
 
         Args:
-            network: What was scored, the moving average. It goes on moving: copy what is to stay.
+            network: The validated moving average. It keeps changing: copy what must stay.
             is_best: Whether its mean IoU on val is the best so far.
             epoch: The epoch of the next step, from 0.
         """
 
     def state(self) -> dict[str, Any]:
-        """What it must remember if the training is interrupted: tensors and plain values."""
+        """The state to resume from: tensors and plain values."""
         return {}
 
     def restore(self, state: Mapping[str, Any], network: SegmentationNetwork) -> None:
-        """Takes up what `state` gave; called after `load`, before `label`.
+        """Restores the state; called after `load`, before `label`.
 
         Args:
-            state: What `state` gave.
-            network: The student; a copy has the shapes that it may need.
+            state: As returned by `state`.
+            network: The student, to copy if the state holds weights.
         """
 
     @abstractmethod
-    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """Labels the weak view of crops.
 
         Args:
-            batch: The step's crops.
-            key: Which of them: those of its role, or others that are pasted into these.
-            sight: What the student and its moving average see.
+            batch: The crops of the step.
+            key: The crops to label: those of its role, or others that are pasted into these.
+            weak: Predictions of the student and its moving average on weak views.
 
         Returns:
-            (B, S, S) labels; what their confidences mean is known to `weigh`.
+            (B, S, S) labels; `weigh` turns their confidences into weights.
         """
 
     def weigh(self, labels: PseudoLabels, valid: Tensor) -> Tensor:
-        """The weight of each pixel's cross-entropy: (B, S, S) float; here its confidence.
+        """The weight of each pixel's cross-entropy: (B, S, S) float; by default its confidence.
 
         Args:
-            labels: As from `label`, maybe with others pasted in.
+            labels: As from `label`, possibly with others pasted in.
             valid: (B, S, S) bool, False on padding.
         """
         return labels.confidence * valid
 
     def loss(self, logits: Tensor, labels: PseudoLabels, valid: Tensor) -> Tensor:
-        """What logits (B, C, S, S) cost against labels, as from `label`, of the same crops."""
+        """The loss of logits (B, C, S, S) against labels, as from `label`, of the same crops."""
         from stages.train.step.losses import pseudo_label_loss
 
         return pseudo_label_loss(logits, labels.mask, self.weigh(labels, valid), valid)
 
-    def weight(self, moment: Moment) -> float:
-        """The weight of its loss at a moment of the training."""
-        return self.config.weight * weight(self.config.schedule, moment)
+    def weight(self, position: StepPosition) -> float:
+        """The weight of its loss at a position of the training."""
+        return self.config.weight * weight(self.config.schedule, position)

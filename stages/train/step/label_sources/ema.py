@@ -9,11 +9,11 @@ from stages.train.step.label_sources._online import OnlineConfig, OnlineSource
 if TYPE_CHECKING:
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Sight
+    from stages.train.step.weak_predictions import WeakPredictions
 
 
 class EmaSource(OnlineSource):
-    """What the student's moving average sees.
+    """Labels by the student's moving average.
 
     It is always in eval mode: its labels depend neither on the rest of the batch nor on dropout.
     """
@@ -21,6 +21,6 @@ class EmaSource(OnlineSource):
     Config = OnlineConfig
     version = 2
 
-    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """See `LabelSource.label`."""
-        return sight.of("ema", key)
+        return weak.of("ema", key)

@@ -1,4 +1,4 @@
-"""Stored labels, overruled by the student where it is sure (SAM+CLIP, arXiv 2505.19846)."""
+"""Stored labels, replaced where the student is confident (SAM+CLIP, arXiv 2505.19846)."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from stages.train.step.label_sources._stored import ReadingConfig, ReadingSource
+from stages.train.step.label_sources._stored import StoredLabelConfig, StoredLabelSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Sight
+    from stages.train.step.weak_predictions import WeakPredictions
 
 
-class EnhancedConfig(ReadingConfig):
+class EnhancedConfig(StoredLabelConfig):
     """Keys of the source `enhanced`."""
 
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of a target that all classes divide evenly (label smoothing)."""
+    """Label smoothing: share of the target that is spread evenly over all classes."""
 
 
-class EnhancedSource(ReadingSource):
-    """A pixel is what the student sees there if it is sure, else what the store says.
+class EnhancedSource(StoredLabelSource):
+    """Takes the student's class where it is confident, else the stored one.
 
-    The paper's rule was not readable to this depth: this is our completion. The student counts
-    fully where it is heard, the store by its confidence elsewhere.
+    The paper does not give the rule in this detail; it is our choice. Confident predictions have
+    weight 1, stored labels their confidence.
     """
 
     Config = EnhancedConfig
     version = 1
     config: EnhancedConfig
 
-    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """See `LabelSource.label`."""
-        sure = sight.of(self.observer, key).confident(self.config.student_threshold)
-        return self.read(batch, key, sight).pasted(sure, sure.confidence > 0)
+        sure = weak.of(self.network, key).confident(self.config.student_threshold)
+        return self.read(batch, key, weak).pasted(sure, sure.confidence > 0)
 
     def loss(self, logits: Tensor, labels: PseudoLabels, valid: Tensor) -> Tensor:
         """See `LabelSource.loss`."""

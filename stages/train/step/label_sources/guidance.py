@@ -1,4 +1,4 @@
-"""A frozen labeler labels the crops: the CLIP guidance of SemiVL (arXiv 2311.16241)."""
+"""Labels of the crops by a frozen labeler: the CLIP guidance of SemiVL (arXiv 2311.16241)."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
     from pipeline.config.config import Config as RunConfig
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Sight
+    from stages.train.step.weak_predictions import WeakPredictions
 
 
 class GuidanceConfig(LabelSourceConfig):
     """Keys of the source `guidance`."""
 
     labeler: Annotated[Choice[Labeler], *chosen_from("stages.pseudolabel.labelers", Labeler)]
-    """A labeler of stage one with its keys, such as dense_clip, to run on the crops."""
+    """A labeler of stage one with its keys, such as dense_clip, that runs on the crops."""
     threshold: Threshold = 0.9
-    """Confidence that a pixel needs to count."""
+    """Least confidence of a pixel that counts."""
     weight: Weight = 0.1
-    """Weight of its loss, which comes on top of the mean of the others'."""
+    """Weight of its loss, which is added to the mean of the other losses."""
     schedule: Schedule = "linear_down"
     """See `LabelSourceConfig`."""
 
 
 class GuidanceSource(LabelSource):
-    """Labels of the crops themselves, made on the fly; nothing is stored.
+    """Labels the crops during the training; nothing is stored.
 
-    Its loss is the mean over all pixels, padding included (`mean_all`).
+    Its loss is the mean over all pixels, including padding (`mean_all` in SemiVL's code).
     """
 
     Config = GuidanceConfig
     version = 1
     config: GuidanceConfig
-    adds = True
+    is_auxiliary = True
     _frozen: Labeler | None = None
 
     def inputs(self, run: RunConfig) -> Facts:
         """See `LabelSource.inputs`."""
         labeler = self._create(run)
-        about = {**labeler.weights_facts(), **labeler.vocabulary_facts()}
-        return {f"inputs.{self.name}.{key}": value for key, value in about.items()}
+        facts = {**labeler.weights_facts(), **labeler.vocabulary_facts()}
+        return {f"inputs.{self.name}.{key}": value for key, value in facts.items()}
 
     def load(self, run: RunConfig, device: torch.device) -> None:
         """See `LabelSource.load`."""
         self._frozen = self._create(run)
         self._frozen.load(device, labeler_cache(run))
 
-    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """See `LabelSource.label`."""
         import torch
 
@@ -87,8 +87,8 @@ class GuidanceSource(LabelSource):
         labeler = self.config.labeler.create(run.vocabulary)
         if labeler.needs_proposals or labeler.needs_label_files or labeler.members:
             raise ConfigError(
-                f"{self.config.labeler.name} labels with what stage one stored of whole images",
+                f"{self.config.labeler.name} cannot label crops: it needs stored results of whole images",
                 where=f"{run.path}: label source guidance",
-                fix="use a labeler that sees pixels alone, such as dense_clip",
+                fix="use a labeler that needs only pixels, such as dense_clip",
             )
         return labeler

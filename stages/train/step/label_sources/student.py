@@ -9,15 +9,15 @@ from stages.train.step.label_sources._online import OnlineConfig, OnlineSource
 if TYPE_CHECKING:
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.weak_predictions import Sight
+    from stages.train.step.weak_predictions import WeakPredictions
 
 
 class StudentSource(OnlineSource):
-    """What the network in training sees."""
+    """Labels by the network in training."""
 
     Config = OnlineConfig
     version = 2
 
-    def label(self, batch: TrainBatch, key: str, sight: Sight) -> PseudoLabels:
+    def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """See `LabelSource.label`."""
-        return sight.of("student", key)
+        return weak.of("student", key)

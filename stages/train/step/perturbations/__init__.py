@@ -1,1 +1,1 @@
-"""One file a perturbation: which views a step makes, and which of them learn from the labels."""
+"""One file a perturbation: the strong views of a step and the weights of their losses."""

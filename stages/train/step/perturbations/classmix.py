@@ -1,4 +1,4 @@
-"""ClassMix: half of the classes seen in an image, pasted onto another (arXiv 2007.07936)."""
+"""ClassMix: half of the classes in an image, pasted onto another image (arXiv 2007.07936)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from stages.train.step.perturbations.base import Labels, Perturbation, Perturbat
 
 if TYPE_CHECKING:
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.strong_views import Mixture
+    from stages.train.step.strong_views import View
 
 
 class ClassMixConfig(PerturbationConfig):
     """Keys of the perturbation `classmix`."""
 
     recolor: bool = False
-    """Whether mixed images also get other colours, as published for Cityscapes; not for VOC."""
+    """Whether mixed images also get other colours: published for Cityscapes, not for VOC."""
 
 
 class ClassMix(Perturbation):
-    """A mixed image shows half of an image's classes before the next image of the batch.
+    """Pastes half of an image's classes onto the next image of the batch.
 
-    The classes are those that the role's first label source sees.
+    The classes come from the labels of the role's first label source.
     """
 
     Config = ClassMixConfig
@@ -30,19 +30,17 @@ class ClassMix(Perturbation):
     averages = False
     least_crops = 2
 
-    def mixtures(
-        self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
-    ) -> list[Mixture]:
-        """See `Perturbation.mixtures`."""
+    def views(self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels) -> list[View]:
+        """See `Perturbation.views`."""
         import torch
 
         from stages.train.step.pasting import half_of_the_classes
-        from stages.train.step.strong_views import Mixture
+        from stages.train.step.strong_views import View
 
         crops = batch.crops[role]
         mask = next(iter(labels.values())).mask
-        chosen = half_of_the_classes(mask, batch.draws, f"classes of {role}")
-        own = Mixture(crops.pixels, crops.valid, labels)
-        places = torch.tensor(batch.draws.images, device=mask.device)
-        following = own.of_batch((places + 1) % batch.draws.total)
-        return [following.pasted(own, chosen).seen(batch, role, self.config.recolor)]
+        chosen = half_of_the_classes(mask, batch.random, f"classes of {role}")
+        own = View(crops.pixels, crops.valid, labels)
+        rows = torch.tensor(batch.random.rows, device=mask.device)
+        following = own.of_rows((rows + 1) % batch.random.batch_size)
+        return [following.pasted(own, chosen).normalized(batch, role, self.config.recolor)]

@@ -8,7 +8,7 @@ from stages.train.step.perturbations.base import Labels, Perturbation, Perturbat
 
 if TYPE_CHECKING:
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.strong_views import Mixture
+    from stages.train.step.strong_views import View
 
 
 class FixMatch(Perturbation):
@@ -19,11 +19,9 @@ class FixMatch(Perturbation):
     draws_twice = True
     sees_weak_views = True
 
-    def mixtures(
-        self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
-    ) -> list[Mixture]:
-        """See `Perturbation.mixtures`."""
-        from stages.train.step.strong_views import boxes, strong_mixture
+    def views(self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels) -> list[View]:
+        """See `Perturbation.views`."""
+        from stages.train.step.strong_views import boxes, strong_view
 
-        partner = strong_mixture(batch, batch.partner(role), 0, pasted)
-        return [strong_mixture(batch, role, 0, labels).pasted(partner, boxes(batch, role, 0))]
+        other = strong_view(batch, batch.paste_source(role), 0, pasted)
+        return [strong_view(batch, role, 0, labels).pasted(other, boxes(batch, role, 0))]

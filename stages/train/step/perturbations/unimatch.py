@@ -1,4 +1,4 @@
-"""UniMatch: two strong views and one of perturbed features (arXiv 2208.09910, its code)."""
+"""UniMatch: two strong views and one view of perturbed features (arXiv 2208.09910, its code)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from stages.train.step.perturbations.base import Labels, Perturbation, Perturbat
 
 if TYPE_CHECKING:
     from stages.train.data.batch import TrainBatch
-    from stages.train.step.strong_views import Mixture
+    from stages.train.step.strong_views import View
 
 
 class UniMatch(Perturbation):
-    """CutMix on two strong views, channel dropout on the weak one's features.
+    """CutMix on two strong views, channel dropout on the features of the weak view.
 
-    The forward passes are those of the published code: the second draw in eval mode; labeled and
-    weak views together, the decoder on clean and perturbed features; strong views by role.
+    The forward passes are those of the published code: first the second draw in eval mode; then
+    labeled and weak views together, with clean and perturbed features; then strong views by role.
     """
 
     Config = PerturbationConfig
@@ -25,15 +25,13 @@ class UniMatch(Perturbation):
     draws_twice = True
     sees_weak_views = True
 
-    def mixtures(
-        self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels
-    ) -> list[Mixture]:
-        """See `Perturbation.mixtures`."""
-        from stages.train.step.strong_views import boxes, strong_mixture
+    def views(self, batch: TrainBatch, role: str, labels: Labels, pasted: Labels) -> list[View]:
+        """See `Perturbation.views`."""
+        from stages.train.step.strong_views import boxes, strong_view
 
         mixed = []
         for number, _ in enumerate(self.strong_weights):
-            partner = strong_mixture(batch, batch.partner(role), number, pasted)
-            own = strong_mixture(batch, role, number, labels)
-            mixed.append(own.pasted(partner, boxes(batch, role, number)))
+            other = strong_view(batch, batch.paste_source(role), number, pasted)
+            own = strong_view(batch, role, number, labels)
+            mixed.append(own.pasted(other, boxes(batch, role, number)))
         return mixed

@@ -1,1 +1,1 @@
-"""One file a supervised loss: what logits of labeled crops cost."""
+"""One file a supervised loss: the loss of labeled crops."""

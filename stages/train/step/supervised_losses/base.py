@@ -1,4 +1,4 @@
-"""What every supervised loss is."""
+"""Base class of all supervised losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SupervisedLoss(Component, ABC):
-    """Compares logits with masks that people drew.
+    """Compares logits with hand-made masks.
 
     Args:
         config: Its keys, an instance of its `Config`.

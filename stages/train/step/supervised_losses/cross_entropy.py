@@ -1,4 +1,4 @@
-"""Cross-entropy, the same for every pixel that has a class."""
+"""Cross-entropy with the same weight for every pixel that has a class."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class CrossEntropyConfig(Section):
-    """There is nothing to choose."""
+    """The loss `cross_entropy` has no keys."""
 
 
 class CrossEntropyLoss(SupervisedLoss):
-    """Mean over the pixels of the batch that have a class, whatever process has them."""
+    """Mean over the pixels of the whole batch, of all processes, that have a class."""
 
     Config = CrossEntropyConfig
     version = 1

@@ -1,4 +1,4 @@
-"""Online hard example mining: cross-entropy of the pixels that the network finds hard."""
+"""Online hard example mining: cross-entropy of hard pixels."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class OhemConfig(Section):
-    """Keys of the loss `ohem`, with UniMatch's values for two crops of Cityscapes (a GPU)."""
+    """Keys of the loss `ohem`; defaults are UniMatch's for two crops of Cityscapes a GPU."""
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Pixels whose class has at most this probability are hard."""
     min_kept: Annotated[int, Field(ge=1)] = 200_000
-    """As many pixels of `images` crops count at least, the hardest ones."""
+    """Least number of pixels that count in `images` crops, the hardest ones."""
     images: Annotated[int, Field(ge=1)] = 2
-    """Crops that `min_kept` is a number for: those of one GPU in the published trainings. More or
-    fewer keep in proportion, so that a micro-batch and a process keep their share."""
+    """Number of crops that `min_kept` refers to: those of one GPU in the published trainings. Other
+    numbers of crops keep pixels in proportion."""
 
 
 class OhemLoss(SupervisedLoss):
-    """Mean over hard pixels (arXiv 1604.03540, as UniMatch's code has it).
+    """Mean over hard pixels (arXiv 1604.03540, as in UniMatch's code).
 
     A pixel counts if the probability of its class is at most ``max(threshold, k-th smallest)``
-    with ``k = min_kept * crops / images``; all count if there are fewer than that. The mean is over
-    those of all processes, of which each finds its own k-th smallest.
+    with ``k = min_kept * crops / images``; with fewer than k pixels all count. Each process finds
+    its own k-th smallest; the mean is over the pixels of all processes.
     """
 
     Config = OhemConfig
@@ -50,7 +50,7 @@ class OhemLoss(SupervisedLoss):
         losses = cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")[known]
         kept = math.ceil(self.config.min_kept * len(mask) / self.config.images)
         if len(losses) >= kept:
-            # The loss is minus the logarithm of the probability: the hardest have the largest.
+            # The loss is -log(probability): the hardest pixels have the largest loss.
             bound = -torch.tensor(self.config.threshold, device=losses.device).log()
             bound = torch.minimum(bound, losses.detach().topk(kept).values[-1])
             losses = losses[losses.detach() >= bound]
