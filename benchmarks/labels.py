@@ -40,7 +40,7 @@ from stages.pseudolabel.dependency_rounds import rounds
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
-from stages.pseudolabel.stage import PseudolabelConfig
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.stored_labels import as_stored
 from stages.sandbox.world.world import Scene, render
 

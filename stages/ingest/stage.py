@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
 from pipeline.engine.staleness import count_changes
 from pipeline.errors import ConfigError, DataError
-from pipeline.records import arrays, manifest, tables
+from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
@@ -30,14 +30,13 @@ _INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", 
 """What a row is made from, beside the config."""
 
 
-class IngestStage(Stage):
+class IngestStage(Stage[ShardKey]):
     """Fills the images manifest."""
 
     name = "ingest"
     version = 2
     table = tables.IMAGES
     Config = IngestConfig
-    needs = ("sandbox",)
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
@@ -45,21 +44,21 @@ class IngestStage(Stage):
         self._section = section
         self.folder = context.config.manifests / tables.IMAGES.name
 
-    def plan(self) -> list[Unit]:
+    def plan(self) -> list[Unit[ShardKey]]:
         """A unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
         return [
             Unit(
-                f"shard {shard}",
+                ShardKey(shard),
                 self._part(shard),
-                {**facts[kinds.get(shard, ())], "inputs.images": digests[shard]},
+                {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]},
                 shard=shard,
             )
             for shard in self.layout.shards
         ]
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit[ShardKey]]) -> None:
         """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
@@ -70,7 +69,7 @@ class IngestStage(Stage):
                 progress.advance(self.layout[unit.shard].num_rows)
             self._settle(units[0])
 
-    def image_changes(self, unit: Unit) -> dict[str, int]:
+    def image_changes(self, unit: Unit[ShardKey]) -> dict[str, int]:
         """See `Stage.image_changes`."""
         before = {}
         if unit.part.exists():
@@ -124,7 +123,7 @@ class IngestStage(Stage):
             for class_id in row["mask_class_ids"] or ()
         }
 
-    def _scan(self, unit: Unit) -> tuple[Rows, int]:
+    def _scan(self, unit: Unit[ShardKey]) -> tuple[Rows, int]:
         """A shard's rows, and how many of its images may be readable another time."""
         from stages.ingest.scan import scan
 
@@ -142,7 +141,7 @@ class IngestStage(Stage):
         rows = [{**one.row, "shard": unit.shard} for one in scanned]
         return rows, sum(one.is_unreachable for one in scanned)
 
-    def _settle(self, first: Unit) -> None:
+    def _settle(self, first: Unit[ShardKey]) -> None:
         """Settles which of equal images count: writes shards anew where that changes, this last."""
         known = manifest.read(self.folder, tables.IMAGES, COMPARED)
         settled = {row["row"]: row for row in settle(known).to_pylist()}
@@ -150,7 +149,7 @@ class IngestStage(Stage):
         for shard in [*sorted(changed - {first.shard}), first.shard]:
             assert shard is not None
             part = self._part(shard)
-            record = manifest.read_record(part)
+            record = part_file.read_record(part)
             assert record is not None
             before: Rows = manifest.read_part(part, tables.IMAGES).to_pylist()
             rows = [row | settled.get(row["row"], {}) for row in before]
@@ -158,7 +157,7 @@ class IngestStage(Stage):
 
     def _write(self, part: Path, rows: Rows, failed: int, facts: Facts) -> None:
         plain = self._section.model_dump(mode="json")
-        manifest.write_part(part, tables.IMAGES.rows(rows), facts, plain, failed=failed)
+        part_file.write_part(part, tables.IMAGES.rows(rows), facts, plain, failed=failed)
 
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
@@ -190,7 +189,7 @@ class IngestStage(Stage):
         return facts
 
     def _part(self, shard: int) -> Path:
-        return self.folder / manifest.part_name(shard)
+        return self.folder / part_file.part_name(shard)
 
     @cached_property
     def layout(self) -> ShardedTable:
@@ -220,7 +219,7 @@ class IngestStage(Stage):
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)
         size = self._section.shard_size
-        facts = manifest.read_facts(self.folder / part) if part is not None else None
+        facts = part_file.read_facts(self.folder / part) if part is not None else None
         if facts is not None and facts[_SHARD_SIZE] != size:
             what = f"{size}, but the images of this run were laid out with {facts[_SHARD_SIZE]}"
             where = f"{self.context.config.path}: {_SHARD_SIZE}"

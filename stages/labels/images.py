@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.images import images
+from pipeline.records.rows import ImageRow
 
 T = TypeVar("T")
 
@@ -22,6 +23,16 @@ def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
     """
     content = images.read_bytes(image["uri"], expected=image["image_id"])
     return images.fit(images.decode_image(content).pixels, size_px)
+
+
+def read_pixels(image: ImageRow) -> npt.NDArray[np.uint8]:
+    """Reads the pixels of an images row, (H, W, 3) uint8.
+
+    Raises:
+        DataError: The file can no longer be read.
+    """
+    with images.readable(image["uri"], expected=image["image_id"]) as content:
+        return images.decode_image(content).pixels
 
 
 def read_truth(image: dict[str, Any], vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ the web images too: what the labeler and the student are not to know is not on d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from pipeline.config.config_section import Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError
 from pipeline.files import storage
-from pipeline.records import manifest, tables
+from pipeline.records import tables
 from stages.sandbox.world.names import TARGETS
 
 if TYPE_CHECKING:
@@ -59,20 +60,31 @@ _FIRST_INDEX = {  # no two roles of a domain draw the same scene
 _WITH_LABELS = ("labeled", "val", "test")
 
 
-class SandboxStage(Stage):
+@dataclass(frozen=True)
+class RoleKey:
+    """Key of a unit that is all scenes of a role."""
+
+    role: str
+
+    def __str__(self) -> str:
+        return self.role
+
+
+class SandboxStage(Stage[RoleKey]):
     """Fills `<data>/<role>/images` and `masks`, and the scenes manifest."""
 
     name = "sandbox"
     version = 2
     table = tables.SCENES
     Config = SandboxConfig
+    feeds = ("ingest",)
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
         assert isinstance(section, SandboxConfig)
         self._section = section
 
-    def plan(self) -> list[Unit]:
+    def plan(self) -> list[Unit[RoleKey]]:
         """A unit a role.
 
         Raises:
@@ -85,23 +97,23 @@ class SandboxStage(Stage):
             raise ConfigError(what, where=f"{config.path}: data", fix=fix)
         return [self._unit(role) for role in _FIRST_INDEX]
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit[RoleKey]]) -> None:
         """Draws the scenes of the roles that are not fresh, each role anew."""
-        counts = {unit.name: int(getattr(self._section, unit.name)) for unit in units}
+        counts = {unit.key: int(getattr(self._section, unit.key.role)) for unit in units}
         total = sum(counts.values())
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
                 unit.part.unlink(missing_ok=True)  # it says nothing of a folder half drawn
-                if (folder := self.context.config.data / unit.name).is_dir():
+                role = unit.key.role
+                if (folder := self.context.config.data / role).is_dir():
                     storage.remove(folder)
                 rows = []
-                for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
-                    rows.append(self._save(unit.name, number, *scene))
+                for number, scene in enumerate(self._scenes(role, counts[unit.key])):
+                    rows.append(self._save(role, number, *scene))
                     progress.advance()
-                plain = self._section.model_dump(mode="json")
-                manifest.write_part(unit.part, tables.SCENES.rows(rows), unit.facts, plain)
+                self.commit(unit, tables.SCENES.rows(rows))
 
-    def _unit(self, role: str) -> Unit:
+    def _unit(self, role: str) -> Unit[RoleKey]:
         folder = self.context.config.manifests / tables.SCENES.name
         facts = {
             **self.version_facts,
@@ -113,7 +125,7 @@ class SandboxStage(Stage):
         }
         kinds = ("images", "masks") if self._has_masks(role) else ("images",)
         outputs = tuple(self.context.config.data / role / kind for kind in kinds)
-        return Unit(role, folder / f"part-{role}.parquet", facts, outputs)
+        return Unit(RoleKey(role), folder / f"part-{role}.parquet", facts, outputs)
 
     def _has_masks(self, role: str) -> bool:
         return role in _WITH_LABELS or (role == "ood" and self._section.ood_masks)

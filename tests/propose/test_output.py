@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.records.manifest import write_part
+from pipeline.records.part_file import write_part
 from pipeline.records.tables import PROPOSALS
 from stages.propose.output import Proposals, proposals_part, read_proposals
 

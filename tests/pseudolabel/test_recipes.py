@@ -27,7 +27,7 @@ from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sed import SedConfig
 from stages.pseudolabel.pixels.windows import corners
-from stages.pseudolabel.stage import PseudolabelConfig
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.sandbox.world.world import render
 
 CPU = torch.device("cpu")

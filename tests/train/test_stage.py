@@ -20,7 +20,7 @@ from pipeline.console import Console
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
 from pipeline.records import manifest
-from pipeline.records.manifest import digest, read_facts
+from pipeline.records.part_file import digest, read_facts
 from pipeline.records.tables import METRICS
 from stages.graph import GRAPH
 from stages.models.segmenters.builders.small_unet import SANDBOX_WEIGHTS

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.config.config_section import Facts
 from pipeline.files import storage
-from pipeline.records.manifest import digest
+from pipeline.records.part_file import digest
 
 _VERSION = 1
 """Raised when the same text model would be asked otherwise, or files are laid out otherwise."""
