@@ -5,10 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from pipeline.config.config import Config
-from stages.evaluate.inference import read_pixels
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
-from stages.labels.images import read_truth
+from stages.labels.images import read_mask, read_pixels
 from stages.models.segmenters.predictor import Predictor
 from stages.pseudolabel.labels_with_truth import judged_labels
 
@@ -23,7 +22,7 @@ def score_network(config: Config, split: str, predictor: Predictor) -> Scores | 
     scores = Scores.empty(config.vocabulary.class_names)
     for image in images:
         predicted = predictor.predict(read_pixels(image))
-        scores.add(read_truth(image, config.vocabulary), predicted)
+        scores.add(read_mask(image, config.vocabulary), predicted)
     return scores if images else None
 
 

@@ -12,10 +12,9 @@ from pipeline.files import storage
 from pipeline.images import images
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
 from pipeline.records.label_reader import LabelReader
-from stages.evaluate.inference import read_pixels
 from stages.evaluate.report_contents import shown_labels
 from stages.ingest.output import read_images
-from stages.labels.images import read_truth
+from stages.labels.images import read_mask, read_pixels
 from stages.models.segmenters.predictor import Predictor
 from stages.pseudolabel.output import of_rows
 
@@ -72,7 +71,7 @@ def draw_predictions(
     chosen = read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN)
     for image in chosen.to_pylist():
         pixels = read_pixels(image)
-        masks = [read_truth(image, config.vocabulary)]
+        masks = [read_mask(image, config.vocabulary)]
         masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
