@@ -36,11 +36,11 @@ from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.generator.sam import load_sam
 from stages.propose.output import Proposals
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.dependency_rounds import rounds
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
-from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.stored_labels import as_stored
 from stages.sandbox.world.world import Scene, render
 

@@ -51,9 +51,9 @@ from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.generator.sam import load_sam
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
-from stages.pseudolabel.config import PseudolabelConfig
 from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
 

@@ -11,7 +11,7 @@ from stages.evaluate.output import labels_shown
 from stages.evaluate.score_key import BEST, ScoreKey
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
-from stages.labels.images import read_pixels, read_truth
+from stages.labels.images import read_mask, read_pixels
 from stages.models.device import pick_device
 from stages.models.segmenters.predictor import Predictor
 from stages.pseudolabel.output import labels_with_truth
@@ -51,7 +51,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
             predicted = predictor.predict(read_pixels(image))
-            scores.add(read_truth(image, config.vocabulary), predicted)
+            scores.add(read_mask(image, config.vocabulary), predicted)
         metrics += scores.metric_rows(config.run.run, key, step, prefix)
         if not prefix:
             confusion += scores.confusion_rows(config.run.run, key, step)

@@ -115,7 +115,7 @@ def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterato
     """
     from pipeline.images.overlay import resized
     from pipeline.records.label_reader import LabelReader
-    from stages.labels.images import read_truth
+    from stages.labels.images import read_mask
 
     labels = {row["row"]: row for row in _labels_of(config, labeler, images)}
     reader = lru_cache(maxsize=16)(LabelReader)
@@ -126,7 +126,7 @@ def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterato
         stored = reader(config.run.workspace / label["store"])
         size = (label["height"], label["width"])
         ((mask, confidence),) = stored.read([label["row"]], [size])
-        truth = read_truth(image, config.vocabulary)
+        truth = read_mask(image, config.vocabulary)
         height, width = truth.shape
         yield LabelWithTruth(
             image, truth, resized(mask, height, width), resized(confidence, height, width)

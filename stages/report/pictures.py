@@ -15,7 +15,7 @@ from pipeline.records.label_reader import LabelReader
 from pipeline.records.rows import ReportRow
 from stages.evaluate.output import labels_shown
 from stages.ingest.output import read_images
-from stages.labels.images import read_pixels, read_truth
+from stages.labels.images import read_mask, read_pixels
 from stages.models.device import pick_device
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import protocol_of
@@ -74,7 +74,7 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
     rows = []
     for image in read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN).to_pylist():
         pixels = read_pixels(image)
-        masks = [read_truth(image, config.vocabulary)]
+        masks = [read_mask(image, config.vocabulary)]
         masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])

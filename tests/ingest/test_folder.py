@@ -19,7 +19,9 @@ def build(tmp_path: Path) -> Build:
     def build(**keys: Any) -> FolderSource:
         config = FolderConfig.model_validate({"images": "images", **keys})
         where = "config.yaml: web"
-        return FolderSource(config, data=tmp_path, beside=tmp_path, cache=tmp_path, where=where)
+        return FolderSource(
+            config, data=tmp_path, config_folder=tmp_path, cache=tmp_path, where=where
+        )
 
     return build
 
@@ -82,7 +84,7 @@ def test_a_list_that_names_an_image_again_is_remarked(build: Build, tmp_path: Pa
     (tmp_path / "ids.txt").write_text("b\na\nb\nb.jpg\n")
     source = build(ids="ids.txt")
     assert source.list().num_rows == 2
-    assert source.remarks == [f"2 lines of {tmp_path}/ids.txt name an image once more"]
+    assert source.remarks == [f"2 lines of {tmp_path}/ids.txt repeat an image"]
 
 
 def test_a_list_of_a_text_editor_that_marks_utf_8_is_read(listed: List, tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
         [],
         {"images": "imags"},
         "config.yaml: web.images: {tmp}/imags: no such folder; "
-        "create it, correct the path, or set `data` to the folder it starts from",
+        "create it, correct the path, or set `data` to the folder that the path starts from",
     ),
     "a file for a folder": (
         ["images"],
@@ -160,7 +162,8 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
     "empty folder": (
         ["images/notes.txt"],
         {},
-        "config.yaml: web.images: {tmp}/images: no image file in the folder; put in any of .avif ",
+        "config.yaml: web.images: {tmp}/images: the folder has no image file; "
+        "add images with one of the endings .avif ",
     ),
     "missing mask folder": (
         ["images/a.png"],
@@ -170,7 +173,8 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
     "empty mask folder": (
         ["images/a.png", "masks/a.npy"],
         {"masks": "masks"},
-        "config.yaml: web.masks: {tmp}/masks: no image file in the folder; ",
+        "config.yaml: web.masks: {tmp}/masks: the folder has no image file; "
+        "add images with one of the endings .avif ",
     ),
     "mask without image": (
         ["images/a.png", "masks/a.png", "masks/sub/b.png"],
@@ -188,7 +192,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
         ["images/a.png"],
         {"ids": "none.txt"},
         "config.yaml: web.ids: {tmp}/none.txt: cannot read the list: No such file or directory; "
-        "write a text file of one image id a line, or leave `ids` out",
+        "write a text file with one image id a line, or leave out `ids`",
     ),
     "empty list": (
         ["images/a.png", "ids.txt"],

@@ -34,7 +34,7 @@ def build(data: Path, tmp_path: Path) -> Callable[..., ListSource]:
     def build(file: str, **keys: Any) -> ListSource:
         config = ListConfig.model_validate({"file": file, **keys})
         where = "config.yaml: web"
-        return ListSource(config, data=data, beside=tmp_path, cache=tmp_path, where=where)
+        return ListSource(config, data=data, config_folder=tmp_path, cache=tmp_path, where=where)
 
     return build
 
@@ -52,7 +52,7 @@ def test_a_text_file_names_an_image_a_line(
     source = build("list.txt")
     names = ("sub/b.jpg", "a.jpg", "sub/c.jpg", "café.jpg")
     assert without_stamps(source) == [Listed(f"{data}/{name}") for name in names]
-    assert source.remarks == [f"1 lines of {tmp_path}/list.txt name an image once more"]
+    assert source.remarks == [f"1 lines of {tmp_path}/list.txt repeat an image"]
 
 
 def test_names_that_are_not_utf_8_are_listed_with_a_problem(listed: List, tmp_path: Path) -> None:
@@ -187,14 +187,15 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
     "web addresses": (
         "list.txt",
         b"a.jpg\nhttps://x/y.jpg\n",
-        "image 2: 'https://x/y.jpg' is no file; fetch the images first, e.g. with img2dataset, ",
+        "image 2: 'https://x/y.jpg' is an address on the web, not a file; "
+        "download the images first, e.g. with img2dataset, and use a webdataset source",
     ),
     "no Parquet": ("list.parquet", b"uri\na.jpg\n", "cannot read the table: "),
     "no column": (
         "list.csv",
         b"image,caption\na.jpg,x\n",
         "the table has no column `uri` or `path`; "
-        "name the one that holds the paths so; it has: image, caption",
+        "rename the column that holds the paths; its columns are: image, caption",
     ),
     "ragged": ("list.csv", b"uri,url\na.jpg\n", "cannot read the table: "),
     "mask outside": (
@@ -253,6 +254,6 @@ def test_a_table_that_cannot_be_read_is_one_line(name: str, listed: List, tmp_pa
     else:
         pq.write_table(content, tmp_path / name)
     expected = f"config.yaml: web.file: {tmp_path}/{name}: cannot read the table: {what}"
-    with pytest.raises(DataError, match=f"^{re.escape(expected)}.*; save it anew") as error:
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}.*; save it again") as error:
         listed(name)
     assert "\n" not in str(error.value)

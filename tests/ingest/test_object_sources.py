@@ -12,7 +12,7 @@ from pipeline.files import s3_objects, storage
 from pipeline.records import manifest, tables
 from tests.s3_server import Proxy
 
-PLACES = ["uri", "mask_uri", "stamp", "mask_stamp"]
+ADDRESSES = ["uri", "mask_uri", "stamp", "mask_stamp"]
 Ingest = Callable[..., CompletedProcess[str]]
 
 
@@ -42,7 +42,7 @@ def ingested(tiny: dict[str, Any], bucket: str, ingest: Ingest) -> Callable[...,
 
 def assert_same(found: pd.DataFrame, expected: pd.DataFrame, data: Path, remote: str) -> None:
     """Equal rows, at the same places below the data."""
-    kept = expected.columns.drop([*PLACES, "error_message"])
+    kept = expected.columns.drop([*ADDRESSES, "error_message"])
     pd.testing.assert_frame_equal(found[kept], expected[kept])
     assert list(found["uri"]) == list(expected["uri"].str.replace(str(data), remote))
     messages = expected["error_message"].str.replace(str(data), remote)

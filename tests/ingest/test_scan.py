@@ -140,18 +140,21 @@ WRONG_LABELS: dict[str, tuple[Image.Image, str | None, str]] = {
     "other size": (
         Image.new("L", (3, 4)),
         None,
-        "the mask is 3 x 4 pixels; its image {image} is 4 x 3; make them equal",
+        "the mask is 3 x 4 pixels but its image {image} is 4 x 3; use a mask of the same size",
     ),
     "unknown id": (
         grey([0, 1, 7]),
         None,
-        "class id 7 is not in the vocabulary; use 0 to 2 or 255, or name a label_scheme",
+        "class id 7 is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "many unknown ids": (
         grey([10, 11, 12, 13, 14, 15, 16]),
         None,
-        "class id 10, 11, 12, 13, 14, ... is not in the vocabulary; use 0 to 2 or 255, "
-        "or name a label_scheme",
+        "class id 10, 11, 12, 13, 14, ... is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "id unknown to the scheme": (
         grey([5, 6]),
@@ -161,7 +164,9 @@ WRONG_LABELS: dict[str, tuple[Image.Image, str | None, str]] = {
     "colours without a scheme": (
         colors_of(["#80ff00"]),
         None,
-        "colour #80ff00 is not in the vocabulary; use 0 to 2 or 255, or name a label_scheme",
+        "colour #80ff00 is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "colour unknown to the scheme": (
         colors_of(["#80ff00", "#102030"]),
@@ -185,8 +190,8 @@ def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) ->
     one = entry(tmp_path / "image.png", tmp_path / "mask.png")
     [scanned] = scan([one], {}, VOCABULARY, Limits())
     assert [str(scanned.problem)] == [
-        f"{tmp_path}/mask.png: unreadable mask: not an image of a known format; "
-        "replace it by a label image, e.g. a PNG of class ids"
+        f"{tmp_path}/mask.png: cannot read the label file: not an image of a known format; "
+        "replace it with a label image, e.g. a PNG of class ids"
     ]
 
 

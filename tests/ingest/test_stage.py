@@ -118,7 +118,7 @@ def test_a_changed_image_makes_only_its_shard_stale(
     assert rows().image_id["ood/images/1.png"] != first.image_id["ood/images/1.png"]
 
 
-def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, data: Path) -> None:
+def test_bad_images_are_rows_and_counted_at_the_end(ingest: Ingest, rows: Rows, data: Path) -> None:
     (data / "ood/images/0.png").write_bytes(b"")
     (data / "labeled/images/1.png").write_text("<html>")
     done = ingest()
@@ -133,13 +133,13 @@ def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, dat
     assert table.error_message["labeled/images/1.png"] == "an HTML page, which is not decoded"
 
 
-def test_classes_that_nobody_labeled_are_told(ingest: Ingest, data: Path) -> None:
+def test_classes_without_labeled_pixels_are_warned_about(ingest: Ingest, data: Path) -> None:
     for number in range(2):
         path = data / f"labeled/masks/{number}.png"
         with Image.open(path) as mask:
             class_ids = np.asarray(mask)
         Image.fromarray(class_ids % 2).save(path)
-    assert ingest().stderr.endswith("warning: no labeled pixel of: box\n")
+    assert ingest().stderr.endswith("warning: no labeled image has pixels of: box\n")
 
 
 def test_a_comment_changes_nothing_and_a_role_its_shards(

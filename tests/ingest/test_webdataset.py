@@ -34,7 +34,9 @@ def build(web: Path, tmp_path: Path) -> Build:
     def build(**keys: Any) -> WebdatasetSource:
         config = WebdatasetConfig.model_validate({"shards": "web", **keys})
         where, cache = "config.yaml: web", tmp_path / "cache"
-        return WebdatasetSource(config, data=web.parent, beside=tmp_path, cache=cache, where=where)
+        return WebdatasetSource(
+            config, data=web.parent, config_folder=tmp_path, cache=cache, where=where
+        )
 
     return build
 
@@ -71,7 +73,8 @@ def test_images_come_with_captions_and_urls_and_are_read_in_place(
         "no image in the archive",
     )
     assert source.remarks == [
-        "img2dataset could not get 3 more images; most often (2): HTTP Error 404: Not Found"
+        "img2dataset could not download 3 more images; "
+        "most frequent reason (2): HTTP Error 404: Not Found"
     ]
 
 
@@ -182,7 +185,8 @@ def test_it_lists_where_nothing_can_be_kept(
 def test_mistakes_are_named(build: Build, web: Path) -> None:
     (web / "00000.parquet").touch()
     with pytest.raises(
-        DataError, match=r"web\.shards: .*/web: no \.tar file in the folder; put in"
+        DataError,
+        match=r"web\.shards: .*/web: the folder has no \.tar file; add the \.tar files of",
     ):
         build().list()
     with pytest.raises(DataError, match=r"web\.shards: .*/none: no such folder; create it, "):
@@ -202,7 +206,8 @@ def test_a_run_reads_shards_and_a_new_download_moves_no_row(
     config = write_config(tiny)
     done = maskmill("run", "ingest", "--config", config)
     assert done.returncode == 0, done.stderr
-    assert "ood: img2dataset could not get 1 more images; most often (1): timed out" in done.stderr
+    remark = "img2dataset could not download 1 more images; most frequent reason (1): timed out"
+    assert f"ood: {remark}" in done.stderr
     before = rows().reset_index(drop=True)
     ood = before[before.role == "ood"]
     assert ood.caption.tolist() == ["image 000000000", "image 000000002"]

@@ -22,12 +22,12 @@ from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.clip.clip import Clip, load_clip
 from stages.models.clip.clip_weights import ClipConfig
 from stages.models.clip.text import Channels, channels
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sed import SedConfig
 from stages.pseudolabel.pixels.windows import corners
-from stages.pseudolabel.config import PseudolabelConfig
 from stages.sandbox.world.world import render
 
 CPU = torch.device("cpu")

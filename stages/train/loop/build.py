@@ -14,11 +14,10 @@ import torch
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
-from pipeline.files import storage
 from pipeline.records import part_file
 from stages.models.device import peak_memory_bytes
-from stages.models.segmenters.protocol import protocol_of
 from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.protocol import protocol_of
 from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.config import VariantConfig
@@ -94,7 +93,8 @@ class Trainer:
         return Crops(
             labeled=self._inputs.train_images("labeled", []),
             others={
-                role: self._inputs.train_images(role, variant.labelers(role)) for role in variant.roles
+                role: self._inputs.train_images(role, variant.labelers(role))
+                for role in variant.roles
             },
             draws_twice=variant.perturbation.component.draws_twice,
             vocabulary=config.vocabulary,
