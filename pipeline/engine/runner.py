@@ -110,7 +110,7 @@ class Runner:
         for remark in state.remarks:
             self.console.note(f"{stage.name}: {remark}")
         for part in state.orphans:
-            self.console.note(f"{stage.name}: drops {part}: all its images are gone")
+            self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
             part.unlink(missing_ok=True)
         for unit in state.kept:
             stage.kept.restore(unit.kept)

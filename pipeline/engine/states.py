@@ -173,5 +173,5 @@ class StageState:
         if more := lines[_REASONS_SHOWN:]:
             lines = [*lines[:_REASONS_SHOWN], f"{len(more)} more reasons"]
         if self.orphans:
-            lines.append(f"all images gone: {len(self.orphans)} manifest parts to drop")
+            lines.append(f"no longer part of the run: {len(self.orphans)} manifest parts to drop")
         return lines + [f"{name} is not fresh" for name in self.waits_for]
