@@ -1,12 +1,15 @@
 """Deletes files that neither the config nor a manifest points to, and reports their sizes."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.engine.runner import Runner
+from pipeline.engine.staleness import inspect
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.files.run_lock import locked
 from pipeline.records.kept_parts import KeptParts
+from pipeline.records.snapshot import Snapshot
 
 
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
@@ -28,25 +31,32 @@ def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
 def _collect(runner: Runner, *, delete: bool) -> None:
     total = 0
 
-    def collect(owner: str, path: Path) -> None:
+    def collect(owner: str, paths: Iterable[Path]) -> None:
         nonlocal total
-        size = storage.size_of(path)
-        total += size
-        if delete:
-            _delete(path)
-        did = "deleted" if delete else "would delete"
-        runner.console.line(f"{owner}: {did} {path}, {_readable(size)}")
+        for path in sorted(paths):
+            size = storage.size_of(path)
+            total += size
+            if delete:
+                _delete(path)
+            did = "deleted" if delete else "would delete"
+            runner.console.line(f"{owner}: {did} {path}, {_readable(size)}")
 
-    for part in KeptParts(runner.config.manifests).all():
-        collect("kept from former keys", part)
+    in_use: set[Path] = set()
     for stage in runner.stages(list(runner.config.sections)):
         try:
-            garbage = sorted(stage.garbage())
+            with Snapshot().active():
+                kept = inspect(stage).kept
+            if delete:
+                for unit in kept:
+                    stage.kept.restore(unit.kept)
+            in_use |= {path for unit in kept for path in unit.kept.values()}
+            collect(stage.name, stage.garbage())
         except DataError as error:  # its input is missing: its output may still be wanted
             runner.console.note(f"{stage.name}: not checked: {error}")
             break
-        for path in garbage:
-            collect(stage.name, path)
+    else:
+        kept_parts = KeptParts(runner.config.manifests).all()
+        collect("kept from former keys", (part for part in kept_parts if part not in in_use))
     did = "freed" if delete else "would free"
     runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
 

@@ -145,7 +145,7 @@ def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Pat
                 messages.append(str(error))
     assert len(messages) > 300
     assert set(messages) == {
-        f"{path}: damaged manifest part; do it again with: maskmill verify --rerun"
+        f"{path}: damaged manifest part; make it again with: maskmill verify --rerun"
     }
     path.write_bytes(good)
     assert manifest.read(tmp_path, tables.IMAGES).equals(table)

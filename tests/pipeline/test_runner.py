@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ class CountConfig(Section):
     fails_at: int | None = None
 
 
-class Count(Stage[int]):
+@dataclass(frozen=True)
+class NumberKey:
+    number: int
+
+    def __str__(self) -> str:
+        return f"unit {self.number}"
+
+
+class Count(Stage[NumberKey]):
     """Writes a row a unit."""
 
     name = "count"
@@ -33,18 +42,18 @@ class Count(Stage[int]):
         self.section = section
         self.folder = context.config.manifests / self.name
 
-    def plan(self) -> Sequence[Unit[int]]:
+    def plan(self) -> Sequence[Unit[NumberKey]]:
         facts = {**self.version_facts, f"{self.name}.factor": self.section.factor}
         return [
-            Unit(number, self.folder / f"part-{number}.parquet", facts)
+            Unit(NumberKey(number), self.folder / f"part-{number}.parquet", facts)
             for number in range(self.section.count)
         ]
 
-    def run(self, units: Sequence[Unit[int]]) -> None:
+    def run(self, units: Sequence[Unit[NumberKey]]) -> None:
         for unit in units:
-            if unit.key == self.section.fails_at:
-                raise DataError("no luck", where=f"unit {unit.name}", fix="try again")
-            rows = tables.METRICS.rows([{"name": unit.name, "value": unit.key}])
+            if unit.key.number == self.section.fails_at:
+                raise DataError("no luck", where=unit.name, fix="try again")
+            rows = tables.METRICS.rows([{"name": unit.name, "value": unit.key.number}])
             self.commit(unit, rows)
 
     def summarize(self) -> None:
@@ -58,12 +67,12 @@ class Total(Count):
     name = "total"
     needs = ("count",)
 
-    def plan(self) -> Sequence[Unit[int]]:
+    def plan(self) -> Sequence[Unit[NumberKey]]:
         rows = manifest.read(self.context.config.manifests / "count", tables.METRICS)
         if not rows.num_rows:
             raise DataError("nothing to add up", where="count", fix="run it")
         facts = {**self.version_facts, "inputs.rows": part_file.digest(rows.to_pylist())}
-        return [Unit(0, self.folder / "part-0.parquet", facts)]
+        return [Unit(NumberKey(0), self.folder / "part-0.parquet", facts)]
 
 
 Build = Callable[..., Runner]
