@@ -179,6 +179,7 @@ class Stage(ABC, Generic[K]):
         rows: pa.Table,
         *,
         companions: Iterable[pa.Table] = (),
+        files: Iterable[Path] | None = None,
         facts: Facts | None = None,
         failed: int = 0,
         plain: Mapping[str, Any] | None = None,
@@ -189,6 +190,7 @@ class Stage(ABC, Generic[K]):
             unit: The unit; its outputs are written.
             rows: The rows of its part.
             companions: The rows of its companion parts.
+            files: Files whose checksums are recorded; default: its outputs.
             facts: What it was made from, if that is more than its planned facts.
             failed: Number of images that another run should try again.
             plain: The config section to record; default: the stage's.
@@ -198,5 +200,5 @@ class Stage(ABC, Generic[K]):
         facts, plain = facts or unit.facts, plain or self._plain
         for path, own in zip(unit.companions, companions, strict=True):
             part_file.write_part(path, own, facts, plain)
-        files = (*unit.outputs, *unit.companions)
-        part_file.write_part(unit.part, rows, facts, plain, files=files, failed=failed)
+        described = (*(unit.outputs if files is None else files), *unit.companions)
+        part_file.write_part(unit.part, rows, facts, plain, files=described, failed=failed)

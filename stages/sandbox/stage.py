@@ -111,7 +111,8 @@ class SandboxStage(Stage[RoleKey]):
                 for number, scene in enumerate(self._scenes(role, counts[unit.key])):
                     rows.append(self._save(role, number, *scene))
                     progress.advance()
-                self.commit(unit, tables.SCENES.rows(rows))
+                # Its outputs are folders, which users may add files to.
+                self.commit(unit, tables.SCENES.rows(rows), files=())
 
     def _unit(self, role: str) -> Unit[RoleKey]:
         folder = self.context.config.manifests / tables.SCENES.name

@@ -159,7 +159,7 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
     assert done.stdout == (
         f"ingest: {folder}/images/part-00000.parquet: damaged manifest part\n"
         f"ingest: {folder}/images/part-00001.parquet: damaged manifest part\n"
-        "2 parts damaged that others are planned from; "
+        "2 damaged parts that other units depend on; "
         "do them again with: maskmill verify --rerun\n"
     )
     assert call("verify --rerun").stdout.endswith("5 units checked, no damage\n")
