@@ -17,7 +17,8 @@ from pipeline.engine.staleness import count_image_changes
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import Rows, read_shards
-from stages.propose.config import SANDBOX, ProposeConfig
+from stages.models.embedded.models import SAM, SANDBOX, knows
+from stages.propose.config import ProposeConfig
 
 
 class ProposeStage(Stage):
@@ -54,9 +55,8 @@ class ProposeStage(Stage):
         from stages.propose.work import ShardTask, propose_shard
 
         config, console = self.context.config, self.context.console
-        if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
-            what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
-            console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
+        if self._section.model == SANDBOX and not knows(config.vocabulary.name):
+            console.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             self._section.checkpoint(console)
         weights = manifest.digest(self._section.weights_facts())

@@ -97,7 +97,7 @@ def test_other_bytes_than_the_hub_has_the_digest_of_are_refused(
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {KEY}: weights: own: {tmp_path}/hub/")
     assert line.endswith(
-        " was not what was published, and is deleted; run again to download it anew"
+        " differed from the published file and was deleted; run again to download it"
     )
     assert kept(tmp_path) == []
     hub.files[PATH] = content
@@ -111,7 +111,7 @@ def test_without_a_connection_it_is_one_line(call: Call, hub: FileServer, tmp_pa
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {KEY}: weights: own: cannot be downloaded (")
     assert line.endswith(
-        "; where there is a connection, run `hf download somebody/tiny open_clip_model.safetensors "
+        "; on a machine with a connection, run `hf download somebody/tiny open_clip_model.safetensors "
         "--local-dir weights`, then set `model: tiny` and `weights: "
         "weights/open_clip_model.safetensors`"
     )

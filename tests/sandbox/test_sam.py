@@ -9,11 +9,11 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from torch.utils.data import default_collate
 
 from pipeline.errors import WeightsError
-from stages.sandbox import sam_folder, train_sam
-from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts, fit
-from stages.sandbox.sam_metrics import GENERATOR, best_ious, measure
-from stages.sandbox.train_sam import SHIPPED, Affinity, answers, learn, mask_loss
 from stages.sandbox.world.world import render
+from tools.sandbox import sam_folder, train_sam
+from tools.sandbox.sam_data import PADDING, Prompts, WebPrompts, fit
+from tools.sandbox.sam_metrics import GENERATOR, best_ious, measure
+from tools.sandbox.train_sam import SHIPPED, Affinity, answers, learn, mask_loss
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from stages.sandbox import clip_folder
-from stages.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
-from stages.sandbox.clip_metrics import measure, name_embeddings
-from stages.sandbox.train_clip import SHIPPED, image_loss, main
-from stages.sandbox.trunk import NAME, register
+from stages.models.embedded.trunk import NAME, register
 from stages.sandbox.world.names import NAMES
+from tools.sandbox import clip_folder
+from tools.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
+from tools.sandbox.clip_metrics import measure, name_embeddings
+from tools.sandbox.train_clip import SHIPPED, image_loss, main
 
 
 @pytest.fixture(scope="module")
