@@ -104,7 +104,9 @@ def test_a_prompt_that_would_be_cut_is_refused(clip_folder: ClipFolder) -> None:
     limit = clip.network.context_length
     longest = " ".join("a" * (limit - 2))  # beside the tokens that start and end it
     assert clip.encode_text([longest]).isfinite().all()
-    with pytest.raises(ConfigError, match=f"the prompt 'a .* is longer than the {limit} tokens"):
+    with pytest.raises(
+        ConfigError, match=f"the prompt 'a .* is longer than the model's {limit} tokens"
+    ):
         clip.encode_text(["a", f"{longest} a"])
 
 
@@ -129,9 +131,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(clip_folder: ClipFolder, tmp_
         load(tmp_path, 16)
     start = f"model: local-dir:{tmp_path}: the weights do not fit the folder's config: "
     assert str(raised.value).startswith(start)
-    assert str(raised.value).endswith(
-        "; set `model` to the architecture that they were trained with"
-    )
+    assert str(raised.value).endswith("; set `model` to the architecture they were trained with")
     assert "\n" not in str(raised.value)
 
 
@@ -219,12 +219,14 @@ def test_a_tower_without_features_of_locations_is_refused(clip_folder: ClipFolde
         (
             "resnet",
             Dense("gem"),
-            "variant: gem: local-dir:{} is a ResNet, which does not support this variant; use maskclip",
+            "variant: gem: local-dir:{} is a ResNet, which does not support this variant; "
+            "use maskclip",
         ),
         (
             "resnet",
             Dense("vanilla"),
-            "variant: vanilla: local-dir:{} is a ResNet, which does not support this variant; use maskclip",
+            "variant: vanilla: local-dir:{} is a ResNet, which does not support this variant; "
+            "use maskclip",
         ),
         (
             "convnext",
@@ -331,7 +333,7 @@ def test_without_a_connection_the_error_says_how_to_fetch(
         load_clip(model, "openai", window_px=224, device=CPU)
     assert str(raised.value).startswith("weights: openai: cannot be downloaded (OfflineModeIs")
     assert str(raised.value).endswith(
-        "; on a machine with a connection, run `hf download timm/vit_base_patch16_clip_224.openai "
+        "; where there is a connection, run `hf download timm/vit_base_patch16_clip_224.openai "
         f"open_clip_model.safetensors --local-dir weights`, then {settings}"
         "`weights: weights/open_clip_model.safetensors`"
     )

@@ -306,9 +306,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(
     with pytest.raises(WeightsError) as raised:
         loaded(vocabulary(cat=None), model="RN50", weights=weights)
     assert str(raised.value).startswith(f"weights: {weights}: the weights do not fit RN50: ")
-    assert str(raised.value).endswith(
-        "; set `model` to the architecture that they were trained with"
-    )
+    assert str(raised.value).endswith("; set `model` to the architecture they were trained with")
 
 
 def test_facts_tell_weights_apart(clip_folder: ClipFolder, vocabulary: BuildVocabulary) -> None:

@@ -111,7 +111,7 @@ def test_without_a_connection_it_is_one_line(call: Call, hub: FileServer, tmp_pa
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {KEY}: weights: own: cannot be downloaded (")
     assert line.endswith(
-        "; on a machine with a connection, run `hf download somebody/tiny open_clip_model.safetensors "
+        "; where there is a connection, run `hf download somebody/tiny open_clip_model.safetensors "
         "--local-dir weights`, then set `model: tiny` and `weights: "
         "weights/open_clip_model.safetensors`"
     )

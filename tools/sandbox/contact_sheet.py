@@ -1,4 +1,4 @@
-"""Draws the pages that show the drawn world: `python -m tools.sandbox.contact_sheet docs/sandbox`."""
+"""Draws pages of sample scenes: `python -m tools.sandbox.contact_sheet docs/sandbox`."""
 
 from pathlib import Path
 from typing import Annotated, get_args

@@ -101,9 +101,7 @@ def image_loss(
         The dense cross-entropy, in which objects have weight 2; CLIP's contrastive loss.
     """
     scale = model.logit_scale.exp().clamp(max=100)
-    with torch.autocast(
-        "cpu", torch.bfloat16
-    ):  # losses are computed in float32: logits need its precision
+    with torch.autocast("cpu", torch.bfloat16):  # not the losses: logits need float32
         features = clip_folder.dense_embedding(model, images).float()
     scores = torch.einsum("bdhw,nd->bnhw", functional.normalize(features, dim=1), bank)
     scores = functional.interpolate(scale * scores, names.shape[1:], mode="bilinear")

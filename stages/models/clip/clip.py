@@ -72,13 +72,11 @@ class Clip:
         with_room = self.tokenizer(list(prompts), context_length=limit + 1)[:, :limit]
         for prompt, is_cut in zip(prompts, (tokens != with_room).any(1).tolist(), strict=True):
             if is_cut:
-                what = (
-                    f"the prompt {prompt!r} is longer than the {limit} tokens that the model reads"
-                )
+                what = f"the prompt {prompt!r} is longer than the model's {limit} tokens"
                 raise ConfigError(what, where="vocabulary", fix="shorten the concept or template")
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Embeds images, (B, 3, S, S) float, normalised, S `towers.whole_px`, as (B, D) of length 1."""
+        """Embeds (B, 3, S, S) float, normalised, S `towers.whole_px`, as (B, D) of length 1."""
         embeddings = self.network.encode_image(images.to(self.precision))
         return F.normalize(embeddings.float(), dim=-1)
 
@@ -144,7 +142,7 @@ def load_clip(
     except Exception as error:  # open_clip raises many types for an unknown checkpoint
         architecture = "the folder's config" if isinstance(model, Path) else name
         what = f"the weights do not fit {architecture}: {_reason(error)}"
-        fix = "set `model` to the architecture that they were trained with"
+        fix = "set `model` to the architecture they were trained with"
         raise WeightsError(what, where=where, fix=fix) from error
     towers.check(network.visual, name, window_px, dense)
     mean, std = (
@@ -241,7 +239,7 @@ def fetch_tag(model: str, name: str, console: Console | None = None) -> Path:
         quick = f"{model}-quickgelu"
         renamed = tag.get("quick_gelu") and quick in open_clip.list_models()
         fix = (
-            f"on a machine with a connection, run `hf download {repository} {file} --local-dir "
+            f"where there is a connection, run `hf download {repository} {file} --local-dir "
             f"weights`, then set `model: {quick if renamed else model}` and "
             f"`weights: weights/{file}`"
         )

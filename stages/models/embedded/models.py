@@ -50,14 +50,14 @@ class EmbeddedModel:
 
     @property
     def limits(self) -> str:
-        """What to warn of where the model sees anything but the sandbox's images."""
+        """The warning for users who apply the model to anything but the sandbox."""
         return (
             f"the sandbox's {self.kind} was trained on drawn scenes and knows nothing of real "
             "photos"
         )
 
     def check(self) -> None:
-        """Checks that the files are there.
+        """Checks that the files exist.
 
         Raises:
             WeightsError: One is missing.
