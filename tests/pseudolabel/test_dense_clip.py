@@ -279,8 +279,8 @@ def test_weights_are_a_tag_unless_there_is_such_a_file(
         ),
         (
             {"model": "local-dir:nowhere"},
-            "model: local-dir:nowhere: no folder with open_clip_config.json and weights in "
-            "open_clip's layout; put open_clip_config.json and open_clip_model.safetensors there",
+            "model: local-dir:nowhere: the folder does not contain both open_clip_config.json and "
+            "weights; put open_clip_config.json and open_clip_model.safetensors there",
         ),
     ],
 )

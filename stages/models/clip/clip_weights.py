@@ -244,7 +244,7 @@ def _sandbox() -> tuple[Path, Path]:
 def _checkpoint_in(folder: Path) -> Path:
     found = [folder / name for name in _CHECKPOINT_NAMES if (folder / name).is_file()]
     if not (found and (folder / FOLDER_CONFIG).is_file()):
-        what = f"this is no folder with {FOLDER_CONFIG} and weights, as open_clip saves them"
+        what = f"the folder does not contain both {FOLDER_CONFIG} and weights"
         fix = f"put {FOLDER_CONFIG} and {_CHECKPOINT_NAMES[0]} there"
         raise WeightsError(what, where=f"model: {FOLDER_PREFIX}{folder}", fix=fix)
     return found[0]
