@@ -68,8 +68,13 @@ def learn_text(model: Any, tokenize: Any, log: Any) -> None:
         optimizer.step()
         if step % 50 == 0 or step == TEXT_STEPS - 1:
             cosine = (pair[0] @ pair[1].T).detach()
-            apart = cosine[~torch.eye(len(NAMES), dtype=torch.bool)].max()
-            log(stage="text", step=step, loss=loss.item(), highest_cosine_of_two_names=apart.item())
+            highest = cosine[~torch.eye(len(NAMES), dtype=torch.bool)].max()
+            log(
+                stage="text",
+                step=step,
+                loss=loss.item(),
+                highest_cosine_of_two_names=highest.item(),
+            )
 
 
 def crops(step: int, steps: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
