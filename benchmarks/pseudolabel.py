@@ -54,8 +54,8 @@ from stages.propose.generator.sam import load_sam
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
-from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_metrics import GENERATOR
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -19,7 +19,8 @@ from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ProposalsRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
-from stages.propose.config import SANDBOX, ProposeConfig
+from stages.models.embedded.models import SAM, SANDBOX, knows
+from stages.propose.config import ProposeConfig
 from stages.propose.output import VERSION, mask_facts
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         from stages.propose.task import propose_shard
 
         config, console = self.context.config, self.context.console
-        if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
-            what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
-            console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
+        if self._section.model == SANDBOX and not knows(config.vocabulary.name):
+            console.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             self._section.checkpoint(console)
         self.run_units(units, propose_shard)

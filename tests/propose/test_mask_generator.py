@@ -9,11 +9,11 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import Sam
 
-from stages.propose.config import SANDBOX_FOLDER
+from stages.models.embedded import sam_network
+from stages.models.embedded.models import SAM
 from stages.propose.generator.mask_generator import MaskGenerator, Proposal
-from stages.sandbox import sam_folder
-from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_metrics import GENERATOR
 
 OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 Masks = npt.NDArray[np.bool_]
@@ -28,7 +28,7 @@ def sam(build_sam: Callable[[], Sam]) -> Sam:
 
 @pytest.fixture(scope="module")
 def shipped() -> Any:
-    return sam_folder.build(SANDBOX_FOLDER)
+    return sam_network.build(SAM.folder)
 
 
 @pytest.fixture

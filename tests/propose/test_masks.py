@@ -11,7 +11,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import calculate_stability_score, remove_small_regions
 from torch.testing import assert_close
 
-from stages.propose.config import SANDBOX_FOLDER
+from stages.models.embedded import sam_network
+from stages.models.embedded.models import SAM
 from stages.propose.generator.candidates import Answers, Thresholds, boxes_of
 from stages.propose.generator.crops import Crop, crops
 from stages.propose.generator.mask_decoder import SharedMaskDecoder
@@ -19,7 +20,6 @@ from stages.propose.generator.resampling import MaskResampler
 from stages.propose.generator.run_lengths import area, compress, decode, run_lengths
 from stages.propose.generator.searches import FastSearch
 from stages.propose.generator.small_regions import mend
-from stages.sandbox import sam_folder
 
 
 def plan(layers: int, **options: Any) -> list[Crop]:
@@ -99,7 +99,7 @@ def test_masks_are_scaled_as_sam_does(build_sam: Callable[[], Sam], size: tuple[
 
 @pytest.mark.parametrize("kind", ["one layer", "two layers"])
 def test_the_decoder_is_sams(build_sam: Callable[[], Sam], kind: str) -> None:
-    sam: Any = build_sam() if kind == "one layer" else sam_folder.build(SANDBOX_FOLDER)
+    sam: Any = build_sam() if kind == "one layer" else sam_network.build(SAM.folder)
     prompts, side = sam.prompt_encoder, sam.image_encoder.img_size
     with torch.inference_mode():
         embeddings = torch.randn(3, prompts.embed_dim, *prompts.image_embedding_size)

@@ -181,12 +181,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "vit_h", "weights": "weights/sam.pth"},
         "propose.weights: weights/sam.pth: there is no such file; download "
         "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth and put it there, "
-        "or leave out the key to have that done",
+        "or leave out the key and run again",
     ),
     "the sandbox's and a file": (
         {"model": "sandbox", "weights": "sam.pth"},
         "{config}: propose: these keys are wrong; "
-        "leave out `weights`: the sandbox's SAM brings its own",
+        "leave out `weights`: the sandbox's SAM has its own",
     ),
 }
 

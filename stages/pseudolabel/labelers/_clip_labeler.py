@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
-from stages.models.clip.clip_weights import SANDBOX, ClipConfig
+from stages.models.clip.clip_weights import ClipConfig
+from stages.models.embedded.models import CLIP, SANDBOX, knows
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -46,16 +47,13 @@ class ClipLabeler(Labeler):
         return super().vocabulary_facts()
 
     def warnings(self) -> list[str]:
-        """See `Labeler.warnings`: where the sandbox's CLIP is asked about other things."""
-        ignorance = (
-            "the sandbox's CLIP, which was trained on drawn scenes and knows nothing of real "
-            "photos, so that its labels of photos are near chance"
-        )
+        """See `Labeler.warnings`: the sandbox's CLIP labels something else."""
+        limits = f"{CLIP.limits} (labels of photos are near chance)"
         if self.config.stands_in:
-            missing = f"{self.config.weights} is missing, its stand-in is {ignorance}"
-            return [f"{missing}; {self.config.how_to_fetch()}"]
-        if self.config.model == SANDBOX and self.vocabulary.name != SANDBOX:
-            return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
+            missing = f"{self.config.weights} is missing, so the stand-in is used"
+            return [f"{missing}: {limits}; {self.config.how_to_fetch()}"]
+        if self.config.model == SANDBOX and not knows(self.vocabulary.name):
+            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model"]
         return []
 
     def fetch(self, console: Console) -> None:

@@ -1,8 +1,8 @@
-"""Makes the sandbox's tiny SAM: `python -m stages.sandbox.train_sam`, half an hour on two cores.
+"""Trains the tiny SAM: `python -m tools.sandbox.train_sam`, half an hour on two cores.
 
-First the image encoder alone learns which locations of **web** scenes belong together; then the
-whole SAM learns to answer points and boxes with the segment they mean. It never sees an `id`
-scene: those are measured at the end, and nothing is chosen by them.
+First only the image encoder learns which locations of **web** scenes belong to the same segment;
+then the whole SAM learns to predict the segments of points and boxes. It never sees an `id` scene:
+these are only measured at the end, and no setting is chosen on them.
 """
 
 import json
@@ -19,31 +19,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from stages.sandbox import sam_folder
-from stages.sandbox.sam_data import PADDING, Prompts, WebPrompts
-from stages.sandbox.sam_metrics import GENERATOR, measure
-from stages.sandbox.training import learning_rate, log_to, save_checkpoint
+from stages.models.embedded import sam_network
+from stages.models.embedded.models import SAM
 from stages.sandbox.world.layout import Domain
+from tools.sandbox import sam_folder
+from tools.sandbox.sam_data import PADDING, Prompts, WebPrompts
+from tools.sandbox.sam_metrics import GENERATOR, measure
+from tools.sandbox.training import learning_rate, log_to, save_checkpoint
 
-SHIPPED = Path(__file__).parent / "sam"
+SHIPPED = SAM.folder
 WORK = Path("artifacts/sandbox-sam")
 TRAINING_SEED, MEASURED_SEED, MEASURED_SCENES = 0, 1_000_000, 300
 BATCH_SIZE, POINTS, BOXES = 8, 6, 2
 LEARNING_RATE = 1.5e-3
 AFFINITY_SHARE = 0.1
-"""Share of the steps in which the encoder learns alone."""
+"""Share of the steps that train only the encoder."""
 LOCATIONS = 256
-"""Locations of an image that are compared with each other."""
+"""Number of locations of an image that are compared with each other."""
 SAVE_EVERY = 100
-"""Steps from one checkpoint, and line of the log, to the next."""
+"""Steps between checkpoints and between lines of the log."""
 
 
 def start_from_identity(model: Any) -> None:
-    """Lets every attention begin as a comparison of what it is given.
+    """Initialises all projections of attention as the identity.
 
-    A point then looks at the locations near it and takes over their embedding, and a location
-    listens to the prompts it resembles, from the first step; random projections take hundreds of
-    steps to find that out.
+    From the first step, a point then attends to the locations near it, and a location to the
+    prompts that resemble it; random projections need hundreds of steps to learn this.
     """
     transformer = model.mask_decoder.transformer
     for attention in (part for part in transformer.modules() if isinstance(part, Attention)):
@@ -52,13 +53,13 @@ def start_from_identity(model: Any) -> None:
             nn.init.zeros_(linear.bias)
     prompts = model.prompt_encoder
     for kind in (*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed):
-        nn.init.normal_(kind.weight, std=0.5)  # as drawn they would drown the position
+        nn.init.normal_(kind.weight, std=0.5)  # larger values would outweigh the position's
 
 
 class Affinity(nn.Module):
-    """Do two locations belong together? Read off the cosine of their embeddings, with two scalars.
+    """Loss for pairs of locations: does the cosine of their embeddings say if a segment is shared?
 
-    It teaches the encoder and is not part of SAM.
+    It has two learned scalars, trains the encoder and is not part of SAM.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Affinity(nn.Module):
         self.scale, self.bias = nn.Parameter(torch.tensor(5.0)), nn.Parameter(torch.tensor(-2.5))
 
     def forward(self, embedding: Tensor, segments: Tensor) -> Tensor:
-        """Cross-entropy over pairs of locations, same and different ones counting alike.
+        """Cross-entropy over pairs of locations; equal and different pairs have equal weight.
 
         Args:
             embedding: (B, C, S/8, S/8).
@@ -89,19 +90,19 @@ class Affinity(nn.Module):
 
 
 def answers(model: Any, embedding: Tensor, batch: Prompts) -> tuple[Tensor, Tensor]:
-    """Asks every prompt of a batch at once.
+    """Predicts masks for all prompts of a batch at once.
 
-    A point comes with a padding point and a box has two corners, so both are two tokens. The
-    decoder takes one image for all its prompts; to give it many, the image goes where each prompt
-    has an embedding of its own, as a dense prompt, to which the decoder adds the image.
+    A point has a padding point and a box has two corners, so both are two tokens. The decoder takes
+    one image for all prompts and adds it to each prompt's dense embedding; so that prompts can have
+    different images, the image is zero here and the embeddings of images are dense prompts.
 
     Args:
         model: The SAM.
         embedding: (B, C, S/8, S/8) of the images.
-        batch: With P points and Q boxes an image.
+        batch: P points and Q boxes for each image.
 
     Returns:
-        Mask logits (B * (P + Q), 4, S/2, S/2), of which the first is the single mask; predicted
+        Mask logits (B * (P + Q), 4, S/2, S/2), the first for the single mask; predicted
         IoUs (B * (P + Q), 4).
     """
     points = batch.points.flatten(0, 1)[:, None]
@@ -119,7 +120,7 @@ def answers(model: Any, embedding: Tensor, batch: Prompts) -> tuple[Tensor, Tens
     with torch.autocast("cpu", torch.bfloat16):
         masks, ious = model.mask_decoder.predict_masks(
             image_embeddings=torch.zeros_like(embedding[:1]),
-            image_pe=positions,  # made outside: in bfloat16 it would be off by some pixels
+            image_pe=positions,  # computed in float32: in bfloat16 it is off by some pixels
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
@@ -127,18 +128,18 @@ def answers(model: Any, embedding: Tensor, batch: Prompts) -> tuple[Tensor, Tens
 
 
 def mask_loss(logits: Tensor, ious: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-    """What SAM learns by (Kirillov et al. 2023, appendix A), cross-entropy instead of focal loss.
+    """SAM's loss (Kirillov et al. 2023, appendix A), with cross-entropy instead of focal loss.
 
     Args:
         logits: (N, 4, H, W), the single mask first.
         ious: (N, 4), as predicted.
         target: (N, H, W) bool.
-        valid: (N, H, W) bool, False beside the image.
+        valid: (N, H, W) bool, False in the padding.
 
     Returns:
-        `single` of the single mask; `multiple` of the three others, half their mean and half the
-        best of them, for few points here can mean two things; `iou`, the squared error of the
-        prediction.
+        `single`, for the single mask; `multiple`, for the three others: half their mean and half
+        the lowest of them, because few points here are ambiguous; `iou`, the squared error of the
+        predicted IoU.
     """
     inside = valid[:, None].float()
     truth = (target & valid)[:, None].float()
@@ -163,7 +164,7 @@ def mask_loss(logits: Tensor, ious: Tensor, target: Tensor, valid: Tensor) -> di
 
 
 def batches(model: Any, step: int, steps: int) -> Iterator[Prompts]:
-    """Batches from a step on, the same ones whether training was interrupted or not."""
+    """Yields batches from a step on; the same batches after an interruption."""
     span = (BATCH_SIZE * step, BATCH_SIZE * (steps - step))
     data = WebPrompts(model, TRAINING_SEED, *span, POINTS, BOXES)
     yield from DataLoader(data, BATCH_SIZE, num_workers=1)
@@ -172,7 +173,7 @@ def batches(model: Any, step: int, steps: int) -> Iterator[Prompts]:
 def losses(
     model: Any, affinity: Affinity, batch: Prompts, *, with_prompts: bool
 ) -> dict[str, Tensor]:
-    """The terms of the loss of one step, those of `mask_loss` only where asked for."""
+    """The loss terms of one step; those of `mask_loss` only with `with_prompts`."""
     with torch.autocast("cpu", torch.bfloat16):
         embedding = model.image_encoder(batch.image.contiguous(memory_format=torch.channels_last))
     embedding = embedding.float()
@@ -188,7 +189,7 @@ def losses(
 
 
 def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
-    """All steps from the checkpoint on, or from the first."""
+    """Trains from the checkpoint on, or from the first step."""
     affinity = Affinity()
     learning = nn.ModuleList([model, affinity])
     optimizer = torch.optim.AdamW(learning.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
@@ -198,12 +199,12 @@ def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
         learning.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         begin = state["step"]
-    alone, sums = int(AFFINITY_SHARE * steps), Counter[str]()
+    encoder_only, sums = int(AFFINITY_SHARE * steps), Counter[str]()
     for step, batch in enumerate(batches(model, begin, steps), start=begin):
         torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(LEARNING_RATE, step, steps)
-        terms = losses(model, affinity, batch, with_prompts=step >= alone)
+        terms = losses(model, affinity, batch, with_prompts=step >= encoder_only)
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
@@ -216,15 +217,15 @@ def learn(model: Any, checkpoint: Path, steps: int, log: Any) -> None:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Work folder: checkpoint and log.")] = WORK,
-    export: Annotated[Path, typer.Option(help="Folder the finished SAM goes to.")] = SHIPPED,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint and log.")] = WORK,
+    export: Annotated[Path, typer.Option(help="Folder for the trained SAM.")] = SHIPPED,
     steps: Annotated[int, typer.Option(help="Steps of 8 scenes.")] = 3000,
     scenes: Annotated[int, typer.Option(help="Scenes to measure on.")] = MEASURED_SCENES,
 ) -> None:
-    """Trains the sandbox's tiny SAM; run it again after an interruption and it goes on."""
+    """Trains the tiny SAM. After an interruption, run it again to resume."""
     torch.manual_seed(TRAINING_SEED)
     sam_folder.start(out)
-    model = sam_folder.build(out).train()
+    model = sam_network.build(out).train()
     start_from_identity(model)
     model.image_encoder.to(memory_format=torch.channels_last)
     log = log_to(out / "log.jsonl")
@@ -234,7 +235,7 @@ def main(
     sam_folder.start(export)
     sam_folder.save(model, export)
     shutil.copy(out / "log.jsonl", export / "training_log.jsonl")
-    model = sam_folder.build(export)
+    model = sam_network.build(export)
     metrics: dict[str, object] = {"steps": steps, "seed": MEASURED_SEED, "scenes": scenes}
     metrics["generator"] = GENERATOR
     for domain in get_args(Domain):

@@ -1,4 +1,4 @@
-"""What the tiny SAM learns from: web scenes, their segments, and prompts that point at some."""
+"""Training data of the tiny SAM: web scenes, their segments, and prompts for some segments."""
 
 from typing import Any, NamedTuple
 
@@ -15,22 +15,22 @@ from stages.sandbox.world.names import NAMES
 from stages.sandbox.world.world import Scene, render
 
 PADDING = 0
-"""In a map of segments: beside the image."""
+"""Value of padding in a map of segments."""
 
 _STUFF = 255 - len(NAMES)  # stuff segments are numbered from here on, objects from 1
-_MIN_OBJECT_PX = 20  # a smaller rest of a hidden object is noise
-_OBJECT_SHARE = 0.75  # of the prompts; the others ask for stuff
+_MIN_OBJECT_PX = 20  # a smaller visible part of an object is noise
+_OBJECT_SHARE = 0.75  # of the prompts; the others are for stuff
 
 
 class Prompts(NamedTuple):
-    """One image, or a batch of them, and questions about it.
+    """An image, or a batch of images, with prompts.
 
     Attributes:
         image: (3, S, S) float32, as `Sam.preprocess` returns it.
-        segments: (S, S) uint8, 0 = padding, else which object or stuff is seen.
+        segments: (S, S) uint8, 0 = padding, else the visible object or stuff.
         points: (P, 2) float32, x and y of a pixel.
-        boxes: (Q, 4) float32, x and y of two corners, not quite tight.
-        wanted: (P + Q,) uint8, the segment each prompt asks for, points first.
+        boxes: (Q, 4) float32, x and y of two corners, with noise.
+        wanted: (P + Q,) uint8, the segment that each prompt is for, points first.
     """
 
     image: Tensor
@@ -41,13 +41,13 @@ class Prompts(NamedTuple):
 
 
 def fit(scene: Scene, long_side_px: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Image (H, W, 3) and instances (H, W), scaled to a long side as segment_anything does it."""
+    """Scales image, (H, W, 3), and instances, (H, W), to a long side like segment_anything."""
     image: npt.NDArray[np.uint8] = ResizeLongestSide(long_side_px).apply_image(scene.image)
     return image, _resized(scene.instances, image.shape[:2])
 
 
 def segments(scene: Scene, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Every pixel's segment, (H, W) uint8: its object, or the stuff of one name.
+    """The segment of each pixel, (H, W) uint8: its object, or the stuff of one name.
 
     Args:
         scene: The scene.
@@ -63,15 +63,15 @@ def _resized(labels: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArr
 
 
 class WebPrompts(Dataset[Prompts]):
-    """Web scenes of one seed with prompts, each drawn when asked for.
+    """Web scenes with prompts, rendered on access.
 
     Args:
-        model: The SAM; its image size and pixel statistics.
-        seed: Of the world.
+        model: The SAM, for its image size and pixel statistics.
+        seed: Seed of the world.
         first: Index of the first scene.
         count: Number of scenes.
-        points: P, points a scene.
-        boxes: Q, boxes a scene.
+        points: P, points for each scene.
+        boxes: Q, boxes for each scene.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class WebPrompts(Dataset[Prompts]):
 def _choose(
     shown: npt.NDArray[np.uint8], count: int, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Segments to ask for; each object as often as the others, however small."""
+    """Draws segments to prompt for; objects of all sizes are equally likely."""
     area = np.bincount(shown.ravel(), minlength=256)
     objects = np.flatnonzero(area[:_STUFF] >= _MIN_OBJECT_PX)
     stuff = _STUFF + np.flatnonzero(area[_STUFF:] >= _MIN_OBJECT_PX)
@@ -121,13 +121,13 @@ def _choose(
 
 
 def _pixel(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """X and y of one of the mask's pixels."""
+    """Draws a pixel of the mask: x and y."""
     inside = np.flatnonzero(mask)
     return np.array(np.divmod(inside[rng.integers(len(inside))], mask.shape[1])[::-1])
 
 
 def _box(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """X and y of the corners of the mask's box, each off by a twentieth of a side or so."""
+    """X and y of the corners of the mask's box, with noise of a twentieth of its sides."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     corners = np.array([columns[0], rows[0], columns[-1], rows[-1]])
     sides = np.tile([columns[-1] - columns[0], rows[-1] - rows[0]], 2)

@@ -1,8 +1,9 @@
-"""Makes the sandbox's tiny CLIP: `python -m stages.sandbox.train_clip`, half an hour on two cores.
+"""Trains the tiny CLIP: `python -m tools.sandbox.train_clip`, half an hour on two cores.
 
-First the text tower alone learns to tell the names apart, over templates and synonyms; then it is
-frozen, and the image tower learns to give each location of **web** scenes the embedding of what is
-there. It never sees an `id` scene: those are measured at the end, and nothing is chosen by them.
+First the text encoder learns to distinguish the names, over templates and synonyms. Then it is
+frozen, and the image encoder learns to map each location of **web** scenes to the embedding of its
+name. It never sees an `id` scene: these are only measured at the end, and no setting is chosen on
+them.
 """
 
 import json
@@ -18,26 +19,27 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from stages.sandbox import clip_folder
-from stages.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
-from stages.sandbox.clip_metrics import measure
-from stages.sandbox.training import learning_rate, log_to, save_checkpoint
+from stages.models.embedded.models import CLIP
 from stages.sandbox.world.layout import Domain
 from stages.sandbox.world.looks import WEB_MEDIA
 from stages.sandbox.world.names import NAMES
+from tools.sandbox import clip_folder
+from tools.sandbox.clip_data import OBJECTS, WebCrops, prompts, random_caption
+from tools.sandbox.clip_metrics import measure
+from tools.sandbox.training import learning_rate, log_to, save_checkpoint
 
-SHIPPED = Path(__file__).parent / "clip"
+SHIPPED = CLIP.folder
 WORK = Path("artifacts/sandbox-clip")
 TRAINING_SEED, MEASURED_SEED, MEASURED_SCENES = 0, 1_000_000, 300
 BATCH_SIZE, LEARNING_RATE, TEXT_STEPS = 32, 2e-3, 400
 PAIRS_WEIGHT = 0.1
-"""Weight of the captions beside the dense loss."""
+"""Weight of the loss of captions; the dense loss has weight 1."""
 LARGE_CROPS = 0.6
 """Share of the steps after which crops grow from 64 to 96 px."""
 
 
 def learn_text(model: Any, tokenize: Any, log: Any) -> None:
-    """Contrast between the names; a caption must lie between the names it speaks of."""
+    """Trains the text encoder: contrast between names, and captions near the names in them."""
     rng = np.random.default_rng(TRAINING_SEED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     every = [tokenize(prompts(name)) for name in NAMES]
@@ -50,9 +52,9 @@ def learn_text(model: Any, tokenize: Any, log: Any) -> None:
             )
             for _ in range(2)
         ]
-        captions, spoken_of = zip(*(random_caption(rng) for _ in range(BATCH_SIZE)), strict=True)
+        captions, mentioned = zip(*(random_caption(rng) for _ in range(BATCH_SIZE)), strict=True)
         target = torch.zeros(BATCH_SIZE, len(NAMES))
-        for row, positions in enumerate(spoken_of):
+        for row, positions in enumerate(mentioned):
             target[row, positions] = 1 / len(positions)
         between = functional.normalize(model.encode_text(tokenize(list(captions))), dim=-1)
         similarity = 20 * pair[0] @ pair[1].T
@@ -66,12 +68,17 @@ def learn_text(model: Any, tokenize: Any, log: Any) -> None:
         optimizer.step()
         if step % 50 == 0 or step == TEXT_STEPS - 1:
             cosine = (pair[0] @ pair[1].T).detach()
-            apart = cosine[~torch.eye(len(NAMES), dtype=torch.bool)].max()
-            log(stage="text", step=step, loss=loss.item(), highest_cosine_of_two_names=apart.item())
+            highest = cosine[~torch.eye(len(NAMES), dtype=torch.bool)].max()
+            log(
+                stage="text",
+                step=step,
+                loss=loss.item(),
+                highest_cosine_of_two_names=highest.item(),
+            )
 
 
 def crops(step: int, steps: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Batches from a step on, the same ones whether training was interrupted or not."""
+    """Yields batches from a step on; the same batches after an interruption."""
     large = int(LARGE_CROPS * steps)
     for first, last, size_px in ((0, large, 64), (large, steps, 96)):
         begin = max(first, step)
@@ -85,21 +92,21 @@ def crops(step: int, steps: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
 def image_loss(
     model: Any, bank: Tensor, tokenize: Any, images: Tensor, names: Tensor, captions: list[str]
 ) -> tuple[Tensor, Tensor]:
-    """Names at every location, and captions against pooled embeddings.
+    """Losses of names at each location, and of captions with pooled embeddings.
 
     Args:
         model: The CLIP.
-        bank: (len(NAMES), D) unit embeddings, one prompt a name.
+        bank: (len(NAMES), D) unit embeddings, one prompt for each name.
         tokenize: Its tokenizer.
         images: (B, 3, S, S).
         names: (B, S/4, S/4) int64.
-        captions: B of them.
+        captions: B captions.
 
     Returns:
-        The dense cross-entropy, objects counted twice; the contrastive loss of CLIP.
+        The dense cross-entropy, in which objects have weight 2; CLIP's contrastive loss.
     """
     scale = model.logit_scale.exp().clamp(max=100)
-    with torch.autocast("cpu", torch.bfloat16):  # the losses are not: logits need the precision
+    with torch.autocast("cpu", torch.bfloat16):  # not the losses: logits need float32
         features = clip_folder.dense_embedding(model, images).float()
     scores = torch.einsum("bdhw,nd->bnhw", functional.normalize(features, dim=1), bank)
     scores = functional.interpolate(scale * scores, names.shape[1:], mode="bilinear")
@@ -117,7 +124,7 @@ def image_loss(
 
 
 def learn_images(model: Any, tokenize: Any, checkpoint: Path, steps: int, log: Any) -> None:
-    """Dense alignment with the frozen text tower, from the checkpoint on."""
+    """Trains the image encoder with the frozen text encoder, from the checkpoint on."""
     learning = [*model.visual.parameters(), model.logit_scale]
     optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=0.05)
     state = torch.load(checkpoint, weights_only=True)
@@ -146,11 +153,11 @@ def learn_images(model: Any, tokenize: Any, checkpoint: Path, steps: int, log: A
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Work folder: checkpoint and log.")] = WORK,
-    export: Annotated[Path, typer.Option(help="Folder the finished CLIP goes to.")] = SHIPPED,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint and log.")] = WORK,
+    export: Annotated[Path, typer.Option(help="Folder for the trained CLIP.")] = SHIPPED,
     steps: Annotated[int, typer.Option(help="Steps of 32 crops.")] = 5000,
 ) -> None:
-    """Trains the sandbox's tiny CLIP; run it again after an interruption and it goes on."""
+    """Trains the tiny CLIP. After an interruption, run it again to resume."""
     torch.manual_seed(TRAINING_SEED)
     texts = [text for name in NAMES for text in prompts(name)]
     words = " ".join([*texts, *(medium.word for medium in WEB_MEDIA), "and", "with"]).split()

@@ -1,4 +1,4 @@
-"""How many of a scene's objects the tiny SAM finds by itself."""
+"""Metrics of the tiny SAM: the share of objects that it finds without prompts."""
 
 import time
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from segment_anything import SamAutomaticMaskGenerator
 
-from stages.sandbox.sam_data import fit
 from stages.sandbox.world.layout import Domain
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_data import fit
 
 GENERATOR: dict[str, float | int] = {
     "points_per_side": 8,
@@ -18,8 +18,8 @@ GENERATOR: dict[str, float | int] = {
     "stability_score_offset": 0.5,
     "box_nms_thresh": 0.8,
 }
-"""Settings of SamAutomaticMaskGenerator that suit this SAM, chosen on scenes that nothing else
-sees (web, seed 2,000,000); the generator's defaults suit the published SAMs."""
+"""Settings of SamAutomaticMaskGenerator for this SAM, chosen on scenes that nothing else uses (web,
+seed 2,000,000); the generator's defaults are for the published SAMs."""
 
 _MIN_OBJECT_PX = 30
 
@@ -27,14 +27,14 @@ _MIN_OBJECT_PX = 30
 def best_ious(
     masks: npt.NDArray[np.bool_], instances: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float64]:
-    """For each object of which enough can be seen, the IoU of the mask that fits it best.
+    """The IoU of the best mask for each object that is large enough.
 
     Args:
         masks: (P, H, W).
         instances: (H, W), 0 = no object.
 
     Returns:
-        One value an object; 0 where there are no masks.
+        One value for each object; 0 if there are no masks.
     """
     area = np.bincount(instances.ravel())
     objects = 1 + np.flatnonzero(area[1:] >= _MIN_OBJECT_PX)
@@ -49,19 +49,18 @@ def best_ious(
 def measure(
     model: Any, domain: Domain, seed: int, count: int, **settings: float | int
 ) -> dict[str, float]:
-    """Lets the official generator segment everything in scenes the model has not seen.
+    """Runs the official mask generator on new scenes.
 
     Args:
-        model: From `sam_folder.build`.
-        domain: Of the scenes.
-        seed: Of the scenes; not the one that trained the model.
+        model: From `sam_network.build`.
+        domain: Domain of the scenes.
+        seed: Seed of the scenes, other than that of the training.
         count: Number of scenes.
-        **settings: Of `SamAutomaticMaskGenerator`, over `GENERATOR`.
+        **settings: Of `SamAutomaticMaskGenerator`; they replace those in `GENERATOR`.
 
     Returns:
-        `recall` (share of the objects of 30 px or more that a mask overlaps with an IoU of .5),
-        `mean_best_iou` over the same objects, `objects`, and `masks` and `cpu_seconds`
-        an image.
+        `recall` (share of the objects of 30 px or more that have a mask with an IoU of .5 or more),
+        `mean_best_iou` over the same objects, `objects`, and `masks` and `cpu_seconds` per image.
     """
     generator = SamAutomaticMaskGenerator(
         model, **{**GENERATOR, "points_per_batch": 64, **settings}

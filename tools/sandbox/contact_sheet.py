@@ -1,4 +1,4 @@
-"""Draws the pages that show the world: `python -m stages.sandbox.contact_sheet docs/sandbox`."""
+"""Draws pages of sample scenes: `python -m tools.sandbox.contact_sheet docs/sandbox`."""
 
 from pathlib import Path
 from typing import Annotated, get_args
@@ -26,7 +26,7 @@ _COLUMNS = 8
 
 
 def drawings() -> list[Pixels]:
-    """Every drawing of every object in its natural colours, its name above it."""
+    """Pictures of all drawings in natural colours, with the names of the objects."""
     pictures = []
     for name, variants in (DRAWN_TARGETS | DRAWN_DISTRACTORS).items():
         for number in range(len(variants)):
@@ -43,7 +43,7 @@ def drawings() -> list[Pixels]:
 
 
 def scenes(domain: Domain, seed: int, count: int, palette: Pixels) -> list[Pixels]:
-    """Scenes on square white cells, and below each row of them the same with their true classes."""
+    """Pictures of scenes, and below each row the same scenes overlaid with their true classes."""
     drawn = [render(domain, seed, index, long_side_px=_SCENE_PX) for index in range(count)]
     pictures = []
     for start in range(0, count, _COLUMNS):
@@ -65,11 +65,11 @@ def _in_rows(pictures: list[Pixels]) -> Image.Image:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where the pages go.")],
-    seed: Annotated[int, typer.Option(help="Which world.")] = 5,
-    count: Annotated[int, typer.Option(help="Scenes a domain, a multiple of 8.")] = 40,
+    folder: Annotated[Path, typer.Argument(help="Output folder.")],
+    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 5,
+    count: Annotated[int, typer.Option(help="Scenes for each domain, a multiple of 8.")] = 40,
 ) -> None:
-    """Saves names.jpg, and web.jpg and id.jpg with the true classes below the scenes."""
+    """Writes names.jpg, and web.jpg and id.jpg with the true classes below the scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     with _VOCABULARY.open(encoding="utf-8") as file:
         palette = Vocabulary.model_validate(yaml.safe_load(file)).palette

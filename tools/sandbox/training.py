@@ -1,4 +1,4 @@
-"""What the trainings of the tiny models share: rate, log, checkpoint, shipped weights."""
+"""Parts that both trainings use: learning rate, log, checkpoint, half-precision weights."""
 
 import json
 import math
@@ -15,13 +15,13 @@ _WARM_UP = 100
 
 
 def learning_rate(base: float, step: int, steps: int) -> float:
-    """The rate of a step: a rise over the first hundred, and half a cosine to the end."""
+    """The learning rate of a step: linear warm-up over 100 steps, then half a cosine."""
     cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
     return base * min(1, (step + 1) / _WARM_UP) * cosine
 
 
 def log_to(path: Path) -> Callable[..., None]:
-    """Writes what it is called with to a file of JSON lines, with the seconds since now."""
+    """Returns a function that appends its arguments and the elapsed seconds as a JSON line."""
     began = time.monotonic()
 
     def log(**values: float | str) -> None:
@@ -33,14 +33,14 @@ def log_to(path: Path) -> Callable[..., None]:
 
 
 def save_checkpoint(path: Path, model: nn.Module, step: int, optimizer: dict[str, Any]) -> None:
-    """Writes what a training goes on from, replacing the file as a whole."""
+    """Writes a checkpoint to resume from; replaces the file atomically."""
     state = {"model": model.state_dict(), "step": step, "optimizer": optimizer}
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
 def save_half(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes weights in half precision; counters and the like keep their type."""
+    """Writes weights in half precision; integers keep their type."""
     weights = {
         name: value.detach().contiguous().to(torch.float16 if value.is_floating_point() else None)
         for name, value in tensors.items()

@@ -1,4 +1,4 @@
-"""The tiny CLIP as a folder that open_clip opens: config, tokenizer merges, weights."""
+"""Writes and loads the tiny CLIP as a folder for open_clip: config, tokenizer merges, weights."""
 
 import gzip
 import json
@@ -11,49 +11,50 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from stages.sandbox import trunk
-from stages.sandbox.training import save_half
+from stages.models.embedded import trunk
+from stages.models.embedded.models import CLIP
+from tools.sandbox.training import save_half
 
 CONTEXT_LENGTH = 40
 EMBED_DIM = 128
 
-_CONFIG, _WEIGHTS, _MERGES = "open_clip_config.json", "open_clip_model.safetensors", "bpe.txt.gz"
-_BYTES = 2 * 256 + 2  # SimpleTokenizer's own tokens: bytes, bytes that end a word, start, end
+_MERGES = "bpe.txt.gz"
+_BYTES = 2 * 256 + 2  # of SimpleTokenizer: bytes, bytes that end a word, start, end
 
 
 def byte_pair_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     """Learns merges until each of the words is one token (Sennrich et al. 2016, algorithm 1).
 
     Args:
-        words: In lower case; any other word will be spelled with what was learned, or in bytes.
+        words: In lower case; other words are spelled with the learned tokens, or in bytes.
 
     Returns:
-        Pairs of tokens to join, first things first; "</w>" marks the end of a word.
+        Pairs of tokens to merge, in order; "</w>" marks the end of a word.
     """
     spellings = [[*word[:-1], f"{word[-1]}</w>"] for word in sorted(set(words))]
     merges = []
     while pairs := Counter(pair for spelling in spellings for pair in pairwise(spelling)):
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
-        spellings = [_join(spelling, best) for spelling in spellings]
+        spellings = [_merge(spelling, best) for spelling in spellings]
     return merges
 
 
-def _join(spelling: list[str], pair: tuple[str, str]) -> list[str]:
-    joined: list[str] = []
+def _merge(spelling: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
     for token in spelling:
-        if joined and (joined[-1], token) == pair:
-            joined[-1] += token
+        if merged and (merged[-1], token) == pair:
+            merged[-1] += token
         else:
-            joined.append(token)
-    return joined
+            merged.append(token)
+    return merged
 
 
 def start(folder: Path, words: Sequence[str]) -> None:
-    """Writes the config and the tokenizer of a CLIP that has still to learn.
+    """Writes the config and the tokenizer of an untrained CLIP.
 
     Args:
-        folder: Made where it is missing.
+        folder: Created if it is missing.
         words: Each becomes one token.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,35 +80,35 @@ def start(folder: Path, words: Sequence[str]) -> None:
     }
     statistics = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     config = {"model_cfg": model, "preprocess_cfg": statistics}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CLIP.config_name).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def build(folder: Path) -> Any:
-    """The folder's CLIP in float32, with its weights where there are any, else at random.
+    """Builds the folder's CLIP in float32, with its weights if there are any, else random ones.
 
     Args:
-        folder: Begun by `start`.
+        folder: Written by `start`.
 
     Returns:
         An `open_clip.CLIP` in evaluation mode.
     """
     trunk.register()
-    has_weights = (folder / _WEIGHTS).exists()
+    has_weights = (folder / CLIP.weights_name).exists()
     return open_clip.create_model(f"local-dir:{folder}", load_weights=has_weights).eval()
 
 
 def tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer: strings to (N, CONTEXT_LENGTH) int64."""
+    """The folder's tokenizer, which maps strings to (N, CONTEXT_LENGTH) int64."""
     return open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / _MERGES))
 
 
 def save(model: Any, folder: Path) -> None:
-    """Writes the weights in half precision; counters and the like keep their type."""
-    save_half(folder / _WEIGHTS, model.state_dict())
+    """Writes the weights in half precision; integers keep their type."""
+    save_half(folder / CLIP.weights_name, model.state_dict())
 
 
 def dense_embedding(model: Any, images: Tensor) -> Tensor:
-    """Embeds every location: the trunk's map through the head that pooled features go through.
+    """Embeds each location: applies the head for pooled features to the trunk's map.
 
     Args:
         model: From `build`.

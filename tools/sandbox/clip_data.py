@@ -1,4 +1,4 @@
-"""What the tiny CLIP learns from: prompts, and crops of web scenes with the name of every pixel."""
+"""Training data of the tiny CLIP: prompts, and crops of web scenes with a name for each pixel."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,25 +16,25 @@ from stages.sandbox.world.names import DISTRACTORS, NAMES, SYNONYMS, TARGETS
 from stages.sandbox.world.world import Scene, render
 
 OBJECTS = len(TARGETS + DISTRACTORS)
-"""Positions in `NAMES` below this are objects, the others stuff."""
+"""Indices into `NAMES` below this are objects, the others stuff."""
 
 
 def prompts(name: str) -> list[str]:
-    """Every template with every word for the name."""
+    """Fills every template with every word for the name."""
     return [template.format(word) for word in SYNONYMS[name] for template in TEMPLATES]
 
 
 def random_caption(rng: np.random.Generator) -> tuple[str, list[int]]:
-    """A caption of a scene nobody drew, and the positions in `NAMES` it speaks of."""
+    """Draws a caption without a scene, and the indices into `NAMES` of what it mentions."""
     objects = sorted(rng.choice(OBJECTS, rng.integers(1, 4), replace=False).tolist())
     stuff = sorted(rng.integers(OBJECTS, len(NAMES), rng.integers(0, 2)).tolist())
     medium = WEB_MEDIA[rng.integers(len(WEB_MEDIA))].word
-    spoken_of = objects + stuff
-    return caption(medium, [NAMES[i] for i in spoken_of], rng), spoken_of
+    mentioned = objects + stuff
+    return caption(medium, [NAMES[i] for i in mentioned], rng), mentioned
 
 
 def normalised(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """(H, W, 3) uint8 as CLIP wants it: (3, H, W) float32, zero mean and unit variance."""
+    """Normalises an image, (H, W, 3) uint8, with CLIP's mean and variance: (3, H, W) float32."""
     pixels = torch.from_numpy(image.astype(np.float32) / 255)
     mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
     return ((pixels - mean) / std).permute(2, 0, 1)
@@ -42,18 +42,18 @@ def normalised(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _scene(seed: int, index: int) -> Scene:
-    """A scene at one of the sizes that images of the web have before they are scaled."""
+    """Renders a scene at a random size, before it is scaled."""
     rng = np.random.default_rng([seed, index])
     return render("web", seed, index, long_side_px=int(rng.integers(96, 192)))
 
 
 class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
-    """Square crops of web scenes of one seed, two from each scene, drawn when asked for.
+    """Square crops of web scenes, two from each scene, rendered on access.
 
-    An item is the image (3, S, S) float32, the names (S/4, S/4) int64 in `NAMES`, and a caption.
+    An item is the image, (3, S, S) float32, indices into `NAMES`, (S/4, S/4) int64, and a caption.
 
     Args:
-        seed: Of the world.
+        seed: Seed of the world.
         first: Index of the first crop; crops 2i and 2i + 1 are of scene i.
         count: Number of crops.
         size_px: S, a multiple of 8.
@@ -76,7 +76,7 @@ class WebCrops(Dataset[tuple[Tensor, Tensor, str]]):
 
 
 def _crop(scene: Scene, size_px: int, rng: np.random.Generator) -> tuple[Any, Any]:
-    """A flipped, scaled window, in three of five around an object."""
+    """Crops a flipped, scaled window; three in five are placed around an object."""
     height, width = scene.names.shape
     scale = max(rng.uniform(96, 166) / max(height, width), size_px / min(height, width))
     size = round(scale * width), round(scale * height)

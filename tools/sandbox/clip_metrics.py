@@ -1,4 +1,4 @@
-"""How well the tiny CLIP knows the world: dense mIoU, and tags found by pooled features."""
+"""Metrics of the tiny CLIP: dense mIoU, and precision of tags from pooled features."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.sandbox.clip_data import normalised, prompts
-from stages.sandbox.clip_folder import dense_embedding
 from stages.sandbox.world.layout import Domain
 from stages.sandbox.world.names import NAMES, TARGETS
 from stages.sandbox.world.world import render
+from tools.sandbox.clip_data import normalised, prompts
+from tools.sandbox.clip_folder import dense_embedding
 
 LONG_SIDE_PX = 128
-"""Of the measured images: what the sandbox's config scales images to before they are labeled."""
+"""Size of the measured images: configs/sandbox.yaml scales images to it before labeling."""
 
 
 @torch.no_grad()
 def name_embeddings(model: Any, tokenize: Any) -> Tensor:
-    """One unit vector a name, the mean over its prompts, (len(NAMES), D)."""
+    """A unit vector for each name, the mean over its prompts, (len(NAMES), D)."""
     means = [
         functional.normalize(model.encode_text(tokenize(prompts(name))), dim=-1).mean(dim=0)
         for name in NAMES
@@ -29,19 +29,19 @@ def name_embeddings(model: Any, tokenize: Any) -> Tensor:
 
 @torch.no_grad()
 def measure(model: Any, tokenize: Any, domain: Domain, seed: int, count: int) -> dict[str, float]:
-    """Asks the model for every name in every pixel of scenes it has not seen.
+    """Compares every location of new scenes with every name.
 
     Args:
         model: From `clip_folder.build`.
         tokenize: From `clip_folder.tokenizer`.
-        domain: Of the scenes.
-        seed: Of the scenes; not the one that trained the model.
+        domain: Domain of the scenes.
+        seed: Seed of the scenes, other than that of the training.
         count: Number of scenes.
 
     Returns:
-        `miou` over background and targets, `iou_<class>`, `chance_miou` (every pixel of every
-        scene called background), `tag_precision` (the name nearest to the pooled embedding can be
-        seen) and `tag_chance` (any name can).
+        `miou` over background and targets, `iou_<class>`, `chance_miou` (if every pixel is
+        predicted as background), `tag_precision` (share of scenes that show the name nearest to the
+        pooled embedding) and `tag_chance` (that share for a random name).
     """
     text = name_embeddings(model, tokenize)
     confusion = np.zeros((len(TARGETS) + 1, len(TARGETS) + 1), dtype=np.int64)

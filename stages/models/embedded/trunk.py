@@ -1,4 +1,4 @@
-"""The sandbox's image trunk: a small residual network that open_clip, timm and smp can build."""
+"""The image trunk of the tiny CLIP: a small residual network for open_clip, timm and smp."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from timm.models import byobnet
 from torch import nn
 
 NAME = "maskmill_trunk"
-"""What timm knows it by, once `register` has been called."""
+"""Name of the trunk in timm, after `register`."""
 
 default_cfgs = timm.models.generate_default_cfgs(
     {NAME: {"input_size": (3, 128, 128), "first_conv": "stem.conv", "classifier": "head.fc"}}
 )
-"""Where timm looks for the facts about a network; the name is timm's."""
+"""Defaults that timm reads from this module; the name is required by timm."""
 
 _BLOCKS = byobnet.ByoModelCfg(
     blocks=(
@@ -28,11 +28,11 @@ _BLOCKS = byobnet.ByoModelCfg(
 def maskmill_trunk(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """A ByobNet of basic blocks with batch norm and ReLU, 2.5 M parameters, total stride 8.
 
-    With `features_only` it gives 32, 64 and 192 channels at strides 2, 4 and 8.
+    With `features_only` it returns 32, 64 and 192 channels at strides 2, 4 and 8.
 
     Args:
-        pretrained: Part of timm's contract; this trunk has no weights to download.
-        **kwargs: What timm's builder and ByobNet take.
+        pretrained: Required by timm; this trunk has no weights to download.
+        **kwargs: Arguments of timm's builder and of ByobNet.
 
     Returns:
         The network.
@@ -49,6 +49,6 @@ def maskmill_trunk(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 
 def register() -> None:
-    """Makes `timm.create_model("maskmill_trunk")` work; calling it again changes nothing."""
+    """Registers the trunk with timm; may be called several times."""
     if not timm.models.is_model(NAME):
         timm.models.register_model(maskmill_trunk)

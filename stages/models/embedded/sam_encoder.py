@@ -1,4 +1,4 @@
-"""The image encoder of the sandbox's tiny SAM: a small convolutional feature pyramid."""
+"""The image encoder of the tiny SAM: a small convolutional feature pyramid."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def _convolution(inputs: int, outputs: int, kernel_px: int = 3, stride: int = 1)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside the identity (He et al. 2016, figure 2).
+    """Two 3 x 3 convolutions with a skip connection (He et al. 2016, figure 2).
 
     Args:
         width: Channels in and out.
@@ -32,15 +32,13 @@ class ResidualBlock(nn.Module):
 
 
 class PyramidEncoder(nn.Module):
-    """Features of stride 8 that have seen the whole image and its finest edges.
+    """A feature pyramid (Lin et al. 2017, section 3) whose output has stride 8.
 
-    A feature pyramid (Lin et al. 2017, section 3) down to stride 16 and back up to stride 4, from
-    which a last convolution makes the embedding.
-
-    It stands where segment_anything has its ViT: `Sam` asks an encoder for `img_size` and calls it.
+    It goes down to stride 16 and back up to stride 4; a last convolution computes the embedding.
+    It replaces segment_anything's ViT: `Sam` reads an encoder's `img_size` and calls it.
 
     Args:
-        img_size: Side of the square images, a multiple of 16; the name is segment_anything's.
+        img_size: Side of the square images, a multiple of 16; segment_anything requires the name.
         widths: Channels at strides 2, 4, 8, 16.
         depths: Residual blocks at each of them.
         pyramid_width: Channels on the way back up.
