@@ -16,7 +16,7 @@ from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.output import Rows, read_shards
+from stages.ingest.output import Rows, image_rows, read_shards
 from stages.propose.config import SANDBOX, ProposeConfig
 
 
@@ -51,7 +51,7 @@ class ProposeStage(Stage):
     def run(self, units: Sequence[Unit]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
         from pipeline.engine.run_shards import ShardWork, run_shards
-        from stages.propose.work import ShardTask, propose_shard
+        from stages.propose.task import ShardTask, propose_shard
 
         config, console = self.context.config, self.context.console
         if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
@@ -63,7 +63,8 @@ class ProposeStage(Stage):
 
         def task(unit: Unit) -> ShardTask:
             assert unit.shard is not None
-            return ShardTask(unit.shard, self._images.rows(unit.shard), self._section, weights)
+            images = image_rows(self._images, unit.shard)
+            return ShardTask(unit.shard, images, self._section, weights)
 
         work = [
             ShardWork(unit, self._images[unit.shard].num_rows, partial(task, unit))

@@ -1,13 +1,12 @@
-"""Proposes masks in one shard: decode, ask SAM in batches, hand back the manifest rows.
+"""The work of a Dask worker on one shard: decode images, run SAM in batches, return rows.
 
-Runs on a Dask worker. The model is read once a worker and kept.
+The model is loaded once in each worker and kept.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,33 +20,12 @@ from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator, Proposal
 from stages.propose.generator.sam import load_sam
+from stages.propose.task import ShardTask
 
 
-@dataclass(frozen=True)
-class ShardTask:
-    """All a worker needs to propose masks in a shard.
-
-    Attributes:
-        shard: Its number.
-        images: Manifest rows of the images, in the order of rows.
-        config: The section `propose`.
-        weights: Checksums of the model's files.
-    """
-
-    shard: int
-    images: Sequence[dict[str, Any]]
-    config: ProposeConfig
-    weights: str
-
-
-def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
-    """Proposes masks in the shard's images.
-
-    Returns:
-        A row of the proposals manifest for each image; one that can no longer be read has status
-        failed, the reason, and no mask.
-    """
-    generator = _loaded(task.config.model_dump_json(), task.weights)
+def propose_masks(task: ShardTask) -> list[dict[str, Any]]:
+    """See `stages.propose.task.propose_shard`."""
+    generator = _load_generator(task.config.model_dump_json(), task.weights)
     rows = [
         {"image_id": image["image_id"], "shard": task.shard, "row": image["row"], **_columns([])}
         for image in task.images
@@ -58,15 +36,15 @@ def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
         seconds = (time.perf_counter() - start) / len(batch)
         for (position, pixels), found in zip(batch, proposals, strict=True):
             height, width = pixels.shape[:2]
-            own = {"status": "ok", "height": height, "width": width, "seconds": seconds}
-            rows[position] |= {**own, **_columns(found)}
+            size = {"height": height, "width": width}
+            rows[position] |= {"status": "ok", "seconds": seconds, **size, **_columns(found)}
     return rows
 
 
 def _batches(
     task: ShardTask, rows: list[dict[str, Any]]
 ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8]]]]:
-    """Batches of (position in the shard, pixels), reading ahead; notes failures in rows."""
+    """Yields batches of (position in the shard, pixels); marks unreadable images in `rows`."""
     read = read_ahead(lambda image: fitted_pixels(image, task.config.size_px), task.images)
     batch = []
     for position, pixels in enumerate(read):
@@ -82,8 +60,8 @@ def _batches(
 
 
 @lru_cache(maxsize=1)
-def _loaded(config: str, weights: str) -> MaskGenerator:
-    """The generator of a config, as JSON text; with the checksums, for they key the cache."""
+def _load_generator(config: str, weights: str) -> MaskGenerator:
+    """Loads the generator of a config; JSON text and checksums are the key of the cache."""
     section = ProposeConfig.model_validate_json(config)
     sam = load_sam(section.model, section.checkpoint(Console())).to(pick_device(section.device))
     return MaskGenerator(sam, **section.model_dump(include=set(GeneratorConfig.model_fields)))

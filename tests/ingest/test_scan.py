@@ -10,6 +10,7 @@ from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.images.images import content_id
 from pipeline.images.limits import Limits
+from pipeline.records.rows import ImageRow
 from stages.ingest.scan import scan
 
 VOCABULARY = Vocabulary.model_validate(
@@ -28,7 +29,7 @@ VOCABULARY = Vocabulary.model_validate(
         },
     }
 )
-Scan = Callable[..., tuple[dict[str, Any], list[DataError]]]
+Scan = Callable[..., tuple[ImageRow, list[DataError]]]
 
 
 def entry(image: Path, mask: Path | None = None, **columns: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def scan_one(tmp_path: Path) -> Scan:
 
     def scan_one(
         labels: Image.Image | None = None, scheme: str | None = None, image: str = "image.png"
-    ) -> tuple[dict[str, Any], list[DataError]]:
+    ) -> tuple[ImageRow, list[DataError]]:
         mask = None if labels is None else tmp_path / "mask.png"
         if labels is not None and mask is not None:
             labels.save(mask)

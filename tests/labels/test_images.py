@@ -115,7 +115,8 @@ def test_rows_are_read_ahead_in_order_and_bad_ones_are_their_error(row: ImageRow
 
 
 def read_width(row: ImageRow) -> int:
-    return fitted_pixels(row, 3).shape[1]
+    width: int = fitted_pixels(row, 3).shape[1]
+    return width
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core reads one row at a time")

@@ -1,4 +1,4 @@
-"""SAM's published checkpoints: fetched on first use, by a real command from a real server."""
+"""SAM's published checkpoints: downloaded on first use, by a real command from a real server."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def published(
     machine_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Published:
-    """A tiny vit_b on a server of this machine, which is known as the published one."""
+    """A tiny vit_b on a server of this machine, which stands for the published one."""
     server, address = file_server
     content = io.BytesIO()
     torch.save(build_sam().state_dict(), content)
@@ -104,7 +104,7 @@ def test_offline_it_is_one_line_that_says_which_file_to_put_where(
         "error: propose.model: vit_b: sam_vit_b.pth cannot be downloaded: the server says 404 Not "
         f"Found; where there is a connection, fetch {published.url} and put it at {published.path}"
     )
-    published.path.write_bytes(content)  # by hand, as told
+    published.path.write_bytes(content)  # by hand, as the error says
     assert call("run").returncode == 0
 
 
