@@ -117,7 +117,7 @@ def colors_of(values: list[str]) -> Image.Image:
 
 GOOD_LABELS: dict[str, tuple[Image.Image, str | None, list[int]]] = {
     "class ids": (grey([0, 2, 255]), None, [0, 2]),
-    "ignore alone": (grey([255]), None, []),
+    "only ignore": (grey([255]), None, []),
     "a VOC palette": (palette_of([255, 15, 0, 5]), "voc", [0, 1, 2]),
     "ids with gaps": (grey([0, 3, 200]), "coco", [1, 2]),
     "other ids": (grey([0, 3, 90]), "coco", [0, 1]),
@@ -214,12 +214,12 @@ def test_an_unreadable_image_is_a_row_with_the_reason(
     row, problems = scan_one(image="bad.png")
     assert problems == []
     assert row["status"] == "rejected"
-    assert row["error_message"].startswith(reason)
+    assert str(row["error_message"]).startswith(reason)
     assert row.get("width") is None
     assert ("image_id" in row) == bool(content)
 
 
-def test_what_the_listing_found_wrong_is_a_row_with_the_reason(tmp_path: Path) -> None:
+def test_a_problem_of_the_listing_is_a_row_with_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
     one = entry(tmp_path / "image.png", problem="leads out of it")
     [scanned] = scan([one], {}, VOCABULARY, Limits())
@@ -228,7 +228,7 @@ def test_what_the_listing_found_wrong_is_a_row_with_the_reason(tmp_path: Path) -
     assert (row["status"], row["error_message"]) == ("rejected", "leads out of it")
 
 
-def test_a_vanished_image_keeps_what_was_known(scan_one: Scan, tmp_path: Path) -> None:
+def test_a_vanished_image_keeps_its_columns(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
     gone = entry(tmp_path / "image.png", present=False)
     [after] = scan([gone], {5: before}, VOCABULARY, Limits())

@@ -82,7 +82,7 @@ def test_status_downloads_nothing_and_run_does(
     assert masks(tmp_path, "tiny") == masks(tmp_path, "local")
 
 
-def test_what_is_done_stays_fresh_without_the_file_and_with_a_copy_of_it(
+def test_finished_masks_stay_fresh_without_the_file_and_with_a_copy_of_it(
     call: Call, published: Published, tmp_path: Path
 ) -> None:
     call("run")
