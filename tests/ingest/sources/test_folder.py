@@ -152,7 +152,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
         [],
         {"images": "imags"},
         "config.yaml: web.images: {tmp}/imags: no such folder; "
-        "create it, correct the path, or set `data` to the folder that the path starts from",
+        "create it, correct the path, or set `data` to the folder that it starts from",
     ),
     "a file for a folder": (
         ["images"],

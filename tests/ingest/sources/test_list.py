@@ -185,8 +185,8 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
     "web addresses": (
         "list.txt",
         b"a.jpg\nhttps://x/y.jpg\n",
-        "image 2: 'https://x/y.jpg' is an address on the web, not a file; "
-        "download the images first, e.g. with img2dataset, and use a webdataset source",
+        "image 2: 'https://x/y.jpg' is not the path of a file; "
+        "download the images, e.g. with img2dataset, and use a source `webdataset`",
     ),
     "no Parquet": ("list.parquet", b"uri\na.jpg\n", "cannot read the table: "),
     "no column": (
