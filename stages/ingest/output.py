@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, tables
-from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import IngestConfig
 
@@ -42,9 +41,3 @@ def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
     ingest = config.sections["ingest"]
     assert isinstance(ingest, IngestConfig)
     return ShardedTable(images, ingest.shard_size)
-
-
-def image_rows(images: ShardedTable, shard: int | None) -> list[ImageRow]:
-    """The rows of a shard of `read_shards`."""
-    rows: list[ImageRow] = images[shard].to_pylist()
-    return rows

@@ -15,8 +15,9 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
 from pipeline.records import arrays, manifest, tables
+from pipeline.records.rows import ProposalsRow
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.output import Rows, image_rows, read_shards
+from stages.ingest.output import read_shards
 from stages.propose.config import SANDBOX, ProposeConfig
 
 
@@ -63,7 +64,7 @@ class ProposeStage(Stage):
 
         def task(unit: Unit) -> ShardTask:
             assert unit.shard is not None
-            images = image_rows(self._images, unit.shard)
+            images = self._images[unit.shard].to_pylist()
             return ShardTask(unit.shard, images, self._section, weights)
 
         work = [
@@ -72,7 +73,7 @@ class ProposeStage(Stage):
         ]
         plain = self._section.model_dump(mode="json")
 
-        def commit(unit: Unit, rows: Rows) -> None:
+        def commit(unit: Unit, rows: list[ProposalsRow]) -> None:
             failed = sum(row["status"] == "failed" for row in rows)
             table = tables.PROPOSALS.rows(rows)
             manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)

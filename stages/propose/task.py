@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.records.rows import ImageRow
+from pipeline.records.rows import ImageRow, ProposalsRow
 from stages.propose.config import ProposeConfig
 
 
@@ -27,7 +26,7 @@ class ShardTask:
     weights: str
 
 
-def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
+def propose_shard(task: ShardTask) -> list[ProposalsRow]:
     """Proposes masks in the images of a shard.
 
     Returns:

@@ -86,7 +86,7 @@ def test_for_labels_it_is_the_reason_of_a_row(
 ) -> None:
     spoil(file_of(row, reader))
     reason = "(cannot be read: No such file|changed since `maskmill run ingest` read it)"
-    prefix = "cannot read the label file: " if reader == "fitted mask" else ""
+    prefix = "label file: " if reader == "fitted mask" else ""
     with pytest.raises(UnreadableImageError, match=f"^{prefix}{reason}"):
         READERS[reader](row)
 
@@ -103,7 +103,7 @@ def test_other_bytes_than_ingest_read_are_refused(row: ImageRow, reader: str) ->
 
 def test_an_image_without_a_label_file_cannot_have_its_mask_fitted(row: ImageRow) -> None:
     row["mask_uri"] = None
-    with pytest.raises(UnreadableImageError, match=r"^the image has no label file$"):
+    with pytest.raises(UnreadableImageError, match=r"^this image has no label file$"):
         fitted_mask(row, 4, 6, VOCABULARY)
 
 
