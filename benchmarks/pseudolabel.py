@@ -303,7 +303,7 @@ def _sam_forwards(config: Config, pictures: Sequence[Pixels], device: torch.devi
         generator, watch = MaskGenerator(sam, **own), Stopwatch(device)
         generator(some[:1])  # libraries set themselves up
         watch.replace(sam.image_encoder, "forward")
-        watch.replace(generator._decoder, "image_sides", "decode", "draw")
+        watch.replace(generator._decoder, "project_images", "decode", "mask_logits")
         for start in range(0, len(some), batch[0]):
             generator(some[start : start + batch[0]])
         return watch.cost

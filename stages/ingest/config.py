@@ -33,9 +33,9 @@ class SourceConfig(Section):
     """One source of images."""
 
     role: Role
-    """What its images are used for."""
+    """Use of its images."""
     source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]
-    """Where its images are: {name: folder, images: ..., masks: ...}."""
+    """Location of its images: {name: folder, images: ..., masks: ...}."""
     label_scheme: str | None = None
     """The vocabulary's scheme that reads the label files; default: pixel values are class ids."""
 
@@ -57,7 +57,7 @@ class IngestConfig(Section):
     shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Images a shard; fixed once a run has images."""
     limits: Limits = Limits()
-    """What an image may cost; one that costs more is rejected."""
+    """Limits of an image file; images over a limit are rejected."""
     split: Annotated[SplitName | None, RunOnly] = None
     """The split that the lists of the sources belong to, for `maskmill data check`."""
     expected: Annotated[dict[SplitName, Counts], RunOnly] = Field(default_factory=dict)

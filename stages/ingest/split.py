@@ -124,6 +124,6 @@ def _rank(line: str, seed: int) -> bytes:
 def _write(path: Path, content: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        unfinished = path.with_name(f".{path.name}.new")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)

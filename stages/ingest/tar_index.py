@@ -151,11 +151,7 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
             names = {"key", "caption", "url", "status", "error_message"}
             names &= set(file.schema_arrow.names)
             if "key" not in names:
-                return (
-                    {},
-                    {},
-                    f"{sidecar} has no column `key`, so it is not a sidecar of img2dataset",
-                )
+                return {}, {}, f"{sidecar} has no column `key`: not a sidecar of img2dataset"
             columns = text_columns(file.read(columns=sorted(names)), names)
         texts = columns.to_pydict()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:

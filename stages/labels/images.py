@@ -66,11 +66,11 @@ def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) 
     """
     uri = row["mask_uri"]
     if uri is None:
-        raise images.UnreadableImageError("the image has no label file")
+        raise images.UnreadableImageError("this image has no label file")
     try:
         labels = images.decode_labels(images.read_bytes(uri, expected=row.get("mask_id")))
     except images.UnreadableImageError as error:
-        raise images.UnreadableImageError(f"cannot read the label file: {error}") from error
+        raise images.UnreadableImageError(f"label file: {error}") from error
     return resized(vocabulary.to_mask(labels, row["label_scheme"])[0], height, width)
 
 

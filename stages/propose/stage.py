@@ -57,7 +57,7 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
-        from stages.propose.task import propose_shard
+        from stages.propose.work import propose_shard
 
         config, console = self.context.config, self.context.console
         if self._section.model == SANDBOX and not knows(config.vocabulary.name):
@@ -72,7 +72,8 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
 
         weights = part_file.digest(self._section.weights_facts())
         shard = unit.key.shard
-        return ShardTask(shard, self.images.rows(shard), self._section, weights)
+        images = self.images[shard].to_pylist()
+        return ShardTask(shard, images, self._section, weights)
 
     def commit_rows(self, unit: Unit[ShardKey], rows: list[ProposalsRow]) -> None:
         """See `ShardStage.commit_rows`."""

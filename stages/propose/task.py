@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.records.rows import ImageRow
 from stages.propose.config import ProposeConfig
@@ -25,15 +24,3 @@ class ShardTask:
     images: Sequence[ImageRow]
     config: ProposeConfig
     weights: str
-
-
-def propose_shard(task: ShardTask) -> list[dict[str, Any]]:
-    """Proposes masks in the images of a shard.
-
-    Returns:
-        A row of the proposals manifest for each image. An image that can no longer be read has the
-        status failed, the reason, and no masks.
-    """
-    from stages.propose.work import propose_masks
-
-    return propose_masks(task)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.console import Console
 from pipeline.images.images import UnreadableImageError
+from pipeline.records.rows import ProposalsRow
 from stages.labels.images import fitted_pixels, read_ahead
 from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
@@ -23,10 +23,15 @@ from stages.propose.generator.sam import load_sam
 from stages.propose.task import ShardTask
 
 
-def propose_masks(task: ShardTask) -> list[dict[str, Any]]:
-    """See `stages.propose.task.propose_shard`."""
+def propose_shard(task: ShardTask) -> list[ProposalsRow]:
+    """Proposes masks in the images of a shard.
+
+    Returns:
+        A row of the proposals manifest for each image. An image that can no longer be read has the
+        status failed, the reason, and no masks.
+    """
     generator = _load_generator(task.config.model_dump_json(), task.weights)
-    rows = [
+    rows: list[ProposalsRow] = [
         {"image_id": image["image_id"], "shard": task.shard, "row": image["row"], **_columns([])}
         for image in task.images
     ]
@@ -36,20 +41,22 @@ def propose_masks(task: ShardTask) -> list[dict[str, Any]]:
         seconds = (time.perf_counter() - start) / len(batch)
         for (position, pixels), found in zip(batch, proposals, strict=True):
             height, width = pixels.shape[:2]
-            size = {"height": height, "width": width}
-            rows[position] |= {"status": "ok", "seconds": seconds, **size, **_columns(found)}
+            row = rows[position]
+            row["status"], row["seconds"] = "ok", seconds
+            row["height"], row["width"] = height, width
+            row.update(_columns(found))
     return rows
 
 
 def _batches(
-    task: ShardTask, rows: list[dict[str, Any]]
+    task: ShardTask, rows: list[ProposalsRow]
 ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8]]]]:
     """Yields batches of (position in the shard, pixels); marks unreadable images in `rows`."""
     read = read_ahead(lambda image: fitted_pixels(image, task.config.size_px), task.images)
     batch = []
     for position, pixels in enumerate(read):
         if isinstance(pixels, UnreadableImageError):
-            rows[position] |= {"status": "failed", "error_message": str(pixels)}
+            rows[position]["status"], rows[position]["error_message"] = "failed", str(pixels)
             continue
         batch.append((position, pixels))
         if len(batch) == task.config.images_per_batch:
@@ -67,9 +74,13 @@ def _load_generator(config: str, weights: str) -> MaskGenerator:
     return MaskGenerator(sam, **section.model_dump(include=set(GeneratorConfig.model_fields)))
 
 
-def _columns(proposals: Sequence[Proposal]) -> dict[str, Any]:
-    names = ("rle", "area", "bbox", "predicted_iou", "stability_score")
-    columns: dict[str, Any] = {
-        name: [getattr(proposal, name) for proposal in proposals] for name in names
+def _columns(proposals: Sequence[Proposal]) -> ProposalsRow:
+    """The columns of a row that hold masks."""
+    return {
+        "num_masks": len(proposals),
+        "rle": [proposal.rle for proposal in proposals],
+        "area": [proposal.area for proposal in proposals],
+        "bbox": [list(proposal.bbox) for proposal in proposals],
+        "predicted_iou": [proposal.predicted_iou for proposal in proposals],
+        "stability_score": [proposal.stability_score for proposal in proposals],
     }
-    return {**columns, "num_masks": len(proposals)}

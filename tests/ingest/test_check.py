@@ -18,7 +18,7 @@ def check(
     tiny: dict[str, Any],
     write_config: Callable[..., Path],
 ) -> Check:
-    """Writes the config as it is now, and checks."""
+    """Writes the current config and checks it."""
     return lambda: maskmill("data", "check", write_config(tiny))
 
 
@@ -95,7 +95,7 @@ def test_missing_lists_and_images_in_lists(check: Check, lists: Path, data: Path
     assert done.returncode == 1
 
 
-def test_what_a_source_cannot_list_is_missing(check: Check, data: Path) -> None:
+def test_a_source_that_cannot_be_listed_is_missing(check: Check, data: Path) -> None:
     for path in (data / "ood" / "images").iterdir():
         path.unlink()
     done = check()

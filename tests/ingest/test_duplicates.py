@@ -47,7 +47,7 @@ def test_of_equal_images_the_first_row_counts() -> None:
     }
 
 
-def test_evaluation_roles_win_whatever_the_rows() -> None:
+def test_evaluation_roles_keep_an_image_in_any_order_of_rows() -> None:
     roles = ["ood", "unlabeled", "labeled", "val", "test"]
     while len(roles) > 1:
         images = [image(number, "a", role) for number, role in enumerate(roles)]
@@ -55,7 +55,7 @@ def test_evaluation_roles_win_whatever_the_rows() -> None:
         roles.pop()
 
 
-def test_what_is_bad_or_gone_takes_nothing_from_others() -> None:
+def test_bad_and_gone_images_make_no_duplicates() -> None:
     gone = image(0, "a", status="gone", error_message="no longer in the source")
     unread = image(1, "a", status="rejected", error_message="damaged")
     good = image(2, "a", status="duplicate", error_message="same content as /0.png")

@@ -226,7 +226,7 @@ def test_grey_pictures_look_as_they_should(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSPARENT)
-def test_nothing_is_white(name: str) -> None:
+def test_transparent_pixels_are_white(name: str) -> None:
     pixels = images.decode_image(TRANSPARENT[name]).pixels
     np.testing.assert_allclose(pixels[:, :48], np.asarray(PICTURE), atol=12)
     assert (pixels[:, 48:] == 255).all()

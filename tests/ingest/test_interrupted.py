@@ -13,7 +13,7 @@ Ingest = Callable[..., CompletedProcess[str]]
 Rows = Callable[[], pd.DataFrame]
 
 
-def test_a_stopped_run_leaves_something_to_do_even_if_what_stopped_it_vanishes(
+def test_a_stopped_run_is_repeated_even_if_its_cause_vanishes(
     ingest: Ingest, rows: Rows, data: Path, maskmill: Callable[..., CompletedProcess[str]]
 ) -> None:
     ingest()
@@ -32,7 +32,9 @@ def test_a_stopped_run_leaves_something_to_do_even_if_what_stopped_it_vanishes(
     assert "nothing to do" in ingest().stderr
 
 
-def test_an_image_without_rights_is_tried_again(ingest: Ingest, rows: Rows, data: Path) -> None:
+def test_an_image_without_read_permission_is_tried_again(
+    ingest: Ingest, rows: Rows, data: Path
+) -> None:
     path = data / "ood/images/0.png"
     path.chmod(0)
     uid = os.geteuid()
@@ -53,7 +55,7 @@ def test_an_image_without_rights_is_tried_again(ingest: Ingest, rows: Rows, data
     assert rows().status["ood/images/0.png"] == "ok"
 
 
-def test_when_a_whole_shard_is_gone_that_is_the_reason(
+def test_the_reason_of_a_shard_without_images_is_that_they_are_gone(
     maskmill: Callable[..., CompletedProcess[str]],
     ingest: Ingest,
     data: Path,

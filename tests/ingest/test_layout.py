@@ -40,7 +40,7 @@ def test_rows_follow_the_listing_and_fill_shards() -> None:
     }
 
 
-def test_known_images_keep_their_rows_in_whatever_order_they_are_listed() -> None:
+def test_known_images_keep_their_rows_in_any_order_of_the_listing() -> None:
     assert shown(assign_rows(entries("b", "c", "a"), known(("a", 0), ("b", 1), ("c", 2)), 2)) == {
         0: [(0, "a", True), (1, "b", True)],
         1: [(2, "c", True)],
@@ -84,7 +84,7 @@ def test_an_image_of_an_archive_keeps_its_row_wherever_it_lies_in_it() -> None:
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b"), ()])
-def test_no_row_is_given_twice_whatever_is_listed(names: tuple[str, ...]) -> None:
+def test_an_image_listed_twice_is_an_error(names: tuple[str, ...]) -> None:
     manifest_rows = known(*((name, row) for row, name in enumerate(names)))
     with pytest.raises(DataError, match=r"^a: source web lists this image twice; "):
         assign_rows(entries("a", "b", "a"), manifest_rows, 2)

@@ -47,7 +47,7 @@ def test_mistakes_end_with_one_line(
     sources["ood"]["source"]["images"] = "web"
     fails_with(
         f"{config}.sources.ood.source.images: {data}/web: no such folder; "
-        "create it, correct the path, or set `data` to the folder that the path starts from"
+        "create it, correct the path, or set `data` to the folder that it starts from"
     )
     sources["ood"]["source"]["images"] = "ood/images"
 

@@ -71,7 +71,7 @@ def test_a_seed_draws_the_same_images_and_another_one_others(
     assert {*found[0]} != {*found[3]}
 
 
-def test_a_draw_is_what_it_was_in_any_version(split: Split, pool: Path, tmp_path: Path) -> None:
+def test_a_draw_is_the_same_in_every_version(split: Split, pool: Path, tmp_path: Path) -> None:
     split("--labeled", 3, "--seed", 0, "--from", pool)
     assert [line[7:10] for line in drawn(tmp_path)[0]] == ["004", "015", "038"]
 
@@ -120,7 +120,7 @@ def folder(tiny: dict[str, Any], data: Path) -> None:
     (data / "all" / "masks" / "a" / "5.png").unlink()
 
 
-def test_a_folder_is_drawn_from_without_what_other_sources_have(
+def test_images_of_other_sources_are_not_drawn_from_a_folder(
     split: Split, folder: None, tmp_path: Path
 ) -> None:
     (tmp_path / "lists").mkdir()
@@ -132,7 +132,7 @@ def test_a_folder_is_drawn_from_without_what_other_sources_have(
     assert sorted(labeled + unlabeled) == ["a/0", "a/1", "a/2", "a/4"]
 
 
-def test_what_was_drawn_can_be_ingested(
+def test_a_drawn_split_can_be_ingested(
     split: Split,
     folder: None,
     tmp_path: Path,

@@ -17,7 +17,7 @@ def draw(path: Path, color: str = "green") -> None:
     Image.new("RGB", (32, 24), color).save(path)
 
 
-def test_every_image_gets_a_row_a_shard_and_what_is_known_of_it(ingest: Ingest, rows: Rows) -> None:
+def test_every_image_gets_a_row_with_all_columns(ingest: Ingest, rows: Rows) -> None:
     done = ingest()
     assert done.returncode == 0, done.stderr
     table = rows()
@@ -142,7 +142,7 @@ def test_classes_without_labeled_pixels_are_warned_about(ingest: Ingest, data: P
     assert ingest().stderr.endswith("warning: no labeled image has pixels of: box\n")
 
 
-def test_a_comment_changes_nothing_and_a_role_its_shards(
+def test_a_changed_role_makes_its_shards_stale_and_a_comment_none(
     ingest: Ingest,
     maskmill: Ingest,
     rows: Rows,
@@ -162,7 +162,7 @@ def test_a_comment_changes_nothing_and_a_role_its_shards(
     assert set(rows().role) == {"test", "val", "labeled", "unlabeled"}
 
 
-def test_a_class_s_name_makes_nothing_stale_and_a_scheme_only_what_it_reads(
+def test_a_changed_scheme_makes_its_shards_stale_and_a_class_name_none(
     ingest: Ingest, rows: Rows, tiny: dict[str, Any]
 ) -> None:
     names = ("nothing", "round", "square")

@@ -89,7 +89,7 @@ def test_the_mean_is_over_classes_that_occur() -> None:
     assert counted((truth, truth)).miou == 1
 
 
-def test_what_is_ignored_counts_nowhere() -> None:
+def test_ignored_pixels_do_not_count() -> None:
     truth = np.zeros((30, 30), np.uint8)
     truth[:, 15:] = 255
     noisy = np.where(truth == 255, blobs(0, (30, 30)), truth)

@@ -71,10 +71,10 @@ def test_where_the_truth_is_open_no_prediction_counts() -> None:
 def test_the_order_and_grouping_of_images_do_not_matter() -> None:
     first, second = random_masks(0), random_masks(1)
     truth, predicted = (np.concatenate(pair) for pair in zip(first, second, strict=True))
-    apart, swapped = counted(first, second), counted(second, first)
+    separate, swapped = counted(first, second), counted(second, first)
     whole = counted((truth, predicted))
-    assert np.array_equal(apart.counts, swapped.counts)
-    assert np.array_equal(apart.counts, whole.counts)
+    assert np.array_equal(separate.counts, swapped.counts)
+    assert np.array_equal(separate.counts, whole.counts)
 
 
 def test_the_largest_vocabulary_fits() -> None:
@@ -83,7 +83,7 @@ def test_the_largest_vocabulary_fits() -> None:
     assert confusion.iou[254] == 0.5
 
 
-def test_nothing_counted_scores_zero() -> None:
+def test_an_empty_matrix_scores_zero() -> None:
     confusion = Confusion.empty(NUM_CLASSES)
     assert (confusion.miou, confusion.nan_miou, confusion.pixel_accuracy) == (0, 0, 0)
 

@@ -86,7 +86,7 @@ def test_for_labels_it_is_the_reason_of_a_row(
 ) -> None:
     spoil(file_of(row, reader))
     reason = "(cannot be read: No such file|changed since `maskmill run ingest` read it)"
-    prefix = "cannot read the label file: " if reader == "fitted mask" else ""
+    prefix = "label file: " if reader == "fitted mask" else ""
     with pytest.raises(UnreadableImageError, match=f"^{prefix}{reason}"):
         READERS[reader](row)
 
@@ -103,7 +103,7 @@ def test_other_bytes_than_ingest_read_are_refused(row: ImageRow, reader: str) ->
 
 def test_an_image_without_a_label_file_cannot_have_its_mask_fitted(row: ImageRow) -> None:
     row["mask_uri"] = None
-    with pytest.raises(UnreadableImageError, match=r"^the image has no label file$"):
+    with pytest.raises(UnreadableImageError, match=r"^this image has no label file$"):
         fitted_mask(row, 4, 6, VOCABULARY)
 
 
@@ -115,7 +115,8 @@ def test_rows_are_read_ahead_in_order_and_bad_ones_are_their_error(row: ImageRow
 
 
 def read_width(row: ImageRow) -> int:
-    return fitted_pixels(row, 3).shape[1]
+    width: int = fitted_pixels(row, 3).shape[1]
+    return width
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core reads one row at a time")

@@ -10,7 +10,7 @@ from stages.propose.output import Proposals, proposals_part, read_proposals
 
 
 def test_run_lengths_become_masks() -> None:
-    """T23 of methods.md: [1, 3], [0, 4] and [0, 1, 3], which COCO writes as digits."""
+    """Runs [1, 3], [0, 4] and [0, 1, 3], which COCO writes as digits."""
     found = Proposals((2, 2), ("13", "04", "013"), (0.0,) * 3, (0.0,) * 3).masks()
     assert found.dtype == np.bool_
     assert found.tolist() == [

@@ -96,9 +96,7 @@ class FolderSource(Source):
         folder = storage.below(self.data, relative)
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
-            fix = (
-                "create it, correct the path, or set `data` to the folder that the path starts from"
-            )
+            fix = "create it, correct the path, or set `data` to the folder that it starts from"
             raise DataError("no such folder", where=where, fix=fix)
         found: _Files = {}
         by_name = self.config.masks is not None or self.config.ids is not None

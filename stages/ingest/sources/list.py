@@ -80,10 +80,8 @@ class ListSource(Source):
             if uri is None:
                 continue
             if _SCHEME.match(uri) and not (storage.is_object(uri) and storage.is_object(folder)):
-                what = f"image {number}: {uri!r} is an address on the web, not a file"
-                fix = (
-                    "download the images first, e.g. with img2dataset, and use a webdataset source"
-                )
+                what = f"image {number}: {uri!r} is not the path of a file"
+                fix = "download the images, e.g. with img2dataset, and use a source `webdataset`"
                 raise DataError(what, where=where, fix=fix)
             image = self._listed(uri, row, root, number, where)
             repeated += (key := tar.place(image.image)) in listed

@@ -46,9 +46,7 @@ class WebdatasetSource(Source):
         folder = storage.below(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
-            fix = (
-                "create it, correct the path, or set `data` to the folder that the path starts from"
-            )
+            fix = "create it, correct the path, or set `data` to the folder that it starts from"
             raise DataError("no such folder", where=where, fix=fix)
         listed: list[pa.Table] = []
         failures: Counter[str] = Counter()

@@ -62,7 +62,7 @@ def test_names_that_are_not_utf_8_are_listed_with_a_problem(listed: List, tmp_pa
     assert one.problem == "its name is not UTF-8 text"
 
 
-def test_an_image_has_one_place_however_it_is_spelled(
+def test_an_image_has_one_address_in_any_spelling(
     build: Callable[..., ListSource], data: Path, tmp_path: Path
 ) -> None:
     spelled = ["./a.jpg", ".//a.jpg", "../data/a.jpg", "sub/./../a.jpg", f"/{data}/a.jpg", "a.jpg"]
@@ -72,7 +72,7 @@ def test_an_image_has_one_place_however_it_is_spelled(
     assert without_stamps(build("list.txt")) == [Listed(f"{data}/{name}") for name in names]
 
 
-def test_a_step_back_from_a_link_or_from_nowhere_stays(
+def test_dots_after_a_link_or_a_missing_folder_stay(
     listed: List, data: Path, tmp_path: Path
 ) -> None:
     (data / "far/away").mkdir(parents=True)
@@ -127,9 +127,7 @@ def test_other_spaces_are_part_of_a_name(
     assert listed("list.txt") == [Listed(f"{data}/{name}")]
 
 
-def test_a_label_file_of_a_line_must_not_climb_out(
-    listed: List, data: Path, tmp_path: Path
-) -> None:
+def test_a_label_file_of_a_line_must_not_lead_out(listed: List, data: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.jpg ../m.png\n")
     with pytest.raises(DataError, match=r"image 1: its mask .*/m.png leads out of "):
         listed("list.txt")
@@ -151,7 +149,7 @@ OUTSIDE += ["../data2/a.jpg", "../x.tar#0.jpg@512+9", "sub/../.."]
 
 @pytest.mark.parametrize("line", OUTSIDE)
 @pytest.mark.parametrize("follow_links", [False, True])
-def test_a_line_that_climbs_out_is_not_read(
+def test_a_line_that_leads_out_is_not_read(
     line: str, follow_links: bool, listed: List, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "list.txt").write_text(f"a.jpg\n{line.replace('{tmp}', str(tmp_path))}\n")
@@ -187,8 +185,8 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
     "web addresses": (
         "list.txt",
         b"a.jpg\nhttps://x/y.jpg\n",
-        "image 2: 'https://x/y.jpg' is an address on the web, not a file; "
-        "download the images first, e.g. with img2dataset, and use a webdataset source",
+        "image 2: 'https://x/y.jpg' is not the path of a file; "
+        "download the images, e.g. with img2dataset, and use a source `webdataset`",
     ),
     "no Parquet": ("list.parquet", b"uri\na.jpg\n", "cannot read the table: "),
     "no column": (
@@ -207,7 +205,7 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_what_is_no_list_is_named(kind: str, listed: List, data: Path, tmp_path: Path) -> None:
+def test_errors_of_lists_name_the_file(kind: str, listed: List, data: Path, tmp_path: Path) -> None:
     file, content, text = ERRORS[kind]
     if content is not None:
         (tmp_path / file).write_bytes(content)

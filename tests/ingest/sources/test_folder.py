@@ -56,7 +56,7 @@ def test_image_files_of_all_subfolders_sorted_and_nothing_else(
     assert listed() == [("images/a.PNG", None), ("images/b.jpg", None), ("images/sub/c.webp", None)]
 
 
-def test_masks_lie_at_the_image_s_place_and_name_with_any_ending(
+def test_masks_have_the_subfolder_and_name_of_their_image_and_any_ending(
     listed: List, tmp_path: Path
 ) -> None:
     touch(tmp_path / "images", "a.jpg", "sub/a.jpg")
@@ -106,7 +106,7 @@ def test_an_image_may_be_without_a_mask(listed: List, tmp_path: Path) -> None:
     assert listed(masks="masks") == [("images/a.jpg", None), ("images/b.jpg", "masks/b.png")]
 
 
-def test_images_may_differ_in_their_ending_where_nothing_goes_by_their_name(
+def test_images_may_differ_only_in_their_ending_without_masks_and_ids(
     listed: List, tmp_path: Path
 ) -> None:
     touch(tmp_path / "images", "a.jpg", "a.png", "a.webp")
@@ -152,7 +152,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
         [],
         {"images": "imags"},
         "config.yaml: web.images: {tmp}/imags: no such folder; "
-        "create it, correct the path, or set `data` to the folder that the path starts from",
+        "create it, correct the path, or set `data` to the folder that it starts from",
     ),
     "a file for a folder": (
         ["images"],
@@ -203,7 +203,7 @@ ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_what_does_not_fit_is_named(kind: str, listed: List, tmp_path: Path) -> None:
+def test_errors_name_the_file_and_the_key(kind: str, listed: List, tmp_path: Path) -> None:
     files, keys, text = ERRORS[kind]
     touch(tmp_path, *files)
     with pytest.raises(DataError) as error:

@@ -88,7 +88,7 @@ def test_a_list_of_relative_and_of_full_addresses(
 
 
 @pytest.mark.parametrize("root", ["", "/ood"])
-def test_nothing_outside_the_root_is_asked_for(
+def test_no_address_outside_the_root_is_requested(
     root: str,
     data: Path,
     tmp_path: Path,
@@ -139,7 +139,7 @@ def test_keys_of_sources_may_be_addresses(
     assert "2 labeled" in done.stderr
 
 
-def test_a_check_says_what_the_bucket_lacks(
+def test_a_check_lists_objects_missing_in_the_bucket(
     data: Path,
     tmp_path: Path,
     bucket: str,

@@ -79,7 +79,7 @@ def test_images_come_with_captions_and_urls_and_are_read_in_place(
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
-def test_without_a_sidecar_the_files_beside_an_image_tell(
+def test_without_a_sidecar_the_metadata_files_are_read(
     damage: Callable[[Path], object], build: Build, web: Path, write_shard: WriteShard
 ) -> None:
     sidecar = write_shard(web, 0, [None, "timed out", None]).with_suffix(".parquet")
@@ -87,8 +87,8 @@ def test_without_a_sidecar_the_files_beside_an_image_tell(
     damage(sidecar)
     source = build()
     assert list_images(source) == whole
-    told = [f"{sidecar} cannot be read: "] if sidecar.exists() else []
-    assert [remark[: len(told[0])] for remark in source.remarks] == told
+    remarks = [f"{sidecar} cannot be read: "] if sidecar.exists() else []
+    assert [remark[: len(remarks[0])] for remark in source.remarks] == remarks
 
 
 def test_hostile_metadata_is_text_or_nothing(build: Build, web: Path, add: Add, jpeg: Jpeg) -> None:
@@ -125,7 +125,7 @@ def test_members_that_are_no_plain_files_of_the_archive_are_not_read(
     }
 
 
-def test_damaged_archives_are_rows_and_what_they_hold_is_read(
+def test_damaged_archives_are_rows_and_their_good_images_are_read(
     build: Build, web: Path, write_shard: WriteShard, tmp_path: Path
 ) -> None:
     content = write_shard(web, 0, [None, None]).read_bytes()
@@ -174,7 +174,7 @@ def test_an_archive_is_listed_once_and_again_when_it_changes(
     assert len(list_images(build())) == 2
 
 
-def test_it_lists_where_nothing_can_be_kept(
+def test_it_lists_without_a_writable_cache(
     build: Build, web: Path, write_shard: WriteShard, tmp_path: Path
 ) -> None:
     write_shard(web, 0, [None])
