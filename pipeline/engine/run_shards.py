@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pipeline.engine.cluster import Job, Lost, run_jobs
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import MaskmillError
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
-Rows = list[dict[str, Any]]
 _NAMED = 5
 """Failed shards that the error names."""
 
@@ -33,8 +33,8 @@ class ShardWork(Generic[T]):
 def run_shards(
     stage: str,
     work: Sequence[ShardWork[T]],
-    function: Callable[[T], Rows],
-    commit: Callable[[Unit, Rows], None],
+    function: Callable[[T], list[Row]],
+    commit: Callable[[Unit, list[Row]], None],
     context: Context,
 ) -> None:
     """Runs a function over shards and hands each one's rows to `commit`, in this process.

@@ -1,7 +1,7 @@
 """Images of the manifest, read in threads ahead of the network that waits for them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -12,9 +12,10 @@ from pipeline.config.vocabulary import Vocabulary
 from pipeline.images import images
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 
-def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
+def fitted_pixels(image: Mapping[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
     """The pixels of an images row, (H, W, 3) uint8, scaled so that the long side is `size_px`.
 
     Raises:
@@ -36,11 +37,11 @@ def read_truth(image: dict[str, Any], vocabulary: Vocabulary) -> npt.NDArray[np.
 
 
 def read_ahead(
-    read: Callable[[dict[str, Any]], T], rows: Sequence[dict[str, Any]]
+    read: Callable[[Row], T], rows: Sequence[Row]
 ) -> Iterator[T | images.UnreadableImageError]:
     """What `read` makes of each row, in order; a file that cannot be read is its error instead."""
 
-    def attempt(row: dict[str, Any]) -> T | images.UnreadableImageError:
+    def attempt(row: Row) -> T | images.UnreadableImageError:
         try:
             return read(row)
         except images.UnreadableImageError as error:

@@ -1,4 +1,4 @@
-"""The report card: a labeler judged on the labeled images, where the truth is known."""
+"""The report card: scores of a labeler on the labeled images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.records import arrays, manifest, tables
+from pipeline.records.rows import CardRow
 from pipeline.records.sharded_table import ShardedTable, digest_rows
 from stages.labels.score_table import ScoreTable
 from stages.pseudolabel.output import card_part
@@ -25,8 +25,6 @@ _VERSION = 1
 """Raised when the same labels get another card than before."""
 
 _STORED = "stored"
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class ReportCards:
         plain = config.sections["pseudolabel"].model_dump(mode="json")
         for name, unit in self.units.items():
             if unit in units:
-                rows = judge(config, name, self._labeled)
+                rows = report_card_rows(config, name, self._labeled)
                 failed = self._labeled.num_rows - rows[0]["images"]
                 table = tables.REPORT_CARD.rows(rows)
                 manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)
@@ -114,16 +112,15 @@ class ReportCards:
         return images.filter(pc.and_(is_labeled, pc.is_valid(images["mask_uri"])))
 
 
-def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
-    """A labeler's rows of the report card, one a calibration, the stored confidence first.
+def report_card_rows(config: Config, labeler: str, images: pa.Table) -> list[CardRow]:
+    """Scores a labeler: a row for the stored confidence, then a row for each calibration.
 
-    Calibrations are judged on images that they were not fitted on; their maps, for others to use,
-    are fitted on all.
+    Calibrations are scored by cross-validation; the maps in the rows are fitted on all images.
 
     Args:
-        config: The run.
-        labeler: Its name in the config.
-        images: Rows of the images to judge it on.
+        config: The run's config.
+        labeler: The labeler's name in the config.
+        images: Rows of the labeled images.
 
     Raises:
         DataError: A label file can no longer be read.
@@ -133,46 +130,48 @@ def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
     from stages.pseudolabel.labels_with_truth import judged_labels
 
     num_classes = config.vocabulary.num_classes
-    confusion, judged = Confusion.empty(num_classes), 0
+    confusion, num_images = Confusion.empty(num_classes), 0
 
     def counted() -> Iterator[calibration.Counts]:
-        nonlocal judged
+        nonlocal num_images
         for label in judged_labels(config, labeler, images):
-            judged += 1
+            num_images += 1
             confusion.add(label.truth, label.mask)
             yield calibration.count(label.truth, label.mask, label.confidence, num_classes)
 
     folds = calibration.count_folds(counted(), images.num_rows, num_classes)
     known = confusion.counts.sum()
-    about = {
+    scores: CardRow = {
         "labeler": labeler,
-        "images": judged,
+        "images": num_images,
         "miou": confusion.miou,
         "pixel_accuracy": confusion.pixel_accuracy,
         "coverage": float(confusion.counts[:, :-1].sum() / max(1, known)),
         "class_iou": [
-            float(iou) if there else None
-            for iou, there in zip(confusion.iou, confusion.occurs, strict=True)
+            float(iou) if occurs else None
+            for iou, occurs in zip(confusion.iou, confusion.occurs, strict=True)
         ],
     }
-    rows = [{**about, "calibration": _STORED, **_reliability(folds.sum(axis=0))}]
+    stored: CardRow = {**scores, "calibration": _STORED, **_reliability(folds.sum(axis=0))}
+    rows = [stored]
     for method in calibration.METHODS:
-        row = {**about, "calibration": method}
-        if (apart := calibration.held_out(folds, method)) is not None:
+        row: CardRow = {**scores, "calibration": method}
+        if (validated := calibration.held_out(folds, method)) is not None:
             maps = calibration.fit(folds, method)
             assert maps is not None
             (own,) = np.nonzero(calibration.has_own_map(folds))
-            row |= {**_reliability(apart), "maps": maps.tolist(), "own_map_class_ids": own.tolist()}
+            row |= _reliability(validated)
+            row |= {"maps": maps.tolist(), "own_map_class_ids": own.tolist()}
         rows.append(row)
     return rows
 
 
 def read_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
-    """The cards of these labelers side by side, overall and by class; without any, nothing."""
-    cards: dict[str, dict[str, dict[str, Any]]] = {}
+    """Tables that compare the cards of labelers, overall and by class; none without a card."""
+    cards: dict[str, dict[str, CardRow]] = {}
     for labeler in labelers:
         if (part := card_part(config.manifests, labeler)).exists():
-            rows: Rows = manifest.read_part(part, tables.REPORT_CARD).to_pylist()
+            rows: list[CardRow] = manifest.read_part(part, tables.REPORT_CARD).to_pylist()
             if len(rows[0]["class_iou"]) == config.vocabulary.num_classes:
                 cards[labeler] = {row["calibration"]: row for row in rows}
     if not cards:
@@ -180,8 +179,8 @@ def read_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
     overall, by_class = [], []
     for labeler, card in cards.items():
         stored = card[_STORED]
-        scores = [stored[key] for key in ("miou", "pixel_accuracy", "coverage", "mean_confidence")]
-        scores += [row["ece"] for row in card.values()]
+        scores: list[float | None] = [stored["miou"], stored["pixel_accuracy"], stored["coverage"]]
+        scores += [stored["mean_confidence"], *(row["ece"] for row in card.values())]
         overall.append((labeler, str(stored["images"]), *map(_percent, scores)))
     for class_id, name in enumerate(config.vocabulary.class_names):
         ious = (card[_STORED]["class_iou"] for card in cards.values())
@@ -197,7 +196,7 @@ def read_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
     ]
 
 
-def _reliability(counts: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _reliability(counts: npt.NDArray[np.int64]) -> CardRow:
     from stages.pseudolabel.calibration import Reliability
 
     if (found := Reliability.of(counts)) is None:

@@ -19,13 +19,14 @@ from pipeline.errors import ConfigError, found_at
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import Role
-from stages.ingest.output import Rows, read_shards
+from stages.ingest.output import read_shards
 from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.propose.stage import ProposeStage
-from stages.pseudolabel.dependency_rounds import rounds
+from stages.pseudolabel.dependency_rounds import dependency_rounds
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card import ReportCards
@@ -83,7 +84,7 @@ class PseudolabelStage(Stage):
             for name, choice in section.labelers.items()
         }
         where = f"{context.config.path}: pseudolabel.labelers"
-        self._rounds = rounds(self._members, where)
+        self._rounds = dependency_rounds(self._members, where)
 
     def plan(self) -> list[Unit]:
         """A unit a labeler and shard that holds images to label, then the report cards."""
@@ -102,7 +103,7 @@ class PseudolabelStage(Stage):
 
     def _label(self, work: Sequence[_Planned]) -> None:
         from pipeline.engine.run_shards import ShardWork, run_shards
-        from stages.pseudolabel.task import label_shard
+        from stages.pseudolabel.work import label_shard
 
         config = self.context.config
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
@@ -121,7 +122,7 @@ class PseudolabelStage(Stage):
 
         by_part = {item.unit.part: item for item in work}
 
-        def commit(unit: Unit, rows: Rows) -> None:
+        def commit(unit: Unit, rows: list[LabelRow]) -> None:
             manifest.write_part(
                 unit.part,
                 tables.PSEUDO_LABELS.rows(rows),
@@ -263,7 +264,7 @@ class PseudolabelStage(Stage):
             facts = {**self._labeler_facts(member, self._section.labelers[member]), **facts}
         return facts
 
-    def _worth_another_try(self, planned: _Planned, rows: Rows) -> int:
+    def _worth_another_try(self, planned: _Planned, rows: list[LabelRow]) -> int:
         """How many images failed that need not: ingest found all that the labeler needs."""
         failed = {row["row"] for row in rows if row["status"] == "failed"}
         if self._needs_label_files(planned.labeler):
@@ -298,7 +299,7 @@ class PseudolabelStage(Stage):
         members = self._members[planned.labeler]
         return ShardTask(
             shard=planned.shard,
-            images=self._images.rows(planned.shard),
+            images=self._images[planned.shard].to_pylist(),
             key=_key(planned.labeler),
             labeler=self._section.labelers[planned.labeler],
             vocabulary=self.context.config.vocabulary,

@@ -134,17 +134,17 @@ def test_labels_are_made_of_what_the_members_stored(
 def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) -> None:
     call("run")
     before = rows(tmp_path, "both")["fingerprint"].tolist()
-    told = call("run", "pseudolabel.labelers.two.threshold=0.4").stderr
-    assert "pseudolabel.labelers.two.threshold 0.0 -> 0.4: shards 0, 1" in told
-    assert "2 fresh" in told  # those of the other member
+    shown = call("run", "pseudolabel.labelers.two.threshold=0.4").stderr
+    assert "pseudolabel.labelers.two.threshold 0.0 -> 0.4: shards 0, 1" in shown
+    assert "2 fresh" in shown  # those of the other member
     after = rows(tmp_path, "both")
     assert not set(before) & set(after["fingerprint"])
     one, two, both = (stored(tmp_path, name)[0] for name in ("one", "two", "both"))
     assert np.array_equal(both, np.where(one == two, one, 255))
     # Another rule makes no member label again.
     keys = ["two.threshold=0.4", "both.rule=confidence"]
-    told = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
-    (found,) = [s for s in json.loads(told)["stages"] if s["name"] == "pseudolabel"]
+    shown = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
+    (found,) = [s for s in json.loads(shown)["stages"] if s["name"] == "pseudolabel"]
     rule = "pseudolabel.labelers.both.rule agreement -> confidence: shards 0, 1"
     assert found["reasons"] == [rule, "labels changed: both report card"]
 
@@ -157,8 +157,8 @@ def test_an_image_without_a_members_label_is_a_failed_row(
     call("run")
     found = rows(tmp_path, "both")
     assert found["status"].value_counts().to_dict() == {"ok": 2, "failed": 2}
-    told = found["error_message"].dropna().unique().tolist()
-    assert told == ["two has no label of it as it is now"]
+    shown = found["error_message"].dropna().unique().tolist()
+    assert shown == ["labeler two has no label for the current version of this image"]
     assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
     mask = tmp_path / "data/labeled/masks/0.png"
     mask.write_bytes((tmp_path / "data/labeled/masks/1.png").read_bytes())
@@ -188,8 +188,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "itself": (
         {"members": ["one", "both"]},
-        "pseudolabel.labelers.both.members: it reads its own labels, by way of both -> both; "
-        "leave one of them out",
+        "pseudolabel.labelers.both.members: the labeler would read its own labels: both -> both; "
+        "remove one of these members",
     ),
     "none": (
         {"members": []},
@@ -198,7 +198,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "twice": (
         {"members": ["one", "one"]},
-        "pseudolabel.labelers.both: these keys are wrong; name each of `members` once",
+        "pseudolabel.labelers.both: these keys are wrong; list each of `members` once",
     ),
     "quorum": (
         {"quorum": 3},
@@ -206,17 +206,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights": (
         {"rule": "probabilities", "weights": [1, 2, 3]},
-        "pseudolabel.labelers.both: these keys are wrong; give 2 `weights`, one a member",
+        "pseudolabel.labelers.both: these keys are wrong; set 2 `weights`, one per member",
     ),
     "weights of agreement": (
         {"weights": [1, 2]},
         "pseudolabel.labelers.both: these keys are wrong; "
-        "leave out `weights`: they belong to `rule: probabilities`",
+        "remove `weights`: only `rule: probabilities` uses them",
     ),
     "quorum of confidence": (
         {"rule": "confidence", "quorum": 1},
         "pseudolabel.labelers.both: these keys are wrong; "
-        "leave out `quorum`: it belongs to `rule: agreement`",
+        "remove `quorum`: only `rule: agreement` uses it",
     ),
 }
 
@@ -233,15 +233,15 @@ def test_members_that_cannot_be_read_are_one_line(
         assert done.stderr == f"error: {tmp_path / 'config.yaml'}: {text}\n"
 
 
-def test_a_circle_is_one_line(call: Call, values: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cycle_is_one_line(call: Call, values: dict[str, Any], tmp_path: Path) -> None:
     labelers = values["pseudolabel"]["labelers"]
     for name, members in {"a": ["b", "one"], "b": ["c", "two"], "c": ["one", "b"]}.items():
         labelers[name] = {"name": "ensemble", "members": members, "rule": "confidence"}
     done = call("status")
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {tmp_path / 'config.yaml'}: pseudolabel.labelers.b.members: it reads its own "
-        "labels, by way of b -> c -> b; leave one of them out\n"
+        f"error: {tmp_path / 'config.yaml'}: pseudolabel.labelers.b.members: the labeler would "
+        "read its own labels: b -> c -> b; remove one of these members\n"
     )
 
 

@@ -86,7 +86,7 @@ def test_files_become_labels_and_missing_ones_failed_rows(
         **{"labeled/0": "ok", "labeled/1": "ok"},
         **{"ood/0": "ok", "ood/1": "failed"},
     }
-    assert table.loc["ood/1", "error_message"] == "it has no label file"
+    assert table.loc["ood/1", "error_message"] == "this image has no label file"
     assert (stored(tmp_path, table, "ood/1")[0] == 255).all()
 
 

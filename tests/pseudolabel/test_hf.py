@@ -171,8 +171,8 @@ def test_a_folder_that_is_no_model_is_one_line(
     with pytest.raises(ConfigError) as wrong:
         labeler.load(CPU)
     assert str(wrong.value) == (
-        f"model: {tmp_path}: transformers knows it as bert, which is not asked here; "
-        "use one of the kinds clipseg, groupvit, sam3"
+        f"model: {tmp_path}: unsupported transformers model type bert; "
+        "use a model of one of the types clipseg, groupvit, sam3"
     )
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"not weights")

@@ -108,7 +108,9 @@ def test_an_image_without_masks_is_a_failed_row(
     assert labels(tmp_path, "dense")["status"].tolist() == ["ok"] * 4
     rows = labels(tmp_path, "sam").set_index("status")
     assert rows.index.value_counts().to_dict() == {"ok": 3, "failed": 1}
-    assert rows.loc["failed", "error_message"] == "propose found no masks in it as it is now"
+    assert rows.loc["failed", "error_message"] == (
+        "no SAM masks for the current version of this image; run `propose`"
+    )
     again = call("run pseudolabel").stderr  # now that the image is back
     assert "propose: 1 image could not be read: shard " in again
     assert "pseudolabel: 1 image could not be read: sam shard " in again

@@ -165,8 +165,8 @@ def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary
         with pytest.raises(ConfigError) as raised:
             ask()
         assert str(raised.value) == (
-            "vocabulary test: the prompts stack-80 keep an axis of 80, which dense features have "
-            "no use for; use mean-80, their mean"
+            "vocabulary test: CLIP labelers do not support `prompts: stack-80`; "
+            "use `prompts: mean-80`"
         )
 
 

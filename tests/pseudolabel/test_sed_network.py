@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from stages.pseudolabel.sed.checkpoint import build, differences, load_sed
+from stages.pseudolabel.sed.checkpoint import build, checkpoint_diff, load_sed
 from stages.pseudolabel.sed.class_attention import ClassAttention, linear_attention
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder, cost_volume, survivors
 from stages.pseudolabel.sed.fusion import FusionBlock
@@ -127,7 +127,7 @@ def test_names_and_shapes_are_the_official_ones(
     }
     network = bare(model)
     assert len(checkpoint) == tensors
-    assert differences(network.state_dict(), checkpoint) is None
+    assert checkpoint_diff(network.state_dict(), checkpoint) is None
     result = network.load_state_dict(checkpoint, strict=True, assign=True)
     assert (result.missing_keys, result.unexpected_keys) == ([], [])
     decoder = network.transformer
@@ -153,7 +153,7 @@ def test_an_image_side_without_stages_is_refused() -> None:
     with torch.device("meta"), pytest.raises(ConfigError) as raised:
         build("ViT-B-32")
     assert str(raised.value) == (
-        "model: SED needs a ConvNeXt as image side; "
+        "model: SED needs a ConvNeXt image encoder; "
         "use convnext_large_d_320 (SED-L) or convnext_base_w_320 (SED-B)"
     )
 
