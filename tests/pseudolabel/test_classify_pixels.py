@@ -6,7 +6,7 @@ from stages.pseudolabel.pixels.classify_pixels import classify_pixels
 
 
 def row(*columns: tuple[float, ...]) -> Tensor:
-    """(C, 1, W) probabilities, a column a pixel."""
+    """(C, 1, W) probabilities, one column per pixel."""
     return torch.tensor(columns).T[:, None]
 
 
@@ -16,7 +16,7 @@ def row(*columns: tuple[float, ...]) -> Tensor:
 def test_clips_guidance_is_kept_where_it_is_sure(
     cosines: tuple[float, float], confidence: float, label: int
 ) -> None:
-    """T17 of the methods: softmax(100 cos), ignored below .9."""
+    """As in SemiVL (arXiv 2311.16241): softmax(100 cos), ignored below 0.9."""
     probabilities = (100 * row(cosines)).softmax(0)
     assert float(probabilities.max()) == pytest.approx(confidence, abs=1e-4)
     mask, kept = classify_pixels(probabilities, torch.tensor([1, 2]), 255, threshold=0.9)
@@ -44,7 +44,7 @@ def test_between_the_thresholds_nobody_knows() -> None:
 
 
 def test_classes_of_little_area_give_way_to_the_next_best() -> None:
-    """SCLIP: what stays wins more than a share of all that is not background."""
+    """SCLIP keeps channels that win more than a share of the pixels without background."""
     # Background wins 10 pixels, class 1 nine, class 2 one, which is 0.1 of the ten.
     background, one, two = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.2, 0.3, 0.5)
     probabilities = row(*[background] * 10, *[one] * 9, two)

@@ -1,4 +1,4 @@
-"""Several labels made one: the rules on pixels, and the labeler in its stage."""
+"""Merged labels: the rules on pixels, and the labeler `ensemble` in its stage."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def pixels(*members: list[tuple[int, float]]) -> tuple[Tensor, Tensor]:
-    """Masks and confidences (M, 1, W): a list of (class, confidence) a member."""
+    """Masks and confidences (M, 1, W) from a list of (class, confidence) per member."""
     masks = torch.tensor([[[value for value, _ in own]] for own in members])
     return masks, torch.tensor([[[sure for _, sure in own]] for own in members])
 
@@ -35,10 +35,10 @@ def test_agreement_keeps_what_enough_members_name() -> None:
     mask, confidence = voting.agreement(masks, confidences, 3)
     assert mask.tolist() == [[1, 255, 255, 255, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0, 0, 0, 0]]))
-    mask, confidence = voting.agreement(masks, confidences, 2)  # two votes outweigh a sure one
+    mask, confidence = voting.agreement(masks, confidences, 2)  # two votes beat a confident one
     assert mask.tolist() == [[1, 2, 2, 255, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0.4, 0.6, 0, 0]]))
-    mask, confidence = voting.agreement(masks, confidences, 1)  # of equal votes the surer
+    mask, confidence = voting.agreement(masks, confidences, 1)  # equal votes: the more confident
     assert mask.tolist() == [[1, 2, 2, 4, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0.4, 0.6, 0.6, 0]]))
 
@@ -88,7 +88,7 @@ def test_of_one_class_alone_all_are_certain() -> None:
 
 @pytest.fixture
 def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str, Any]:
-    """A config whose first labeler is made of the second and the third."""
+    """A config whose first labeler merges the second and the third."""
     model = f"local-dir:{clip_folder('vit')}"
     clip = {"name": "dense_clip", "model": model, "window_px": 32, "stride_px": 16}
     both = {"name": "ensemble", "members": ["one", "two"], "rule": "agreement"}
@@ -98,7 +98,7 @@ def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str
 
 @pytest.fixture
 def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
-    """The command line with the config as it is now: ``call("run", "pseudolabel.size_px=64")``."""
+    """The command line with the current config: ``call("run", "pseudolabel.size_px=64")``."""
     return lambda verb, *overrides: call(verb, write_config(values), *overrides)
 
 
@@ -125,7 +125,7 @@ def test_labels_are_made_of_what_the_members_stored(
     assert np.array_equal(both[0], np.where(agree, one[0], 255))
     whole = agree.reshape(len(agree), 12, 4, 12, 4).all(axis=(2, 4))
     mean = (one[1].astype(float) + two[1])[whole] / 2
-    # Cells are smoothed between those beside them, and become cells again.
+    # Cells are interpolated to pixels, and averaged to cells again.
     assert np.corrcoef(both[1][whole], mean)[0, 1] > 0.9
     assert abs(both[1][whole].mean() - mean.mean()) < 3
     assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
@@ -141,7 +141,7 @@ def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) 
     assert not set(before) & set(after["fingerprint"])
     one, two, both = (stored(tmp_path, name)[0] for name in ("one", "two", "both"))
     assert np.array_equal(both, np.where(one == two, one, 255))
-    # Another rule makes no member label again.
+    # Another rule leaves the members' labels fresh.
     keys = ["two.threshold=0.4", "both.rule=confidence"]
     shown = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
     (found,) = [s for s in json.loads(shown)["stages"] if s["name"] == "pseudolabel"]
@@ -152,7 +152,7 @@ def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) 
 def test_an_image_without_a_members_label_is_a_failed_row(
     call: Call, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Web images have no label files: not worth another try either."""
+    """Web images have no label files, so the failed rows are not tried again."""
     values["pseudolabel"]["labelers"]["two"] = {"name": "files"}
     call("run")
     found = rows(tmp_path, "both")
@@ -177,7 +177,7 @@ def test_ensembles_of_ensembles_come_last(
     values["pseudolabel"]["labelers"] = {"whole": whole, **values["pseudolabel"]["labelers"]}
     done = call("run")
     assert done.returncode == 0, done.stderr
-    # Where the others agree it is their class, and elsewhere that of the one which has one.
+    # `both` is equal to `one` or ignore at each pixel, so the result is `one`.
     assert np.array_equal(stored(tmp_path, "whole")[0], stored(tmp_path, "one")[0])
 
 

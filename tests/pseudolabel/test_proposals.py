@@ -1,4 +1,4 @@
-"""The labeler `sam_clip` in its stage: masks of propose, and configs that have none for it."""
+"""The labeler `sam_clip` in its stage: masks of propose, and configs without them."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def values(
 
 @pytest.fixture
 def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
-    """The command line with the config as it is now: ``call("run", templates=...)``."""
+    """The command line with the current config: ``call("run", templates=...)``."""
 
     def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
         return call(verb, write_config(values, **vocabulary), *overrides)

@@ -161,7 +161,7 @@ def test_a_checkpoint_must_fit_in_every_tensor(
 
 
 class Harmful:
-    """What a pickle could run on loading."""
+    """Code that a pickle would run on loading."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return print, ("harm",)
@@ -242,7 +242,7 @@ def test_an_image_is_labeled_alike_to_the_last_bit_in_any_batch(loaded: Build, m
 
 
 def test_fast_mode_that_rejects_nothing_labels_as_normal_mode(loaded: Build) -> None:
-    """T22, through the labeler: as many of the best as there are classes, or more."""
+    """`topk` of the number of classes, or more, rejects none."""
     batch = batch_of((64, 64), (20, 64))
     normal = loaded(many(6)).label(batch)
     for topk in (6, 20):
@@ -261,7 +261,7 @@ def test_classes_given_up_win_nothing(loaded: Build) -> None:
 
 
 def test_scores_are_resized_before_the_best_concept_counts(loaded: Build) -> None:
-    """As SemiOVS merges the background: max over the channels, at the resolution of the image."""
+    """As in SemiOVS: the maximum over background channels, at the image's resolution."""
     classes = {
         "other": ["wall"],
         "cat": [["cat", "kitten"]],
@@ -303,7 +303,7 @@ def test_pixels_below_the_threshold_are_ignored(loaded: Build) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_of_the_full_size_labels(vocabulary: BuildVocabulary, tmp_path: Path) -> None:
-    """SED-B as published but for its numbers, 0.7 GB, at 768 pixels, in both modes."""
+    """SED-B as published, with random weights of 0.7 GB, at 768 pixels, in both modes."""
     torch.manual_seed(0)
     weights = tmp_path / "sed_b.pth"
     built = build("convnext_base_w_320")
