@@ -139,7 +139,7 @@ def _labels_of(config: Config, labeler: str, images: pa.Table) -> list[dict[str,
 
 
 def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
-    """The cards of these labelers side by side, overall and by class; without any, nothing."""
+    """Tables that compare the cards of labelers, overall and by class; none without a card."""
     cards: dict[str, dict[str, CardRow]] = {}
     for labeler in labelers:
         if part_file.exists(part := card_part(config.manifests, labeler)):
@@ -151,8 +151,8 @@ def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
     overall, by_class = [], []
     for labeler, card in cards.items():
         stored = card[STORED]
-        scores = [stored[key] for key in ("miou", "pixel_accuracy", "coverage", "mean_confidence")]
-        scores += [row["ece"] for row in card.values()]
+        scores: list[float | None] = [stored["miou"], stored["pixel_accuracy"], stored["coverage"]]
+        scores += [stored["mean_confidence"], *(row["ece"] for row in card.values())]
         overall.append((labeler, str(stored["images"]), *map(_percent, scores)))
     for class_id, name in enumerate(config.vocabulary.class_names):
         ious = (card[STORED]["class_iou"] for card in cards.values())

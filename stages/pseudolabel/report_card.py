@@ -1,4 +1,4 @@
-"""The report card: a labeler judged on the labeled images, where the truth is known."""
+"""The report card: scores of a labeler on the labeled images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from pipeline.config.config import Config
 from pipeline.records.rows import CardRow
 from stages.pseudolabel.output import STORED, labels_with_truth
 
-Rows = list[CardRow]
 
+def report_card_rows(config: Config, labeler: str, images: pa.Table) -> list[CardRow]:
+    """Scores a labeler: a row for the stored confidence, then a row for each calibration.
 
-def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
-    """A labeler's rows of the report card, one a calibration, the stored confidence first.
-
-    Calibrations are judged on images that they were not fitted on; their maps, for others to use,
-    are fitted on all.
+    Calibrations are scored by cross-validation; the maps in the rows are fitted on all images.
 
     Args:
-        config: The run.
-        labeler: Its name in the config.
-        images: Rows of the images to judge it on.
+        config: The run's config.
+        labeler: The labeler's name in the config.
+        images: Rows of the labeled images.
 
     Raises:
         DataError: A label file can no longer be read.
@@ -33,36 +30,38 @@ def judge(config: Config, labeler: str, images: pa.Table) -> Rows:
     from stages.pseudolabel import calibration
 
     num_classes = config.vocabulary.num_classes
-    confusion, judged = Confusion.empty(num_classes), 0
+    confusion, num_images = Confusion.empty(num_classes), 0
 
     def counted() -> Iterator[calibration.Counts]:
-        nonlocal judged
+        nonlocal num_images
         for label in labels_with_truth(config, labeler, images):
-            judged += 1
+            num_images += 1
             confusion.add(label.truth, label.mask)
             yield calibration.count(label.truth, label.mask, label.confidence, num_classes)
 
     folds = calibration.count_folds(counted(), images.num_rows, num_classes)
     known = confusion.counts.sum()
-    about: CardRow = {
+    scores: CardRow = {
         "labeler": labeler,
-        "images": judged,
+        "images": num_images,
         "miou": confusion.miou,
         "pixel_accuracy": confusion.pixel_accuracy,
         "coverage": float(confusion.counts[:, :-1].sum() / max(1, known)),
         "class_iou": [
-            float(iou) if there else None
-            for iou, there in zip(confusion.iou, confusion.occurs, strict=True)
+            float(iou) if occurs else None
+            for iou, occurs in zip(confusion.iou, confusion.occurs, strict=True)
         ],
     }
-    rows: Rows = [{**about, "calibration": STORED, **_reliability(folds.sum(axis=0))}]
+    stored: CardRow = {**scores, "calibration": STORED, **_reliability(folds.sum(axis=0))}
+    rows = [stored]
     for method in calibration.METHODS:
-        row: CardRow = {**about, "calibration": method}
-        if (apart := calibration.held_out(folds, method)) is not None:
+        row: CardRow = {**scores, "calibration": method}
+        if (validated := calibration.held_out(folds, method)) is not None:
             maps = calibration.fit(folds, method)
             assert maps is not None
             (own,) = np.nonzero(calibration.has_own_map(folds))
-            row |= {**_reliability(apart), "maps": maps.tolist(), "own_map_class_ids": own.tolist()}
+            row |= _reliability(validated)
+            row |= {"maps": maps.tolist(), "own_map_class_ids": own.tolist()}
         rows.append(row)
     return rows
 

@@ -17,7 +17,7 @@ from pipeline.records import arrays, part_file, tables
 from pipeline.records.rows import CardRow
 from pipeline.records.sharded_table import ShardedTable, digest_rows
 from stages.pseudolabel.output import card_part, card_tables
-from stages.pseudolabel.report_card import judge
+from stages.pseudolabel.report_card import report_card_rows
 
 _VERSION = 1
 """Raised when the same labels get another card than before."""
@@ -75,13 +75,13 @@ class ReportCards:
             for name, own in self.labels.items()
         ]
 
-    def judge(self, key: CardKey) -> tuple[list[CardRow], int]:
+    def score(self, key: CardKey) -> tuple[list[CardRow], int]:
         """The rows of a card, and the number of labeled images without a label.
 
         Raises:
             DataError: A label file can no longer be read.
         """
-        rows = judge(self.context.config, key.labeler, self._labeled)
+        rows = report_card_rows(self.context.config, key.labeler, self._labeled)
         return rows, self._labeled.num_rows - rows[0]["images"]
 
     def show(self) -> None:

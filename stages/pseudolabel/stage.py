@@ -24,7 +24,7 @@ from stages.ingest.output import read_shards
 from stages.propose.config import ProposeConfig
 from stages.propose.output import mask_facts, proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
-from stages.pseudolabel.dependency_rounds import rounds
+from stages.pseudolabel.dependency_rounds import dependency_rounds
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
@@ -68,7 +68,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             for name, choice in section.labelers.items()
         }
         where = f"{context.config.path}: pseudolabel.labelers"
-        self._rounds = rounds(self._members, where)
+        self._rounds = dependency_rounds(self._members, where)
 
     def plan(self) -> list[Unit[PseudolabelKey]]:
         """One unit for each labeler and shard with images to label, then the report cards."""
@@ -76,7 +76,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def run(self, units: Sequence[Unit[PseudolabelKey]]) -> None:
         """Labels shards on the cluster, members of ensembles first; then makes report cards."""
-        from stages.pseudolabel.task import label_shard
+        from stages.pseudolabel.work import label_shard
 
         config, console = self.context.config, self.context.console
         for name, choice in self._section.labelers.items():
@@ -93,7 +93,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             self.run_units([unit for name, unit in work if name in names], label_shard)
         for unit in units:
             if isinstance(unit.key, CardKey):
-                rows, failed = self._cards.judge(unit.key)
+                rows, failed = self._cards.score(unit.key)
                 self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed)
 
     def task(self, unit: Unit[PseudolabelKey]) -> ShardTask:
@@ -106,7 +106,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         store = self._stores[key.labeler]
         return ShardTask(
             shard=key.shard,
-            images=self.images.rows(key.shard),
+            images=self.images[key.shard].to_pylist(),
             key=labeler_key(key.labeler),
             labeler=self._section.labelers[key.labeler],
             vocabulary=self.context.config.vocabulary,
