@@ -45,5 +45,5 @@ def test_a_part_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     part.write_bytes(b"no Parquet")
     with pytest.raises(StorageError) as damaged:
         read_proposals(part)
-    what = "damaged manifest part; do it again with: maskmill verify --rerun"
+    what = "damaged manifest part; make it again with: maskmill verify --rerun"
     assert str(damaged.value) == f"{part}: {what}"

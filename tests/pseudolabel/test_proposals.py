@@ -104,7 +104,7 @@ def test_an_image_without_masks_is_a_failed_row(
     stage.run(units)
     (tmp_path / "away.png").rename(image)
     done = call("run --only pseudolabel")
-    assert "warning: propose is not fresh; pseudolabel works on what it left" in done.stderr
+    assert "warning: propose is not fresh; pseudolabel uses its present output" in done.stderr
     assert labels(tmp_path, "dense")["status"].tolist() == ["ok"] * 4
     rows = labels(tmp_path, "sam").set_index("status")
     assert rows.index.value_counts().to_dict() == {"ok": 3, "failed": 1}
@@ -120,7 +120,7 @@ def test_an_image_without_masks_is_a_failed_row(
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no section": (
         {"propose": None},
-        "{config}: pseudolabel.labelers.sam: it needs SAM's masks, and the config has no section "
+        "{config}: pseudolabel.labelers.sam: the labeler needs SAM's masks, but the config has no section "
         "`propose`; add `propose: {{model: ...}}` to it",
     ),
     "roles": (
@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "size": (
         {"pseudolabel.size_px": 64},
-        "{config}: propose.size_px: 48, where pseudolabel.labelers.sam needs masks of the labels' "
+        "{config}: propose.size_px: masks of 48 px, but pseudolabel.labelers.sam needs masks of the labels' "
         "size; set it to pseudolabel.size_px, 64",
     ),
 }
