@@ -48,7 +48,7 @@ def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> Mask
 
 
 @contextmanager
-def found_at(key: str) -> Iterator[None]:
+def error_context(key: str) -> Iterator[None]:
     """Tells where in the config that is which raises: a component knows its own keys alone."""
     try:
         yield

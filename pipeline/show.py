@@ -42,7 +42,7 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
                 labels.append(label)
     path = config.artifacts / "show" / f"{image_id}.png"
     pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
-    storage.save_bytes(path, encoded(sheet([pictures])))
+    storage.write_bytes(path, encoded(sheet([pictures])), durable=False)
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")
 
 

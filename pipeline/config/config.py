@@ -19,7 +19,7 @@ from pipeline.config.config_section import Name, Section
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.files.storage import Location
+from pipeline.files.storage import LocalPath, Location
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -45,7 +45,7 @@ class RunConfig(Section):
     data: Location | None = None
     """Folder, or address s3://bucket/prefix, that relative paths of the sources start from; default
     artifacts/<run>/data."""
-    vocabulary: Path
+    vocabulary: LocalPath
     """The class list; a relative path starts at the config file's folder."""
     cluster: ClusterConfig = ClusterConfig()
     """Where stage one runs."""

@@ -53,7 +53,7 @@ def digest(file: Path) -> str:
     if is_settled and _stamp(file) == stamp:
         with suppress(OSError):  # a full disk, a home that cannot be written: it is read again
             content = json.dumps({"stamp": stamp, "sha256": found})
-            storage.save_bytes(entry, content.encode())
+            storage.write_bytes(entry, content.encode(), durable=False)
     return found
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.console import Console
 from pipeline.errors import WeightsError, writing
+from pipeline.files import storage
 from pipeline.files.checksum import checksum_of_bytes, digest
 from pipeline.files.machine_cache import cache_folder
 
@@ -98,7 +99,7 @@ def _download(file: Published, console: Console, where: str) -> None:
         what = f"{file.url} gave SHA-256 {found[:12]}, where {file.sha256[:12]} was published"
         fix = f"run again, nothing of it is kept; or elsewhere {by_hand}"
         raise WeightsError(what, where=where, fix=fix)
-    part.rename(file.path)
+    storage.move(part, file.path)
 
 
 def _is_all_there(file: Published, part: Path, console: Console) -> bool:

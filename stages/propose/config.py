@@ -12,6 +12,7 @@ from pipeline.console import Console
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
 from pipeline.files.download import fetch
+from pipeline.files.storage import LocalPath
 from stages.ingest.config import Role
 from stages.propose.published import CHECKPOINTS
 
@@ -68,7 +69,7 @@ class ProposeConfig(GeneratorConfig):
 
     model: Literal["sandbox", "vit_b", "vit_l", "vit_h"]
     """A SAM by segment_anything's name, or the sandbox's own."""
-    weights: Annotated[Path | None, RunOnly] = None  # what is in it counts, not where it lies
+    weights: Annotated[LocalPath | None, RunOnly] = None  # what is in it counts, not where it lies
     """The model's checkpoint file. Default: the published one, downloaded on first use; the
     sandbox's SAM brings its own."""
     roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # each shard says which images it has

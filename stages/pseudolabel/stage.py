@@ -15,7 +15,7 @@ from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config_section import Facts, Name, RunOnly, Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
-from pipeline.errors import ConfigError, found_at
+from pipeline.errors import ConfigError, error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.label_store import LabelStore, unused_files
@@ -108,7 +108,7 @@ class PseudolabelStage(Stage):
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             for name in sorted({planned.labeler for planned in work}):
                 labeler = self._section.labelers[name].create(config.vocabulary)
-                with found_at(_key(name)):
+                with error_context(_key(name)):
                     labeler.fetch(self.context.console)
         for store in {planned.store for planned in work}:
             store.grow(1 + max(planned.shard for planned in self._planned))
@@ -242,7 +242,7 @@ class PseudolabelStage(Stage):
         vocabulary = self.context.config.vocabulary
         prefix = _key(name)
         labeler = choice.create(vocabulary)
-        with found_at(prefix):
+        with error_context(prefix):
             weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
         facts = {
             **self.version_facts,

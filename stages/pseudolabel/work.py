@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
-from pipeline.errors import found_at
+from pipeline.errors import error_context
 from pipeline.images.images import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
 from stages.models.device import pick_device
@@ -34,7 +34,7 @@ Bytes = npt.NDArray[np.uint8]
 def label_images(task: ShardTask) -> list[dict[str, Any]]:
     """See `stages.pseudolabel.task.label_shard`."""
     device = pick_device(task.device)
-    with found_at(task.key):
+    with error_context(task.key):
         labeler = _loaded(
             task.labeler.component,
             task.labeler.config.model_dump_json(),

@@ -23,16 +23,16 @@ from tests.s3_server import Fault, Proxy, forget_clients
 
 def test_paths_join_and_never_leave_their_bucket(bucket: str) -> None:
     folder = storage.location(f"{bucket}/data")
-    assert str(storage.below(folder, Path("train/images"))) == f"{bucket}/data/train/images"
-    assert str(storage.below(folder, Path("../other"))) == f"{bucket}/other"
-    assert str(storage.below(folder, Path("../../../x"))) == f"{bucket}/x"
-    assert str(storage.below(folder, "s3://elsewhere/y")) == "s3://elsewhere/y"
-    assert storage.below(folder, Path("/local")) == Path("/local")
-    assert storage.below(Path("/data"), Path("a/b")) == Path("/data/a/b")
+    assert str(storage.join(folder, Path("train/images"))) == f"{bucket}/data/train/images"
+    assert str(storage.join(folder, Path("../other"))) == f"{bucket}/other"
+    assert str(storage.join(folder, Path("../../../x"))) == f"{bucket}/x"
+    assert str(storage.join(folder, "s3://elsewhere/y")) == "s3://elsewhere/y"
+    assert storage.join(folder, Path("/local")) == Path("/local")
+    assert storage.join(Path("/data"), Path("a/b")) == Path("/data/a/b")
     part = folder / "manifests/part-0.parquet"
-    way = storage.relative(folder / "artifacts/x", part.parent)
-    assert way == "../artifacts/x"
-    assert storage.reached(part.parent, way) == folder / "artifacts/x"
+    path = storage.relative(folder / "artifacts/x", part.parent)
+    assert path == "../artifacts/x"
+    assert storage.from_relative(part.parent, path) == folder / "artifacts/x"
     assert pickle.loads(pickle.dumps(folder)) == folder
 
 

@@ -56,7 +56,7 @@ def draw_labels(config: Config, path: Path, labeler: str) -> Picture:
         ((mask, confidence),) = reader.read([label["row"]], [size])
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
-    storage.save_bytes(path, encoded(sheet(list(_side_by_side(cells)))))
+    storage.write_bytes(path, encoded(sheet(list(_side_by_side(cells)))), durable=False)
     title = f"Stored labels of {labeler}: {len(cells)} random images"
     return Picture(
         title, "image, label over it, confidence (white = certain); twice a row", path.name
@@ -76,7 +76,7 @@ def draw_predictions(
         masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
-    storage.save_bytes(path, encoded(sheet(rows)))
+    storage.write_bytes(path, encoded(sheet(rows)), durable=False)
     columns = f"image, truth, {', '.join(predictors)}"
     return Picture(f"Predictions on {split} images", columns, path.name)
 

@@ -39,11 +39,11 @@ class WebdatasetSource(Source):
     @property
     def places(self) -> Mapping[str, Path]:
         """See `Source.places`."""
-        return {str(self.config.shards): storage.below(self.data, self.config.shards)}
+        return {str(self.config.shards): storage.join(self.data, self.config.shards)}
 
     def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""
-        folder = storage.below(self.data, self.config.shards)
+        folder = storage.join(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
