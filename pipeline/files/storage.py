@@ -228,7 +228,7 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
 def read_range(path: str, start: int, size: int) -> bytes:
     """A range of bytes, shorter at the end of the file. Raises as `read_bytes`."""
     if is_object(path):
-        return s3_objects.piece(path, start, size)
+        return s3_objects.read_range(path, start, size)
     _plain_size(path)
     with open(path, "rb") as file:
         file.seek(start)

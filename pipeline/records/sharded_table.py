@@ -1,4 +1,4 @@
-"""A table of images by shard: what a plan over a million images asks for, no dict an image."""
+"""A table of images by shard, fast enough for plans over a million images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from pipeline.records import arrays
 
 
 class ShardedTable:
-    """Rows of images in the order of their places, cut into shards.
+    """Images in the order of their row numbers, divided into shards.
 
     Args:
-        table: With a column `row`, the place of each image; in any order.
-        shard_size: Places a shard.
+        table: Has a column `row`, the row number of each image in the run; in any order.
+        shard_size: Row numbers in a shard.
 
     Attributes:
-        table: The rows, ordered.
-        shard_size: Places a shard.
-        shards: Numbers of the shards that have rows, ascending.
+        table: The table, ordered by `row`.
+        shard_size: Row numbers in a shard.
+        shards: Numbers of the shards that have images, ascending.
     """
 
     def __init__(self, table: pa.Table, shard_size: int) -> None:
@@ -48,14 +48,14 @@ class ShardedTable:
         return rows
 
     def digests(self, columns: Sequence[str]) -> dict[int, str]:
-        """Of each shard a digest of these columns."""
+        """A digest of these columns for each shard."""
         spans = list(self._spans.values())
         found = _digests(self.table.select(list(columns)), spans)
         return dict(zip(self.shards, found, strict=True))
 
 
 def digest_rows(table: pa.Table) -> str:
-    """16 hex digits that tell whether two tables of the same columns hold the same rows."""
+    """A digest, 16 hex digits: tables of the same columns and rows have the same one."""
     (found,) = _digests(table, [(0, table.num_rows)])
     return found
 

@@ -82,4 +82,4 @@ def _twice(places: pa.ChunkedArray) -> DataError:
 
 def _places(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
     """What tells images apart: the source, and the address without a position in an archive."""
-    return pc.binary_join_element_wise(sources, tar.places(uris), arrays.text("\0"))
+    return pc.binary_join_element_wise(sources, tar.without_positions(uris), arrays.text("\0"))

@@ -31,7 +31,9 @@ def test_a_second_run_is_told_of_the_first_and_may_start_when_it_ends(run: Path)
     with locked(run):
         with pytest.raises(StorageError) as error, locked(run):
             pytest.fail("two hold it")
-        assert f"another command works on this run: process {os.getpid()} on " in str(error.value)
+        assert f"another command is working on this run: process {os.getpid()} on " in str(
+            error.value
+        )
         assert "started 20" in str(error.value)
     with locked(run):
         pass

@@ -69,7 +69,7 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     What is no text is escaped; in a name it is a problem. No two images get one place by that.
     """
     listed = [*images]
-    taken = {tar.place(one.image) for one in listed if "\\u" in one.image}
+    taken = {tar.without_position(one.image) for one in listed if "\\u" in one.image}
     plain = [_with_text_alone(one, taken) for one in listed]
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))
     columns = ([arrays.texts(column) for column in zip(*batch, strict=True)] for batch in batches)
@@ -94,7 +94,7 @@ def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:
         image = listed.image
         if escaped.image != image:
             forms = (_escaped(image, "0" * zeros) for zeros in count())
-            image = next(form for form in forms if tar.place(form) not in taken)
+            image = next(form for form in forms if tar.without_position(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
 

@@ -83,7 +83,7 @@ class ListSource(Source):
                 fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
                 raise DataError(what, where=where, fix=fix)
             one = self._listed(uri, row, root, number, where)
-            repeated += (place := tar.place(one.image)) in listed
+            repeated += (place := tar.without_position(one.image)) in listed
             listed.setdefault(place, one)
         if not listed:
             raise DataError("the list is empty", where=where, fix="write one image path a line")
