@@ -106,7 +106,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         ),
         (
             ["status", "--set", "ingest.shardsize=4"],
-            "{config}: ingest.shardsize: unknown key; did you mean 'shard_size'?",
+            "--set ingest.shardsize=4: unknown key; did you mean 'shard_size'?",
         ),
         (
             ["show", "0123456789abcdef"],
