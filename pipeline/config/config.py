@@ -21,8 +21,8 @@ from pipeline.config.origins import Layer, Origins, Override, Place
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.files import storage
-from pipeline.files.storage import LocalPath, Location
+from pipeline.files import locations
+from pipeline.files.locations import LocalPath, Location
 
 S = TypeVar("S", bound=Section)
 
@@ -131,7 +131,7 @@ def load(
     model = create_model("ConfigFile", __base__=RunConfig, **fields)
     run = _checked(model, values, origins)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
-    vocabulary_file = storage.join(path.parent, run.vocabulary)
+    vocabulary_file = locations.join(path.parent, run.vocabulary)
     vocabulary = parse_section(
         Vocabulary,
         read_yaml(vocabulary_file, fix=f"set `vocabulary` in {path} to an existing file"),

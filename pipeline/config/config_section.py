@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.config.origins import Place, Written
 
 Facts: TypeAlias = dict[str, JsonValue]
-"""What an output depends on: dotted key to plain value. Equal facts, equal output."""
+"""The inputs of an output: dotted key to plain value. Equal facts mean equal output."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 """Names that become folders: of runs, sources, labelers and training variants."""

@@ -54,7 +54,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the values of a config were written.
+    """The files and overrides that the values of a config come from.
 
     Attributes:
         layers: The config file, then the files that it extends, each over the next one.

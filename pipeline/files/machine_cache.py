@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.errors import ConfigError
-from pipeline.files.storage import local_path
+from pipeline.files.locations import local_path
 
 
 def cache_folder() -> Path:

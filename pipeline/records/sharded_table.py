@@ -26,14 +26,14 @@ class ShardedTable:
     """
 
     def __init__(self, table: pa.Table, shard_size: int) -> None:
-        places = arrays.numbers(table["row"])
-        if (places[1:] < places[:-1]).any():
-            order = np.argsort(places, kind="stable")
-            table, places = table.take(arrays.integers(order)), places[order]
+        numbers = arrays.numbers(table["row"])
+        if (numbers[1:] < numbers[:-1]).any():
+            order = np.argsort(numbers, kind="stable")
+            table, numbers = table.take(arrays.integers(order)), numbers[order]
         self.table, self.shard_size = table, shard_size
-        shards, starts = np.unique(places // shard_size, return_index=True)
+        shards, starts = np.unique(numbers // shard_size, return_index=True)
         self.shards: list[int] = shards.tolist()
-        bounds = [*starts.tolist(), len(places)]
+        bounds = [*starts.tolist(), len(numbers)]
         self._spans = dict(zip(self.shards, pairwise(bounds), strict=True))
 
     def __getitem__(self, shard: int | None) -> pa.Table:
@@ -73,8 +73,8 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
             size = texts.offset + len(texts) + 1
             offsets = np.frombuffer(offsets_buffer, np.int64, size)[texts.offset :]
             bytes_of = memoryview(b"" if content is None else content)
-            places = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
-            for hashed, (start, end), (first, last) in places:
+            pieces = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
+            for hashed, (start, end), (first, last) in pieces:
                 hashed.update(lengths[start:end])
                 hashed.update(bytes_of[first:last])
         else:

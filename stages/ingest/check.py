@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
-from pipeline.files import storage
+from pipeline.files import locations, storage
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
 
 
@@ -106,7 +106,7 @@ def _count(images: pa.Table, source: SourceConfig, found: Finding, data: Path) -
         if absent:
             found.told.append(f"missing: {len(absent):,} {what}, first {absent[0]}")
             folders = {posixpath.dirname(path) for path in absent}
-            places = map(storage.location, folders)
+            places = map(locations.location, folders)
             found.missing |= {storage.relative(place, data) for place in places}
 
 

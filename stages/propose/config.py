@@ -12,7 +12,7 @@ from pipeline.console import Console
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
 from pipeline.files.download import fetch
-from pipeline.files.storage import LocalPath
+from pipeline.files.locations import LocalPath
 from stages.ingest.config import Role
 from stages.propose.published import CHECKPOINTS
 

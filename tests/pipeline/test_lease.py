@@ -10,7 +10,7 @@ from threading import Barrier, Event
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.files import s3_lease, storage
+from pipeline.files import locations, s3_lease, storage
 from pipeline.files.run_lock import locked
 from tests.s3_server import Fault, Proxy, aged, until
 
@@ -19,7 +19,7 @@ DEADLINE_S = 30
 
 @pytest.fixture
 def run(bucket: str) -> Path:
-    return storage.location(f"{bucket}/manifests/tiny")
+    return locations.location(f"{bucket}/manifests/tiny")
 
 
 @pytest.fixture

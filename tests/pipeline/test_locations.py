@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.files import storage
+from pipeline.files import locations
 from pipeline.files.machine_cache import cache_folder
 from pipeline.records import manifest, tables
 from pipeline.records.label_reader import LabelReader
@@ -108,11 +108,11 @@ def test_paths_lose_inner_steps_back_as_the_system_reads_them(folder: Path, tmp_
         "a/..",
         "/..",
     ):
-        assert os.path.realpath(storage.local_path(spelling)) == os.path.realpath(spelling)
-    assert str(storage.local_path("a/../b")) == "b"
-    assert str(storage.local_path("../../x/../y")) == "../../y"
-    assert storage.local_path("link/../b") == tmp_path / "far" / "b"
-    assert storage.local_path("./~x") == Path("~x")
+        assert os.path.realpath(locations.local_path(spelling)) == os.path.realpath(spelling)
+    assert str(locations.local_path("a/../b")) == "b"
+    assert str(locations.local_path("../../x/../y")) == "../../y"
+    assert locations.local_path("link/../b") == tmp_path / "far" / "b"
+    assert locations.local_path("./~x") == Path("~x")
 
 
 def test_the_cache_may_be_in_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,3 +149,34 @@ def test_a_wrong_location_is_named(
     assert call("status", config, code=1).stderr == (
         f"error: {config}: {key}: {value!r} is wrong; {message}\n"
     )
+
+
+CLIP = {"name": "dense_clip", "window_px": 32, "stride_px": 32}
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"pseudolabel": {"labelers": {"a": {**CLIP, "model": "local-dir:~/x"}}}}, "model"),
+        ({"pseudolabel": {"labelers": {"a": {**CLIP, "model": "m", "weights": "~/x"}}}}, "weights"),
+        ({"pseudolabel": {"labelers": {"a": {"name": "hf", "model": "local-dir:~/x"}}}}, "model"),
+        ({"propose": {"model": "vit_b", "weights": "~/x"}}, "weights"),
+    ],
+)
+def test_models_may_be_in_the_home_folder(
+    section: dict[str, Any],
+    key: str,
+    folder: Path,
+    tiny: dict[str, Any],
+    write_config: Callable[..., Path],
+    call: Call,
+) -> None:
+    """The error for a missing file has the expanded path; that for an unknown user has the key."""
+    (stage,) = section
+    config = write_config({**tiny, **section})
+    call("run ingest", config, code=0)
+    assert f"{folder}/x" in call(f"run --only {stage}", config, code=1).stderr
+    config.write_text(config.read_text().replace("~/x", "~nobody-here/x"))
+    wrong = call("status", config, code=1).stderr
+    assert f".{key}: '" in wrong
+    assert wrong.endswith("~nobody-here is no home folder; write the path out\n")

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import storage
-from pipeline.files.storage import LocalPath, Location
+from pipeline.files import locations, storage
+from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
 
@@ -44,7 +44,7 @@ class FolderSource(Source):
     def places(self) -> Mapping[str, Path]:
         """See `Source.places`."""
         folders = [folder for folder in (self.config.images, self.config.masks) if folder]
-        places = {str(folder): storage.join(self.data, folder) for folder in folders}
+        places = {str(folder): locations.join(self.data, folder) for folder in folders}
         if self.list_file is not None:
             places[str(self.config.ids)] = self.list_file
         return places
@@ -79,11 +79,11 @@ class FolderSource(Source):
     def _masks(self, images: _Files) -> dict[str, str]:
         assert self.config.masks is not None
         masks = self._files("masks", self.config.masks)
-        where = f"{self.where}.masks: {storage.join(self.data, self.config.masks)}"
+        where = f"{self.where}.masks: {locations.join(self.data, self.config.masks)}"
         if without := [key for key in masks if key not in images]:
             count = f"{len(without)} mask{'s' if without[1:] else ''}"
             what = f"{count} without an image, first: {masks[without[0]][0]}"
-            folder = storage.join(self.data, self.config.images)
+            folder = locations.join(self.data, self.config.images)
             fix = f"add the image to {folder}, or remove the mask"
             raise DataError(what, where=where, fix=fix)
         for path, problem in masks.values():
@@ -93,7 +93,7 @@ class FolderSource(Source):
 
     def _files(self, key: str, relative: Path) -> _Files:
         """Image files below a folder, sorted."""
-        folder = storage.join(self.data, relative)
+        folder = locations.join(self.data, relative)
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder it starts from"
@@ -139,7 +139,7 @@ class FolderSource(Source):
             if text not in images and Path(text).suffix.lower() in IMAGE_ENDINGS:
                 known = str(Path(text).with_suffix(""))
             if known not in images:
-                folder = storage.join(self.data, self.config.images)
+                folder = locations.join(self.data, self.config.images)
                 what = f"line {number}: no image {text!r} in {folder}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
             repeated += known in chosen

@@ -14,8 +14,8 @@ import pyarrow.parquet
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import storage, tar
-from pipeline.files.storage import LocalPath, Location
+from pipeline.files import locations, storage, tar
+from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root, plainly
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
 
@@ -53,7 +53,7 @@ class ListSource(Source):
     @property
     def places(self) -> Mapping[str, Path]:
         """See `Source.places`; without a `root` of its own, what the list names is below `data`."""
-        root = storage.join(self.data, self.config.root)
+        root = locations.join(self.data, self.config.root)
         return {str(self.config.root): root, str(self.config.file): self.beside / self.config.file}
 
     @property
@@ -66,7 +66,7 @@ class ListSource(Source):
         """See `Source.list`; in the order of the list."""
         file = self.beside / self.config.file
         where = f"{self.where}.file: {file}"
-        folder = storage.join(self.data, self.config.root)
+        folder = locations.join(self.data, self.config.root)
         if not folder.is_dir():
             what = "no such folder"
             fix = "create it, or set `root` to the folder that the list's paths start from"

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.config_section import Facts, RunOnly, Section
 from pipeline.errors import WeightsError
-from pipeline.files import storage
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
-from pipeline.files.storage import MaybePath
+from pipeline.files.locations import MaybePath
 
 SANDBOX = "sandbox"
 _SANDBOX_FOLDER = Path(__file__).resolve().parents[2] / "sandbox" / "clip"
@@ -64,11 +64,11 @@ def model_folder(model: str) -> Path | None:
     """The folder of a model `local-dir:FOLDER`; None for any other model.
 
     Raises:
-        ValueError: See `storage.local_path`.
+        ValueError: See `locations.local_path`.
     """
     if not model.startswith(FOLDER_PREFIX):
         return None
-    return storage.local_path(model.removeprefix(FOLDER_PREFIX))
+    return locations.local_path(model.removeprefix(FOLDER_PREFIX))
 
 
 def _with_a_good_folder(model: str) -> str:
@@ -111,7 +111,7 @@ class ClipChoice(Section):
         """The file that `weights` names, there or not; None for a tag."""
         if self.weights is None:
             return None
-        path = storage.local_path(self.weights)
+        path = locations.local_path(self.weights)
         is_path = "/" in self.weights or path.is_file()
         return path if is_path or path.suffix in _CHECKPOINT_ENDINGS else None
 

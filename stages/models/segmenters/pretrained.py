@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import WeightsError
-from pipeline.files import storage
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def weights_file(weights: str | None) -> Path | None:
     """The file that a key names, there or not; None for a tag, and for random weights."""
     if weights is None:
         return None
-    path = storage.local_path(weights)
+    path = locations.local_path(weights)
     is_path = "/" in weights or path.suffix in _ENDINGS
     return path if is_path else None
 

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
-from pipeline.files import storage
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
-from pipeline.files.storage import MaybePath
+from pipeline.files.locations import MaybePath
 from stages.models.clip.clip_weights import (
     FOLDER_CONFIG,
     FOLDER_PREFIX,
@@ -72,7 +72,7 @@ class SedConfig(Section):
     @property
     def weights_file(self) -> Path:
         """The checkpoint file, there or not."""
-        return storage.local_path(self.weights)
+        return locations.local_path(self.weights)
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`; of a folder also its config, which is half the model.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.files.storage import MaybePath
+from pipeline.files.locations import MaybePath
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
-from pipeline.files.storage import MaybePath
+from pipeline.files.locations import MaybePath
 from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
