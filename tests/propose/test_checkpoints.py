@@ -115,6 +115,8 @@ def test_a_checkpoint_of_other_bytes_labels_nothing(
     file_server[0].add("/sam_vit_b.pth", b"other bytes")
     done = call("run")
     assert done.returncode == 1
-    assert "run again to download it from the start; or fetch " in done.stderr.splitlines()[-1]
+    line = done.stderr.splitlines()[-1]
+    assert ", not the published " in line
+    assert "; run again to download it from the start; or fetch " in line
     assert not published.path.exists()
     assert not (tmp_path / "workspace/manifests/tiny/proposals").exists()
