@@ -43,11 +43,22 @@ def expanded(keys: Any) -> Any:
             values come before the others of the file. Without a preset, or with one that is not
             there, they stay as they are; so do mistakes.
     """
-    if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
+    if not (below := layers(keys)):
         return keys
+    of_dataset, of_others = below
+    return lengthened(lengthened(of_others, of_dataset), keys)
+
+
+def layers(keys: Any) -> list[Any]:
+    """The values of a preset: those for the training's dataset, and those below them.
+
+    Empty for a training without a preset, or with an unknown one.
+    """
+    if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
+        return []
     values = _read(preset)
     of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
-    return lengthened(lengthened(values, of_dataset), keys)
+    return [of_dataset or {}, values]
 
 
 def _read(preset: str) -> dict[str, Any]:

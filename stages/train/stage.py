@@ -200,7 +200,7 @@ class TrainStage(Stage[TrainingKey]):
         is_leader = distributed.rank() == 0
         if is_leader:
             self.clear(unit)
-            storage.save_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
+            storage.write_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
         logged = Trainer(self.context, variant, unit.key.seed, unit, files, device).train()
         if is_leader:
             key = unit.key
