@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from stages.train.loop.stepper import DTYPES, Stepper
 from torch import Tensor
 
 from benchmarks.cost import Cost, now
@@ -16,7 +17,6 @@ from stages.train.data.batch import MIX, TrainBatch
 from stages.train.loop import teacher
 from stages.train.loop.checkpoint import Checkpoint
 from stages.train.loop.loop import Optimization
-from stages.train.loop.stepper import DTYPES, Stepper
 from stages.train.step.label_sources.previous import PreviousSource
 from stages.train.step.parts import Learner
 from stages.train.step.schedule import Moment

@@ -1,6 +1,6 @@
-"""All that is printed: results on stdout, progress and notes on stderr, plain lines in a pipe.
+"""All output: results on stdout, progress and notes on stderr, plain lines in a pipe.
 
-What draws progress is imported where work begins: `status` has none.
+The code that draws progress is imported only when work begins, so that `status` starts fast.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from pipeline.progress import ProgressLine, ShardProgress, StepProgress
 
 _PIPE_COLUMNS = 10_000
-"""Room for any table: in a pipe there is no edge to cut it at."""
+"""Wide enough for any table: a pipe has no width."""
 
 
 class Console:
-    """Where stages tell what they do. Text is printed as it is: no markup is read from it.
+    """Prints the messages of stages. Text is printed verbatim, without markup.
 
-    What cannot be printed is escaped: a file name of the web must not break a line, nor move the
-    terminal's cursor.
+    Unprintable characters are escaped: a file name from the web must not break a line or move the
+    cursor of the terminal.
 
     Args:
-        quiet: Whether to print errors alone.
+        quiet: Whether to print only errors.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -39,11 +39,11 @@ class Console:
         self._err.print(_printable(text))
 
     def warn(self, text: str) -> None:
-        """A line that a user should not miss, on stderr."""
+        """A warning, on stderr."""
         self._err.print(f"warning: {_printable(text)}", style="yellow")
 
     def error(self, text: str) -> None:
-        """The one line a failed command ends with, on stderr."""
+        """The last line of a failed command, on stderr."""
         self._errors.print(f"error: {_printable(text)}", style="red")
 
     def line(self, text: str) -> None:
@@ -63,7 +63,7 @@ class Console:
         self._out.print(table)
 
     def progress(self, title: str, total: int, unit: str) -> ProgressLine:
-        """Progress of a loop: a live bar on a terminal, a line every tenth elsewhere."""
+        """Progress of a loop: a live bar on a terminal, elsewhere a line for each tenth."""
         from pipeline.progress import ProgressLine
 
         return ProgressLine(self._err, title, total, unit)

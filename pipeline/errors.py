@@ -1,4 +1,4 @@
-"""The errors a user can mend: each says what is wrong, where, and what would be right."""
+"""Errors that a user can fix: each says what is wrong, where, and how to fix it."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class MaskmillError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with 1.
+    """A problem that the user can fix. The command line prints it as one line and exits with 1.
 
     Args:
         what: What is wrong, without a final full stop: "the folder is empty".
-        where: The file, config key or image id it was found at.
-        fix: What would be right, as an instruction: "put at least one image into it".
+        where: The file, config key or image id with the problem.
+        fix: What to do, as an instruction: "put at least one image into it".
     """
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:
@@ -23,7 +23,7 @@ class MaskmillError(Exception):
         super().__init__(f"{where}: {what}; {fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Lets the error travel from a worker process, keyword arguments and all."""
+        """Makes the error picklable, so that worker processes can raise it."""
         return _rebuilt, (type(self), self.what, self.where, self.fix)
 
 
@@ -32,15 +32,15 @@ class ConfigError(MaskmillError):
 
 
 class DataError(MaskmillError):
-    """Images, masks or lists are missing or contradict each other."""
+    """Images, masks or lists are missing, or do not fit together."""
 
 
 class WeightsError(MaskmillError):
-    """A model's weights are missing or are not those of the model."""
+    """The weights of a model are missing, or belong to another model."""
 
 
 class StorageError(MaskmillError):
-    """A manifest or a store cannot be written or read."""
+    """A manifest or a label store cannot be read or written."""
 
 
 def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> MaskmillError:
@@ -48,8 +48,8 @@ def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> Mask
 
 
 @contextmanager
-def found_at(key: str) -> Iterator[None]:
-    """Tells where in the config that is which raises: a component knows its own keys alone."""
+def error_context(key: str) -> Iterator[None]:
+    """Prefixes the errors of a component, which knows only its own keys, with its config key."""
     try:
         yield
     except MaskmillError as error:
@@ -57,22 +57,22 @@ def found_at(key: str) -> Iterator[None]:
 
 
 def from_os_error(error: OSError) -> MaskmillError:
-    """The one-line form of what the operating system refuses: full disk, no permission, ..."""
+    """An error of the operating system (full disk, no permission) as one line for the user."""
     where = str(error.filename or "disk")
     fixes = {
         errno.ENOSPC: "free some space and run again; what is done stays done",
         errno.EDQUOT: "free some of your quota and run again; what is done stays done",
         errno.EACCES: "give yourself permission, or set `workspace` to a folder of yours",
-        errno.EROFS: "set `workspace` to a folder that can be written",
+        errno.EROFS: "set `workspace` to a writable folder",
     }
-    fix = fixes.get(error.errno or 0, "mend it and run again; what is done stays done")
+    fix = fixes.get(error.errno or 0, "fix it and run again; what is done stays done")
     what = os.strerror(error.errno) if error.errno else str(error)
     return StorageError(what, where=where, fix=fix)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Adds the path to what the operating system refuses, where a library leaves it out."""
+    """Adds the path to errors of the operating system in which a library left it out."""
     try:
         yield
     except OSError as error:

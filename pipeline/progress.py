@@ -1,4 +1,4 @@
-"""Progress of loops, shards and trainings: how far, how fast, how long still, what is at hand."""
+"""Progress of loops, shards and trainings: share done, speed, time left, current work."""
 
 import time
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from rich.text import Text
 
 _WORKERS_SHOWN = 16
 _SILENCE_S = 60.0
-"""A line at least this often in a pipe, as long as shards get done."""
+"""Longest time between two lines in a pipe while shards are being finished."""
 
 
 class ProgressLine:
@@ -42,16 +42,16 @@ class ProgressLine:
         self._task = self._bar.add_task(title, total=total, detail="")
 
     def __enter__(self) -> "ProgressLine":
-        """Starts the live bar, where there is one."""
+        """Starts the live bar on a terminal."""
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the bar as it stands."""
+        """Stops the live bar; its last state stays visible."""
         self._bar.stop()
 
     def advance(self, count: int = 1, detail: str = "") -> None:
-        """Tells that `count` more are done, with a word on how it goes."""
+        """Reports `count` more as done, with a detail to show."""
         tenth = max(1, self._total // 10)
         crossed = (self._done + count) // tenth > self._done // tenth
         self._done += count
@@ -62,13 +62,13 @@ class ProgressLine:
 
 
 class ShardProgress:
-    """A live picture on a terminal, plain lines elsewhere; use as a context manager.
+    """A live display on a terminal, plain lines elsewhere; use as a context manager.
 
     Args:
-        console: Where to tell.
-        title: The stage.
-        shards: How many there are to do.
-        images: How many images they have.
+        console: Prints the progress.
+        title: Name of the stage.
+        shards: Number of shards to do.
+        images: Number of images in them.
     """
 
     def __init__(self, console: RichConsole, title: str, shards: int, images: int) -> None:
@@ -76,52 +76,52 @@ class ShardProgress:
         self._done = self._images_done = 0
         self._failed: list[str] = []
         self._workers: dict[str, tuple[str, float]] = {}
-        self._waits = False
-        self._start = self._told = time.monotonic()
+        self._is_waiting = False
+        self._start = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._picture, auto_refresh=False)
 
     def __enter__(self) -> "ShardProgress":
-        """Starts the live picture, where there is one."""
-        self._start = self._told = time.monotonic()
+        """Starts the live display on a terminal."""
+        self._start = self._last_line = time.monotonic()
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the picture as it stands, without the workers."""
+        """Stops the live display; its last state stays visible, without the workers."""
         self._workers = {}
         if self._console.is_terminal:
             self._live.refresh()
             self._live.stop()
 
     def advance(self, images: int) -> None:
-        """Tells that another shard is done, of so many images."""
+        """Reports another shard as done, with its number of images."""
         self._done += 1
         self._images_done += images
         tenth = max(1, self._shards // 10)
         self._refresh(self._done % tenth == 0)
 
     def fail(self, name: str) -> None:
-        """Tells that a shard could not be done."""
+        """Reports a failed shard."""
         self._failed.append(name)
         self._refresh(is_news=True)
 
     def watch(self, workers: Mapping[str, str]) -> None:
-        """Tells what each worker has at hand, if anything, by the worker's address."""
+        """Reports the current job of each worker, empty if idle, by the address of the worker."""
         now, before = time.monotonic(), self._workers
         self._workers = {}
         for worker, job in workers.items():
             known, since = before.get(worker, (job, now))
             self._workers[worker] = (job, since if known == job else now)
-        waited, self._waits = self._waits, not workers
+        waited, self._is_waiting = self._is_waiting, not workers
         if self._console.is_terminal:
             self._live.refresh()
-        elif self._waits and not waited:
+        elif self._is_waiting and not waited:
             self._console.print(f"{self._title}: waits for a worker")
 
     @property
     def line(self) -> str:
-        """Where it stands, in a line."""
+        """The current state, in one line."""
         elapsed = time.monotonic() - self._start
         rate = self._images_done / elapsed if elapsed > 0 else 0.0
         parts = [
@@ -140,12 +140,12 @@ class ShardProgress:
         now = time.monotonic()
         if self._console.is_terminal:
             self._live.refresh()
-        elif is_news or now - self._told > _SILENCE_S:
-            self._told = now
+        elif is_news or now - self._last_line > _SILENCE_S:
+            self._last_line = now
             self._console.print(f"{self._title}: {self.line}")
 
     def _picture(self) -> Group:
-        """A bar, the line, and a line a worker."""
+        """A bar, the state, and a line for each worker."""
         now = time.monotonic()
         lines = [
             f"  {worker}  {job}, {now - since:.0f} s" if job else f"  {worker}  idle"
@@ -153,7 +153,7 @@ class ShardProgress:
         ]
         if more := len(self._workers) - _WORKERS_SHOWN:
             lines += [f"  and {more} more workers"] if more > 0 else []
-        if self._waits:
+        if self._is_waiting:
             lines.append("  waits for a worker")
         lines += [f"  failed: {name}" for name in self._failed[-_WORKERS_SHOWN:]]
         bar = ProgressBar(total=max(1, self._shards), completed=self._done, width=40)
@@ -165,10 +165,10 @@ class StepProgress:
     """A bar on a terminal, plain lines elsewhere; use as a context manager.
 
     Args:
-        console: Where to tell.
-        title: What trains.
-        steps: How many steps there are.
-        images_a_step: Crops that a step sees, of all roles together.
+        console: Prints the progress.
+        title: Name of the training.
+        steps: Number of steps of the training.
+        images_a_step: Crops in a step, of all roles together.
     """
 
     def __init__(self, console: RichConsole, title: str, steps: int, images_a_step: int) -> None:
@@ -176,32 +176,32 @@ class StepProgress:
         self._steps, self._images_a_step = steps, images_a_step
         self._first = self._done = 0
         self._detail: tuple[str, str] = ("", "")
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._picture, auto_refresh=False)
 
     def __enter__(self) -> "StepProgress":
-        """Starts the live bar, where there is one."""
+        """Starts the live bar on a terminal."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the bar as it stands."""
+        """Stops the live bar; its last state stays visible."""
         if self._console.is_terminal:
             self._live.stop()
 
     def begin(self, done: int) -> None:
-        """Tells that steps are about to be taken, after `done` that an earlier run took."""
+        """Starts the clock, after `done` steps of an earlier run."""
         self._first = self._done = done
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def advance(self, done: int, loss: float, memory_bytes: int) -> None:
-        """Tells that `done` steps are done in all.
+        """Reports the number of steps done.
 
         Args:
-            done: How many.
-            loss: That of the last one.
-            memory_bytes: The most that was in use so far.
+            done: Steps done in total, with those of earlier runs.
+            loss: Loss of the last step.
+            memory_bytes: Peak memory so far.
         """
         tenth = max(1, self._steps // 10)
         crossed = done // tenth > self._done // tenth
@@ -210,13 +210,13 @@ class StepProgress:
         now = time.monotonic()
         if self._console.is_terminal:
             self._live.refresh()
-        elif crossed or now - self._told > _SILENCE_S:
-            self._told = now
+        elif crossed or now - self._last_line > _SILENCE_S:
+            self._last_line = now
             self._console.print(f"{self._title}: {self.line}")
 
     @property
     def line(self) -> str:
-        """Where it stands, in a line."""
+        """The current state, in one line."""
         elapsed, taken = time.monotonic() - self._start, self._done - self._first
         loss, memory = self._detail
         parts = [f"{self._done}/{self._steps} steps", loss]

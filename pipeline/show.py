@@ -1,4 +1,4 @@
-"""One image: its rows in every manifest, and its labels drawn over it."""
+"""Shows one image: its rows in every manifest, and its labels drawn over it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ _FIX = "put a readable file there"
 
 
 def show_image(config: Config, image_id: str, console: Console) -> None:
-    """Prints an image's rows and saves a picture: image, hand-made mask, labels, confidences.
+    """Prints the rows of an image and saves a picture: image, ground truth, labels, confidences.
 
     Raises:
-        DataError: No image of the run has this id, or its files can no longer be read.
+        DataError: The run has no image with this id, or its files can no longer be read.
     """
     folder = config.manifests / tables.IMAGES.name
     found = [row for row in _rows(folder, tables.IMAGES) if row["image_id"] == image_id]
@@ -42,14 +42,12 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
                 labels.append(label)
     path = config.artifacts / "show" / f"{image_id}.png"
     pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
-    storage.save_bytes(path, encoded(sheet([pictures])))
+    storage.write_bytes(path, encoded(sheet([pictures])), durable=False)
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
-    from pipeline.records.label_reader import (
-        LabelReader,  # TensorStore: not for those who ask for status
-    )
+    from pipeline.records.label_reader import LabelReader  # TensorStore is slow to import
 
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:

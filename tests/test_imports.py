@@ -105,6 +105,57 @@ def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
         assert not wrong, f"{path} imports {wrong}"
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_of_another_stage_only_its_handover_is_imported(stage: str) -> None:
+    """Its output, its config, and the base of a family; so no stage builds another's object."""
+    bases = {".".join((*family.parts, "base")) for family in COMPONENTS}
+    for path in Path("stages", stage).rglob("*.py"):
+        for name in imported(path):
+            other = stage_of(name)
+            if other in STAGES and other != stage and name in MODULES:
+                handover = {f"stages.{other}", f"stages.{other}.output", f"stages.{other}.config"}
+                assert name in handover | bases, f"{path} imports {name}"
+
+
+def test_the_rooms_of_the_pipeline_import_one_way() -> None:
+    """Files know nothing of configs, configs nothing of records and images, nothing an engine."""
+    below = {
+        "files": {"files"},
+        "config": {"files", "config"},
+        "images": {"files", "config", "images"},
+        "records": {"files", "config", "records"},
+        "engine": {"files", "config", "images", "records", "engine"},
+    }
+    rooms = {path.name for path in Path("pipeline").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == below.keys()
+    for room, allowed in below.items():
+        for path in Path("pipeline", room).glob("*.py"):
+            for name in imported(path) & MODULES.keys():
+                parts = name.split(".")
+                wrong = parts[0] == "pipeline" and len(parts) > 2 and parts[1] not in allowed
+                assert not wrong, f"{path} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for type checking count too."""
+    graph = {
+        module: {name for name in imported(path) if name in MODULES and name != module}
+        for module, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(module: str, way: list[str]) -> None:
+        assert module not in way, f"circle: {' -> '.join([*way[way.index(module) :], module])}"
+        if module not in done and module in graph:
+            for name in sorted(graph[module]):
+                visit(name, [*way, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_siblings_never_import_each_other(family: Path) -> None:
     package = ".".join(family.parts)

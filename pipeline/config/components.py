@@ -1,10 +1,9 @@
 """Components by file name: the folder is the registry.
 
-A family (labelers, perturbations, ...) is a package; each file in it defines one subclass of the
-family's base class, and the file's name is the component's name in a config. `base.py` and files
-whose names begin with `_`, which hold what several components share, are no
-components. Component files import torch only inside methods, so that reading and checking a config
-never needs it.
+A family (labelers, perturbations, ...) is a package. Each file in it defines one subclass of the
+family's base class, and the file name is the name of the component in a config. `base.py` and files
+whose names begin with `_`, which hold shared code, are not components. Component files import torch
+only inside methods, so that a config can be checked without it.
 """
 
 import importlib
@@ -20,7 +19,7 @@ from pipeline.config.config_section import Facts, Section
 
 
 class Component:
-    """What a config can name. Subclasses set the class variables and take a `Config` to be built.
+    """Something that a config can name. Subclasses set the class variables and take a `Config`.
 
     Attributes:
         Config: The component's own keys.
@@ -32,7 +31,7 @@ class Component:
 
     @classmethod
     def file_name(cls) -> str:
-        """The component's name: that of the file it is defined in."""
+        """The component's name: the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
 
@@ -54,7 +53,7 @@ class Choice(Generic[C]):
     config: Section
 
     def create(self, *args: Any, **kwargs: Any) -> C:
-        """Builds the component from its keys and what else its base class takes."""
+        """Builds the component from its keys and the other arguments of its base class."""
         factory: Callable[..., C] = self.component
         return factory(self.config, *args, **kwargs)
 
@@ -67,7 +66,7 @@ class Choice(Generic[C]):
         }
 
     def plain(self) -> dict[str, Any]:
-        """The choice as a config would write it, defaults filled in."""
+        """The choice as in a config, with defaults filled in."""
         return {"name": self.name, **self.config.model_dump(mode="json")}
 
 
@@ -111,7 +110,7 @@ def find(family: str, name: str, base: type[C]) -> type[C]:
         base: The family's base class.
 
     Raises:
-        ValueError: There is no such component; lists those there are.
+        ValueError: The family has no such component; lists the known ones.
     """
     known = names(family)
     if name not in known:

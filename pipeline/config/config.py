@@ -1,39 +1,42 @@
 """One YAML file describes a run: a few keys for the run itself and a section per stage.
 
-With `extends: other.yaml`, which lies beside it, a file holds only what differs from that one.
+With `extends: other.yaml`, a file in the same folder, a file holds only the differences from it.
 
-Sections are strict, frozen pydantic models that sit beside what they configure. Every mistake
-becomes one line that names the file, the dotted key, what is wrong and what would be right.
+Sections are strict, frozen pydantic models next to the code that they configure. Every mistake
+becomes one line: the file or `--set` with the key as written there, what is wrong, and the fix.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from pipeline.config.config_merge import merged, without_empty
 from pipeline.config.config_section import Name, Section
+from pipeline.config.origins import Layer, Origins, Override, Place
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.files.storage import Location
+from pipeline.files import locations
+from pipeline.files.locations import LocalPath, Location
 
-S = TypeVar("S", bound=BaseModel)
+S = TypeVar("S", bound=Section)
 K = TypeVar("K", bound=Section)
 
 
 class ClusterConfig(Section):
-    """Where stage one runs."""
+    """Workers of stage one."""
 
     workers: int = Field(default=0, ge=0)
-    """Local worker processes, one a GPU in turn; 0 = one worker thread inside this process."""
+    """Local worker processes, distributed over the GPUs; 0 = one worker thread in this process."""
     address: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|wss?)://.")] | None = None
     """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
     retries: int = Field(default=2, ge=0)
-    """How often a shard is tried again that was lost with a worker; then it counts as failed."""
+    """How often a shard that was lost with its worker is retried before it counts as failed."""
 
 
 class RunConfig(Section):
@@ -42,14 +45,14 @@ class RunConfig(Section):
     run: Name
     """Name of the run: its folder below manifests/ and artifacts/."""
     workspace: Location = Path()
-    """Folder, or address s3://bucket/prefix, that manifests/ and artifacts/ are below."""
+    """Folder, or address s3://bucket/prefix, of manifests/ and artifacts/."""
     data: Location | None = None
     """Folder, or address s3://bucket/prefix, that relative paths of the sources start from; default
     artifacts/<run>/data."""
-    vocabulary: Path
+    vocabulary: LocalPath
     """The class list; a relative path starts at the config file's folder."""
     cluster: ClusterConfig = ClusterConfig()
-    """Where stage one runs."""
+    """Workers of stage one."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,34 @@ class Config:
     """A whole config file, read and checked.
 
     Attributes:
-        path: The file it came from.
+        path: The config file.
         run: The keys that belong to no stage.
         sections: The checked section of each stage that the file names, by stage name.
-        vocabulary: The class list the file points to.
+        vocabulary: The class list that the file names.
+        values: The plain values, with those of extended files and overrides, before any check.
+        origins: The files and overrides that the values come from; None without a file.
     """
 
     path: Path
     run: RunConfig
     sections: Mapping[str, Section]
     vocabulary: Vocabulary
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    origins: Origins | None = field(default=None, repr=False)
+
+    def where(self, *place: str | int) -> str:
+        """The file or override, and the key as written there, of a value; for an error.
+
+        Args:
+            place: Of the checked value: ``where("train", "variants", "default", "steps")`` is
+                "run.yaml: train.steps" if `train` has no `variants`.
+        """
+        stage, *inner = place
+        origins = self.origins or Origins([Layer(self.path, {})])
+        if (section := self.sections.get(str(stage))) is None:
+            return origins.where(place)
+        found = section.written_at(self.values.get(str(stage)), tuple(inner))
+        return origins.where((stage, *found.place), found.remark)
 
     def section(self, kind: type[K]) -> K | None:
         """The section of a type; None if the config has none."""
@@ -100,7 +121,7 @@ def load(
     Args:
         path: The YAML file.
         stage_sections: The model of each stage's section, by stage name.
-        overrides: ``key=value`` strings (``--set``): dotted keys, YAML values.
+        overrides: ``key=value`` texts of `--set`: dotted keys, YAML values.
         implied: Stages whose section has default keys where a config has the section of another
             stage and none of theirs; by name, with the other stage's name.
 
@@ -108,9 +129,12 @@ def load(
         ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
     """
     fix = "name an existing file with --config, e.g. configs/sandbox.yaml"
-    values: dict[str, Any] = without_empty(_read_extended(path, fix, extending=()))
-    for override in overrides:
-        _apply(override, values)
+    layers = _read_layers(path, fix)
+    values: dict[str, Any] = layers[-1].values
+    for layer in reversed(layers[:-1]):
+        values = merged(values, layer.values)
+    values = without_empty(values)
+    origins = Origins(layers, [_apply(override, values) for override in overrides])
     for name, other in (implied or {}).items():
         if other in values:
             values.setdefault(name, {})
@@ -118,77 +142,94 @@ def load(
         if values[name] is None:  # a bare `evaluate:` means all defaults
             values[name] = {}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in stage_sections.items()}
-    run = parse_section(create_model("ConfigFile", __base__=RunConfig, **fields), values, path=path)
+    model = create_model("ConfigFile", __base__=RunConfig, **fields)
+    run = _checked(model, values, origins)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
-    vocabulary_file = path.parent / run.vocabulary
+    vocabulary_file = locations.join(path.parent, run.vocabulary)
     vocabulary = parse_section(
         Vocabulary,
         read_yaml(vocabulary_file, fix=f"set `vocabulary` in {path} to an existing file"),
         path=vocabulary_file,
     )
-    return Config(path=path, run=run, sections=sections, vocabulary=vocabulary)
+    return Config(path, run, sections, vocabulary, values, origins)
 
 
-def _read_extended(path: Path, fix: str, extending: tuple[Path, ...]) -> dict[str, Any]:
-    """Reads a config file, and below its values those of the file that its `extends` names.
+def _read_layers(path: Path, fix: str) -> list[Layer]:
+    """Reads a config file, and those that it extends, directly or through another.
 
     Args:
         path: The file.
-        fix: What to do where it cannot be read.
-        extending: The files that lead to this one, by their `extends`.
+        fix: What to do if it cannot be read.
     """
-    values = read_layer(path, fix=fix)
-    if "extends" not in values:
-        return values
-    name, where = without_empty(values.pop("extends")), f"{path}: extends"
-    if not isinstance(name, str) or not name or Path(name).name != name:
-        fix = "name one config file in the same folder, e.g. sandbox.yaml"
-        raise ConfigError(f"{name!r} is wrong", where=where, fix=fix)
-    below = path.with_name(name)
-    if below in (*extending, path):
-        raise ConfigError(f"{name} extends this file", where=where, fix="remove one `extends`")
-    fix = f"set `extends` in {path} to an existing file"
-    filled: dict[str, Any] = merged(_read_extended(below, fix, (*extending, path)), values)
-    return filled
+    layers = [Layer(path, read_layer(path, fix=fix))]
+    while "extends" in (values := layers[-1].values):
+        file, name = layers[-1].path, without_empty(values.pop("extends"))
+        where = f"{file}: extends"
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            fix = "name one config file in the same folder, e.g. sandbox.yaml"
+            raise ConfigError(f"{name!r} is wrong", where=where, fix=fix)
+        extended = file.with_name(name)
+        if any(extended == layer.path for layer in layers):
+            raise ConfigError(f"{name} extends this file", where=where, fix="remove one `extends`")
+        fix = f"set `extends` in {file} to an existing file"
+        layers.append(Layer(extended, read_layer(extended, fix=fix)))
+    return layers
 
 
-def parse_section(model: type[S], values: object, *, path: Path) -> S:
-    """Checks plain values against a section's model.
+def parse_section(model: type[S], values: dict[str, Any], *, path: Path) -> S:
+    """Checks the plain values of one file against a section's model.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value is wrong; names file and dotted key.
     """
+    return _checked(model, values, Origins([Layer(path, values)]))
+
+
+def _checked(model: type[S], values: dict[str, Any], origins: Origins) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _first_error(error, path) from error
+        detail = error.errors()[0]
+        found = model.written_at(values, _place(detail, values))
+        raise _error(detail, origins.where(found.place, found.remark)) from error
+
+
+_KEY = "[key]"
+"""Pydantic's last step to a key of a mapping that is wrong itself."""
+
+
+def _place(detail: ErrorDetails, values: dict[str, Any]) -> Place:
+    """The place of an error in the checked values."""
+    place = detail["loc"]
+    if detail["type"] == "unknown_key":
+        return (*place, detail["ctx"]["key"])
+    if detail["type"] == "unknown_component" and isinstance(detail["input"], dict):
+        return (*place, "name")
+    return place[:-1] if place[-1:] == (_KEY,) else place
 
 
 _OF_TUPLES = ("tuple_type", "too_short", "too_long")
 
 
-def _first_error(error: ValidationError, path: Path) -> ConfigError:
-    detail = error.errors()[0]
-    where = f"{path}: {'.'.join(str(step) for step in detail['loc'])}"
+def _error(detail: ErrorDetails, where: str) -> ConfigError:
     if detail["type"] == "unknown_key":
-        where = f"{where}.{detail['ctx']['key']}".replace(": .", ": ")
         return ConfigError("unknown key", where=where, fix=detail["msg"])
     if detail["type"] == "unknown_component":
         return ConfigError(f"no component {detail['ctx']['name']}", where=where, fix=detail["msg"])
     if detail["type"] == "missing":
         return ConfigError("the key is missing", where=where, fix="add it")
-    where = where.removesuffix(": ")
     fix = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] in _OF_TUPLES:  # what a file calls a list
+    if detail["type"] in _OF_TUPLES:  # a tuple is a list in a file
         fix = fix.replace("Tuple", "List").replace("tuple", "list")
     if detail["type"] == "value_error" and isinstance(detail["input"], dict):
         return ConfigError("these keys are wrong", where=where, fix=fix)
     text = repr(detail["input"])
     shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return ConfigError(f"{shown} is wrong", where=where, fix=fix)
+    name = "the name " if detail["loc"][-1:] == (_KEY,) else ""
+    return ConfigError(f"{name}{shown} is wrong", where=where, fix=fix)
 
 
-def _apply(override: str, values: dict[str, Any]) -> None:
+def _apply(override: str, values: dict[str, Any]) -> Override:
     """Sets one ``dotted.key=value`` in nested plain values, in place."""
     key, equals, text = override.partition("=")
     where = f"--set {override}"
@@ -200,18 +241,22 @@ def _apply(override: str, values: dict[str, Any]) -> None:
         raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
     *parents, last = key.split(".")
     target: Any = values
+    place: list[str | int] = []
     for parent in parents:
         step = _step(parent, target, where)
         if isinstance(target, dict) and target.get(step) is None:
             target[step] = {}
+        place.append(step)
         target = target[step]
         if not isinstance(target, dict | list):
             raise ConfigError(f"{parent!r} is a value", where=where, fix="set the key itself")
-    target[_step(last, target, where)] = value
+    step = _step(last, target, where)
+    target[step] = value
+    return Override(override, (*place, step))
 
 
 def _step(text: str, target: dict[str, Any] | list[Any], where: str) -> Any:
-    """A part of a dotted key as the key or the position that it is in its target."""
+    """The key of a mapping, or the position in a list, that a part of a dotted key means."""
     if isinstance(target, dict):
         return text
     if text.isdecimal() and int(text) < len(target):

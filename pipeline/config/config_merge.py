@@ -9,19 +9,19 @@ class _Empty(Enum):
 
 
 EMPTY = _Empty.EMPTY
-"""What a key has that a file leaves empty, unlike one that is null."""
+"""The value of a key that a file leaves empty, unlike null."""
 
 
 def merged(base: dict[str, Any], own: Any) -> Any:
-    """The base with own values laid over it: mappings are merged, all else is replaced.
+    """The base with own values laid over it: mappings are merged, other values are replaced.
 
-    A mapping that names another component replaces the base's, whose keys are not that one's. What
-    is left `EMPTY` stays the base's, and None takes it back. The own keys come first, in their
+    A mapping that names another component replaces the base's mapping, whose keys belong to the
+    base's component. `EMPTY` keeps the base's value, None removes it. Own keys come first, in their
     order.
 
     Args:
-        base: Values that count where there are no own ones.
-        own: What a file has there: a mapping, `EMPTY`, or something else, which is handed back.
+        base: The default values.
+        own: The overriding values: a mapping, `EMPTY`, or another value, which is returned.
     """
     if own is EMPTY:
         return base
@@ -38,7 +38,7 @@ def merged(base: dict[str, Any], own: Any) -> Any:
 
 
 def without_empty(value: Any) -> Any:
-    """Plain values with None where they are `EMPTY`, keys of mappings among them."""
+    """Plain values with None in place of `EMPTY`, in keys of mappings too."""
     if isinstance(value, dict):
         return {without_empty(key): without_empty(item) for key, item in value.items()}
     if isinstance(value, list | tuple):  # `!!pairs` has tuples

@@ -1,4 +1,4 @@
-"""The base of every config section, and what a section contributes to a fingerprint."""
+"""The base of every config section, and the facts that a section adds to a fingerprint."""
 
 import difflib
 from types import NoneType, UnionType
@@ -17,15 +17,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.origins import Place, Written
+
 Facts: TypeAlias = dict[str, JsonValue]
-"""What an output depends on: dotted key to plain value. Equal facts, equal output."""
+"""The inputs of an output: dotted key to plain value. Equal facts mean equal output."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 """Names that become folders: of runs, sources, labelers and training variants."""
 
 
 class RunOnly:
-    """Marks a field, by ``Annotated``, that changes how work is done but never what comes of it.
+    """Marks a field, by ``Annotated``, that changes how work is done but never its result.
 
     Such fields (batch size, workers, device) stay out of fingerprints: they make nothing stale.
     """
@@ -53,7 +55,7 @@ class Section(BaseModel):
     def _is_of_its_type(
         cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Any:
-        """Takes no boolean for a number, and names all that a value of several types may be."""
+        """Refuses a boolean in place of a number; for a union, names all types in the error."""
         assert info.field_name is not None
         try:
             checked = check(value)
@@ -67,6 +69,30 @@ class Section(BaseModel):
             raise ValueError("write a number, not true or false")
         return checked
 
+    @classmethod
+    def written_at(cls, values: Any, place: Place) -> Written:
+        """Finds where a user wrote what is at a place of the checked section.
+
+        A section that rearranges its values before they are checked overrides this.
+
+        Args:
+            values: The plain values of the section, as written.
+            place: Of a value in the section, or of a missing one.
+        """
+        inner = cls._section_at(place[0]) if place else None
+        if inner is None or not isinstance(values, dict):
+            return Written(place)
+        found = inner.written_at(values.get(place[0]), place[1:])
+        return found._replace(place=(place[0], *found.place))
+
+    @classmethod
+    def _section_at(cls, key: str | int) -> "type[Section] | None":
+        """The type of a field that is one section, or none."""
+        field = cls.model_fields.get(str(key))
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        sections = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
+        return next(sections, None)
+
     def facts(self, prefix: str) -> Facts:
         """The section as flat facts ``prefix.key``, without fields marked `RunOnly`."""
         plain = self.model_dump(mode="json")
@@ -78,13 +104,13 @@ class Section(BaseModel):
 
 
 def _is_union(annotation: object) -> bool:
-    """Whether a field takes values of several types, beside None."""
+    """Whether a field takes values of several types, None not counted."""
     types = [each for each in get_args(annotation) if each is not NoneType]
     return get_origin(annotation) in (Union, UnionType) and len(types) > 1
 
 
 def _became_a_number(value: object, checked: object) -> bool:
-    """Whether a boolean, or one in a list or a mapping, was taken for the number 0 or 1."""
+    """Whether a boolean, maybe inside a list or mapping, was converted to the number 0 or 1."""
     if isinstance(value, dict) and isinstance(checked, dict):
         pairs = zip(value.values(), checked.values(), strict=False)
     elif isinstance(value, list) and isinstance(checked, tuple):
@@ -95,7 +121,7 @@ def _became_a_number(value: object, checked: object) -> bool:
 
 
 def _facts(value: object, plain: JsonValue, key: str) -> Facts:
-    """Facts of one field: sections inside are asked themselves, all else is taken as it is."""
+    """Facts of one field: those of the sections in it, and all other values unchanged."""
     if hasattr(value, "facts"):
         found: Facts = value.facts(key)
         return found

@@ -1,4 +1,4 @@
-"""The class list of a run: names, concepts, templates, colours, and how label files spell them."""
+"""The class list of a run: names, concepts, templates, colours, and the codes of label files."""
 
 import re
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.errors import ConfigError, DataError
 
 IGNORE = 255
-"""Value of a mask pixel that belongs to no class, or that nobody labeled."""
+"""Value of a mask pixel without a class or without a label."""
 
 PromptSet = Literal["single", "single-dot", "mean-80", "stack-80"]
-"""Published ways to ask: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
-OpenAI's 80 ImageNet templates (CLIP, SCLIP), or all 80 kept apart on an axis of their own (SED)."""
+"""Published prompts: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
+OpenAI's 80 ImageNet templates (CLIP, SCLIP), or all 80 on a separate axis (SED)."""
 
 Aggregation = Literal["concept-max", "concept-avg"]
-"""How a class's concepts become one score: the best of their scores, or the score of their mean."""
+"""The score of a class with several concepts: the best score, or the score of their mean."""
 
 _DEFAULT_TEMPLATES = ("a photo of a {}",)
 _UNKNOWN = 256
@@ -53,8 +53,8 @@ Concept = Annotated[
     Field(min_length=1),
     BeforeValidator(_as_synonyms),
 ]
-"""One thing to look for: a name, or several whose embeddings are averaged, template by template. In
-a file a string, or a list of strings."""
+"""One thing to look for: a name, or several whose embeddings are averaged for each template. In a
+file a string, or a list of strings."""
 
 
 class ClassEntry(Section):
@@ -65,11 +65,11 @@ class ClassEntry(Section):
     color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
     """Display colour, #rrggbb."""
     concepts: tuple[Concept, ...] | None = None
-    """What a text model is asked for; `aggregation` makes one score of it. Default: the name."""
+    """Concepts for text models, which `aggregation` combines into one score. Default: the name."""
 
     @property
     def asked(self) -> tuple[Concept, ...]:
-        """What a text model is asked for, maybe nothing."""
+        """Concepts for text models; may be empty."""
         return ((self.name,),) if self.concepts is None else self.concepts
 
 
@@ -77,46 +77,50 @@ class Vocabulary(Section):
     """A class list, as read from a file in configs/vocabularies/."""
 
     name: Text
-    """What to call it in messages."""
+    """The name for messages."""
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=IGNORE)]
     """The classes in the order of their ids; at most 255, since 255 means ignore."""
     background: str | None = None
-    """The class that pixels of `background_concepts` get; without one they are ignored."""
+    """The class of pixels of `background_concepts`; by default such pixels are ignored."""
     background_concepts: tuple[Concept, ...] = ()
-    """Concepts that are in the images but are no class of their own; the best of them counts."""
+    """Concepts in the images that are not classes; the best of their scores counts."""
     aggregation: Aggregation = "concept-max"
-    """How the concepts of a class become its score."""
+    """How the scores of a class's concepts are combined."""
     templates: Annotated[tuple[str, ...], Field(min_length=1)] = _DEFAULT_TEMPLATES
-    """Prompt templates, whose embeddings are averaged; {} stands for the concept."""
+    """Prompt templates, whose embeddings are averaged; {} is replaced by the concept."""
     prompts: PromptSet | None = None
-    """A published set of templates, in place of `templates`."""
+    """A published set of templates, instead of `templates`."""
     label_schemes: dict[str, dict[Annotated[str, BeforeValidator(_as_text)], str]] = Field(
         default_factory=dict
     )
-    """Per scheme: pixel value or colour (#rrggbb) to class name or "ignore"; "*" = all others."""
+    """By scheme: pixel value or colour (#rrggbb) to class name or "ignore"; "*" = all others."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         names = [entry.name for entry in self.classes]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"give each class its own name; {name!r} stands twice")
+                raise ValueError(f"give each class its own name; two are called {name!r}")
         if _IGNORE_NAME in names:
-            raise ValueError(f"a class cannot be called {_IGNORE_NAME!r}: schemes mean 255 by it")
+            raise ValueError(
+                f"rename the class {_IGNORE_NAME!r}: in label schemes this name means 255"
+            )
         if self.background is not None and self.background not in names:
             raise ValueError(
-                f"background {self.background!r} is no class; use one of: {', '.join(names)}"
+                f"background {self.background!r} is not a class; use one of: {', '.join(names)}"
             )
         if self.prompts is not None and self.templates != _DEFAULT_TEMPLATES:
-            raise ValueError(f"leave out `templates`, or `prompts`: {self.prompts} brings its own")
+            raise ValueError(
+                f"leave out `templates` or `prompts`: {self.prompts} has its own templates"
+            )
         for template in self.templates:
             if template.count("{}") != 1:
-                raise ValueError(f"template {template!r} must hold {{}} once, for the concept")
+                raise ValueError(f"template {template!r} must have {{}} once, for the concept")
         for scheme, entries in self.label_schemes.items():
             for value, name in entries.items():
                 if name not in (*names, _IGNORE_NAME):
                     raise ValueError(
-                        f"label_schemes.{scheme}.{value} names {name!r}, which is no class; "
+                        f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
                 if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(value)):
@@ -128,7 +132,7 @@ class Vocabulary(Section):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; ids run from 0 to one below it."""
+        """Number of classes C; ids are 0 to C - 1."""
         return len(self.classes)
 
     @property
@@ -143,18 +147,18 @@ class Vocabulary(Section):
 
     @property
     def palette(self) -> npt.NDArray[np.uint8]:
-        """(256, 3) uint8: display colour of every mask value; black where there is no class."""
+        """(256, 3) uint8: display colour of every mask value; black for values without a class."""
         colors = np.zeros((256, 3), np.uint8)
         for class_id, entry in enumerate(self.classes):
             colors[class_id] = list(bytes.fromhex(entry.color[1:]))
         return colors
 
     def class_facts(self) -> Facts:
-        """What a model that learns these classes depends on: their names, in order."""
+        """Facts of models that learn these classes: the class names, in order."""
         return {"vocabulary.classes": list(self.class_names)}
 
     def prompt_facts(self) -> Facts:
-        """What labels made from text depend on: concepts and templates beside the classes.
+        """Facts of labels made from text: classes, concepts and templates.
 
         Raises:
             ConfigError: No class has a concept.
@@ -175,11 +179,11 @@ class Vocabulary(Section):
         return {**facts, "vocabulary.prompts": self.prompts}
 
     def check_concepts(self) -> None:
-        """Refuses a vocabulary that a text model cannot answer.
+        """Refuses a vocabulary that text models cannot use.
 
         Raises:
-            ConfigError: No class has a concept, not even by way of the background, or two classes
-                have the same.
+            ConfigError: No class has a concept, background concepts included, or two classes have
+                the same concept.
         """
         where = f"vocabulary {self.name}"
         owners: dict[frozenset[str], int] = {}
@@ -187,20 +191,20 @@ class Vocabulary(Section):
             words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
             if (other := owners.setdefault(words, value)) != value:
                 both = f"{self._owner(other)} and {self._owner(value)}"
-                what = f"{', '.join(names)!r} is asked for on behalf of {both}"
-                raise ConfigError(what, where=where, fix="give the concept to one of them")
+                what = f"the concept {', '.join(names)!r} belongs to {both}"
+                raise ConfigError(what, where=where, fix="give it to only one of them")
         if not {*owners.values()} - {IGNORE}:
             fix = "give at least one class a concept"
             raise ConfigError("no class has a concept to look for", where=where, fix=fix)
 
     def queries(self) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """What a text model is asked: class by class, then the background concepts.
+        """Queries for text models: class by class, then the background concepts.
 
-        These are queries of their own under concept-avg too: the mean of a road and a lion is like
-        neither.
+        Background concepts are separate queries under concept-avg too: the mean of a road and a
+        lion resembles neither.
 
         Yields:
-            The mask value that it is asked for, 255 = ignore, and the names that are averaged.
+            The mask value that a query scores, 255 = ignore, and the names to average.
         """
         for class_id, entry in enumerate(self.classes):
             if self.aggregation == "concept-avg" and entry.asked:
@@ -213,10 +217,10 @@ class Vocabulary(Section):
         return "background_concepts" if value == IGNORE else self.class_names[value]
 
     def scheme_facts(self, scheme: str | None) -> Facts:
-        """What a label file's reading depends on: its scheme, resolved to class ids.
+        """Facts of reading a label file: its scheme, resolved to class ids.
 
         Raises:
-            DataError: There is no such scheme.
+            DataError: The vocabulary has no such scheme.
         """
         table: Facts = dict(sorted(self._targets(scheme).items()))
         key = "class_ids" if scheme is None else f"label_schemes.{scheme}"
@@ -225,18 +229,18 @@ class Vocabulary(Section):
     def to_mask(
         self, labels: npt.NDArray[np.integer], scheme: str | None
     ) -> tuple[npt.NDArray[np.uint8], list[str]]:
-        """Turns the pixels of a label file into class ids.
+        """Converts the pixels of a label file to class ids.
 
         Args:
             labels: (H, W) pixel values, or (H, W, 3) uint8 colours.
             scheme: A key of `label_schemes`; None reads pixel values as class ids, 255 as ignore.
 
         Returns:
-            (H, W) uint8 mask, 255 = ignore, and the values or colours found that the scheme does
-            not know, as text (their pixels are 255 too).
+            (H, W) uint8 mask, 255 = ignore, and as text the values or colours that are not in the
+            scheme (their pixels are 255 too).
 
         Raises:
-            DataError: There is no such scheme.
+            DataError: The vocabulary has no such scheme.
         """
         targets = self._targets(scheme)
         others = targets.get(_OTHERS, _UNKNOWN)
@@ -274,5 +278,5 @@ def _is_value(key: str) -> bool:
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:
-    """Concepts as a file would write them."""
+    """Concepts in the form of a vocabulary file."""
     return [names[0] if len(names) == 1 else list(names) for names in concepts]

@@ -1,4 +1,4 @@
-"""YAML as config files have it: words like `on` stay words, ``${NAME}`` is of the environment."""
+"""YAML of config files: words like `on` stay words, ``${NAME}`` is an environment variable."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 class _Loader(yaml.SafeLoader):
     """Reads booleans as YAML 1.2 does: only true and false, so that the key `on` is a word.
 
-    What is left empty is `EMPTY`, what is written as null None.
+    A value that is left empty is `EMPTY`; a value written as null is None.
     """
 
 
@@ -33,28 +33,28 @@ def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
     """Reads a YAML mapping, filling in ``${NAME}`` and ``${NAME:-default}`` from the environment.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, is no mapping, or names an unset variable.
+        ConfigError: The file is missing, not YAML or not a mapping, or names an unset variable.
     """
     filled: dict[str, Any] = without_empty(read_layer(path, fix=fix))
     return filled
 
 
 def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
-    """Reads a YAML mapping that lies over others: as `read_yaml`, but what is empty is `EMPTY`.
+    """Reads a YAML mapping to lay over others: as `read_yaml`, but empty values are `EMPTY`.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, is no mapping, or names an unset variable.
+        ConfigError: The file is missing, not YAML or not a mapping, or names an unset variable.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     try:
         values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
         detail = " ".join(str(error).split())
-        raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="mend it") from error
+        raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="correct it") from error
     if not isinstance(values, dict):
         raise ConfigError("not a mapping of keys", where=str(path), fix="write `key: value` lines")
     filled: dict[str, Any] = _fill_environment(values, path)
@@ -62,10 +62,10 @@ def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """The value that a YAML text is; None where it is empty.
+    """The value of a YAML text; None for an empty one.
 
     Raises:
-        yaml.YAMLError, ValueError: It is not YAML.
+        yaml.YAMLError, ValueError: The text is not YAML.
     """
     return without_empty(yaml.load(text, _Loader))
 

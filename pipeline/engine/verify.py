@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.staleness import AnyStage
 from pipeline.errors import DataError, StorageError
-from pipeline.files import storage
+from pipeline.files import locations, storage
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
 
@@ -30,7 +30,7 @@ class Verifier:
         try:
             damaged, checked = self._check()
         except part_file.DamagedPartError as error:  # a part that others are planned from
-            folder = storage.location(error.where).parent
+            folder = locations.location(error.where).parent
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
             stage = next(stage for stage in self._stages() if stage.table.name == place)
             parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]

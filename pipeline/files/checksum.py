@@ -1,4 +1,4 @@
-"""Checksums of files: of those that outputs depend on, and of outputs themselves."""
+"""Checksums of input files and of outputs."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from pipeline.files import storage
 from pipeline.files.machine_cache import cache_folder
 
 _LARGE = 2**23
-"""Bytes from which on reading a file takes longer than it may take a command to answer."""
+"""Bytes of a file that takes too long to read for a quick command such as `status`."""
 _SETTLED_NS = 2 * 10**9
-"""A file changed a moment ago may change again within a tick of its clock, and look the same."""
+"""Minimum age of a change: a newer file may change again within a tick of its clock, unnoticed."""
 
 Stamp = tuple[str, int, int, int, int, int]
-"""What changes with a file: place, size, times of its content and of anything, inode, device."""
+"""Changes with a file: its real path, size, mtime, ctime, inode and device."""
 
 
 def checksum(file: Path) -> str:
@@ -25,18 +25,18 @@ def checksum(file: Path) -> str:
 
 
 def named(name: str, sha256: str) -> str:
-    """What `checksum` calls a file of this name and digest."""
+    """The `checksum` of a file with this name and digest."""
     return f"{name} sha256:{sha256[:12]}"
 
 
 def digest(file: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits; of a large one remembered as long as it lasts.
+    """The SHA-256 of a file's bytes, 64 hex digits; cached for large files.
 
-    It is what a file is taken for that others are made from. Where it is asked whether a file is
-    damaged, `checksum_of_bytes` reads it: damage to a disk changes no time of change.
+    The cache lasts until the stamp of the file changes. To look for damage use `checksum_of_bytes`,
+    as a damaged disk does not change the stamp.
 
     Raises:
-        OSError: It is missing, or cannot be read.
+        OSError: The file is missing, or cannot be read.
         StorageError: The object store does not answer.
     """
     if storage.is_object(file):
@@ -46,19 +46,21 @@ def digest(file: Path) -> str:
         return checksum_of_bytes(file)
     name = hashlib.sha256(os.fsencode(stamp[0])).hexdigest()
     entry = cache_folder() / "checksums" / f"{name}.json"
-    if (known := _remembered(entry, stamp)) is not None:
+    if (known := _cached(entry, stamp)) is not None:
         return known
     found = checksum_of_bytes(file)
     is_settled = now - max(stamp[2:4]) > _SETTLED_NS
     if is_settled and _stamp(file) == stamp:
-        with suppress(OSError):  # a full disk, a home that cannot be written: it is read again
+        with suppress(
+            OSError
+        ):  # a full disk or a read-only home: the next call reads the file again
             content = json.dumps({"stamp": stamp, "sha256": found})
-            storage.save_bytes(entry, content.encode())
+            storage.write_bytes(entry, content.encode(), durable=False)
     return found
 
 
 def checksum_of_bytes(file: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits, read as they are now."""
+    """The SHA-256 of a file's bytes, 64 hex digits, without the cache."""
     with storage.opened(str(file), block=2**24) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -70,8 +72,8 @@ def _stamp(file: Path) -> Stamp:
     return (os.path.realpath(file), found.st_size, *times, found.st_ino, found.st_dev)
 
 
-def _remembered(entry: Path, stamp: Stamp) -> str | None:
-    """What was found of a file with this stamp, if anything; whatever else is there is ignored."""
+def _cached(entry: Path, stamp: Stamp) -> str | None:
+    """The cached digest of a file with this stamp; None for a missing or damaged entry."""
     try:
         values = json.loads(entry.read_bytes())
         known, sha256 = values["stamp"], values["sha256"]

@@ -1,8 +1,7 @@
-"""Files of the web that are used as they were published: fetched once, and checked whole.
+"""Downloads of published files: fetched once, and checked by their SHA-256.
 
-A file is written beside its place, under a name of its own, and renamed when its SHA-256 is the
-published one. What a cut connection leaves there is gone on with, by the next attempt or the next
-command.
+A download goes to a temporary file in the same folder, which is renamed once its SHA-256 is the
+published one. After a lost connection, the next attempt or command resumes it.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.console import Console
 from pipeline.errors import WeightsError, writing
+from pipeline.files import storage
 from pipeline.files.checksum import checksum_of_bytes, digest
 from pipeline.files.machine_cache import cache_folder
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 30
 _MB = 10**6
-_NOTHING_LEFT = 416
-"""What a server says that is asked for the bytes after the last one."""
+_RANGE_NOT_SATISFIABLE = 416
+"""HTTP status for a range that begins after the last byte."""
 
 
 class _ConnectionError(Exception):
-    """The network, or what is at its other end."""
+    """A failure of the network or the server."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file that somebody published for good.
+    """A published file that never changes.
 
     Attributes:
-        url: Where.
-        sha256: Of its bytes, 64 hex digits.
+        url: Its address.
+        sha256: SHA-256 of its bytes, 64 hex digits.
     """
 
     url: str
@@ -46,38 +46,38 @@ class Published:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The file name."""
         return self.url.rpartition("/")[2]
 
     @property
     def path(self) -> Path:
-        """Its place on this machine, there or not."""
+        """The path on this machine, whether the file exists or not."""
         return cache_folder() / "weights" / self.name
 
 
 def fetch(file: Published, console: Console, where: str) -> Path:
-    """Downloads a file, unless it is there; tells the progress.
+    """Downloads a file unless it exists.
 
     Args:
-        file: Which.
-        console: Where to tell.
-        where: The config key that asks for it, for errors.
+        file: The file.
+        console: Prints the progress.
+        where: The config key that needs the file, for errors.
 
     Returns:
-        Its path; it holds what was published.
+        The path of the file, whose SHA-256 is the published one.
 
     Raises:
-        WeightsError: It cannot be downloaded, or is not what was published.
+        WeightsError: The file cannot be downloaded, or has another SHA-256.
         OSError: There is no room, say.
     """
     path = file.path
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with _locked(path):
             if not path.is_file():  # another process may have fetched it meanwhile
                 _download(file, console, where)
     if digest(path) != file.sha256:
-        what = f"it is not the {file.name} that was published: its SHA-256 is another"
+        what = f"this is not the published {file.name}: its SHA-256 differs"
         raise WeightsError(what, where=str(path), fix="delete it, then run again")
     return path
 
@@ -86,28 +86,28 @@ def _download(file: Published, console: Console, where: str) -> None:
     part = file.path.with_name(f".{file.name}.part")
     by_hand = f"fetch {file.url} and put it at {file.path}"
     try:
-        while not _is_all_there(file, part, console):
+        while not _is_complete(file, part, console):
             pass
     except _ConnectionError as error:
-        kept = f"run again, what came is kept; or {by_hand}"
-        fix = kept if _size(part) else f"where there is a connection, {by_hand}"
+        kept = f"run again to resume the download; or {by_hand}"
+        fix = kept if _size(part) else f"on a machine with a connection, {by_hand}"
         what = f"{file.name} cannot be downloaded: {error}"
         raise WeightsError(what, where=where, fix=fix) from error
     if (found := checksum_of_bytes(part)) != file.sha256:
         part.unlink()
-        what = f"{file.url} gave SHA-256 {found[:12]}, where {file.sha256[:12]} was published"
-        fix = f"run again, nothing of it is kept; or elsewhere {by_hand}"
+        what = f"{file.url} has SHA-256 {found[:12]}, not the published {file.sha256[:12]}"
+        fix = f"run again to download it from the start; or {by_hand}"
         raise WeightsError(what, where=where, fix=fix)
-    part.rename(file.path)
+    storage.move(part, file.path)
 
 
-def _is_all_there(file: Published, part: Path, console: Console) -> bool:
-    """Asks once for what is missing of a file, and whether it came.
+def _is_complete(file: Published, part: Path, console: Console) -> bool:
+    """Makes one request for the rest of a file; returns whether the file is complete.
 
     Raises:
-        _ConnectionError: Nothing came.
+        _ConnectionError: The request brought nothing.
     """
-    from http.client import HTTPException  # a plan that downloads nothing does without them
+    from http.client import HTTPException  # slow to import, and only downloads need them
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
@@ -117,8 +117,8 @@ def _is_all_there(file: Published, part: Path, console: Console) -> bool:
         response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_S)
     except HTTPError as error:
         error.close()
-        if before and error.code == _NOTHING_LEFT:
-            return True  # as far as the server knows
+        if before and error.code == _RANGE_NOT_SATISFIABLE:
+            return True  # the server has no more bytes
         raise _ConnectionError(f"the server says {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -134,16 +134,16 @@ def _is_all_there(file: Published, part: Path, console: Console) -> bool:
         ):
             progress.advance(start // _MB)
             for block in _blocks(response):
-                told = stream.tell() // _MB
+                shown = stream.tell() // _MB
                 stream.write(block)
-                progress.advance(stream.tell() // _MB - told)
+                progress.advance(stream.tell() // _MB - shown)
     if _size(part) < end and _size(part) <= before:
-        raise _ConnectionError("the connection was cut")
+        raise _ConnectionError("the connection was lost")
     return _size(part) >= end
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """What comes, until it is all or the connection is cut."""
+    """The bytes of a response, up to its end or the loss of the connection."""
     from http.client import HTTPException
 
     with suppress(OSError, HTTPException):
@@ -152,8 +152,8 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits for other processes that fetch the same file."""
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a download; waits for other processes that fetch the same file."""
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

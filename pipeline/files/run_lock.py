@@ -1,4 +1,4 @@
-"""One writer a run: on a disk by a lock that the kernel drops with its owner, however it dies."""
+"""The lock of a run: one process writes at a time. The kernel frees the lock of a dead process."""
 
 import fcntl
 import os
@@ -17,8 +17,8 @@ def locked(manifests: Path) -> Iterator[None]:
     """Holds a run's lock: the file `.lock` in its manifests folder.
 
     Raises:
-        StorageError: Another process holds it; names that process. Or, in an object store, it was
-            taken over: see `pipeline.files.s3_lease`.
+        StorageError: Another process holds the lock; names that process. Or, in an object store,
+            the lock was taken over: see `pipeline.files.s3_lease`.
     """
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     owner = f"process {os.getpid()} on {platform.node()}, started {started}"
@@ -35,7 +35,7 @@ def locked(manifests: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
-            what = f"another command works on this run: {handle.read().strip()}"
+            what = f"another command is working on this run: {handle.read().strip()}"
             raise StorageError(what, where=str(manifests), fix="wait until it ends") from error
         handle.truncate(0)
         handle.write(f"{owner}\n")

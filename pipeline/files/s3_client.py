@@ -1,6 +1,6 @@
-"""The client of object stores: s3fs, which tells a store that fails from an object that is missing.
+"""The client of object stores: s3fs, with separate errors for failing stores and missing objects.
 
-Imported only where an address begins with s3://, by fsspec itself (see `pipeline.files.storage`).
+fsspec imports this module for the first s3:// address (see `pipeline.files.storage`).
 """
 
 import errno
@@ -40,21 +40,21 @@ _SETTINGS = {
     "AWS_MAX_ATTEMPTS": "set it to a number from 1 on",
     "AWS_RETRY_MODE": "set it to legacy, standard or adaptive",
 }
-"""Variables that botocore refuses with their value in the text, and what would be right."""
+"""Variables whose values botocore quotes when it refuses them, and the fix for each."""
 _BUSY = (408, 429)
-"""Of the answers 4xx these say: ask again."""
+"""Statuses 4xx that ask for a retry."""
 _REGION = (301, 307)
 
 
 class ObjectStore(S3FileSystem):  # type: ignore[misc]
-    """S3 without a cache of listings, for other processes write too.
+    """S3 without a cache of listings, since other processes write too.
 
     Raises:
         FileNotFoundError: There is no such object.
-        PermissionError: The object must not be read or written.
-        OSError: The store refuses a request that is wrong: a condition that does not hold, say.
-        StorageError: Everything else, after the retries of botocore and s3fs: no answer, an answer
-            5xx, no bucket, no credentials. None of it says anything of the object.
+        PermissionError: Access to the object is denied.
+        OSError: The store refuses the request, e.g. because its condition does not hold.
+        StorageError: Everything else, after the retries of botocore and s3fs: no answer, a status
+            5xx, no bucket, no credentials. It says nothing about the object.
     """
 
     protocol = ("s3", "s3a")
@@ -63,47 +63,49 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc]
         super().__init__(*args, **{"use_listings_cache": False, **options})
 
     async def set_session(self, *args: Any, **options: Any) -> Any:
-        """As of s3fs; a setting that is wrong is named."""
+        """Extends s3fs: the error names a wrong setting."""
         try:
             return await super().set_session(*args, **options)
         except _NO_CREDENTIALS:
             raise
         except (ValueError, BotoCoreError) as error:
-            if (told := _misset(error)) is None:
+            if (wrong := _wrong_setting(error)) is None:
                 raise
-            raise told from error
+            raise wrong from error
 
     connect = sync_wrapper(set_session)
 
     async def _call_s3(self, method: str, *args: Any, **request: Any) -> Any:
         key = request.get("Key", request.get("Prefix", ""))
-        with _told(f"s3://{request.get('Bucket', '')}/{key}"):
+        with _translated_errors(f"s3://{request.get('Bucket', '')}/{key}"):
             return await super()._call_s3(method, *args, **request)
 
     call_s3 = sync_wrapper(_call_s3)
 
     async def _cat_file(self, path: str, *args: Any, **options: Any) -> Any:
-        with _told(path if path.startswith("s3://") else f"s3://{path}"):  # cut in the midst, say
+        # This reads the body too, where the connection may break.
+        with _translated_errors(path if path.startswith("s3://") else f"s3://{path}"):
             return await super()._cat_file(path, *args, **options)
 
 
 @contextmanager
-def _told(address: str) -> Iterator[None]:
+def _translated_errors(address: str) -> Iterator[None]:
+    """Raises the errors that `ObjectStore` promises."""
     try:
         yield
     except _NO_CREDENTIALS as error:
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and run again"
         raise StorageError(f"no credentials: {error}", where=address, fix=fix) from error
     except OSError as error:
-        if (told := _sorted(error, address)) is error:
+        if (translated := _translated(error, address)) is error:
             raise
-        raise told from error
+        raise translated from error
     except (BotoCoreError, ConnectionFault, IncompleteRead) as error:
         raise _unanswered(error, address) from error
 
 
-def _sorted(error: OSError, address: str) -> Exception:
-    """What an answer of the store means."""
+def _translated(error: OSError, address: str) -> Exception:
+    """The error that an answer of the store means."""
     response = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
     code = str(response.get("Error", {}).get("Code"))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -112,7 +114,7 @@ def _sorted(error: OSError, address: str) -> Exception:
         return StorageError("no such bucket", where=address, fix=fix)
     if code in _REFUSED_CREDENTIALS:
         what = f"the store refuses the credentials: {code}"
-        return StorageError(what, where=address, fix="renew them and run again")
+        return StorageError(what, where=address, fix="renew the credentials and run again")
     if status in _REGION:
         what = "the bucket is in another region"
         return StorageError(what, where=address, fix="set AWS_REGION to the bucket's region")
@@ -126,12 +128,12 @@ def _sorted(error: OSError, address: str) -> Exception:
     return _unanswered(error, address)
 
 
-def _misset(error: Exception) -> StorageError | None:
+def _wrong_setting(error: Exception) -> StorageError | None:
     reason = " ".join(str(error).split())[:200]
     for name, fix in _SETTINGS.items():
         if (value := os.environ.get(name)) and value in reason:
             return StorageError(reason, where=name, fix=fix)
-    if isinstance(error, BotoCoreError):  # nobody answers for the credentials, say
+    if isinstance(error, BotoCoreError):  # e.g. the credential service does not answer
         return None
     fix = "correct the AWS_* variables or ~/.aws/config"
     return StorageError(reason, where="settings of the object store", fix=fix)

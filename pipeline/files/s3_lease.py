@@ -1,9 +1,9 @@
-"""The lock of a run in an object store: an object that its owner writes again and again.
+"""The lock of a run in an object store: an object that its owner rewrites periodically.
 
-Every write is a compare-and-swap (`If-None-Match`, `If-Match`), so of two that would take the lock
-one is refused. What is old is told by the store's own clock. An owner that cannot renew its lease
-is stopped before it runs out, for then another may work on the run; a clock of its own sees to
-that, since a store may let any request wait for ever.
+Every write is a compare-and-swap (`If-None-Match`, `If-Match`), so only one of two processes gets
+the lock. The age of a lock is measured by the clock of the store. An owner that cannot renew its
+lease is stopped before the lease ends, as another process may then work on the run. A local clock
+ensures this, since a store may never answer a request.
 """
 
 import os
@@ -20,26 +20,26 @@ from pipeline.errors import StorageError
 from pipeline.files import s3_objects
 
 LEASE_S = 60.0
-"""From its last renewal on a lock holds so long; then whoever comes may take it over."""
+"""Seconds that a lock lasts after its last renewal; then another process may take it over."""
 _RENEW_S = 15.0
 _PATIENCE_S = 10.0
-"""How long a request of a renewal may take, and who has lost the lease to stop."""
+"""Seconds for one request of a renewal, and for stopping after the loss of the lease."""
 
 
 class _TakenError(Exception):
-    """The object is no longer what was read or written last."""
+    """Another process changed the object."""
 
 
 @contextmanager
 def leased(address: str, owner: str) -> Iterator[None]:
-    """Holds the lock of an address while the block runs; one thread renews it, one watches that.
+    """Holds the lock of an address while the block runs; one thread renews it, one checks its age.
 
     Args:
-        address: The lock's object; after the block it stays, empty.
-        owner: Whom others are told of: process, host and start.
+        address: The object of the lock; after the block it stays, empty.
+        owner: Description of this process for others: process id, host and start time.
 
     Raises:
-        StorageError: Another holds it, or, after the block was interrupted, has taken it over.
+        StorageError: Another process holds the lock, or has taken it over.
     """
     lease = _Lease(address, owner)
     lease.take()
@@ -62,11 +62,11 @@ def leased(address: str, owner: str) -> Iterator[None]:
 
 
 class _Lease:
-    """A lock, held or to be held.
+    """A lock that this process holds or wants.
 
     Attributes:
-        is_lost: Whether it can no longer be counted on.
-        ended: To be set when it is no longer wanted.
+        is_lost: Whether the lock may belong to another process now.
+        ended: Set by the caller when the lock is no longer needed.
     """
 
     def __init__(self, address: str, owner: str) -> None:
@@ -74,16 +74,16 @@ class _Lease:
         self.ended = Event()
         self._bucket, self._key = s3_objects.split(address)
         self._address = address
-        self._sign = f"{owner}\n{uuid.uuid4().hex}\n"
+        self._signature = f"{owner}\n{uuid.uuid4().hex}\n"
         self._tag = ""
         self._renewed = time.monotonic()
         self._losing = Lock()
 
     def take(self) -> None:
-        """Takes a lock that is free, empty or out of date.
+        """Takes a lock that is free, empty or expired.
 
         Raises:
-            StorageError: It is held.
+            StorageError: Another process holds the lock.
         """
         with suppress(_TakenError):
             self._swap(self._text(), {"IfNoneMatch": "*"})
@@ -96,25 +96,25 @@ class _Lease:
                 self._swap(self._text(), {"IfMatch": found["ETag"]})
                 return
         holder = self._read().partition("\n")[0]
-        what = f"another command works on this run: {holder or 'it has just ended'}"
+        what = f"another command is working on this run: {holder or 'it has just ended'}"
         fix = f"wait until it ends; if it was killed, its lock ends {LEASE_S:.0f} s after it"
         raise StorageError(what, where=self._address, fix=fix)
 
     def keep(self) -> None:
-        """Writes the lock anew until it has `ended` or is lost."""
+        """Renews the lock until it has `ended` or is lost."""
         while not self.ended.wait(_RENEW_S):
             try:
                 self._swap(self._text(), {"IfMatch": self._tag})
             except _TakenError:
                 self._lose()
-            except (StorageError, OSError):  # maybe it answers next time
+            except (StorageError, OSError):  # the next renewal may succeed
                 if self._age() > LEASE_S - _RENEW_S - _PATIENCE_S:
                     self._lose()
             if self.is_lost:
                 return
 
     def watch(self) -> None:
-        """Takes the lock for lost when it gets too old, whatever its renewal waits for."""
+        """Gives the lock up when it gets too old, even while a renewal is waiting for the store."""
         while not self.ended.wait(max(0.0, LEASE_S - _PATIENCE_S - self._age())):
             if self._age() >= LEASE_S - _PATIENCE_S:
                 self._lose()
@@ -122,32 +122,32 @@ class _Lease:
                 return
 
     def _age(self) -> float:
-        """Seconds since the last renewal that is known to have come to the store was sent."""
+        """Seconds since the last successful renewal was sent."""
         return time.monotonic() - self._renewed
 
     def _lose(self) -> None:
-        """Interrupts the main thread, once."""
+        """Marks the lock as lost and interrupts the main thread, once."""
         with self._losing:
             if not (self.is_lost or self.ended.is_set()):
                 self.is_lost = True
                 os.kill(os.getpid(), signal.SIGINT)
 
     def leave(self) -> None:
-        """Empties the lock for others; if the store does not answer, its lease just runs out."""
+        """Empties the lock for others; if the store does not answer, the lease expires."""
         with suppress(_TakenError, StorageError, OSError):
             self._swap("", {"IfMatch": self._tag})
 
     def _text(self) -> str:
-        """What the lock says; new each time, so that its tag, a digest of it, is."""
-        return f"{self._sign}{uuid.uuid4().hex}\n"
+        """New content of the lock; it differs each time, and so does its tag, a digest of it."""
+        return f"{self._signature}{uuid.uuid4().hex}\n"
 
     def _swap(self, text: str, condition: dict[str, str]) -> None:
         """Writes the object if the condition holds.
 
         Raises:
-            _TakenError: It does not.
+            _TakenError: The condition does not hold.
             StorageError: The store does not answer.
-            OSError: It refuses, or takes too long.
+            OSError: The store refuses, or takes too long.
         """
         for _ in range(2):
             sent = time.monotonic()
@@ -158,8 +158,8 @@ class _Lease:
             except (PermissionError, TimeoutError):
                 raise
             except OSError as error:
-                # Maybe the answer to an attempt got lost, and this one finds what that one wrote.
-                if not self._read().startswith(self._sign):
+                # The answer to an earlier attempt may be lost, and this one found its write.
+                if not self._read().startswith(self._signature):
                     raise _TakenError from error
                 condition = {"IfMatch": str(self._request("head_object")["ETag"])}
         raise _TakenError

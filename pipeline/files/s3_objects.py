@@ -1,6 +1,6 @@
-"""Objects by their addresses s3://bucket/key: names, listings, stamps, pieces.
+"""Objects by their addresses s3://bucket/key: names, listings, stamps, ranges of bytes.
 
-Only `pipeline.files.storage` and `pipeline.files.s3_lease` ask here; everybody else asks `storage`.
+Only `storage`, `s3_lease` and TensorStore's readers use this module; other code uses `storage`.
 """
 
 import errno
@@ -16,14 +16,14 @@ from pipeline.errors import StorageError
 
 _SCHEME = "s3://"
 _RETRIES = {"max_retries": 6, "initial_delay": "200ms", "max_delay": "5s"}
-"""Of TensorStore, whose 32 retries would take half an hour to say that nobody answers."""
+"""For TensorStore, whose default of 32 retries takes half an hour when a store is down."""
 
 _UNANSWERED = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
-"""How it begins what it says of a store that fails."""
+"""Beginnings of TensorStore's messages about a failing store."""
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an address of an object."""
+    """Whether a text is the address of an object."""
     return text.startswith(_SCHEME)
 
 
@@ -40,14 +40,14 @@ def normalized(address: str) -> str:
 
 
 def client() -> Any:
-    """The file system of this process; `pipeline.files.s3_client` says what it raises."""
+    """The client of this process; for its errors see `pipeline.files.s3_client`."""
     return _client_of(os.getpid())
 
 
 @cache
 def register() -> None:
-    """Has fsspec, and so `UPath`, take our client for s3:// addresses."""
-    import fsspec  # not for those who have no such address
+    """Makes fsspec, and so `UPath`, use our client for s3:// addresses."""
+    import fsspec  # slow to import, and only such addresses need it
 
     fsspec.register_implementation("s3", "pipeline.files.s3_client.ObjectStore", clobber=True)
 
@@ -57,31 +57,31 @@ def _client_of(process: int) -> Any:
     import fsspec
 
     register()
-    return fsspec.filesystem("s3", skip_instance_cache=True)  # fsspec keeps one a thread
+    return fsspec.filesystem("s3", skip_instance_cache=True)  # fsspec keeps one for each thread
 
 
 def read(address: str, most: int | None) -> tuple[bytes, int]:
     """An object's bytes, or the first ones where there are more than `most`, and its size."""
     if most is None:
-        content: bytes = client().cat_file(address, max_concurrency=1)  # one request, no question
+        content: bytes = client().cat_file(address, max_concurrency=1)  # a single request
         return content, len(content)
-    content = piece(address, 0, most + 1)
+    content = read_range(address, 0, most + 1)
     return content, len(content) if len(content) <= most else client().info(address)["size"]
 
 
-def piece(address: str, start: int, size: int) -> bytes:
-    """Some of an object's bytes; less where it ends before."""
+def read_range(address: str, start: int, size: int) -> bytes:
+    """A range of an object's bytes, shorter at the end of the object."""
     try:
         content: bytes = client().cat_file(address, start=start, end=start + size)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return b""  # the range is not in it
+        return b""  # the range begins after the end
     return content
 
 
 def listed(folder: str) -> Iterator[tuple[str, int, str]]:
-    """Address, size and ETag of every object below a folder, a thousand a request."""
+    """Address, size and ETag of every object below a folder; a request lists a thousand."""
     yield from _pages(folder, {})
 
 
@@ -92,10 +92,9 @@ def stamps_in(folder: str) -> dict[str, str]:
 
 
 class Stamps:
-    """Sizes and ETags by address, of listings: a request a thousand objects, not one each.
+    """A cache of sizes and ETags, filled by listings: one request for a thousand objects.
 
-    What a source lists is what its stamps are until it lists again: an object that changes in
-    between is found changed by the next run.
+    Stamps stay the same until the next listing; a change in between is found by the next run.
     """
 
     def __init__(self) -> None:
@@ -103,7 +102,7 @@ class Stamps:
         self._lock = Lock()
 
     def files(self, folder: str) -> Iterator[str]:
-        """Lists anew what is below a folder."""
+        """Lists all objects below a folder, and caches their stamps."""
         self.forget(folder)
         found: dict[str, dict[str, str]] = {}
         for address, size, tag in listed(folder):
@@ -115,7 +114,7 @@ class Stamps:
             self._folders |= found
 
     def of(self, address: str) -> str | None:
-        """The stamp of an object; None where there is none."""
+        """The stamp of an object; None for a missing one."""
         parent, _, name = address.rpartition("/")
         with self._lock:
             if parent not in self._folders:
@@ -123,7 +122,7 @@ class Stamps:
             return self._folders[parent].get(name)
 
     def forget(self, folder: str) -> None:
-        """Has stamps in a folder, and below, asked for anew."""
+        """Drops the cached stamps in a folder, and below."""
         with self._lock:
             for known in [k for k in self._folders if k == folder or k.startswith(f"{folder}/")]:
                 del self._folders[known]
@@ -142,7 +141,7 @@ def _pages(folder: str, options: dict[str, str]) -> Iterator[tuple[str, int, str
 
 
 class ObjectReader(RawIOBase):
-    """An object as a file; to be read through a buffer, for each read is a request."""
+    """An object as a file; wrap it in a buffer, since each read is a request."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
@@ -151,32 +150,32 @@ class ObjectReader(RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
+        """See `io.RawIOBase`."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = start + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """As of any file."""
+        """See `io.RawIOBase`."""
         size = min(len(buffer), self._size - self._position)
         if size <= 0:
             return 0
-        content = piece(self._address, self._position, size)
+        content = read_range(self._address, self._position, size)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
 
 
 def kvstore(folder: str) -> dict[str, Any]:
-    """How TensorStore reads a folder: by the endpoint and the region that botocore settled on."""
+    """TensorStore's spec of a folder, with the endpoint and the region that botocore chose."""
     fs = client()
     fs.connect()
     endpoint, region = fs.s3.meta.endpoint_url, fs.s3.meta.region_name
@@ -184,13 +183,13 @@ def kvstore(folder: str) -> dict[str, Any]:
     store = {"driver": "s3", "bucket": bucket, "path": f"{key}/", "aws_region": region}
     if not endpoint.endswith(".amazonaws.com"):
         store["endpoint"] = endpoint
-    if "AWS_ACCESS_KEY_ID" in os.environ:  # its default looks for files and complains of each
+    if "AWS_ACCESS_KEY_ID" in os.environ:  # the default searches for files, with a warning for each
         store["aws_credentials"] = {"type": "environment"}
     return store | {"context": {"s3_request_retries": _RETRIES}}
 
 
 def fault(error: Exception, where: str) -> StorageError | None:
-    """What TensorStore says of a store that does not answer; None where it speaks of the data."""
+    """TensorStore's error as one about a failing store; None for an error about the data."""
     reason = " ".join(str(error).partition(" [")[0].split())
     if not reason.startswith(_UNANSWERED):
         return None

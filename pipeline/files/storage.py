@@ -1,50 +1,47 @@
-"""Where files are: on a disk or in an object store. All that differs between the two is here.
+"""Files on a disk or in an object store. All that differs between the two is here.
 
 A location is a `pathlib.Path`, or for s3:// a `UPath`, which has the same methods and which
 annotations call a `Path` too. Joining, listing, asking and deleting (`/`, `glob`, `exists`,
-`unlink`) are left to those; reading and writing come through here. An object is written by one
-request of all its bytes (or one that completes them), so there is never half of one. Folders of an
-object store are not made: they are beginnings of names.
+`unlink`) are left to those; reading and writing go through this module. One request writes a whole
+object (or completes it), so no object is ever half written. Folders of an object store are not
+created: they are only prefixes of names.
 """
 
 import errno
 import os
 import posixpath
-import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from io import BufferedReader
-from pathlib import Path, PurePath
+from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import pyarrow as pa
-from pydantic import PlainSerializer, PlainValidator
 
 from pipeline.errors import writing
-from pipeline.files import s3_objects
+from pipeline.files import locations, s3_objects
 
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FAULTS = {
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     *(errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENXIO, errno.ENODEV),
 }
-"""What a mount says that is gone, of any file on it."""
+"""Errors of a mount that is gone, for any file on it."""
 _STAMPS = s3_objects.Stamps()
 
 
 class NoPlainFileError(Exception):
-    """A folder, a pipe or a device where a file should be; opening a pipe would wait for ever."""
+    """A folder, a pipe or a device where a file should be; opening a pipe would block forever."""
 
 
 class TooLargeError(Exception):
-    """A file has more bytes than its reader takes.
+    """A file has more bytes than its reader accepts.
 
     Attributes:
-        size: How many it has.
+        size: Bytes of the file.
     """
 
     def __init__(self, size: int) -> None:
@@ -52,47 +49,9 @@ class TooLargeError(Exception):
         self.size = size
 
 
-def location(text: str | os.PathLike[str]) -> Path:
-    """The path that a config names: of this machine, or an address s3://bucket/prefix.
-
-    Raises:
-        ValueError: An address of another kind, without a bucket, or s3fs is not installed.
-    """
-    if isinstance(text, str):
-        name = text
-    elif isinstance(text, PurePath):
-        name = os.fspath(text)
-    else:
-        return cast(Path, text)  # a UPath
-    if not _SCHEME.match(name):
-        return Path(name)
-    if not is_object(name):
-        raise ValueError(f"use a path or an address s3://bucket/prefix, not {name}")
-    if not s3_objects.split(name)[0]:
-        raise ValueError("name the bucket: s3://bucket/prefix")
-    if find_spec("s3fs") is None:
-        raise ValueError("install s3fs for s3:// addresses: pip install 'maskmill[s3]'")
-    from upath import UPath  # not for those who have no such address
-
-    s3_objects.register()
-    return cast(Path, UPath(s3_objects.normalized(name)))
-
-
-Location = Annotated[Path, PlainValidator(location), PlainSerializer(str)]
-"""A config field that holds a path or an s3:// address."""
-
-
 def is_object(path: Path | str) -> bool:
     """Whether an address leads to an object store."""
     return s3_objects.is_address(str(path))
-
-
-def below(folder: Path, path: Path | str) -> Path:
-    """A path that starts at a folder, unless it is absolute or an address itself."""
-    text = str(path)
-    if is_object(text) or os.path.isabs(text) or not is_object(folder):
-        return location(text if is_object(text) else os.path.join(str(folder), text))
-    return location(f"{folder}/{text}")
 
 
 def normalized(path: str) -> str:
@@ -101,28 +60,28 @@ def normalized(path: str) -> str:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """The way from a folder to a file of the same disk or object store."""
+    """The relative path from a folder to a file of the same disk or object store."""
     if is_object(path):
         return posixpath.relpath(str(path), str(folder))
     return os.path.relpath(path, folder)
 
 
-def reached(folder: Path, way: str) -> Path:
-    """The file that `relative` told the way to."""
+def from_relative(folder: Path, path: str) -> Path:
+    """The file that `relative` gave this path for."""
     if is_object(folder):
-        return location(f"{folder}/{way}")
-    return Path(os.path.normpath(folder / way))
+        return locations.location(f"{folder}/{path}")
+    return Path(os.path.normpath(folder / path))
 
 
 def is_fault(error: OSError) -> bool:
-    """Whether an error tells of a vanished disk or mount, not of the file that was asked for."""
+    """Whether an error means a lost disk or mount, and says nothing about the file itself."""
     return error.errno in _FAULTS
 
 
 def stamp(path: str) -> str | None:
-    """Size and modification time of a file, of an object size and ETag; None where there is none.
+    """Size and modification time of a file, size and ETag of an object; None for a missing one.
 
-    An object's is that of the last listing of its folder: see `files`.
+    An object's stamp is from the last listing of its folder: see `files`.
     """
     if is_object(path):
         return _STAMPS.of(path)
@@ -134,7 +93,7 @@ def stamp(path: str) -> str | None:
 
 
 def stamps_in(folder: Path) -> dict[str, str]:
-    """The files of a folder by name, and what changes when one is written anew; {} without it."""
+    """A stamp for each file of a folder, by name, which changes with the file; {} for no folder."""
     if is_object(folder):
         return s3_objects.stamps_in(str(folder))
     try:
@@ -146,7 +105,7 @@ def stamps_in(folder: Path) -> dict[str, str]:
 
 
 def missing(paths: Iterable[Path]) -> set[Path]:
-    """Those of many files and folders that are not there; objects are listed, not asked for."""
+    """The missing ones of many files and folders; a few listings find this out for objects."""
     wanted = list(paths)
     if not wanted or not is_object(wanted[0]):
         return {path for path in wanted if not os.path.exists(path)}
@@ -157,12 +116,12 @@ def missing(paths: Iterable[Path]) -> set[Path]:
 
 
 def forget_stamps(folder: str) -> None:
-    """Has the stamps of objects below a folder asked for anew."""
+    """Drops the cached stamps of objects below a folder."""
     _STAMPS.forget(folder)
 
 
 def files(folder: str) -> Iterator[str]:
-    """Addresses of all objects below a folder of an object store; notes their stamps."""
+    """Addresses of all objects below a folder of an object store; caches their stamps."""
     return _STAMPS.files(folder)
 
 
@@ -170,13 +129,13 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
     """All bytes of a file.
 
     Args:
-        path: Its address.
-        most: How many there may be.
+        path: Path or address of the file.
+        most: The largest accepted number of bytes.
 
     Raises:
-        OSError: It is missing, or cannot be read.
-        TooLargeError: It has more bytes.
-        NoPlainFileError: It is a folder, a pipe or a device.
+        OSError: The file is missing, or cannot be read.
+        TooLargeError: The file has more bytes.
+        NoPlainFileError: The path is a folder, a pipe or a device.
         StorageError: The object store does not answer.
     """
     if is_object(path):
@@ -189,9 +148,9 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
 
 
 def read_range(path: str, start: int, size: int) -> bytes:
-    """A piece of a file; less where it ends before. Raises as `read_bytes`."""
+    """A range of bytes, shorter at the end of the file. Raises as `read_bytes`."""
     if is_object(path):
-        return s3_objects.piece(path, start, size)
+        return s3_objects.read_range(path, start, size)
     _plain_size(path)
     with open(path, "rb") as file:
         file.seek(start)
@@ -199,7 +158,7 @@ def read_range(path: str, start: int, size: int) -> bytes:
 
 
 def read_all(paths: Sequence[Path]) -> list[bytes]:
-    """The bytes of many files, of an object store several at once. Raises as `read_bytes`."""
+    """The bytes of many files; objects are read in parallel. Raises as `read_bytes`."""
     if not paths or not is_object(paths[0]):
         return [path.read_bytes() for path in paths]
     names = [str(path) for path in paths]
@@ -208,7 +167,7 @@ def read_all(paths: Sequence[Path]) -> list[bytes]:
 
 
 def arrow_sources(paths: Sequence[Path]) -> list[Path | pa.BufferReader]:
-    """Files as Arrow reads them: paths of those on a disk, the bytes of objects."""
+    """Files in a form that Arrow reads: paths on a disk, the bytes of objects."""
     if not paths or not is_object(paths[0]):
         return [*paths]
     return [pa.BufferReader(content) for content in read_all(paths)]
@@ -216,10 +175,10 @@ def arrow_sources(paths: Sequence[Path]) -> list[Path | pa.BufferReader]:
 
 @contextmanager
 def opened(path: str, block: int = 2**20) -> Iterator[BufferedReader]:
-    """A file to read from front to back with jumps; of an object a block of bytes a request.
+    """A file to read from front to back with jumps; each request reads a block of an object.
 
     Raises:
-        OSError: It is missing, or cannot be read.
+        OSError: The file is missing, or cannot be read.
         StorageError: The object store does not answer.
     """
     if is_object(path):
@@ -231,11 +190,18 @@ def opened(path: str, block: int = 2**20) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A local file to fill, which becomes the file when the block ends well; durable, all or none.
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary file to fill, which replaces the file when the block succeeds.
+
+    Readers see the old file or the whole new one, never a part of it.
+
+    Args:
+        path: Path or address of the file; missing folders are created.
+        durable: Whether the new file survives a power failure; needless for files that can be
+            computed again.
 
     Raises:
-        OSError: There is no room, say; names the file. What was there before stays.
+        OSError: There is no room, say; names the file. The old file stays.
         StorageError: The object store does not answer.
     """
     if is_object(path):
@@ -245,42 +211,31 @@ def replacing(path: Path) -> Iterator[Path]:
             s3_objects.client().put_file(str(temporary), str(path))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with writing(path):
             yield temporary
-            _fsync(temporary)
-            temporary.rename(path)
-            _fsync(path.parent)
+            move(temporary, path, durable=durable)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file, durably, all or none; as `replacing`."""
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Writes a whole file; see `replacing`."""
     if is_object(path):
         s3_objects.client().pipe_file(str(path), content)
         return
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
-def save_bytes(path: Path, content: bytes) -> None:
-    """Writes a file that can be made again: on a disk it may be lost or halved with the power."""
-    if not is_object(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return
-    write_bytes(path, content)
-
-
 def temporaries(folder: Path, pattern: str = ".*.tmp") -> list[Path]:
-    """What killed writers left in a folder; of an object store nothing."""
+    """Temporary files that killed writers left in a folder; an object store has none."""
     return [] if is_object(folder) else list(folder.glob(pattern))
 
 
 def remove(path: Path) -> None:
-    """Deletes a file, or a folder with all that is in it, if it is there."""
+    """Deletes a file, or a folder with everything in it, if there is one."""
     if is_object(path):
         with suppress(FileNotFoundError):
             s3_objects.client().rm(str(path), recursive=True)
@@ -290,19 +245,27 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def move(path: Path, target: Path) -> None:
-    """Moves a file to another place of the same disk or object store; replaces what is there.
+def move(path: Path, target: Path, *, durable: bool = True) -> None:
+    """Moves a finished file to another place of the same disk or object store.
 
-    On a disk it is one rename. In an object store the copy is complete before the file is deleted.
+    What is there is replaced. On a disk it is one rename. In an object store the copy is complete
+    before the file is deleted.
+
+    Args:
+        path: The file.
+        target: Its new place.
+        durable: Whether the move survives a power failure; see `replacing`.
     """
     if is_object(path):
         s3_objects.client().copy(str(path), str(target))
         path.unlink()
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    if durable:
+        _fsync(path)
     path.replace(target)
-    _fsync(target.parent)
-    _fsync(path.parent)
+    for folder in dict.fromkeys((target.parent, path.parent)) if durable else ():
+        _fsync(folder)
 
 
 def size_of(path: Path) -> int:
@@ -314,14 +277,15 @@ def size_of(path: Path) -> int:
 
 
 def kvstore(folder: Path) -> dict[str, Any]:
-    """Where TensorStore finds a folder: its key-value store, and maybe a `context`."""
+    """TensorStore's spec of a folder: a key-value store, and for objects a `context`."""
     if is_object(folder):
         return s3_objects.kvstore(str(folder))
-    return {"driver": "file", "path": str(folder)}
+    # It refuses `..`, which only the real path can lose where links are involved.
+    return {"driver": "file", "path": os.path.realpath(folder)}
 
 
 def _read_file(path: Path | str, most: int | None) -> tuple[bytes, int]:
-    """A file's bytes, or none where there are more than `most`, and its size."""
+    """The bytes of a file, or none if there are more than `most`, and its size."""
     size = _plain_size(path)
     if most is not None and size > most:
         return b"", size

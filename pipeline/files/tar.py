@@ -1,7 +1,7 @@
-"""Files inside tar archives: listed by their headers alone, read at random, never unpacked.
+"""Files inside tar archives: listed from the headers, read at random, never unpacked.
 
-A file in an archive has an address that any reader can open at once, without an index:
-``web/00000.tar#000000012.jpg@10240+48213``, that is archive, name, first byte and size.
+A file in an archive has an address that readers can open without an index:
+``web/00000.tar#000000012.jpg@10240+48213``, i.e. archive, name, first byte and size.
 """
 
 import os
@@ -17,14 +17,14 @@ from pipeline.files import storage
 
 _BLOCK = 512
 _MAX_EXTENDED = 2**20
-"""Bytes of an extended header; real ones hold a name and a few numbers."""
+"""Largest accepted extended header, in bytes; real ones hold a name and a few numbers."""
 _ARCHIVE = ".tar#"
 _KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder"}
 _KINDS |= {b"6": "a pipe", b"S": "a sparse file"}
 
 
 class DamagedArchiveError(Exception):
-    """An archive cannot be read from some byte on, or not at all; the text says why."""
+    """An archive cannot be read, or only up to some byte; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Member:
 
     Attributes:
         archive: Path or s3:// address of the archive.
-        name: The file's name in it; bytes that are not UTF-8 are surrogates.
-        offset: Position of its first byte.
-        size: Its bytes.
+        name: Name of the file in it; bytes that are not UTF-8 are surrogates.
+        offset: Position of the first byte.
+        size: Number of bytes.
     """
 
     archive: str
@@ -45,17 +45,17 @@ class Member:
 
     @property
     def uri(self) -> str:
-        """Its address, as manifests hold it."""
+        """The address of the file in manifests."""
         return f"{self.archive}#{self.name}@{self.offset}+{self.size}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What an archive's listing says of one name.
+    """One entry of an archive.
 
     Attributes:
-        member: Where it is.
-        kind: "a file", or what else it claims to be: "a link", "a folder".
+        member: Its position and size.
+        kind: "a file", or another kind that the header claims: "a link", "a folder".
         whole: Whether the archive holds all of its bytes.
     """
 
@@ -65,7 +65,7 @@ class Entry:
 
 
 def parse(uri: str) -> Member | None:
-    """The file in an archive that an address names; None where it names a plain file."""
+    """The file in an archive that an address names; None for the address of a plain file."""
     head, _, position = uri.rpartition("@")
     stem, ending, name = head.partition(_ARCHIVE)
     offset, _, size = position.partition("+")
@@ -74,28 +74,28 @@ def parse(uri: str) -> Member | None:
     return Member(stem + ending[:-1], name, int(offset), int(size))
 
 
-def place(uri: str) -> str:
-    """An address without the position, which another download of the archive may change."""
+def without_position(uri: str) -> str:
+    """An address without the position, which changes if the archive is downloaded again."""
     return uri if parse(uri) is None else uri.rpartition("@")[0]
 
 
-def places(uris: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The place of each address."""
+def without_positions(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Each address without the position: see `without_position`."""
     if not pc.any(pc.match_substring(uris, _ARCHIVE)).as_py():
         return uris
     return pc.replace_substring_regex(uris, r"(?s)(\.tar#.+)@\d{1,15}\+\d{1,15}$", r"\1")
 
 
 def entries(archive: str) -> Iterator[Entry]:
-    """What is in an archive, in its order, from the headers alone.
+    """The entries of an archive in order, from the headers.
 
     Reads ustar, GNU and pax headers. They are untrusted: each must have its checksum, sizes are
-    never negative, and the position only ever grows, so that no archive can hold the reader up.
+    never negative, and the position only grows, so that no archive can block the reader.
 
     Raises:
-        OSError: It cannot be opened or read.
+        OSError: The archive cannot be opened or read.
         StorageError: The object store does not answer.
-        DamagedArchiveError: A header is none; what was yielded before is good.
+        DamagedArchiveError: A header is damaged; the entries before it are good.
     """
     with storage.opened(archive) as file:
         end = file.seek(0, os.SEEK_END)
@@ -121,7 +121,7 @@ def entries(archive: str) -> Iterator[Entry]:
                 size = size if long_size is None else long_size
                 what = _KINDS.get(kind, "a file")
                 if what in ("a link", "a folder"):
-                    size = 0  # whatever their headers say, no data follow
+                    size = 0  # no data follow, even if the header has a size
                 member = Member(archive, long_name or name, data, size)
                 yield Entry(member, what, whole=data + size <= end)
                 if data + size > end:
@@ -135,9 +135,9 @@ def read(member: Member) -> bytes:
 
     Raises:
         OSError: The archive cannot be read.
-        NoPlainFileError: It is a folder, a pipe or a device.
+        NoPlainFileError: The archive is a folder, a pipe or a device.
         StorageError: The object store does not answer.
-        DamagedArchiveError: The file is not there any more: the archive was written anew.
+        DamagedArchiveError: The archive was replaced, and the file is not there any more.
     """
     start = member.offset - _BLOCK
     piece = b"" if start < 0 else storage.read_range(member.archive, start, _BLOCK + member.size)
@@ -145,7 +145,7 @@ def read(member: Member) -> bytes:
         header = _header(BytesIO(piece), 0)
     except DamagedArchiveError:
         header = None
-    # An extended header may hold the size, then the plain one says 0.
+    # If an extended header holds the size, the plain one has 0.
     if header is None or header[1] not in (member.size, 0):
         raise DamagedArchiveError("no longer at this place of the archive")
     content = piece[_BLOCK:]
@@ -175,7 +175,7 @@ def _header(file: BinaryIO, position: int) -> tuple[str, int, bytes] | None:
 
 
 def _number(field: bytes) -> int | None:
-    """A number of a header: octal digits, or with its first bit set base 256; None: neither."""
+    """A number of a header, octal or (first bit set) base 256; None for anything else."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     return _octal(field)

@@ -1,4 +1,4 @@
-"""What bytes are, where they are no image that can be decoded: servers send pages for pictures."""
+"""Descriptions of bytes that are not a decodable image, e.g. an HTML page sent in its place."""
 
 _STARTS = {
     b"%PDF": "a PDF",
@@ -24,8 +24,8 @@ _IMAGES = {
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def described(content: bytes) -> str:
-    """What bytes that no decoder takes are: "an HTML page, which is not decoded"."""
+def describe(content: bytes) -> str:
+    """A description of undecodable bytes: "an HTML page, which is not decoded"."""
     for known, name in _IMAGES.items():
         if content.startswith(known):
             return f"damaged: the {name} has no header that can be read"

@@ -1,4 +1,4 @@
-"""Untrusted images and label files: addresses in, bytes out; bytes in, defined arrays out."""
+"""Reads and decodes untrusted images and label files: from address to bytes to arrays."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ from PIL.Image import Transpose
 
 from pipeline.errors import DataError
 from pipeline.files import storage, tar
-from pipeline.images.file_kinds import described
+from pipeline.images.file_kinds import describe
 from pipeline.images.jpeg import count_scans
 from pipeline.images.limits import Limits
 from pipeline.images.memory_budget import Budget
@@ -27,10 +27,10 @@ _PASSING = {
     *(errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
-"""Errors that another run need not meet, and that no stamp of the file will tell of."""
+"""Errors that may be gone in the next run, though the stamp of the file is unchanged."""
 _MAX_SCANS = 100
-"""Of a progressive JPEG; encoders write 10 or so. Each costs a pass over all pixels (0.07 s for
-100 million), and 140 bytes are enough for one."""
+"""Limit for a progressive JPEG; encoders write about 10. Each scan costs a pass over all pixels
+(0.07 s for 100 million), and takes only 140 bytes."""
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -40,24 +40,24 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-"""What each EXIF orientation asks for."""
+"""The transposition for each EXIF orientation."""
 
 _IN_MEMORY = Budget(200_000_000)
-"""Pixels that all threads may be decoding: a pixel takes up to 15 bytes while it is converted."""
+"""Pixels that all threads together may decode: converting a pixel takes up to 15 bytes."""
 
 Image.MAX_IMAGE_PIXELS = None  # `Limits` are checked before any pixel is decoded
 
 
 CEILINGS = Limits(max_bytes=2**31, max_pixels=10**9, max_seconds=10**9)
-"""For those who read images again that ingest let pass, by whatever limits its config has."""
+"""Limits for reading images that ingest accepted by the limits of its config."""
 
 
 class UnreadableImageError(Exception):
-    """An image or label file that cannot become an array; the text says why."""
+    """An image or label file cannot be decoded; the text says why."""
 
 
 class UnreachableImageError(UnreadableImageError):
-    """A file that is there and may be readable another time: the rights to it are missing, say."""
+    """A file exists but cannot be read now, e.g. without permission."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DecodedImage:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, upright.
-        format: What the file really is: JPEG, PNG, ...
+        format: The true format of the file: JPEG, PNG, ...
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -74,21 +74,20 @@ class DecodedImage:
 
 
 def read_bytes(uri: str, limits: Limits = CEILINGS, expected: str | None = None) -> bytes:
-    """The bytes of an image or label file, wherever its address leads.
+    """The bytes of an image or label file.
 
-    Every reader of images comes through here: a new kind of address is added here alone.
+    All reads of images use this function, so a new kind of address needs a change only here.
 
     Args:
         uri: Path or s3:// address of a file, or of a file in a tar (see `pipeline.files.tar`).
-        limits: How many bytes are read at most.
-        expected: The `content_id` that ingest noted, for who reads a file again: labels of other
-            bytes would be labels of another image.
+        limits: The largest accepted number of bytes.
+        expected: The `content_id` that ingest recorded; other bytes would be another image.
 
     Raises:
-        UnreachableImageError: It is there, and may be read another time.
-        UnreadableImageError: It is missing, empty, no plain file, too large, or has changed.
-        OSError: The disk is gone, which says nothing of the file.
-        StorageError: The object store does not answer, likewise.
+        UnreachableImageError: The file exists, and may be readable later.
+        UnreadableImageError: The file is missing, empty, no plain file, too large, or has changed.
+        OSError: The disk is gone, which says nothing about the file.
+        StorageError: The object store does not answer, which says nothing about the file.
     """
     member = tar.parse(uri)
     try:
@@ -120,15 +119,15 @@ def readable(
     fix: str = "put it back, then run `maskmill run ingest`",
     expected: str | None = None,
 ) -> Iterator[bytes]:
-    """The bytes of a file that has to be readable, here and inside the block that decodes it.
+    """The bytes of a file that must be readable and decodable by the block.
 
     Args:
-        uri: Its address, as for `read_bytes`.
-        fix: What would be right; the default suits files that ingest could read.
-        expected: As of `read_bytes`.
+        uri: See `read_bytes`.
+        fix: What to do; the default is for files that ingest could read.
+        expected: See `read_bytes`.
 
     Raises:
-        DataError: It cannot be read, or the block cannot decode it; names the file.
+        DataError: The file cannot be read, or the block cannot decode it; names the file.
     """
     try:
         yield read_bytes(uri, expected=expected)
@@ -142,14 +141,14 @@ def content_id(content: bytes) -> str:
 
 
 def decode_image(content: bytes, limits: Limits = CEILINGS) -> DecodedImage:
-    """Decodes any image of the web into upright 8-bit RGB.
+    """Decodes any image from the web to upright 8-bit RGB.
 
-    Transparent pixels are laid over white, 16-bit grey is scaled to 8, of animations the first
-    frame counts, EXIF orientation is applied, colour profiles are not.
+    Transparent pixels become white, 16-bit grey is scaled to 8 bits, animations give their first
+    frame, EXIF orientation is applied, colour profiles are ignored.
 
     Raises:
-        UnreadableImageError: Not an image, damaged, over the limits, or of fractions, which have
-            no range that everybody agrees on.
+        UnreadableImageError: The bytes are not an image, damaged, over the limits, or have
+            floating-point pixels, whose range is undefined.
     """
     with _opened(content, limits) as image:
         if image.mode == "F":
@@ -167,13 +166,13 @@ def decode_image(content: bytes, limits: Limits = CEILINGS) -> DecodedImage:
 
 
 def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.integer]:
-    """Decodes a label file, upright as its image, without touching its values.
+    """Decodes a label file, upright like its image, with unchanged values.
 
     Returns:
-        (H, W) pixel values or palette indices, or (H, W, 3) uint8 where the file holds colours.
+        (H, W) pixel values or palette indices, or (H, W, 3) uint8 for a file of colours.
 
     Raises:
-        UnreadableImageError: Not an image, damaged, over the limits, or not of whole numbers.
+        UnreadableImageError: The bytes are not an image, damaged, over the limits, or not integers.
     """
     with _opened(content, limits) as image:
         if image.mode == "F":
@@ -201,10 +200,12 @@ def fit(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _opened(content: bytes, limits: Limits) -> Iterator[Image.Image]:
-    """Opens bytes as an image; whatever Pillow raises inside becomes `UnreadableImageError`."""
+    """Opens bytes as an image; errors of Pillow become `UnreadableImageError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of damaged metadata nobody asked for
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns about damaged metadata, which we do not use
             bytes_in_time = _BytesInTime(content, limits.max_seconds)
             bytes_in_time.start()
             with Image.open(bytes_in_time, formats=_formats()) as image:
@@ -220,25 +221,25 @@ def _opened(content: bytes, limits: Limits) -> Iterator[Image.Image]:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(described(content)) from error
+        raise UnreadableImageError(describe(content)) from error
     except MemoryError as error:
         raise UnreadableImageError("decoding it takes more memory than there is") from error
-    except Exception as error:  # plugins raise whatever they run into: RuntimeError, KeyError, ...
+    except Exception as error:  # plugins raise anything: RuntimeError, KeyError, ...
         raise UnreadableImageError(f"damaged: {error}") from error
 
 
 def _check_scans(content: bytes) -> None:
-    if content.count(b"\xff\xda") <= _MAX_SCANS:  # fast, and true of all but a few
+    if content.count(b"\xff\xda") <= _MAX_SCANS:  # fast, and enough for almost all files
         return
     if (scans := count_scans(content)) > _MAX_SCANS:
         raise UnreadableImageError(f"{scans:,} scans; at most {_MAX_SCANS} are decoded")
 
 
 class _BytesInTime(BytesIO):
-    """Bytes that can be read for some time only.
+    """Bytes with a time limit for reading them.
 
-    Pillow asks for the bytes of most formats in pieces of 64 KiB, between which this can stop a
-    decoder that takes too long; a thread cannot be stopped in any other way.
+    Pillow reads the bytes of most formats in pieces of 64 KiB. An error between two pieces is the
+    only way to stop a slow decoder in a thread.
     """
 
     def __init__(self, content: bytes, seconds: float) -> None:
@@ -247,7 +248,7 @@ class _BytesInTime(BytesIO):
         self._end = 0.0
 
     def start(self) -> None:
-        """Lets the time begin."""
+        """Restarts the time limit."""
         self._end = time.monotonic() + self._seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -257,10 +258,10 @@ class _BytesInTime(BytesIO):
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; without one, or with damaged EXIF, as it is."""
+    """The image turned by its EXIF orientation; unchanged without one or with damaged EXIF."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # as a browser does: the pixels are good, whatever its EXIF is
+    except Exception:  # like a browser: damaged EXIF does not make the pixels bad
         return image
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
@@ -268,6 +269,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats of the web that this Pillow reads; EPS, say, would be run as a program."""
+    """The accepted formats that this Pillow supports. EPS is not accepted: it is a program."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)

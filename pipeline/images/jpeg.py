@@ -1,4 +1,4 @@
-"""What a JPEG would cost to decode, from its markers alone."""
+"""The cost of decoding a JPEG, from its markers."""
 
 import re
 
@@ -8,9 +8,9 @@ _WITHOUT_LENGTH = frozenset([0x01, 0xD8, *range(0xD0, 0xD8)])
 
 
 def count_scans(content: bytes) -> int:
-    """How often a decoder has to pass over the pixels: the scans of the first image.
+    """Number of scans of the first image, i.e. passes of a decoder over the pixels.
 
-    What metadata, thumbnails and appended videos hold does not count. ITU-T T.81, annex B.
+    Scans in metadata, thumbnails and appended videos do not count. ITU-T T.81, annex B.
     """
     scans = 0
     marker = _MARKER.search(content)

@@ -1,4 +1,4 @@
-"""Limits of what an image may cost; here, so that a config can be read without Pillow."""
+"""Limits for images; in a separate file, so that a config can be read without Pillow."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from pipeline.config.config_section import Section
 
 
 class Limits(Section):
-    """What an image may cost."""
+    """Limits for an image."""
 
     max_bytes: Annotated[int, Field(ge=1, le=2**31)] = 256 * 2**20
     """Bytes of a file."""
     max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 100_000_000
-    """Width times height; checked before a pixel is decoded."""
+    """Width times height; checked before decoding."""
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
-    """Time to decode it. WebP, AVIF, JPEG 2000 and compressed TIFF are decoded in one go and held
-    by the other limits alone."""
+    """Time to decode it. Does not apply to WebP, AVIF, JPEG 2000 and compressed TIFF, which are
+    decoded in one call."""

@@ -1,4 +1,4 @@
-"""A shared amount that threads take from and give back: memory, say, counted in pixels."""
+"""A shared budget that threads take from and give back to, e.g. memory counted in pixels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from threading import Condition
 
 
 class Budget:
-    """An amount that is never exceeded; who asks for more than is left waits.
+    """A total that is never exceeded: threads that ask for more than is free wait.
 
     Args:
-        total: The amount; who asks for more than this gets all of it, alone.
+        total: The total; a thread that asks for more waits until all of it is free.
     """
 
     def __init__(self, total: int) -> None:
@@ -19,7 +19,7 @@ class Budget:
 
     @contextmanager
     def held(self, amount: int) -> Iterator[None]:
-        """Takes an amount for as long as the block runs."""
+        """Takes an amount while the block runs."""
         amount = min(amount, self._total)
         with self._freed:
             self._freed.wait_for(lambda: self._free >= amount)

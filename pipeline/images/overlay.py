@@ -1,4 +1,4 @@
-"""Labels drawn over images, for people."""
+"""Pictures of labels over images."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ _GAP_PX = 4
 
 
 def overlaid(pixels: Bytes, mask: Bytes, palette: Bytes) -> Bytes:
-    """Colours over an image; ignored pixels and those of black classes show the image, dimmed.
+    """A mask in colours over an image; ignored pixels and black classes show the image, dimmed.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -28,7 +28,7 @@ def overlaid(pixels: Bytes, mask: Bytes, palette: Bytes) -> Bytes:
 
 
 def shaded(pixels: Bytes, confidence: Bytes) -> Bytes:
-    """A confidence (h, w) uint8 as a grey picture of its image's size; white = certain."""
+    """A confidence (h, w) uint8 as a grey picture of the image's size; white = certain."""
     grey = resized(confidence, pixels.shape[0], pixels.shape[1])
     return np.stack([grey] * 3, axis=-1)
 
@@ -47,7 +47,7 @@ def encoded(picture: Image.Image) -> bytes:
 
 
 def sheet(rows: list[list[Bytes]]) -> Image.Image:
-    """Pictures (H, W, 3) uint8 in rows on white, each row as high as its highest picture."""
+    """Pictures (H, W, 3) uint8 in rows on white; a row is as high as its highest picture."""
     height = sum(max(p.shape[0] for p in row) + _GAP_PX for row in rows) - _GAP_PX
     width = max(sum(p.shape[1] + _GAP_PX for p in row) for row in rows) - _GAP_PX
     canvas = Image.new("RGB", (width, height), "white")

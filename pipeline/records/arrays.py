@@ -1,7 +1,7 @@
-"""Arrow arrays of what NumPy and Python hold, and back, for plans.
+"""Conversions between Arrow, NumPy and Python, for plans.
 
-`pa.array`, `pa.scalar` and `to_numpy` do the same, but import pandas first, which takes longer than
-all the rest of a small `status`. Work that takes its time may use those.
+`pa.array`, `pa.scalar` and `to_numpy` do the same, but import pandas, which takes longer than the
+rest of a small `status`. Code outside of plans may use those.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def texts(values: Collection[str | None]) -> pa.Array:
     """Texts as an Arrow array of strings.
 
     Raises:
-        UnicodeEncodeError: One has a surrogate.
-        pa.ArrowInvalid: They are 2 GiB or more.
+        UnicodeEncodeError: A text has a surrogate.
+        pa.ArrowInvalid: The texts have 2 GiB or more.
     """
     encoded = [None if value is None else value.encode() for value in values]
     ends = np.cumsum([0, *(len(text or b"") for text in encoded)], dtype=np.int64)
@@ -42,17 +42,17 @@ def texts(values: Collection[str | None]) -> pa.Array:
 
 
 def text(value: str | None) -> pa.Scalar:
-    """One of `texts`, to compare with or to repeat."""
+    """A text as an Arrow scalar."""
     return texts([value])[0]
 
 
 def having(table: pa.Table, column: str, value: str) -> pa.Table:
-    """The rows of a table that have a text in a column."""
+    """The rows of a table with this text in a column."""
     return table.filter(pc.equal(table[column], text(value)))
 
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column of numbers without nulls, (N,) of its type; not to be written to."""
+    """A column of numbers without nulls as a read-only array (N,) of the same type."""
     return np.from_dlpack(whole(column))
 
 
@@ -62,5 +62,5 @@ def empty(schema: pa.Schema) -> pa.Table:
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
+    """A column as one array."""
     return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)

@@ -11,13 +11,13 @@ _VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
 
 
 class LabelReader:
-    """Random reads of a store's labels; safe to share among threads.
+    """Random reads of the labels of a store; thread-safe.
 
     Args:
         group: Folder of the Zarr group.
 
     Raises:
-        StorageError: There are no label arrays, or none that can be read.
+        StorageError: The label arrays are missing or damaged.
     """
 
     def __init__(self, group: Path) -> None:
@@ -29,11 +29,11 @@ class LabelReader:
         self._group = group
 
     def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
-        """Reads labels without the padding of their canvases.
+        """Reads labels, without the padding around each image.
 
         Args:
             rows: Positions in the arrays.
-            sizes: (height, width) of the part of each canvas that is image.
+            sizes: (height, width) of each image in its row.
 
         Returns:
             For each row a mask (height, width) uint8, 255 = ignore, and a confidence at a quarter

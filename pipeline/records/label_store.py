@@ -1,11 +1,11 @@
 """The label store: Zarr v3 arrays, encoded by zarr-python and read by `label_reader.py`.
 
-zarr works in memory; `storage` writes what comes of it, all or none, on a disk and in an object
-store alike. One chunk an image and one file a shard. Masks are (N, S, S) uint8, 255 = ignore;
-confidences are (N, S/4, S/4) uint8, 255 = certain, 0 outside the image. Ask the manifest which rows
-exist, and in which group: an array holds fill values where nothing was written.
+zarr encodes in memory; `storage` writes whole files, on a disk and in an object store alike. Each
+image is a chunk, each shard a file. Masks are (N, S, S) uint8, 255 = ignore; confidences are
+(N, S/4, S/4) uint8, 255 = certain, 0 outside the image. The manifest says which rows exist, and in
+which group: rows that were never written are fill values.
 
-zarr is imported where it is used, for a plan asks for the names of files alone.
+zarr is imported inside functions, since a plan needs only the names of files.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from zarr.storage import MemoryStore
 
 CONFIDENCE_STRIDE = 4
-"""Confidences are kept at a quarter of the mask's resolution."""
+"""Confidences have a quarter of the mask's resolution."""
 
 Bytes = npt.NDArray[np.uint8]
 
 _METADATA = "zarr.json"
 DELETE = "delete the folder, then run pseudolabel"
-"""What to do with damaged arrays."""
+"""The fix for damaged arrays."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LabelStore:
 
     Attributes:
         path: Folder of the Zarr group.
-        shard_size: Images a shard.
+        shard_size: Images in a shard.
         size_px: Side S of the masks; a multiple of 4.
     """
 
@@ -52,15 +52,15 @@ class LabelStore:
     size_px: int
 
     def grow(self, num_shards: int) -> None:
-        """Creates the arrays, or makes room for more shards; what is there stays.
+        """Creates the arrays, or adds room for more shards; existing labels stay.
 
         Raises:
-            StorageError: What is there is damaged.
+            StorageError: The existing arrays are damaged.
         """
         import zarr
 
         labeler = self.path.parent
-        _remove_temporaries(labeler, "**/.*.tmp")  # in groups of former configs too
+        _remove_temporaries(labeler, "**/.*.tmp")  # in groups of earlier configs too
         with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
         documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
@@ -91,7 +91,8 @@ class LabelStore:
             array = group[name]
             assert isinstance(array, zarr.Array)
             if array.shards != (self.shard_size, side, side):
-                what = f"laid out by other shards than of {self.shard_size} images"
+                size = self.shard_size
+                what = f"this label store has another shard size (expected {size} images)"
                 raise StorageError(what, where=str(self.path), fix=DELETE)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
@@ -101,8 +102,8 @@ class LabelStore:
 
         Args:
             shard: Number of the shard; `grow` has made room for it.
-            rows: Positions in the arrays that the labels belong to, ascending; the shard's others
-                are filled.
+            rows: Positions of the labels in the arrays, ascending; the other rows of the shard get
+                fill values.
             masks: (len(rows), S, S) uint8, 255 = ignore.
             confidences: (len(rows), S/4, S/4) uint8, 255 = certain.
 
@@ -117,7 +118,7 @@ class LabelStore:
         for name, values in (("mask", masks), ("confidence", confidences)):
             files = _read_files(self.path / name, [_METADATA])
             array = zarr.open_array(MemoryStore(files), mode="r+")
-            # a shard of ignore alone is a file too: without one it would count as gone
+            # a shard of only ignore needs a file too, else it would count as lost
             array = array.with_config({"write_empty_chunks": True})
             block = values
             if len(rows) < self.shard_size:
@@ -130,12 +131,12 @@ class LabelStore:
             storage.write_bytes(path, content)
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
-        """The file that holds a shard of an array."""
+        """The file of a shard of an array."""
         return self.path / f"{array}/c/{shard}/0/0"
 
 
 def unused_files(group: Path, shards: Container[int]) -> list[Path]:
-    """Folders of a group's shards other than these, and what killed writers left of the others."""
+    """A group's folders of other shards than these, and temporary files left by killed writers."""
     found = storage.temporaries(group)
     for array in (group / "mask", group / "confidence"):
         found += storage.temporaries(array)
@@ -146,7 +147,7 @@ def unused_files(group: Path, shards: Container[int]) -> list[Path]:
 
 
 def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
-    """Those of a folder's files that there are, as a `MemoryStore` takes them."""
+    """The existing ones of a folder's files, in the form of a `MemoryStore`."""
     from zarr.buffer import cpu
 
     files: dict[str, Buffer] = {}
@@ -158,7 +159,7 @@ def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
 
 @contextmanager
 def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
-    """These files of a folder in memory; those that the block makes or changes are written."""
+    """These files of a folder in memory; files that the block adds or changes are written."""
     from zarr.storage import MemoryStore
 
     files = _read_files(folder, names)
@@ -176,7 +177,7 @@ def _remove_temporaries(folder: Path, pattern: str = ".*.tmp") -> None:
 
 @contextmanager
 def undamaged(group: Path, fix: str) -> Iterator[None]:
-    """Names the group where zarr or TensorStore cannot make sense of what is on disk."""
+    """Turns errors of zarr and TensorStore about damaged data into errors that name the group."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:

@@ -159,7 +159,7 @@ def damage(path: Path, record: Record) -> list[str]:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = storage.reached(path.parent, name)
+        file = storage.from_relative(path.parent, name)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")

@@ -1,4 +1,4 @@
-"""A table of images by shard: what a plan over a million images asks for, no dict an image."""
+"""A table of images by shard, fast enough for plans over a million images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from pipeline.records import arrays
 
 
 class ShardedTable:
-    """Rows of images in the order of their places, cut into shards.
+    """Images in the order of their row numbers, divided into shards.
 
     Args:
-        table: With a column `row`, the place of each image; in any order.
-        shard_size: Places a shard.
+        table: Has a column `row`, the row number of each image in the run; in any order.
+        shard_size: Row numbers in a shard.
 
     Attributes:
-        table: The rows, ordered.
-        shard_size: Places a shard.
-        shards: Numbers of the shards that have rows, ascending.
+        table: The table, ordered by `row`.
+        shard_size: Row numbers in a shard.
+        shards: Numbers of the shards that have images, ascending.
     """
 
     def __init__(self, table: pa.Table, shard_size: int) -> None:
-        places = arrays.numbers(table["row"])
-        if (places[1:] < places[:-1]).any():
-            order = np.argsort(places, kind="stable")
-            table, places = table.take(arrays.integers(order)), places[order]
+        numbers = arrays.numbers(table["row"])
+        if (numbers[1:] < numbers[:-1]).any():
+            order = np.argsort(numbers, kind="stable")
+            table, numbers = table.take(arrays.integers(order)), numbers[order]
         self.table, self.shard_size = table, shard_size
-        shards, starts = np.unique(places // shard_size, return_index=True)
+        shards, starts = np.unique(numbers // shard_size, return_index=True)
         self.shards: list[int] = shards.tolist()
-        bounds = [*starts.tolist(), len(places)]
+        bounds = [*starts.tolist(), len(numbers)]
         self._spans = dict(zip(self.shards, pairwise(bounds), strict=True))
 
     def __getitem__(self, shard: int | None) -> pa.Table:
@@ -48,14 +48,14 @@ class ShardedTable:
         return rows
 
     def digests(self, columns: Sequence[str]) -> dict[int, str]:
-        """Of each shard a digest of these columns."""
+        """A digest of these columns for each shard."""
         spans = list(self._spans.values())
         found = _digests(self.table.select(list(columns)), spans)
         return dict(zip(self.shards, found, strict=True))
 
 
 def digest_rows(table: pa.Table) -> str:
-    """16 hex digits that tell whether two tables of the same columns hold the same rows."""
+    """A digest, 16 hex digits: tables of the same columns and rows have the same one."""
     (found,) = _digests(table, [(0, table.num_rows)])
     return found
 
@@ -73,8 +73,8 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
             size = texts.offset + len(texts) + 1
             offsets = np.frombuffer(offsets_buffer, np.int64, size)[texts.offset :]
             bytes_of = memoryview(b"" if content is None else content)
-            places = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
-            for hashed, (start, end), (first, last) in places:
+            pieces = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
+            for hashed, (start, end), (first, last) in pieces:
                 hashed.update(lengths[start:end])
                 hashed.update(bytes_of[first:last])
         else:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import MaskmillError
-from pipeline.files import storage
+from pipeline.files import locations, storage
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
 
 
@@ -108,7 +108,7 @@ def _count_files(images: pa.Table, source: SourceConfig, found: SourceCheck, dat
         if absent:
             found.remarks.append(f"missing: {len(absent):,} {what}, first {absent[0]}")
             folders = {posixpath.dirname(file) for file in absent}
-            found.missing |= {storage.relative(storage.location(one), data) for one in folders}
+            found.missing |= {storage.relative(locations.location(one), data) for one in folders}
 
 
 def _is_same_or_inside(first: str, second: str) -> bool:

@@ -81,4 +81,4 @@ def _listed_twice(keys: pa.ChunkedArray) -> DataError:
 
 def _image_keys(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
     """Keys that identify images: the source, and the address without the position in an archive."""
-    return pc.binary_join_element_wise(sources, tar.places(uris), arrays.text("\0"))
+    return pc.binary_join_element_wise(sources, tar.without_positions(uris), arrays.text("\0"))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.console import Console
-from pipeline.errors import ConfigError, DataError, writing
+from pipeline.errors import ConfigError, DataError
+from pipeline.files import storage
 from stages.ingest.config import Role, ingest_section
 from stages.ingest.sources.base import Source
 from stages.ingest.sources.folder import FolderSource
@@ -55,7 +56,7 @@ def draw_split(
             fix = "delete it, or name another file in the config"
             raise DataError("the file already holds another list", where=str(path), fix=fix)
     for path, text in texts.items():
-        _write(path, os.fsencode(text))
+        storage.write_bytes(path, os.fsencode(text))
     for role, path in files.items():
         console.line(f"{role}: {len(chosen[role]):,} of {len(lines):,}, seed {seed}: {path}")
 
@@ -119,11 +120,3 @@ def _ids_in_folder(config: Config, labeled: Source) -> list[str]:
 
 def _rank(line: str, seed: int) -> bytes:
     return blake2b(os.fsencode(f"{seed}:{line}"), digest_size=16).digest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.new")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)

@@ -183,4 +183,4 @@ def _write_cache(found: TarIndex, path: Path, made_from: str) -> None:
     content = pa.BufferOutputStream()
     pq.write_table(table, content, compression="zstd", use_dictionary=False)  # no text twice
     with suppress(OSError, StorageError):
-        storage.write_bytes(path, content.getvalue().to_pybytes())
+        storage.write_bytes(path, content.getvalue().to_pybytes(), durable=False)

@@ -95,7 +95,3 @@ def read_ahead(
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         yield from threads.map(attempt, rows)
-
-
-read_truth = read_mask
-"""Former name, until `pseudolabel` and `train` use the new one."""

@@ -12,6 +12,7 @@ from pipeline.console import Console
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
 from pipeline.files.download import fetch
+from pipeline.files.locations import LocalPath
 from stages.ingest.config import Role
 from stages.models.embedded.models import SAM, SANDBOX, SandboxName
 from stages.propose.published import CHECKPOINTS
@@ -65,7 +66,7 @@ class ProposeConfig(GeneratorConfig):
 
     model: Literal[SandboxName, "vit_b", "vit_l", "vit_h"]
     """A SAM by segment_anything's name, or sandbox: the tiny SAM that comes with Maskmill."""
-    weights: Annotated[Path | None, RunOnly] = None  # facts hold its checksum, not its path
+    weights: Annotated[LocalPath | None, RunOnly] = None  # facts hold its checksum, not its path
     """The model's checkpoint file. Default: the published file, downloaded on first use. Leave it
     out for sandbox, which has its own weights."""
     roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # a shard's facts list its images

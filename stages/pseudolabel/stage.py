@@ -14,7 +14,7 @@ from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, Unit
-from pipeline.errors import ConfigError, found_at
+from pipeline.errors import ConfigError, error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
@@ -85,7 +85,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         work = [(unit.key.labeler, unit) for unit in units if isinstance(unit.key, LabelsKey)]
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             for name in sorted({name for name, _ in work}):
-                with found_at(labeler_key(name)):
+                with error_context(labeler_key(name)):
                     self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
             self._stores[name].grow(1 + self.images.shards[-1])
@@ -232,7 +232,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         vocabulary = self.context.config.vocabulary
         prefix = labeler_key(name)
         labeler = choice.create(vocabulary)
-        with found_at(prefix):
+        with error_context(prefix):
             weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
         facts = {
             **self.version_facts,

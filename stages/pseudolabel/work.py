@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
-from pipeline.errors import found_at
+from pipeline.errors import error_context
 from pipeline.images.images import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
 from pipeline.records.rows import ImageRow, LabelRow
@@ -39,7 +39,7 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
         and a mask of ignore.
     """
     device = pick_device(task.device)
-    with found_at(task.key):
+    with error_context(task.key):
         labeler = _loaded(
             task.labeler.component,
             task.labeler.config.model_dump_json(),

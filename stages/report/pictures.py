@@ -47,7 +47,7 @@ def draw_labels(config: Config, labeler: str) -> ReportRow:
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
     path = labels_picture(config, labeler)
-    storage.save_bytes(path, encoded(sheet(list(_in_rows(cells)))))
+    storage.write_bytes(path, encoded(sheet(list(_in_rows(cells)))), durable=False)
     return {
         "file": path.name,
         "kind": "labels",
@@ -79,7 +79,7 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
     path = predictions_picture(config, split)
-    storage.save_bytes(path, encoded(sheet(rows)))
+    storage.write_bytes(path, encoded(sheet(rows)), durable=False)
     return {
         "file": path.name,
         "kind": "predictions",

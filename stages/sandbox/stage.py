@@ -131,9 +131,10 @@ class SandboxStage(Stage[RoleKey]):
         domain = _domain(role)
         folder = self.context.config.data / role
         image = folder / "images" / f"{number:05d}.{'jpg' if domain == 'web' else 'png'}"
-        storage.save_bytes(image, encoded_image(scene, image.suffix))
+        storage.write_bytes(image, encoded_image(scene, image.suffix), durable=False)
         if self._has_masks(role):
-            storage.save_bytes(folder / "masks" / f"{number:05d}.png", encoded_classes(scene))
+            mask = folder / "masks" / f"{number:05d}.png"
+            storage.write_bytes(mask, encoded_classes(scene), durable=False)
         return {
             "uri": storage.relative(image, self.context.config.data),
             "role": role,

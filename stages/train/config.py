@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config_section import Facts, Name, RunOnly, Section
+from pipeline.config.origins import Place, Written, reach
 from stages.models.segmenters.builders.base import ModelChoice
 from stages.train import preset as presets
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
@@ -238,7 +239,7 @@ class VariantConfig(Section):
 
 
 class TrainConfig(Section):
-    """The section as it is after the keys beside `variants` were filled into each variant."""
+    """The section after the keys next to `variants` were filled into each variant."""
 
     variants: dict[Name, VariantConfig] = Field(min_length=1)
     """Trainings by name."""
@@ -257,9 +258,28 @@ class TrainConfig(Section):
     def _fill_variants(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        base = {key: value for key, value in values.items() if key != "variants"}
+        base = _base(values)
         variants = values.get("variants") or {"default": {}}
         if not isinstance(variants, dict):
             return {"variants": variants}
         laid = {name: presets.overridden(base, own) for name, own in variants.items()}
         return {"variants": {name: presets.expanded(keys) for name, keys in laid.items()}}
+
+    @classmethod
+    def written_at(cls, values: Any, place: Place) -> Written:
+        """See `Section.written_at`: in a variant, next to `variants`, or in a preset."""
+        if place[:1] != ("variants",) or not place[1:] or not isinstance(values, dict):
+            return Written(place)
+        variants, base = values.get("variants") or {}, _base(values)
+        name, rest = place[1], place[2:]
+        own = {} if variants.get(name) is None else variants[name]
+        keys = presets.overridden(base, own)
+        layer, depth = reach([own, base, *presets.layers(keys)], rest)
+        if layer == 0 and name in variants and (depth or not rest):
+            return Written(place)
+        return Written(rest, f"from the preset {keys['preset']}" if layer > 1 else "")
+
+
+def _base(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that count for every variant."""
+    return {key: value for key, value in values.items() if key != "variants"}

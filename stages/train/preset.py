@@ -45,11 +45,22 @@ def expanded(keys: Any) -> Any:
         keys: Keys of one training. `preset` names a file, `dataset` one of the file's datasets,
             whose values override the other values of the file.
     """
-    if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
+    if not (below := layers(keys)):
         return keys
+    of_dataset, of_others = below
+    return overridden(overridden(of_others, of_dataset), keys)
+
+
+def layers(keys: Any) -> list[Any]:
+    """The values of a preset: those for the training's dataset, and those below them.
+
+    Empty for a training without a preset, or with an unknown one.
+    """
+    if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
+        return []
     values = _read(preset)
     of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
-    return overridden(overridden(values, of_dataset), keys)
+    return [of_dataset or {}, values]
 
 
 def _read(preset: str) -> dict[str, Any]:

@@ -183,8 +183,8 @@ class TrainStage(Stage[TrainingKey]):
         from stages.train import distributed
 
         device = next(iter(self._section.variants.values())).device
-        with distributed.joined(device) as own:
-            keys = distributed.told(keys)
+        with distributed.process_group(device) as own:
+            keys = distributed.broadcast(keys)
             units = {unit.key: unit for unit in self.plan()} if keys else {}
             for key in keys:
                 self._train(units[key], device=own)
@@ -192,18 +192,18 @@ class TrainStage(Stage[TrainingKey]):
     def _train(self, unit: Unit[TrainingKey], device: torch.device | None = None) -> None:
         from stages.models.device import pick_device
         from stages.train import distributed
-        from stages.train.loop.build import Trainer
+        from stages.train.loop.build import TrainingJob, train
 
-        config, variant = self.context.config, self._section.variants[unit.key.variant]
+        config, key = self.context.config, unit.key
+        variant, files = self._section.variants[key.variant], self._files(unit)
         device = device or pick_device(variant.device)
-        files = self._files(unit)
         is_leader = distributed.rank() == 0
         if is_leader:
             self.clear(unit)
-            storage.save_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
-        logged = Trainer(self.context, variant, unit.key.seed, unit, files, device).train()
+            storage.write_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
+        inputs = TrainInputs(config)
+        logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
         if is_leader:
-            key = unit.key
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}
             table = tables.METRICS.rows({**place, **row} for row in logged)

@@ -70,7 +70,7 @@ def test_mistakes_end_with_one_line(
     )
     fails_with(
         f"{tmp_path}/vocabulary.yaml: these keys are wrong; "
-        "label_schemes.voc.1 names 'person', which is no class; "
+        "label_schemes.voc.1 names 'person', which is not a class; "
         "use one of: background, disc, box, ignore",
         label_schemes={"voc": {1: "person"}},
     )

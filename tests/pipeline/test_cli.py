@@ -106,7 +106,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         ),
         (
             ["status", "--set", "ingest.shardsize=4"],
-            "{config}: ingest.shardsize: unknown key; did you mean 'shard_size'?",
+            "--set ingest.shardsize=4: unknown key; did you mean 'shard_size'?",
         ),
         (
             ["show", "0123456789abcdef"],
@@ -184,7 +184,7 @@ def test_a_locked_workspace_refuses_a_second_run(
         assert maskmill("status", "--config", config).returncode == 0
     assert done.returncode == 1
     assert done.stderr.startswith(
-        f"error: {manifests}: another command works on this run: process {os.getpid()} on "
+        f"error: {manifests}: another command is working on this run: process {os.getpid()} on "
     )
     assert done.stderr.endswith("; wait until it ends\n")
     assert done.stderr.count("\n") == 1
@@ -215,7 +215,7 @@ def test_a_read_only_workspace_is_one_line_and_can_be_looked_at(
     assert done.returncode == 1
     assert done.stderr == (
         f"error: {small_disk}/manifests/tiny/.lock: Read-only file system; "
-        "set `workspace` to a folder that can be written\n"
+        "set `workspace` to a writable folder\n"
     )
     done = maskmill("status", "--config", config, "--set", workspace, "--json")
     assert json.loads(done.stdout)["stages"][0]["state"] == "fresh"

@@ -78,8 +78,8 @@ def test_what_came_is_kept_for_the_next_command(
     server, _ = file_server
     server.cuts += [4_000_000, 0]
     assert refusal(published) == (
-        f"{WHERE}: sam.pth cannot be downloaded: the connection was cut; run again, what came is "
-        f"kept; or fetch {published.url} and put it at {published.path}"
+        f"{WHERE}: sam.pth cannot be downloaded: the connection was lost; run again to "
+        f"resume the download; or fetch {published.url} and put it at {published.path}"
     )
     assert left(machine_cache) == {".sam.pth.part": 4_000_000}
     assert get(published).read_bytes() == CONTENT
@@ -95,7 +95,7 @@ def test_a_server_that_gives_no_parts_is_asked_for_all(
     assert get(published).read_bytes() == CONTENT
     published.path.unlink()
     server.cuts += [2_000_000, 2_000_000]  # it never comes further
-    assert "the connection was cut" in refusal(published)
+    assert "the connection was lost" in refusal(published)
     assert left(machine_cache) == {".sam.pth.part": 2_000_000}
 
 
@@ -112,9 +112,9 @@ def test_other_bytes_than_were_published_are_refused(
     server, address = file_server
     other = server.add("/sam/sam.pth", b"a page that says no")
     assert refusal(published) == (
-        f"{WHERE}: {address}/sam/sam.pth gave SHA-256 {other[:12]}, where {published.sha256[:12]} "
-        f"was published; run again, nothing of it is kept; or elsewhere fetch {published.url} and "
-        f"put it at {published.path}"
+        f"{WHERE}: {address}/sam/sam.pth has SHA-256 {other[:12]}, not the published "
+        f"{published.sha256[:12]}; run again to download it from the start; or fetch "
+        f"{published.url} and put it at {published.path}"
     )
     assert left(machine_cache) == {}
 
@@ -124,7 +124,7 @@ def test_a_wrong_beginning_is_not_gone_on_with_for_ever(
 ) -> None:
     (machine_cache / "weights").mkdir(parents=True)
     (machine_cache / "weights/.sam.pth.part").write_bytes(b"of another file")
-    assert "was published" in refusal(published)
+    assert "not the published" in refusal(published)
     assert left(machine_cache) == {}
     assert get(published).read_bytes() == CONTENT
 
@@ -133,8 +133,7 @@ def test_a_file_that_changed_in_its_place_is_refused(published: Published) -> No
     path = get(published)
     path.write_bytes(CONTENT[:-1])
     assert refusal(published) == (
-        f"{path}: it is not the sam.pth that was published: its SHA-256 is another; "
-        "delete it, then run again"
+        f"{path}: this is not the published sam.pth: its SHA-256 differs; delete it, then run again"
     )
 
 
@@ -156,7 +155,7 @@ def test_offline_it_says_which_file_to_put_where(
         published = Published("http://127.0.0.1:9/sam.pth", published.sha256)
         reason = "[Errno 111] Connection refused"
     assert refusal(published) == (
-        f"{WHERE}: sam.pth cannot be downloaded: {reason}; where there is a connection, "
+        f"{WHERE}: sam.pth cannot be downloaded: {reason}; on a machine with a connection, "
         f"fetch {published.url} and put it at {machine_cache}/weights/sam.pth"
     )
     assert left(machine_cache) == {}

@@ -32,9 +32,9 @@ def test_an_error_travels_between_processes() -> None:
         ),
         (
             OSError(errno.EIO, "Input/output error"),
-            "disk: Input/output error; mend it and run again; what is done stays done",
+            "disk: Input/output error; fix it and run again; what is done stays done",
         ),
-        (OSError("odd"), "disk: odd; mend it and run again; what is done stays done"),
+        (OSError("odd"), "disk: odd; fix it and run again; what is done stays done"),
     ],
 )
 def test_what_the_system_refuses_becomes_one_line(error: OSError, text: str) -> None:

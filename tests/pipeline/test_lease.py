@@ -10,7 +10,7 @@ from threading import Barrier, Event
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.files import s3_lease, storage
+from pipeline.files import locations, s3_lease, storage
 from pipeline.files.run_lock import locked
 from tests.s3_server import Fault, Proxy, aged, until
 
@@ -19,7 +19,7 @@ DEADLINE_S = 30
 
 @pytest.fixture
 def run(bucket: str) -> Path:
-    return storage.location(f"{bucket}/manifests/tiny")
+    return locations.location(f"{bucket}/manifests/tiny")
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def test_a_second_run_is_told_of_the_first_and_may_start_when_it_ends(run: Path)
     with locked(run):
         with pytest.raises(StorageError) as error, locked(run):
             pytest.fail("two hold it")
-        assert f"another command works on this run: process {os.getpid()} on " in str(error.value)
+        assert f"another command is working on this run: process {os.getpid()} on " in str(
+            error.value
+        )
         assert "started 20" in str(error.value)
     with locked(run):
         pass

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.files import s3_objects, storage, tar
+from pipeline.files import locations, s3_objects, storage, tar
 from pipeline.images import images
 from pipeline.images.limits import Limits
 from pipeline.records.label_reader import LabelReader
@@ -22,24 +22,24 @@ from tests.s3_server import Fault, Proxy, forget_clients
 
 
 def test_paths_join_and_never_leave_their_bucket(bucket: str) -> None:
-    folder = storage.location(f"{bucket}/data")
-    assert str(storage.below(folder, Path("train/images"))) == f"{bucket}/data/train/images"
-    assert str(storage.below(folder, Path("../other"))) == f"{bucket}/other"
-    assert str(storage.below(folder, Path("../../../x"))) == f"{bucket}/x"
-    assert str(storage.below(folder, "s3://elsewhere/y")) == "s3://elsewhere/y"
-    assert storage.below(folder, Path("/local")) == Path("/local")
-    assert storage.below(Path("/data"), Path("a/b")) == Path("/data/a/b")
+    folder = locations.location(f"{bucket}/data")
+    assert str(locations.join(folder, Path("train/images"))) == f"{bucket}/data/train/images"
+    assert str(locations.join(folder, Path("../other"))) == f"{bucket}/other"
+    assert str(locations.join(folder, Path("../../../x"))) == f"{bucket}/x"
+    assert str(locations.join(folder, "s3://elsewhere/y")) == "s3://elsewhere/y"
+    assert locations.join(folder, Path("/local")) == Path("/local")
+    assert locations.join(Path("/data"), Path("a/b")) == Path("/data/a/b")
     part = folder / "manifests/part-0.parquet"
-    way = storage.relative(folder / "artifacts/x", part.parent)
-    assert way == "../artifacts/x"
-    assert storage.reached(part.parent, way) == folder / "artifacts/x"
+    path = storage.relative(folder / "artifacts/x", part.parent)
+    assert path == "../artifacts/x"
+    assert storage.from_relative(part.parent, path) == folder / "artifacts/x"
     assert pickle.loads(pickle.dumps(folder)) == folder
 
 
 def test_without_s3fs_an_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.files.storage.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.files.locations.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'maskmill\[s3\]'"):
-        storage.location("s3://bucket/x")
+        locations.location("s3://bucket/x")
 
 
 def fill_half(path: Path) -> None:
@@ -49,7 +49,7 @@ def fill_half(path: Path) -> None:
 
 
 def test_a_file_that_fails_while_it_is_filled_is_never_there(bucket: str) -> None:
-    path = storage.location(f"{bucket}/file")
+    path = locations.location(f"{bucket}/file")
     storage.write_bytes(path, b"before")
     with pytest.raises(ZeroDivisionError):
         fill_half(path)
@@ -58,13 +58,13 @@ def test_a_file_that_fails_while_it_is_filled_is_never_there(bucket: str) -> Non
 
 def test_bytes_are_read_within_limits(bucket: str, s3: Proxy) -> None:
     path = f"{bucket}/image"
-    storage.write_bytes(storage.location(path), b"0123456789")
+    storage.write_bytes(locations.location(path), b"0123456789")
     s3.requests.clear()
     assert images.read_bytes(path, Limits(max_bytes=10)) == b"0123456789"
     assert len(s3.requests) == 1
     with pytest.raises(images.UnreadableImageError, match="10 bytes; at most 9 are read"):
         images.read_bytes(path, Limits(max_bytes=9))
-    storage.write_bytes(storage.location(path), b"")
+    storage.write_bytes(locations.location(path), b"")
     with pytest.raises(images.UnreadableImageError, match="the file is empty"):
         images.read_bytes(path)
     with pytest.raises(images.UnreadableImageError, match="No such file"):
@@ -73,7 +73,7 @@ def test_bytes_are_read_within_limits(bucket: str, s3: Proxy) -> None:
 
 @pytest.mark.parametrize("kind", ["500", "cut", "lost"])
 def test_a_store_that_fails_says_nothing_of_the_image(bucket: str, s3: Proxy, kind: Any) -> None:
-    storage.write_bytes(storage.location(f"{bucket}/image"), bytes(1000))
+    storage.write_bytes(locations.location(f"{bucket}/image"), bytes(1000))
     s3.faults.append(Fault(kind, "GET .*image", times=1000))
     with pytest.raises(StorageError, match=f"{bucket}/image: the object store fails"):
         images.read_bytes(f"{bucket}/image")
@@ -92,9 +92,9 @@ def test_a_disk_that_is_gone_says_nothing_of_the_image(monkeypatch: pytest.Monke
 
 def test_stamps_come_from_listings_and_change_with_the_object(bucket: str, s3: Proxy) -> None:
     for number in range(20):
-        name = storage.location(f"{bucket}/web/{number % 2}/{number}.png")
+        name = locations.location(f"{bucket}/web/{number % 2}/{number}.png")
         storage.write_bytes(name, b"%d" % number)
-    root = Root(storage.location(f"{bucket}/web"), follow_links=False)
+    root = Root(locations.location(f"{bucket}/web"), follow_links=False)
     s3.requests.clear()
     listed = [path for path, problem in root.files() if problem is None]
     stamps = {path: storage.stamp(path) for path in listed}
@@ -102,8 +102,8 @@ def test_stamps_come_from_listings_and_change_with_the_object(bucket: str, s3: P
     assert None not in stamps.values()
     assert storage.stamp(f"{bucket}/web/0/none.png") is None
     assert len(s3.requests) == 1
-    storage.write_bytes(storage.location(listed[3]), b"other")
-    root = Root(storage.location(f"{bucket}/web"), follow_links=False)
+    storage.write_bytes(locations.location(listed[3]), b"other")
+    root = Root(locations.location(f"{bucket}/web"), follow_links=False)
     s3.requests.clear()
     changed = [path for path in listed if storage.stamp(path) != stamps[path]]
     assert changed == [listed[3]]
@@ -111,7 +111,7 @@ def test_stamps_come_from_listings_and_change_with_the_object(bucket: str, s3: P
 
 
 def test_a_root_is_not_left(bucket: str) -> None:
-    root = Root(storage.location(f"{bucket}/web"), follow_links=True)
+    root = Root(locations.location(f"{bucket}/web"), follow_links=True)
     assert root.problem(f"{bucket}/web/a/../b.png") is None
     for path in ("/web/../x", "/webs/x", "/web/a/../../x"):
         assert root.problem(bucket + path) == f"leads out of {bucket}/web"
@@ -128,7 +128,7 @@ def test_an_archive_is_listed_by_blocks_and_its_files_are_read_by_one_request(
             header = tarfile.TarInfo(f"{number:05d}.jpg")
             header.size = 1000 + number
             archive.addfile(header, io.BytesIO(bytes([number]) * header.size))
-    storage.write_bytes(storage.location(f"{bucket}/0.tar"), content.getvalue())
+    storage.write_bytes(locations.location(f"{bucket}/0.tar"), content.getvalue())
     s3.requests.clear()
     entries = list(tar.entries(f"{bucket}/0.tar"))
     assert len(s3.requests) == 2  # its size, a block
@@ -136,14 +136,14 @@ def test_an_archive_is_listed_by_blocks_and_its_files_are_read_by_one_request(
     s3.requests.clear()
     assert images.read_bytes(entries[7].member.uri) == bytes([7]) * 1007
     assert len(s3.requests) == 1
-    storage.write_bytes(storage.location(f"{bucket}/0.tar"), content.getvalue()[:5000])
+    storage.write_bytes(locations.location(f"{bucket}/0.tar"), content.getvalue()[:5000])
     with pytest.raises(images.UnreadableImageError, match="no longer at this place"):
         images.read_bytes(entries[7].member.uri)
 
 
 @pytest.fixture
 def store(bucket: str) -> LabelStore:
-    made = LabelStore(storage.location(f"{bucket}/labels.zarr/abc"), shard_size=4, size_px=32)
+    made = LabelStore(locations.location(f"{bucket}/labels.zarr/abc"), shard_size=4, size_px=32)
     made.grow(2)
     masks = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
     made.write(1, [4, 5, 6, 7], masks, masks[:, :8, :8])

@@ -260,7 +260,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
     assert process.wait() == -signal.SIGKILL
     s3.faults.clear()
     refused = maskmill("run", "--config", made.config)
-    assert_refused(refused, f"another command works on this run: process {process.pid} on ")
+    assert_refused(refused, f"another command is working on this run: process {process.pid} on ")
     aged(f"{made.work}/manifests/tiny/.lock", 61)
     done = maskmill("run", "--config", made.config)
     assert done.returncode == 0, done.stderr

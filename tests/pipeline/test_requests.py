@@ -215,7 +215,7 @@ def test_a_labeler_that_the_config_drops_is_garbage(call: Call, workspace: Path)
 def test_nothing_is_deleted_under_a_run(call: Call, workspace: Path) -> None:
     call("run")
     with locked(workspace / "manifests/tiny"):
-        assert "another command works on this run" in call("gc", code=1).stderr
+        assert "another command is working on this run" in call("gc", code=1).stderr
         call("gc --dry-run")
 
 

@@ -151,7 +151,9 @@ def test_a_damaged_store_cannot_grow(store: LabelStore, where: str) -> None:
 
 def test_shards_of_another_size_are_refused(store: LabelStore) -> None:
     smaller = LabelStore(store.path, shard_size=2, size_px=32)
-    with pytest.raises(StorageError, match=r"other shards than of 2 images; delete the folder"):
+    with pytest.raises(
+        StorageError, match=r"another shard size \(expected 2 images\); delete the folder"
+    ):
         smaller.grow(4)
 
 

@@ -64,10 +64,10 @@ def test_an_address_says_archive_name_and_place() -> None:
     member = tar.parse(uri)
     assert member == tar.Member("/web/a.tar", "sub/0#@1+1.jpg", 1536, 20)
     assert member.uri == uri
-    assert tar.place(uri) == "/web/a.tar#sub/0#@1+1.jpg"
+    assert tar.without_position(uri) == "/web/a.tar#sub/0#@1+1.jpg"
     for plain in ("/web/a.jpg", "/web/a.tar", "/web/a.tar#b.jpg", "/web/a.tar#b.jpg@1+", "b@1+2"):
         assert tar.parse(plain) is None
-        assert tar.place(plain) == plain
+        assert tar.without_position(plain) == plain
 
 
 KINDS = {

@@ -122,15 +122,15 @@ def test_facts_tell_what_depends_on_what(build: Build) -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"background_concepts": ["sky", "Car "]}, "'Car ' is asked for on behalf of car and back"),
-        ({"background": "road", "background_concepts": ["road", "car"]}, "of car and road"),
-        ({"background_concepts": [["sky", "sea"], "road"]}, "'road' is asked for"),
+        ({"background_concepts": ["sky", "Car "]}, "'Car ' belongs to car and back"),
+        ({"background": "road", "background_concepts": ["road", "car"]}, "belongs to car and road"),
+        ({"background_concepts": [["sky", "sea"], "road"]}, "'road' belongs to"),
     ],
 )
 def test_what_two_classes_ask_for_is_refused_where_a_text_model_is_asked(
     build: Build, keys: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"vocabulary test: .*{told}.*; give the concept to one"):
+    with pytest.raises(ConfigError, match=f"vocabulary test: .*{told}.*; give it to only one"):
         build(**keys).prompt_facts()
 
 
@@ -203,24 +203,26 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
     [
         (
             {"names": ("road", "car", "road")},
-            "these keys are wrong; give each class its own name; 'road' stands twice",
+            "these keys are wrong; give each class its own name; two are called 'road'",
         ),
         (
             {"names": ("road", "ignore")},
-            "these keys are wrong; a class cannot be called 'ignore'",
+            "these keys are wrong; rename the class 'ignore': in label schemes this name means 255",
         ),
         (
             {"background": "sky"},
-            "these keys are wrong; background 'sky' is no class; use one of: background, road, car",
+            "these keys are wrong; background 'sky' is not a class; "
+            "use one of: background, road, car",
         ),
         (
             {"templates": ["a photo"]},
-            "these keys are wrong; template 'a photo' must hold {} once, for the concept",
+            "these keys are wrong; template 'a photo' must have {} once, for the concept",
         ),
         ({"templates": []}, "templates: [] is wrong; "),
         (
             {"templates": ["a {}"], "prompts": "single"},
-            "these keys are wrong; leave out `templates`, or `prompts`: single brings its own",
+            "these keys are wrong; leave out `templates` or `prompts`: "
+            "single has its own templates",
         ),
         (
             {"prompts": "mean80"},
@@ -254,7 +256,7 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
         ),
         (
             {"label_schemes": {"voc": {1: "bicycle"}}},
-            "these keys are wrong; label_schemes.voc.1 names 'bicycle', which is no class; "
+            "these keys are wrong; label_schemes.voc.1 names 'bicycle', which is not a class; "
             "use one of: background, road, car, ignore",
         ),
         (

@@ -37,7 +37,7 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path: Path) -> N
             pass
         holder.communicate()
     assert re.fullmatch(
-        rf"{re.escape(str(tmp_path))}: another command works on this run: "
+        rf"{re.escape(str(tmp_path))}: another command is working on this run: "
         rf"process {holder.pid} on \S+, started \d{{4}}-\d\d-\d\dT\S+; wait until it ends",
         str(error.value),
     )

@@ -102,7 +102,8 @@ def test_offline_it_is_one_line_that_says_which_file_to_put_where(
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "error: propose.model: vit_b: sam_vit_b.pth cannot be downloaded: the server says 404 Not "
-        f"Found; where there is a connection, fetch {published.url} and put it at {published.path}"
+        f"Found; on a machine with a connection, fetch {published.url} and put it at "
+        f"{published.path}"
     )
     published.path.write_bytes(content)  # by hand, as the error says
     assert call("run").returncode == 0
@@ -114,6 +115,8 @@ def test_a_checkpoint_of_other_bytes_labels_nothing(
     file_server[0].add("/sam_vit_b.pth", b"other bytes")
     done = call("run")
     assert done.returncode == 1
-    assert "was published; run again, nothing of it is kept" in done.stderr.splitlines()[-1]
+    line = done.stderr.splitlines()[-1]
+    assert ", not the published " in line
+    assert "; run again to download it from the start; or fetch " in line
     assert not published.path.exists()
     assert not (tmp_path / "workspace/manifests/tiny/proposals").exists()

@@ -120,8 +120,8 @@ def test_an_image_without_masks_is_a_failed_row(
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no section": (
         {"propose": None},
-        "{config}: pseudolabel.labelers.sam: the labeler needs SAM's masks, but the config has no section "
-        "`propose`; add `propose: {{model: ...}}` to it",
+        "{config}: pseudolabel.labelers.sam: the labeler needs SAM's masks, but the config has no "
+        "section `propose`; add `propose: {{model: ...}}` to it",
     ),
     "roles": (
         {"pseudolabel.roles": ["ood", "unlabeled"]},
@@ -130,8 +130,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "size": (
         {"pseudolabel.size_px": 64},
-        "{config}: propose.size_px: masks of 48 px, but pseudolabel.labelers.sam needs masks of the labels' "
-        "size; set it to pseudolabel.size_px, 64",
+        "{config}: propose.size_px: masks of 48 px, but pseudolabel.labelers.sam needs masks of "
+        "the labels' size; set it to pseudolabel.size_px, 64",
     ),
 }
 

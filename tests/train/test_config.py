@@ -99,7 +99,7 @@ def test_unlabeled_images_come_before_web_images(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"stepz": 3}, r"train\.variants\.default\.stepz: unknown key; did you mean 'steps'\?"),
+        ({"stepz": 3}, r"train\.stepz: unknown key; did you mean 'steps'\?"),
         (
             {"variants": {"long": {"optimiser": "sgd"}}},
             r"train\.variants\.long\.optimiser: unknown key; did you mean 'optimizer'\?",
@@ -110,49 +110,49 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"label_sources": [{"name": "student", "treshold": 0.5}]},
-            r"train\.variants\.default\.label_sources\.0\.treshold: unknown key; .*'threshold'",
+            r"train\.label_sources\.0\.treshold: unknown key; .*'threshold'",
         ),
         (
             {"label_sources": [STUDENT, {"name": "stored"}]},
-            r"train\.variants\.default\.label_sources\.1\.labeler: the key is missing",
+            r"train\.label_sources\.1\.labeler: the key is missing",
         ),
         (
             {"label_sources": ["teacher"]},
-            r"train\.variants\.default\.label_sources\.0: .*use one of: ema, enhanced, guidance, ",
+            r"train\.label_sources\.0: .*use one of: ema, enhanced, guidance, ",
         ),
         (
             {"perturbation": "mixup"},
-            r"train\.variants\.default\.perturbation: .*'mixup'.*; use one of: classmix",
+            r"train\.perturbation: .*'mixup'.*; use one of: classmix",
         ),
-        ({"optimizer": "lion"}, r"train\.variants\.default\.optimizer: 'lion' is wrong"),
+        ({"optimizer": "lion"}, r"train\.optimizer: 'lion' is wrong"),
         (
             {"steps": 0},
-            r"train\.variants\.default\.steps: 0 is wrong; .*greater than or equal to 1",
+            r"train\.steps: 0 is wrong; .*greater than or equal to 1",
         ),
-        ({"scale": [2, 0.5]}, r"train\.variants\.default\.scale: .*; write \[least, most\]"),
+        ({"scale": [2, 0.5]}, r"train\.scale: .*; write \[least, most\]"),
         (
             {"scale": [1e-300, 1e300]},
-            r"train\.variants\.default\.scale\.0: 1e-300 is wrong; .* than or equal to 0\.01",
+            r"train\.scale\.0: 1e-300 is wrong; .* than or equal to 0\.01",
         ),
         (
             {"scale": [1, 101]},
-            r"train\.variants\.default\.scale\.1: 101 is wrong; .* than or equal to 100",
+            r"train\.scale\.1: 101 is wrong; .* than or equal to 100",
         ),
-        ({"scale": [1, math.nan]}, r"train\.variants\.default\.scale\.1: nan is wrong"),
-        ({"scale": [1, math.inf]}, r"train\.variants\.default\.scale\.1: inf is wrong"),
-        ({"learning_rate": math.inf}, r"train\.variants\.default\.learning_rate: inf is wrong"),
-        ({"seeds": [0, 1, 0]}, r"train\.variants\.default\.seeds: .*; 0 stands there twice, "),
-        ({"seeds": []}, r"train\.variants\.default\.seeds: \[\] is wrong; .*at least 1 item"),
-        ({"seeds": [-1]}, r"train\.variants\.default\.seeds\.0: -1 is wrong; "),
-        ({"seed": 1}, r"train\.variants\.default\.seed: unknown key; did you mean 'seeds'\?"),
-        ({"precision": "float8"}, r"train\.variants\.default\.precision: 'float8' is wrong; "),
+        ({"scale": [1, math.nan]}, r"train\.scale\.1: nan is wrong"),
+        ({"scale": [1, math.inf]}, r"train\.scale\.1: inf is wrong"),
+        ({"learning_rate": math.inf}, r"train\.learning_rate: inf is wrong"),
+        ({"seeds": [0, 1, 0]}, r"train\.seeds: .*; 0 stands there twice, "),
+        ({"seeds": []}, r"train\.seeds: \[\] is wrong; .*at least 1 item"),
+        ({"seeds": [-1]}, r"train\.seeds\.0: -1 is wrong; "),
+        ({"seed": 1}, r"train\.seed: unknown key; did you mean 'seeds'\?"),
+        ({"precision": "float8"}, r"train\.precision: 'float8' is wrong; "),
         (
             {"steps": 3, "epochs": 3},
-            r"train\.variants\.default: these keys are wrong; write `steps` or `epochs`, not both",
+            r"train: these keys are wrong; write `steps` or `epochs`, not both",
         ),
         (
             {"batch_size": 6, "accumulate": 4},
-            r"train\.variants\.default: .*`batch_size` 6 is no multiple of `accumulate`",
+            r"train: .*`batch_size` 6 is no multiple of `accumulate`",
         ),
         (
             {
@@ -161,36 +161,36 @@ def test_unlabeled_images_come_before_web_images(
                 "batch_size": 2,
                 "accumulate": 2,
             },
-            r"train\.variants\.default: .*classmix pastes one crop of a micro-batch into another; "
+            r"train: .*classmix pastes one crop of a micro-batch into another; "
             "set `batch_size` to at least 4",
         ),
         (
             {"label_sources": ["previous"]},
-            r"train\.variants\.default: .*`previous` has no labels before a validation; "
+            r"train: .*`previous` has no labels before a validation; "
             "set `validate_every`",
         ),
         (
             {"feature_discriminator": {}},
-            r"train\.variants\.default: .*`feature_discriminator` needs `label_sources`",
+            r"train: .*`feature_discriminator` needs `label_sources`",
         ),
         (
             {"validate_every": "epochs"},
-            r"train\.variants\.default\.validate_every: 'epochs' is wrong; "
+            r"train\.validate_every: 'epochs' is wrong; "
             r"Input should be a valid integer, .*, or 'epoch'$",
         ),
         (
             {"validate_every": 0},
-            r"train\.variants\.default\.validate_every: 0 is wrong; "
+            r"train\.validate_every: 0 is wrong; "
             r"Input should be greater than or equal to 1, or 'epoch'$",
         ),
         (
             {"validate_every": True},
-            r"train\.variants\.default\.validate_every: True is wrong; write a number, not true",
+            r"train\.validate_every: True is wrong; write a number, not true",
         ),
-        ({"steps": True}, r"train\.variants\.default\.steps: True is wrong; write a number"),
+        ({"steps": True}, r"train\.steps: True is wrong; write a number"),
         (
             {"scale": [True, 2]},
-            r"train\.variants\.default\.scale: \[True, 2\] is wrong; write",
+            r"train\.scale: \[True, 2\] is wrong; write",
         ),
         (
             {"variants": {"plain": {"title": "web"}, "web": None}},
@@ -199,13 +199,71 @@ def test_unlabeled_images_come_before_web_images(
         ({"title": "a", "variants": {"b": None, "c": None}}, r"train\.variants: .*two are 'a' in "),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
-        ({"variants": {"a/b": {}}}, r"train\.variants\.a/b.*: 'a/b' is wrong"),
+        ({"variants": {"a/b": {}}}, r"train\.variants\.a/b: the name 'a/b' is wrong"),
     ],
 )
 def test_mistakes_name_the_variant_and_the_key(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^run\.yaml: {message}") as error:
         parsed(**keys)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "where"),
+    [
+        ({"stepss": 3}, {}, "train.stepss"),
+        ({"steps": 3}, {"stepss": 4}, "train.variants.long.stepss"),
+        ({"stepss": 3}, {"stepss": 4}, "train.variants.long.stepss"),
+        ({"model": {"name": "unet", "encodr": "a"}}, {"steps": 3}, "train.model.encodr"),
+        (
+            {"model": {"name": "unet", "encodr": "a"}},
+            {"model": {"encoder_weights": None}},
+            "train.model.encodr",
+        ),
+        (
+            {"model": {"name": "unet", "encoder": "a"}},
+            {"model": {"encodr": "b"}},
+            "train.variants.long.model.encodr",
+        ),
+        (
+            {"label_sources": [{"name": "stored", "labeler": "clip"}]},
+            {"label_sources": [{"name": "stored"}]},
+            "train.variants.long.label_sources.0.labeler",
+        ),
+        ({"label_sources": [{"name": "stored"}]}, {}, "train.label_sources.0.labeler"),
+        ({"batch_size": 6}, {"accumulate": 4}, "train.variants.long"),
+    ],
+)
+def test_a_mistake_is_named_where_it_was_written(
+    base: dict[str, Any], own: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        parsed(**base, variants={"long": own})
+    assert error.value.where == f"run.yaml: {where}"
+
+
+@pytest.mark.parametrize("variants", [{}, {"variants": {"long": None, "short": {"steps": 3}}}])
+def test_a_missing_key_is_wanted_next_to_the_variants(variants: dict[str, Any]) -> None:
+    values = {"train": {"model": "small_unet", **variants}}
+    with pytest.raises(ConfigError) as error:
+        parse_section(ConfigFile, values, path=FILE)
+    assert str(error.value) == "run.yaml: train.perturbation: the key is missing; add it"
+
+
+def test_a_value_of_a_preset_is_named_with_the_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.train.preset.FOLDER", tmp_path)
+    (tmp_path / "mine.yaml").write_text("{batch_size: 0, crop_px: 64, datasets: {voc: {steps: 0}}}")
+    with pytest.raises(ConfigError) as error:
+        parsed(preset="mine")
+    assert error.value.where == "run.yaml: train.batch_size (from the preset mine)"
+    with pytest.raises(ConfigError) as error:
+        parsed(batch_size=2, variants={"long": {"preset": "mine", "dataset": "voc"}})
+    assert error.value.where == "run.yaml: train.steps (from the preset mine)"
+    with pytest.raises(ConfigError) as error:
+        parsed(preset="mine", batch_size=2, crop_px=3)
+    assert error.value.where == "run.yaml: train.crop_px"
 
 
 @pytest.mark.parametrize(

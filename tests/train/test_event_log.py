@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from pipeline.files import storage
+from pipeline.files import locations, storage
 from stages.train.records.tensorboard import EventLog
 
 
@@ -164,7 +164,7 @@ def test_a_resume_that_repeats_nothing_leaves_old_files_alone(
 
 
 def test_a_log_in_an_object_store_goes_on_too(bucket: str, tmp_path: Path) -> None:
-    folder = storage.location(f"{bucket}/tensorboard")
+    folder = locations.location(f"{bucket}/tensorboard")
     write(folder, 0, range(1, 6)).close()
     write(folder, 3, range(4, 6), value=100).close()
     for path in folder.glob("*"):

@@ -129,7 +129,7 @@ def test_a_variant_has_the_preset_that_it_names() -> None:
     ],
 )
 def test_mistakes_are_one_line(keys: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^run\.yaml: train\.variants\.default\.{message}"):
+    with pytest.raises(ConfigError, match=rf"^run\.yaml: train\.{message}"):
         parsed(**keys)
 
 

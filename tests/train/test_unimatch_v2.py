@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from stages.train.step.complementary_dropout import complementary_masks
 from torch import Tensor, nn
 
 from pipeline.config.vocabulary import Vocabulary
@@ -12,7 +13,6 @@ from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train.data.batch import TrainBatch
 from stages.train.data.random_numbers import Draws
 from stages.train.loop.teacher import frozen_copy
-from stages.train.step.complementary_dropout import complementary_masks
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.parts import Learner
 from stages.train.step.perturbations.base import PerturbationConfig

@@ -70,7 +70,7 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     images the same address.
     """
     listed = [*images]
-    taken = {tar.place(one.image) for one in listed if "\\u" in one.image}
+    taken = {tar.without_position(one.image) for one in listed if "\\u" in one.image}
     plain = [_escaped_listed(one, taken) for one in listed]
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))
     columns = ([arrays.texts(column) for column in zip(*batch, strict=True)] for batch in batches)
@@ -95,7 +95,7 @@ def _escaped_listed(listed: Listed, taken: set[str]) -> Listed:
         image = listed.image
         if escaped.image != image:
             forms = (_escaped_name(image, "0" * zeros) for zeros in count())
-            image = next(form for form in forms if tar.place(form) not in taken)
+            image = next(form for form in forms if tar.without_position(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import storage
-from pipeline.files.storage import Location
+from pipeline.files import locations, storage
+from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
 
@@ -23,7 +23,7 @@ class FolderConfig(Section):
 
     images: Location
     """Folder, or address s3://bucket/prefix, of image files; subfolders are searched too."""
-    ids: Path | None = None
+    ids: LocalPath | None = None
     """Text file of ids, one a line: a file's path below `images`, its ending optional. A relative
     path of this file starts at the config file. Default: every image file."""
     masks: Location | None = None
@@ -44,7 +44,7 @@ class FolderSource(Source):
     def paths(self) -> Mapping[str, Path]:
         """See `Source.paths`."""
         folders = [folder for folder in (self.config.images, self.config.masks) if folder]
-        paths = {str(folder): storage.below(self.data, folder) for folder in folders}
+        paths = {str(folder): locations.join(self.data, folder) for folder in folders}
         if self.list_file is not None:
             paths[str(self.config.ids)] = self.list_file
         return paths
@@ -79,11 +79,11 @@ class FolderSource(Source):
     def _masks(self, images: _Files) -> dict[str, str]:
         assert self.config.masks is not None
         masks = self._files("masks", self.config.masks)
-        where = f"{self.where}.masks: {storage.below(self.data, self.config.masks)}"
+        where = f"{self.where}.masks: {locations.join(self.data, self.config.masks)}"
         if without := [key for key in masks if key not in images]:
             count = f"{len(without)} mask{'s' if without[1:] else ''}"
             what = f"{count} without an image, first: {masks[without[0]][0]}"
-            folder = storage.below(self.data, self.config.images)
+            folder = locations.join(self.data, self.config.images)
             fix = f"add the image to {folder}, or remove the mask"
             raise DataError(what, where=where, fix=fix)
         for path, problem in masks.values():
@@ -93,7 +93,7 @@ class FolderSource(Source):
 
     def _files(self, key: str, relative: Path) -> _Files:
         """Image files below a folder, sorted."""
-        folder = storage.below(self.data, relative)
+        folder = locations.join(self.data, relative)
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder that it starts from"
@@ -138,7 +138,7 @@ class FolderSource(Source):
             if text not in images and Path(text).suffix.lower() in IMAGE_ENDINGS:
                 known = str(Path(text).with_suffix(""))
             if known not in images:
-                folder = storage.below(self.data, self.config.images)
+                folder = locations.join(self.data, self.config.images)
                 what = f"line {number}: no image {text!r} in {folder}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
             repeated += known in chosen

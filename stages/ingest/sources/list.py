@@ -14,8 +14,8 @@ import pyarrow.parquet
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import storage, tar
-from pipeline.files.storage import Location
+from pipeline.files import locations, storage, tar
+from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root, normalized_path
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
 
@@ -28,7 +28,7 @@ _Row = dict[str, str | None]
 class ListConfig(Section):
     """Keys of a list source."""
 
-    file: Path
+    file: LocalPath
     """Text file of image paths, one a line, or of image and label file separated by a space, as in
     published splits; or a .csv or .parquet table with a column `uri` (or `path`) and optionally
     `mask_uri`, `caption` and `url`, such as rows of another run's images manifest. A relative path
@@ -53,7 +53,7 @@ class ListSource(Source):
     @property
     def paths(self) -> Mapping[str, Path]:
         """See `Source.paths`; without the key `root` the paths of the list start at `data`."""
-        root = storage.below(self.data, self.config.root)
+        root = locations.join(self.data, self.config.root)
         file = self.config_folder / self.config.file
         return {str(self.config.root): root, str(self.config.file): file}
 
@@ -67,7 +67,7 @@ class ListSource(Source):
         """See `Source.list`; in the order of the list."""
         file = self.config_folder / self.config.file
         where = f"{self.where}.file: {file}"
-        folder = storage.below(self.data, self.config.root)
+        folder = locations.join(self.data, self.config.root)
         if not folder.is_dir():
             what = "no such folder"
             fix = "create it, or set `root` to the folder that the list's paths start from"
@@ -84,7 +84,7 @@ class ListSource(Source):
                 fix = "download the images, e.g. with img2dataset, and use a source `webdataset`"
                 raise DataError(what, where=where, fix=fix)
             image = self._listed(uri, row, root, number, where)
-            repeated += (key := tar.place(image.image)) in listed
+            repeated += (key := tar.without_position(image.image)) in listed
             listed.setdefault(key, image)
         if not listed:
             raise DataError("the list is empty", where=where, fix="write one image path a line")

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import storage
-from pipeline.files.storage import Location
+from pipeline.files import locations, storage
+from pipeline.files.locations import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import Listed, Source, listing
 from stages.ingest.tar_index import read_index
@@ -39,11 +39,11 @@ class WebdatasetSource(Source):
     @property
     def paths(self) -> Mapping[str, Path]:
         """See `Source.paths`."""
-        return {str(self.config.shards): storage.below(self.data, self.config.shards)}
+        return {str(self.config.shards): locations.join(self.data, self.config.shards)}
 
     def list(self) -> pa.Table:
         """See `Source.list`; sorted by archive, then in its order."""
-        folder = storage.below(self.data, self.config.shards)
+        folder = locations.join(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
             fix = "create it, correct the path, or set `data` to the folder that it starts from"

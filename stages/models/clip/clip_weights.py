@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.config_section import Facts, RunOnly, Section
 from pipeline.errors import WeightsError
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
+from pipeline.files.locations import MaybePath
 from stages.models.embedded.models import CLIP, SANDBOX, SandboxName
 
 FOLDER_PREFIX = "local-dir:"
@@ -58,12 +59,32 @@ MASKCLIP = Dense()
 """MaskCLIP as published."""
 
 
+def model_folder(model: str) -> Path | None:
+    """The folder of a model `local-dir:FOLDER`; None for any other model.
+
+    Raises:
+        ValueError: See `locations.local_path`.
+    """
+    if not model.startswith(FOLDER_PREFIX):
+        return None
+    return locations.local_path(model.removeprefix(FOLDER_PREFIX))
+
+
+def _with_a_good_folder(model: str) -> str:
+    model_folder(model)
+    return model
+
+
+ModelName = Annotated[str, Field(min_length=1), AfterValidator(_with_a_good_folder)]
+"""Name of a model, or local-dir:FOLDER."""
+
+
 class ClipChoice(Section):
     """Keys that choose a CLIP."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: ModelName
     """An open_clip architecture (ViT-B-16), local-dir:FOLDER in open_clip's layout, or sandbox."""
-    weights: Annotated[str, Field(min_length=1)] | None = None
+    weights: Annotated[MaybePath, Field(min_length=1)] | None = None
     """An architecture's weights: an open_clip tag (openai), downloaded on first use, or a file.
     For a file of OpenAI's weights choose the architecture that ends in -quickgelu; with a tag this
     is automatic."""
@@ -83,17 +104,15 @@ class ClipChoice(Section):
         """The model's folder; None if it is an architecture of open_clip."""
         if self.model == SANDBOX:
             return CLIP.folder
-        if self.model.startswith(FOLDER_PREFIX):
-            return Path(self.model.removeprefix(FOLDER_PREFIX))
-        return None
+        return model_folder(self.model)
 
     @property
     def weights_file(self) -> Path | None:
         """The file that `weights` names, which may be missing; None for a tag."""
         if self.weights is None:
             return None
-        path = Path(self.weights)
-        is_path = os.sep in self.weights or "/" in self.weights or path.is_file()
+        path = locations.local_path(self.weights)
+        is_path = "/" in self.weights or path.is_file()
         return path if is_path or path.suffix in _CHECKPOINT_ENDINGS else None
 
     def chosen(self) -> tuple[str | Path, str | Path]:

@@ -53,7 +53,7 @@ class TextCache:
         """
         content = BytesIO()
         np.savez(content, embeddings=embeddings.numpy())
-        storage.save_bytes(self._path(text, templates), content.getvalue())
+        storage.write_bytes(self._path(text, templates), content.getvalue(), durable=False)
 
     def _path(self, text: str, templates: Sequence[str]) -> Path:
         return self._folder / f"{digest([text, *templates])}.npz"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import WeightsError
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def weights_file(weights: str | None) -> Path | None:
     """The file that a key names, there or not; None for a tag, and for random weights."""
     if weights is None:
         return None
-    path = Path(weights)
-    is_path = os.sep in weights or "/" in weights or path.suffix in _ENDINGS
+    path = locations.local_path(weights)
+    is_path = "/" in weights or path.suffix in _ENDINGS
     return path if is_path else None
 
 

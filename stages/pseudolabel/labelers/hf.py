@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -11,10 +10,12 @@ from pydantic import Field
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.files.checksum import checksum
-from stages.models.clip.clip_weights import FOLDER_PREFIX
+from stages.models.clip.clip_weights import ModelName, model_folder
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from stages.labels.pseudo_labels import PseudoLabels
@@ -34,7 +35,7 @@ _ALSO_READ = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.
 class HfConfig(Section):
     """Keys of the labeler `hf`."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: ModelName
     """A repository of huggingface.co, downloaded on first use (CIDAS/clipseg-rd64-refined,
     nvidia/groupvit-gcc-yfcc, facebook/sam3), or local-dir:FOLDER, as `hf download` leaves it."""
     revision: str = "main"
@@ -48,9 +49,7 @@ class HfConfig(Section):
     @property
     def folder(self) -> Path | None:
         """The model's folder, if it is not a repository."""
-        if self.model.startswith(FOLDER_PREFIX):
-            return Path(self.model.removeprefix(FOLDER_PREFIX))
-        return None
+        return model_folder(self.model)
 
 
 class Hf(Labeler):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
+from pipeline.files import locations
 from pipeline.files.checksum import checksum
-from stages.models.clip.clip_weights import FOLDER_CONFIG, FOLDER_PREFIX
+from pipeline.files.locations import MaybePath
+from stages.models.clip.clip_weights import (
+    FOLDER_CONFIG,
+    FOLDER_PREFIX,
+    ModelName,
+    model_folder,
+)
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import torch
     from torch import Tensor
@@ -34,10 +41,10 @@ _UNUSED_FACTS = frozenset(["vocabulary.templates", "vocabulary.prompts"])
 class SedConfig(Section):
     """Keys of the labeler `sed`."""
 
-    model: str
+    model: ModelName
     """The open_clip name of its CLIP: convnext_large_d_320 (SED-L), convnext_base_w_320 (SED-B), or
     local-dir:FOLDER with the open_clip_config.json of any ConvNeXt CLIP."""
-    weights: Annotated[str, Field(min_length=1)]
+    weights: Annotated[MaybePath, Field(min_length=1)]
     """The checkpoint file from https://github.com/xb534/SED, or its tensors as .safetensors."""
     mode: Literal["normal", "fast"] = "normal"
     """`fast` drops classes early that are not among the best of any pixel."""
@@ -60,9 +67,12 @@ class SedConfig(Section):
     @property
     def folder(self) -> Path | None:
         """The model's folder, if it is not an open_clip name."""
-        if self.model.startswith(FOLDER_PREFIX):
-            return Path(self.model.removeprefix(FOLDER_PREFIX))
-        return None
+        return model_folder(self.model)
+
+    @property
+    def weights_file(self) -> Path:
+        """The checkpoint file; it may not exist."""
+        return locations.local_path(self.weights)
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`; for a folder also its config, which defines the network.
@@ -70,7 +80,7 @@ class SedConfig(Section):
         Raises:
             WeightsError: A file is missing.
         """
-        weights = Path(self.weights)
+        weights = self.weights_file
         if not weights.is_file():
             published = _PUBLISHED.get(self.model, "a SED checkpoint of that model")
             fix = f"download {published} and save it there"
@@ -124,7 +134,9 @@ class Sed(Labeler):
         self.vocabulary_facts()  # both fail before the slow part
         self.weights_facts()
         self._channels = text.channels(self.vocabulary)
-        self._network, self._clip = load_sed(self.config.model, Path(self.config.weights), device)
+        folder = self.config.folder
+        model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
+        self._network, self._clip = load_sed(model, self.config.weights_file, device)
         self._queries = text.embed(
             partial(self._clip.encode_text, normalize=False),
             self._channels,

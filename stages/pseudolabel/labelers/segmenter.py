@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum
-from pipeline.files.storage import Location
+from pipeline.files.locations import Location
 from stages.models.segmenters.builders.base import ModelChoice
 from stages.pseudolabel.labelers.base import Labeler
 

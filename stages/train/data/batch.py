@@ -108,8 +108,6 @@ class TrainBatch:
             (B, 3, S, S) float, normalized.
         """
         if (key, number) not in self._strong:
-            view = random_colors(
-                self.crops[key].pixels, self.random, f"colours of {key} {number}"
-            )
+            view = random_colors(self.crops[key].pixels, self.random, f"colours of {key} {number}")
             self._strong[key, number] = normalize_(view)
         return self._strong[key, number]

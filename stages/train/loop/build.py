@@ -1,22 +1,21 @@
-"""Puts a training together from its config, and leaves its weights."""
+"""Builds a training from its config, runs it, and saves the resulting weights. Start here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import partial
 
 import torch
 
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
-from pipeline.errors import ConfigError
 from pipeline.records import part_file
+from pipeline.records.rows import MetricRow
 from stages.models.device import peak_memory_bytes
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.models.segmenters.protocol import protocol_of
 from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
@@ -24,212 +23,192 @@ from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops
 from stages.train.inputs import TrainInputs
 from stages.train.loop.checkpoint import Checkpoint
-from stages.train.loop.loop import Optimization, Training
+from stages.train.loop.loop import TrainingLoop
+from stages.train.loop.optimizer import OptimizerStep, build_optimizer
+from stages.train.loop.torch_errors import batch_norm_errors, compile_errors
 from stages.train.loop.validation import Validation
 from stages.train.output import TrainingFiles, TrainingKey
-from stages.train.records.example_pictures import Watching
-from stages.train.records.tensorboard import EventLog
+from stages.train.records.example_pictures import ExamplePictures
+from stages.train.records.reporter import ShowProgress, TrainingReporter
+from stages.train.records.tensorboard import EventFiles
 from stages.train.records.training_log import TrainingLog
 from stages.train.step.discriminator import Discriminator, FeatureDiscriminator
+from stages.train.step.parts import TrainingParts
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """One variant with one seed; every process of the training has one.
+class TrainingJob:
+    """A training to do; every process of it has one.
 
     Attributes:
         context: The run.
-        variant: What to train.
-        seed: Of everything random.
+        variant: The config of the training.
         unit: The training as a unit of the stage.
-        files: Where its files go.
-        device: Where this process computes.
+        files: The files of the training.
+        device: The device of this process.
+        inputs: The images and labels of the run.
     """
 
     context: Context
     variant: VariantConfig
-    seed: int
     unit: Unit[TrainingKey]
     files: TrainingFiles
     device: torch.device
-
-    def train(self) -> list[dict[str, Any]]:
-        """Trains from the last checkpoint on; the first process leaves the weights.
-
-        Returns:
-            What was logged, as rows of the metrics manifest without run, variant and seed.
-        """
-        training, crops = self._training(), self._crops()
-        name, console = self.unit.name, self.context.console
-        roles = 1 + len(self.variant.roles)
-        with console.steps(
-            f"train {name}", training.optimization.steps, roles * self.variant.batch_size
-        ) as line:
-
-            def tell(step: int, values: dict[str, float]) -> None:
-                if values:
-                    line.advance(step, values["loss/total"], peak_memory_bytes(self.device))
-                    return
-                if step > 0:
-                    console.note(f"train {name}: resumes after step {step}")
-                line.begin(step)
-
-            with self._compilable(), self._enough_crops():
-                trained = training.run(
-                    lambda micro: crops.batches(micro, self.device, self.variant.workers),
-                    self.device,
-                    tell,
-                )
-        if distributed.rank() == 0:
-            for source in (each for each in training.sources if not each.is_ready):
-                console.warn(f"train {name}: {source.name} never had a label to learn from")
-            save_weights(self.files.weights, trained.state_dict(), self._about)
-        return _rows(training)
-
-    def _crops(self) -> Crops:
-        """The micro-batches, this process's share of them."""
-        variant, config = self.variant, self.context.config
-        count = variant.batch_size // variant.accumulate
-        return Crops(
-            labeled=self._inputs.train_images("labeled", []),
-            others={
-                role: self._inputs.train_images(role, variant.labelers(role))
-                for role in variant.roles
-            },
-            draws_twice=variant.perturbation.component.draws_twice,
-            vocabulary=config.vocabulary,
-            seed=self.seed,
-            batch_size=count,
-            crop_px=variant.crop_px,
-            scale=variant.scale,
-            rows=distributed.own_rows(count, distributed.rank(), distributed.world()),
-        )
-
-    def _training(self) -> Training:
-        variant, config = self.variant, self.context.config
-        torch.manual_seed(self.seed)
-        sources = [choice.create() for choice in variant.label_sources]
-        for source in sources:
-            source.load(config, self.device)
-        network = variant.model.create().build(config.vocabulary)
-        if variant.freeze_encoder:
-            network.freeze_encoder()
-        # The layout that convolutions are quickest in, on CPUs and GPUs alike.
-        network = network.to(self.device).to(memory_format=torch.channels_last)
-        network = distributed.synchronized(network)
-        if variant.compile:
-            network.compile()
-        return Training(
-            network=network,
-            perturbation=variant.perturbation.create(config.vocabulary),
-            sources=sources,
-            supervised_loss=variant.supervised_loss.create(),
-            discriminator=self._discriminator(network),
-            optimization=Optimization(
-                optimizer=variant.optimizer,
-                learning_rate=variant.learning_rate,
-                decoder_multiplier=variant.decoder_multiplier,
-                weight_decay=variant.weight_decay,
-                ema_decay=variant.ema_decay,
-                steps=self._inputs.total_steps(variant),
-                seed=self.seed,
-                precision=variant.precision,
-                accumulate=variant.accumulate,
-                clip_norm=variant.clip_norm,
-                encoder_multiplier=variant.encoder_multiplier,
-                layer_decay=variant.layer_decay,
-                decay_encoder_norms=variant.decay_encoder_norms,
-            ),
-            checkpoint=Checkpoint(self.files.state, self.unit.facts),
-            log=TrainingLog(self.files.log, writes=distributed.rank() == 0),
-            checkpoint_every=variant.checkpoint_every,
-            log_every=variant.log_every,
-            steps_an_epoch=self._inputs.steps_an_epoch(variant),
-            validation=self._validation(),
-            watch=self._watching if distributed.rank() == 0 else None,
-        )
-
-    def _discriminator(self, network: SegmentationNetwork) -> Discriminator | None:
-        keys, size = self.variant.feature_discriminator, self.variant.crop_px
-        if keys is None:
-            return None
-        with torch.no_grad():
-            blank = torch.zeros(1, 3, size, size, device=self.device)
-            channels = network.eval().fuse(network.encode(blank)).shape[1]
-        judge = FeatureDiscriminator(channels).to(self.device)
-        return Discriminator(judge, keys.weight, keys.learning_rate)
-
-    def _watching(self, start: int) -> Watching:
-        sources = [choice.create() for choice in self.variant.label_sources]
-        roles = {source.name: source.config.on for source in sources}
-        palette = self.context.config.vocabulary.palette
-        events = EventLog(self.files.events, start, self.context.console.warn)
-        return Watching(events, roles, palette, self.variant.pictures_every)
-
-    def _validation(self) -> Validation | None:
-        config, every = self.context.config, self.variant.validate_every
-        if every is None:
-            return None
-        return Validation(
-            images=self._inputs.images("val").to_pylist(),
-            vocabulary=config.vocabulary,
-            every=self._inputs.steps_an_epoch(self.variant) if every == "epoch" else every,
-            path=self.files.best,
-            about=self._about,
-            device=self.device,
-            protocol=protocol_of(config),
-        )
-
-    @contextmanager
-    def _compilable(self) -> Iterator[None]:
-        """Tells in a line what torch cannot compile; it tries in the first step."""
-        if not self.variant.compile:
-            yield
-            return
-        from torch._dynamo.exc import TorchDynamoException  # seconds to import
-        from torch._inductor.runtime import runtime_utils
-
-        try:
-            yield
-        except TorchDynamoException as error:
-            what = f"torch cannot compile the network: {' '.join(str(error).split())[:200]}"
-            where = f"{self.context.config.path}: train"
-            fix = "set `compile: false`"
-            cause = getattr(error, "inner_exception", None)
-            cache = runtime_utils.cache_dir()  # type: ignore[attr-defined] # as torch 2.4 has it
-            if isinstance(cause, ImportError) and cache in str(cause):
-                fix = f"delete {cache}, where a kill may have left half a file, or {fix}"
-            raise ConfigError(what, where=where, fix=fix) from error
-
-    @contextmanager
-    def _enough_crops(self) -> Iterator[None]:
-        """Tells in a line that a network normalizes over the crops, of which there is one."""
-        try:
-            yield
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            what = "the network has BatchNorm of single values, and needs several crops for it"
-            where = f"{self.context.config.path}: train"
-            fix = "set `batch_size` to at least 2 crops for each micro-batch and process"
-            raise ConfigError(what, where=where, fix=fix) from error
-
-    @cached_property
-    def _inputs(self) -> TrainInputs:
-        return TrainInputs(self.context.config)
+    inputs: TrainInputs
 
     @property
-    def _about(self) -> Facts:
-        """What the files of weights say of themselves."""
+    def description(self) -> Facts:
+        """The description that the files of weights carry."""
         classes = self.context.config.vocabulary.class_names
         return {"fingerprint": part_file.digest(self.unit.facts), "classes": [*classes]}
 
 
-def _rows(training: Training) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for line in training.log.lines:
+def train(job: TrainingJob) -> list[MetricRow]:
+    """Trains from the last checkpoint on; the leader saves the EMA weights.
+
+    Returns:
+        The log as rows of the metrics manifest, without run, kind, variant and seed.
+
+    Raises:
+        DivergedError: The loss is not finite or explodes.
+        ConfigError: The network cannot be compiled, or cannot train on so few crops.
+    """
+    name, console, variant = job.unit.name, job.context.console, job.variant
+    steps = job.inputs.total_steps(variant)
+    crops_a_step = (1 + len(variant.roles)) * variant.batch_size
+    where = f"{job.context.config.path}: train"
+    with console.steps(f"train {name}", steps, crops_a_step) as progress:
+
+        def show_progress(done: int, values: Mapping[str, float]) -> None:
+            if values:
+                progress.advance(done, values["loss/total"], peak_memory_bytes(job.device))
+                return
+            if done > 0:
+                console.note(f"train {name}: resumes after step {done}")
+            progress.begin(done)
+
+        loop, crops = build_training(job, show_progress), _crops(job)
+        compiling = compile_errors(where) if variant.compile else nullcontext()
+        with compiling, batch_norm_errors(where):
+            loop.run(partial(crops.batches, device=job.device))
+    if distributed.rank() == 0:
+        for source in (each for each in loop.parts.sources if not each.is_ready):
+            console.warn(f"train {name}: the label source {source.name} never had labels")
+        save_weights(job.files.weights, loop.parts.teacher.state_dict(), job.description)
+    return _log_rows(loop)
+
+
+def build_training(job: TrainingJob, show_progress: ShowProgress) -> TrainingLoop:
+    """Builds the loop of a training, with everything that it needs but the crops."""
+    config, variant = job.context.config, job.variant
+    torch.manual_seed(job.unit.key.seed)
+    sources = [choice.create() for choice in variant.label_sources]
+    for source in sources:
+        source.load(config, job.device)
+    student = _student(job)
+    parts = TrainingParts(
+        student=student,
+        teacher=frozen_copy(student),
+        perturbation=variant.perturbation.create(config.vocabulary),
+        sources=sources,
+        supervised_loss=variant.supervised_loss.create(),
+        discriminator=_discriminator(job, student),
+    )
+    log = TrainingLog(job.files.log, writes=distributed.rank() == 0)
+    return TrainingLoop(
+        parts=parts,
+        config=variant,
+        seed=job.unit.key.seed,
+        steps=job.inputs.total_steps(variant),
+        steps_an_epoch=job.inputs.steps_an_epoch(variant),
+        optimizer=OptimizerStep(build_optimizer(student, variant), variant, job.device),
+        checkpoint=Checkpoint(job.files.state, job.unit.facts),
+        log=log,
+        open_reporter=_reporter(job, log, show_progress),
+        device=job.device,
+        validation=_validation(job),
+    )
+
+
+def _student(job: TrainingJob) -> SegmentationNetwork:
+    network = job.variant.model.create().build(job.context.config.vocabulary)
+    if job.variant.freeze_encoder:
+        network.freeze_encoder()
+    # Convolutions are fastest in this layout, on CPUs and GPUs alike.
+    network = network.to(job.device).to(memory_format=torch.channels_last)
+    network = distributed.sync_batchnorm(network)
+    if job.variant.compile:
+        network.compile()
+    return network
+
+
+def _discriminator(job: TrainingJob, student: SegmentationNetwork) -> Discriminator | None:
+    keys, size = job.variant.feature_discriminator, job.variant.crop_px
+    if keys is None:
+        return None
+    with torch.no_grad():
+        blank = torch.zeros(1, 3, size, size, device=job.device)
+        channels = student.eval().fuse(student.encode(blank)).shape[1]
+    network = FeatureDiscriminator(channels).to(job.device)
+    return Discriminator(network, keys.weight, keys.learning_rate)
+
+
+def _crops(job: TrainingJob) -> Crops:
+    """The crops of this process."""
+    variant, inputs = job.variant, job.inputs
+    count, rank, world = variant.micro_batch_size, distributed.rank(), distributed.world()
+    return Crops(
+        labeled=inputs.train_images("labeled", []),
+        others={role: inputs.train_images(role, variant.labelers(role)) for role in variant.roles},
+        config=variant,
+        vocabulary=job.context.config.vocabulary,
+        seed=job.unit.key.seed,
+        rows=distributed.local_rows(count, rank, world),
+    )
+
+
+def _reporter(
+    job: TrainingJob, log: TrainingLog, show_progress: ShowProgress
+) -> Callable[[int], TrainingReporter]:
+    """Opens a reporter after a number of steps; only the leader's shows pictures."""
+    variant, is_leader = job.variant, distributed.rank() == 0
+    roles = {
+        source.name: source.config.on
+        for source in (choice.create() for choice in variant.label_sources)
+    }
+
+    def open_reporter(start: int) -> TrainingReporter:
+        pictures = None
+        if is_leader:
+            events = EventFiles(job.files.events, start, job.context.console.warn)
+            palette = job.context.config.vocabulary.palette
+            pictures = ExamplePictures(events, roles, palette, variant.pictures_every)
+        steps = job.inputs.total_steps(variant)
+        return TrainingReporter(log, show_progress, variant.log_every, steps, pictures)
+
+    return open_reporter
+
+
+def _validation(job: TrainingJob) -> Validation | None:
+    config, every = job.context.config, job.variant.validate_every
+    if every is None:
+        return None
+    return Validation(
+        images=job.inputs.images("val").to_pylist(),
+        vocabulary=config.vocabulary,
+        every=job.inputs.steps_an_epoch(job.variant) if every == "epoch" else every,
+        path=job.files.best,
+        about=job.description,
+        device=job.device,
+        protocol=protocol_of(config),
+    )
+
+
+def _log_rows(loop: TrainingLoop) -> list[MetricRow]:
+    rows: list[MetricRow] = []
+    for line in loop.log.lines:
         values = json.loads(line)
         step, split = values.pop("step"), values.pop("split", "train")
-        place = {"step": step, "epoch": step / training.steps_an_epoch, "split": split}
-        rows += [{**place, "name": key, "value": value} for key, value in values.items()]
+        place: MetricRow = {"step": step, "epoch": step / loop.steps_an_epoch, "split": split}
+        rows += [{**place, "name": name, "value": value} for name, value in values.items()]
     return rows

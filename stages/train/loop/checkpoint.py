@@ -1,4 +1,4 @@
-"""Training state on disk: enough to go on after a kill as if nothing had happened."""
+"""The checkpoint of a training: all state, so that a resumed training gives the same result."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,28 +16,28 @@ from pipeline.errors import MaskmillError, StorageError
 from pipeline.files import storage
 from stages.models.segmenters.weights import replace
 
-_FIX = "delete it to start this training anew"
+_FIX = "delete it to start this training again from step 0"
 
 
 class Stateful(Protocol):
-    """What a training goes on from a part of: a network, an optimizer, ..."""
+    """Part of the state of a training: a network, an optimizer, ..."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors."""
+        """The state as plain values and tensors."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> object:
-        """Takes back what `state_dict` gave."""
+        """Restores a state that `state_dict` returned."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The resumable state of one training, in one file that is replaced as a whole.
+    """The state of one training, in one file that is replaced as a whole.
 
-    Random numbers are not part of it: they are a function of seed and step.
+    It holds no random generators: random numbers are a function of seed and step.
 
     Attributes:
         path: The file.
-        facts: What the training depends on; a file of another training is not resumed.
+        facts: The facts of the training; a checkpoint with other facts is not resumed.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Checkpoint:
         """Saves the state after `step` steps.
 
         Raises:
-            StorageError: There is no room; the state saved before stays.
+            StorageError: The disk is full; the former checkpoint stays.
         """
         state = {
             "facts": json.dumps(self.facts, sort_keys=True),
@@ -57,13 +57,13 @@ class Checkpoint:
         replace(self.path, lambda temporary: torch.save(state, temporary))
 
     def load(self, parts: Mapping[str, Stateful], device: torch.device) -> int:
-        """Restores the state, if there is one of this very training.
+        """Restores the state of this training, if there is one.
 
         Returns:
-            Steps that are done; 0 where there is nothing to resume.
+            Number of steps done; 0 if there is nothing to resume.
 
         Raises:
-            StorageError: The file is damaged, or was saved by another version.
+            StorageError: The file is damaged, or another version saved it.
         """
         for left in storage.temporaries(self.path.parent):
             left.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class Checkpoint:
             return 0
         saved = state["parts"]
         if missing := [name for name in parts if name not in saved]:
-            what = f"saved by another version of Maskmill, without {', '.join(missing)}"
+            what = f"another version of Maskmill saved it, without {', '.join(missing)}"
             raise StorageError(what, where=str(self.path), fix=_FIX)
         with self._undamaged():
             for name, part in parts.items():
@@ -79,17 +79,17 @@ class Checkpoint:
         return int(state["step"])
 
     def step(self) -> int:
-        """Steps that are done by the state that is saved; 0 where there is none."""
+        """Number of steps done in the saved checkpoint; 0 if there is none."""
         state = self._read(torch.device("meta"))
         return 0 if state is None else int(state["step"])
 
     def _read(self, device: torch.device) -> dict[str, Any] | None:
-        """What was saved of this very training."""
+        """The saved state of this training; None if there is none."""
         if not self.path.exists():
             return None
         with self._undamaged():
             content = BytesIO(storage.read_bytes(self.path))
-            # torch does not look at the checksums that it writes.
+            # torch does not check the checksums that it writes.
             if (member := ZipFile(content).testzip()) is not None:
                 raise BadZipFile(member)
             content.seek(0)
@@ -102,6 +102,6 @@ class Checkpoint:
         try:
             yield
         except (OSError, MaskmillError, MemoryError, torch.cuda.OutOfMemoryError):
-            raise  # what the operating system refuses, or has no room for, is no damage
-        except Exception as error:  # torch reads damage as a pickle: that can fail in any way
+            raise  # refused by the system, or out of memory: no damage
+        except Exception as error:  # torch unpickles damaged bytes, which can fail in any way
             raise StorageError("damaged checkpoint", where=str(self.path), fix=_FIX) from error

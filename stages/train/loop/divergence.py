@@ -1,4 +1,4 @@
-"""Tells when a training has gone wrong for good, before it does harm to its checkpoint."""
+"""Detects that a training has diverged, before its checkpoint is overwritten."""
 
 import math
 from collections import deque
@@ -12,11 +12,11 @@ from stages.train.data.batch import ImageIds
 from stages.train.loop.checkpoint import Checkpoint
 
 EXPLOSION = 1e4
-"""A loss of so many times the running median is no hard batch any more."""
+"""A loss of so many times the running median cannot come from a hard batch."""
 LEAST_MEDIAN = 0.01
-"""So that a training that knows its images by heart may meet an odd crop of them."""
+"""Smaller medians count as this, so that an overfitted training may meet an unusual crop."""
 _WINDOW, _ENOUGH = 101, 20
-"""Losses that the running median is of, and how many it takes."""
+"""Losses in the running median, and the least number of them to judge by."""
 
 
 class DivergedError(MaskmillError):
@@ -24,13 +24,13 @@ class DivergedError(MaskmillError):
 
 
 class LossWatch:
-    """Knows the last losses of a training."""
+    """Watches the last losses of a training."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_WINDOW)
 
     def fault(self, loss: float) -> str | None:
-        """What is wrong with the next loss: "the loss became nan"; None where nothing is."""
+        """Checks the next loss; returns the fault, "the loss became nan", or None."""
         if not math.isfinite(loss):
             return f"the loss became {loss}"
         if len(self._recent) >= _ENOUGH:
@@ -45,27 +45,27 @@ class LossWatch:
         return {"recent": list(self._recent)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from those of `state_dict`."""
+        """Continues from the losses of `state_dict`."""
         self._recent.extend(state["recent"])
 
 
 def diverged(
     what: str, step: int, seen: Sequence[ImageIds], checkpoint: Checkpoint
 ) -> DivergedError:
-    """The error that ends a training; every process must come here.
+    """Builds the error that ends a training; every process must call this.
 
     Args:
         what: What is wrong: "the loss became nan".
         step: The step that went wrong, from 0.
-        seen: Images of the micro-batches that it was computed on, in this process.
-        checkpoint: Where the training can be gone on from.
+        seen: Images of its micro-batches, in this process.
+        checkpoint: The checkpoint that the training can be resumed from.
     """
-    shares = distributed.gathered([dict(ids) for ids in seen])
+    shares = distributed.all_gather([dict(ids) for ids in seen])
     every = [ids for share in shares for ids in share]
     roles = dict.fromkeys(role for ids in every for role in ids)
     listed = {role: [name for ids in every for name in ids.get(role, ())] for role in roles}
-    told = ", ".join(f"{role} {' '.join(names)}" for role, names in listed.items())
-    images = f" (images: {told})" if told else ""
+    names = ", ".join(f"{role} {' '.join(own)}" for role, own in listed.items())
+    images = f" (images: {names})" if names else ""
     step_kept = checkpoint.step()
     kept = f"the checkpoint after step {step_kept} is kept" if step_kept else "no checkpoint yet"
     fix = f"lower train.learning_rate or look at the images; {kept}"

@@ -3,244 +3,209 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch import Tensor, nn
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import StorageError
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import distributed
-from stages.train.data.batch import TrainBatch
+from stages.train.config import VariantConfig
+from stages.train.data.batch import ImageIds, TrainBatch
+from stages.train.data.random_numbers import torch_seed
 from stages.train.loop import teacher
 from stages.train.loop.checkpoint import Checkpoint, Stateful
-from stages.train.loop.divergence import diverged
-from stages.train.loop.stepper import Stepper
+from stages.train.loop.divergence import LossWatch, diverged
+from stages.train.loop.optimizer import OptimizerStep
 from stages.train.loop.validation import Validation
-from stages.train.records.example_pictures import Watching
-from stages.train.records.reporter import Chronicle, Tell
+from stages.train.records.reporter import StepRecord, TrainingReporter
 from stages.train.records.training_log import TrainingLog
-from stages.train.step.discriminator import Discriminator
+from stages.train.step.discriminator import Features
 from stages.train.step.label_sources.base import LabelSource
-from stages.train.step.parts import Learner
-from stages.train.step.perturbations.base import Perturbation
-from stages.train.step.schedule import Moment, learning_rate
-from stages.train.step.supervised_losses.base import SupervisedLoss
+from stages.train.step.parts import TrainingParts
+from stages.train.step.schedule import StepPosition, learning_rate
+from stages.train.step.step import StepLosses, training_step
+
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The autocast type of each precision."""
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """How weights move.
+class _StepModule(nn.Module):
+    """The training step as the forward of one module, through which all gradients flow.
 
-    Attributes:
-        optimizer: sgd (momentum 0.9) or adamw.
-        learning_rate: Base rate.
-        decoder_multiplier: The decoder's rate over the base rate.
-        weight_decay: On all parameters, but see `decay_encoder_norms`.
-        ema_decay: Largest share of itself that the teacher keeps a step.
-        steps: Length of the training.
-        seed: Of the perturbations' random numbers.
-        precision: float32, or bfloat16 or float16 where autocast deems it safe; weights stay
-            float32.
-        accumulate: Micro-batches a step.
-        clip_norm: Largest norm of the gradient; None: any.
-        encoder_multiplier: The encoder's rate over the base rate.
-        layer_decay: The rate of one of the encoder's blocks over that of the block after it.
-        decay_encoder_norms: Whether the encoder's normalization layers have weight decay.
+    DDP averages the gradients of such a module over the processes.
     """
 
-    optimizer: str
-    learning_rate: float
-    decoder_multiplier: float
-    weight_decay: float
-    ema_decay: float
-    steps: int
-    seed: int
-    precision: str
-    accumulate: int = 1
-    clip_norm: float | None = None
-    encoder_multiplier: float = 1.0
-    layer_decay: float = 1.0
-    decay_encoder_norms: bool = True
+    def __init__(self, parts: TrainingParts) -> None:
+        super().__init__()
+        self.student = parts.student
+        self._parts = (parts,)  # in a tuple: the other networks are not parameters of this module
 
-    def build(self, network: SegmentationNetwork) -> Optimizer:
-        """The optimizer, with the groups of `SegmentationNetwork.parameter_groups`.
-
-        Raises:
-            ConfigError: The encoder has no blocks whose rates could decay.
-        """
-        if self.layer_decay != 1 and not network.encoder_blocks():
-            what = "the encoder has no transformer blocks whose rates could decay"
-            raise ConfigError(what, where="train.layer_decay", fix="leave it out")
-        parts = network.parameter_groups(
-            encoder_multiplier=self.encoder_multiplier,
-            decoder_multiplier=self.decoder_multiplier,
-            layer_decay=self.layer_decay,
-            weight_decay=self.weight_decay,
-            decay_encoder_norms=self.decay_encoder_norms,
-        )
-        groups = [dict(part) for part in parts]
-        if self.optimizer == "sgd":
-            return SGD(groups, self.learning_rate, momentum=0.9)
-        return AdamW(groups, self.learning_rate)
+    def forward(self, batch: TrainBatch, position: StepPosition) -> StepLosses:
+        return training_step(self._parts[0], batch, position)
 
 
 @dataclass(frozen=True)
-class _Sources:
-    """The state of all label sources, by name."""
+class _SourceStates:
+    """The states of all label sources, by name."""
 
     sources: Sequence[LabelSource]
-    network: SegmentationNetwork
+    student: SegmentationNetwork
 
     def state_dict(self) -> dict[str, Any]:
         return {source.name: source.state() for source in self.sources}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for source in self.sources:
-            source.restore(state[source.name], self.network)
+            source.restore(state[source.name], self.student)
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training variant, ready to go.
+@dataclass
+class TrainingLoop:
+    """One training; every process of it has one and takes every step.
 
     Attributes:
-        network: The student.
-        perturbation: Makes the losses of a step.
-        sources: Provide labels.
-        supervised_loss: Of labeled crops.
-        discriminator: Of features, if there is one.
-        optimization: How weights move.
-        checkpoint: Where the state is kept.
-        log: JSON lines, one every `log_every` steps: step, losses, rate; and one a validation. Part
-            of the state.
-        checkpoint_every: Steps between checkpoints.
-        log_every: Steps between log lines.
-        steps_an_epoch: Steps that see as many images as there are.
-        validation: Scores the teacher on val now and then; None: never.
-        watch: Opens what watches it, after the number of steps that are done; None: nobody does.
+        parts: The networks, and the sources of labels and losses.
+        config: Learning rate, precision, accumulation and so on.
+        seed: Seed of all random numbers.
+        steps: Length of the training.
+        steps_an_epoch: Steps that see as many images as there are of the first role.
+        optimizer: Moves the weights of the student.
+        checkpoint: The state on disk.
+        log: JSON lines; part of the state.
+        open_reporter: Opens what records the training, after the number of steps that are done.
+        device: The device of the networks.
+        validation: Scores the teacher on val; None: never.
     """
 
-    network: SegmentationNetwork
-    perturbation: Perturbation
-    sources: Sequence[LabelSource]
-    supervised_loss: SupervisedLoss
-    discriminator: Discriminator | None
-    optimization: Optimization
+    parts: TrainingParts
+    config: VariantConfig
+    seed: int
+    steps: int
+    steps_an_epoch: int
+    optimizer: OptimizerStep
     checkpoint: Checkpoint
     log: TrainingLog
-    checkpoint_every: int
-    log_every: int
-    steps_an_epoch: int
+    open_reporter: Callable[[int], TrainingReporter]
+    device: torch.device
     validation: Validation | None = None
-    watch: Callable[[int], Watching] | None = None
+    _watch: LossWatch = field(default_factory=LossWatch, init=False)
 
-    def run(
-        self,
-        batches: Callable[[range], Iterator[TrainBatch]],
-        device: torch.device,
-        tell: Tell,
-    ) -> SegmentationNetwork:
-        """Trains to the end, from the last checkpoint where there is one.
+    def __post_init__(self) -> None:
+        self._step_module = distributed.ddp(_StepModule(self.parts))
+
+    def run(self, batches: Callable[[range], Iterator[TrainBatch]]) -> None:
+        """Trains to the end, from the last checkpoint if there is one.
 
         Args:
-            batches: The micro-batches of a range of them, in order; see `Optimization.accumulate`.
-            device: Where the network is.
-            tell: Called with the number of steps done, at the start and at every log line.
-
-        Returns:
-            The teacher: the network to evaluate.
+            batches: Yields the micro-batches of a range of them, in order.
 
         Raises:
-            DivergedError: The loss is not finite, or explodes; names the step and its images.
-            StorageError: The processes do not find the same checkpoint.
+            DivergedError: The loss is not finite or explodes; names the step and its images.
+            StorageError: The processes found different checkpoints.
         """
-        settings = self.optimization
-        ema = teacher.frozen_copy(self.network)
-        stepper = self._stepper(ema, device)
-        parts = self._parts(ema, stepper)
-        start = self.checkpoint.load(parts, device)
-        self._compare(start)
+        config, parts = self.config, self.parts
+        start = self.checkpoint.load(self._states, self.device)
+        self._check_equal(start)
         self.log.begin()
-        with closing(self._chronicle(start, tell)) as chronicle:
-            chronicle.begun(start)
-            micro = settings.accumulate
-            feed = batches(range(start * micro, settings.steps * micro))
-            for step in range(start, settings.steps):
-                rate = learning_rate(settings.learning_rate, step, settings.steps)
-                for group in stepper.optimizer.param_groups:
-                    group["lr"] = rate * group["multiplier"]
-                moment = Moment(step, settings.steps, self.steps_an_epoch)
-                losses = stepper.step(moment, feed)
-                teacher.update(ema, self.network, teacher.decay(step, settings.ema_decay))
+        with closing(self.open_reporter(start)) as reporter:
+            reporter.begin(start)
+            micro = config.accumulate
+            feed = batches(range(start * micro, self.steps * micro))
+            for step in range(start, self.steps):
+                rate = learning_rate(config.learning_rate, step, self.steps)
+                record = self._step(StepPosition(step, self.steps, self.steps_an_epoch), rate, feed)
+                teacher.update(parts.teacher, parts.student, teacher.decay(step, config.ema_decay))
                 done = step + 1
-                chronicle.stepped(done, losses, rate, stepper.last, self.network)
-                if self.validation is not None and self.validation.is_due(done, settings.steps):
-                    chronicle.validated(done, self._validate(self.validation, ema, done))
-                if done % self.checkpoint_every == 0:
-                    chronicle.flush()
-                    self._save(done, parts, ema)
+                reporter.step(done, record, parts.student)
+                if self.validation is not None and self.validation.is_due(done, self.steps):
+                    reporter.validation(done, self._validate(self.validation, done))
+                if done % config.checkpoint_every == 0:
+                    reporter.flush()
+                    self._save(done)
             next(feed, None)  # lets its threads end
-        return ema
 
-    def _chronicle(self, start: int, tell: Tell) -> Chronicle:
-        watching = None if self.watch is None else self.watch(start)
-        steps = self.optimization.steps
-        return Chronicle(self.log, tell, self.log_every, steps, watching)
+    def _step(self, position: StepPosition, rate: float, feed: Iterator[TrainBatch]) -> StepRecord:
+        """Takes one optimizer step on the next `accumulate` micro-batches.
 
-    def _stepper(self, ema: SegmentationNetwork, device: torch.device) -> Stepper:
-        settings = self.optimization
-        return Stepper(
-            learner=Learner(
-                self.network, ema, self.sources, self.supervised_loss, self.discriminator
-            ),
-            perturbation=self.perturbation,
-            optimizer=settings.build(self.network),
-            seed=settings.seed,
-            precision=settings.precision,
-            accumulate=settings.accumulate,
-            clip_norm=settings.clip_norm,
-            checkpoint=self.checkpoint,
-            device=device,
-        )
+        Raises:
+            DivergedError: A loss or gradient is not finite, or the loss explodes; then the weights
+                have not moved.
+        """
+        count = self.config.accumulate
+        means: dict[str, Tensor] = {}
+        seen: list[ImageIds] = []
+        features: list[Features] = []
+        self.optimizer.begin(rate)
+        for micro in range(count):
+            batch = next(feed)
+            is_last = micro == count - 1
+            with nullcontext() if is_last else distributed.no_sync(self._step_module):
+                losses = self._backward(position, micro, batch)
+            for name, value in {"total": losses.total, **losses.terms}.items():
+                share, key = value.detach() / count, f"loss/{name}"
+                means[key] = means.get(key, torch.zeros_like(share)) + share
+            seen.append(batch.image_ids)
+            if losses.features is not None:
+                features.append(losses.features.detached())
+        if (fault := self.optimizer.step()) is not None:
+            raise diverged(fault, position.step, seen, self.checkpoint)
+        if self.parts.discriminator is not None:
+            means["loss/discriminator"] = self.parts.discriminator.update(features)
+        return StepRecord(means, rate, batch, losses.labels)
 
-    def _parts(self, ema: SegmentationNetwork, stepper: Stepper) -> dict[str, Stateful]:
-        """All that a training goes on from."""
-        parts: dict[str, Stateful] = {
-            "network": self.network,
-            "teacher": ema,
-            "optimizer": stepper.optimizer,
-            "scaler": stepper.scaler,
-            "watch": stepper.watch,
-            "sources": _Sources(self.sources, self.network),
+    def _backward(self, position: StepPosition, micro: int, batch: TrainBatch) -> StepLosses:
+        """Adds the gradient of a micro-batch, whose share of the step is one of `accumulate`."""
+        # A network may draw random numbers of its own; this makes a resumed step repeat them.
+        torch.manual_seed(torch_seed(self.seed, position.step * self.config.accumulate + micro))
+        dtype = DTYPES[self.config.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            losses: StepLosses = self._step_module(batch, position)
+        loss = distributed.global_mean(losses.total.detach()).item()
+        if (fault := self._watch.fault(loss)) is not None:
+            raise diverged(fault, position.step, [batch.image_ids], self.checkpoint)
+        self.optimizer.backward(losses.total / self.config.accumulate)
+        return losses
+
+    @property
+    def _states(self) -> dict[str, Stateful]:
+        """Everything that a training resumes from, by name."""
+        states: dict[str, Stateful] = {
+            "network": self.parts.student,
+            "teacher": self.parts.teacher,
+            "optimizer": self.optimizer.optimizer,
+            "scaler": self.optimizer.scaler,
+            "watch": self._watch,
+            "sources": _SourceStates(self.parts.sources, self.parts.student),
             "log": self.log,
         }
-        if self.discriminator is not None:
-            parts["discriminator"] = self.discriminator
-        return parts if self.validation is None else {**parts, "validation": self.validation}
+        if self.parts.discriminator is not None:
+            states["discriminator"] = self.parts.discriminator
+        return states if self.validation is None else {**states, "validation": self.validation}
 
-    def _validate(
-        self, validation: Validation, ema: SegmentationNetwork, done: int
-    ) -> dict[str, float]:
-        scores, improved = validation.run(ema)
-        for source in self.sources:
-            source.validated(ema, is_best=improved, epoch=done // self.steps_an_epoch)
+    def _validate(self, validation: Validation, done: int) -> dict[str, float]:
+        scores, is_best = validation.run(self.parts.teacher)
+        for source in self.parts.sources:
+            epoch = done // self.steps_an_epoch
+            source.validated(self.parts.teacher, is_best=is_best, epoch=epoch)
         return scores
 
-    def _save(self, done: int, parts: Mapping[str, Stateful], ema: SegmentationNetwork) -> None:
-        """Saves the state, unless it is one that nobody wants to go on from."""
-        if not (_is_finite(self.network) and _is_finite(ema)):
+    def _save(self, done: int) -> None:
+        """Saves a checkpoint, unless weights are not finite."""
+        if not (_is_finite(self.parts.student) and _is_finite(self.parts.teacher)):
             raise diverged("weights are not finite", done - 1, [], self.checkpoint)
         if distributed.rank() == 0:
-            self.checkpoint.save(done, parts)
+            self.checkpoint.save(done, self._states)
 
-    def _compare(self, start: int) -> None:
-        starts = distributed.gathered(start)
+    def _check_equal(self, start: int) -> None:
+        starts = distributed.all_gather(start)
         if len({*starts}) > 1:
-            what = f"the processes would go on after steps {', '.join(map(str, starts))}"
+            what = (
+                f"the processes found checkpoints of different steps: {', '.join(map(str, starts))}"
+            )
             fix = "give all machines the same workspace"
             raise StorageError(what, where=str(self.checkpoint.path), fix=fix)
 

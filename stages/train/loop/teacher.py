@@ -1,23 +1,13 @@
 """The mean teacher: an exponential moving average of the student (arXiv 1703.01780)."""
 
-from copy import deepcopy
-from typing import TypeVar
-
 import torch
 from torch import nn
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def frozen_copy(student: M) -> M:
-    """A copy that shares nothing with the student, in eval mode, without gradients."""
-    return deepcopy(student).eval().requires_grad_(False)
 
 
 def decay(step: int, limit: float) -> float:
     """The share of itself that the teacher keeps after a step: ``min(1 - 1 / (step + 1), limit)``.
 
-    Over the first steps the teacher is the plain mean of its students, without its own random
+    During the first steps the teacher is the mean of all students so far, without its own random
     start: after step 0 it equals the student.
 
     Args:
@@ -35,9 +25,9 @@ def update(teacher: nn.Module, student: nn.Module, keep: float) -> None:
     (counters) copied.
 
     Args:
-        teacher: A copy of the student, see `frozen_copy`.
+        teacher: A copy of the student, from `frozen_copy`.
         student: The network being trained.
-        keep: Share of itself that the teacher keeps, see `decay`.
+        keep: Share of itself that the teacher keeps, from `decay`.
     """
     mine = [*teacher.parameters(), *teacher.buffers()]
     theirs = [*student.parameters(), *student.buffers()]

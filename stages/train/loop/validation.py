@@ -1,4 +1,4 @@
-"""Scores on val while a training goes on, and the weights that had the best of them."""
+"""Validation during a training: scores on val, and the weights that scored best."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
-from pipeline.images import images
+from pipeline.records.rows import ImageRow
 from stages.labels.confusion import Confusion
-from stages.labels.images import read_truth
+from stages.labels.images import read_mask, read_pixels
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import Protocol
@@ -26,7 +26,6 @@ from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 
 Bytes = npt.NDArray[np.uint8]
-Row = dict[str, Any]
 
 _AT_ONCE = 16
 """Images in memory."""
@@ -34,20 +33,20 @@ _AT_ONCE = 16
 
 @dataclass
 class Validation:
-    """Scores networks on val, as evaluate does; the processes share the images.
+    """Scores networks on val as evaluate does; the processes share the images.
 
     Attributes:
         images: Rows of the images manifest.
-        vocabulary: Of the label files.
+        vocabulary: The vocabulary of the label files.
         every: Steps between validations; there is one more after the last step.
-        path: The file for the weights that had the best mean IoU.
-        about: What to say in it; see `save_weights`.
-        device: Where networks are.
+        path: The file for the weights with the best mean IoU.
+        about: The description in that file; see `save_weights`.
+        device: The device of the networks.
         protocol: How images are predicted.
         best: The best mean IoU so far.
     """
 
-    images: Sequence[Row]
+    images: Sequence[ImageRow]
     vocabulary: Vocabulary
     every: int
     path: Path
@@ -56,20 +55,20 @@ class Validation:
     protocol: Protocol
     best: float = field(default=-1.0, init=False)
     _weights: dict[str, Tensor] = field(default_factory=dict, init=False)
-    """Those of `best`, on the CPU: part of the state, so that the file can be lost."""
+    """The weights of `best`, on the CPU; part of the state, so that a lost file comes back."""
 
     def is_due(self, done: int, steps: int) -> bool:
-        """Whether to validate after `done` of `steps` steps."""
+        """Tells whether to validate after `done` of `steps` steps."""
         return done % self.every == 0 or done == steps
 
     def run(self, network: SegmentationNetwork) -> tuple[dict[str, float], bool]:
-        """Scores a network in eval mode, and saves its weights if it is the best so far.
+        """Scores a network in eval mode, and saves its weights if they are the best so far.
 
         Returns:
-            The scores by name, and whether the mean IoU is above that of all before.
+            The scores by name, and whether the mean IoU is the best so far.
 
         Raises:
-            DataError: An image or its label file can no longer be read, or no pixel has a class.
+            DataError: An image or label file can no longer be read, or no pixel has a class.
         """
         confusion = Confusion.empty(self.vocabulary.num_classes)
         predictor = Predictor(network, self.device, self.protocol)
@@ -77,7 +76,7 @@ class Validation:
             confusion.add(truth, predictor.predict(pixels))
         counts = distributed.global_sum(torch.from_numpy(confusion.counts).to(self.device))
         if not counts.any():
-            what = "no pixel of the val images has a class, so that nothing can be scored on them"
+            what = "no pixel of the val images has a class, so they cannot be scored"
             fix = "correct their label files, or set `validate_every: null`"
             raise DataError(what, where="train.validate_every", fix=fix)
         scores = Confusion(counts.cpu().numpy()).scores(self.vocabulary.class_names)
@@ -92,7 +91,7 @@ class Validation:
         return {"best": self.best, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from those of `state_dict`; the file holds its weights again."""
+        """Continues from `state_dict`; writes the file of the best weights again."""
         self.best = state["best"]
         if state["weights"]:
             self._keep(state["weights"])
@@ -102,12 +101,11 @@ class Validation:
             self._weights = {name: own.to("cpu", copy=True) for name, own in weights.items()}
             save_weights(self.path, self._weights, self.about)
 
-    def _read(self, rows: Sequence[Row]) -> Iterator[tuple[Bytes, Bytes]]:
-        """Pixels and masks, some images ahead."""
+    def _read(self, rows: Sequence[ImageRow]) -> Iterator[tuple[Bytes, Bytes]]:
+        """Yields pixels and masks, read ahead in threads."""
 
-        def read(row: Row) -> tuple[Bytes, Bytes]:
-            with images.readable(row["uri"], expected=row["image_id"]) as content:
-                return images.decode_image(content).pixels, read_truth(row, self.vocabulary)
+        def read(row: ImageRow) -> tuple[Bytes, Bytes]:
+            return read_pixels(row), read_mask(row, self.vocabulary)
 
         with ThreadPoolExecutor() as threads:
             for first in range(0, len(rows), _AT_ONCE):

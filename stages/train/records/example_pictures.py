@@ -1,4 +1,4 @@
-"""What is seen of a training while it runs: numbers on its labels, and example pictures of them."""
+"""Example pictures of a training, and metrics of its labels, for TensorBoard and the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stages.train.data.batch import TrainBatch
 
 if TYPE_CHECKING:
     from stages.models.segmenters.networks.base import SegmentationNetwork
-    from stages.train.records.tensorboard import EventLog
+    from stages.train.records.tensorboard import EventFiles
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -33,26 +33,28 @@ _CAPTION_PX = 18
 
 
 @dataclass(frozen=True)
-class Watching:
-    """Watches one training; the process that writes its logs has one.
+class ExamplePictures:
+    """Draws example crops of one training into its event files; only the leader has it.
 
     Attributes:
-        events: Where TensorBoard looks.
-        roles: By name of each label source, in the order of the config, the role it labels.
+        events: TensorBoard's event files.
+        roles: The role that each label source labels, by its name, in the order of the config.
         palette: (256, 3) uint8, as `Vocabulary.palette`.
         pictures_every: Steps between pictures.
     """
 
-    events: EventLog
+    events: EventFiles
     roles: Mapping[str, str]
     palette: Bytes
     pictures_every: int
 
-    def measure(self, batch: TrainBatch, labels: Mapping[str, PseudoLabels]) -> dict[str, float]:
-        """Numbers on the labels of a step, for the log and the manifest.
+    def label_metrics(
+        self, batch: TrainBatch, labels: Mapping[str, PseudoLabels]
+    ) -> dict[str, float]:
+        """Metrics of the labels of a step, for the log and the manifest.
 
         Args:
-            batch: The step's crops; of several micro-batches one.
+            batch: One micro-batch of the step.
             labels: Labels (B, S, S) of its weak views by source.
 
         Returns:
@@ -63,54 +65,42 @@ class Watching:
             found |= label_metrics(self._of_role(role, labels), batch.crops[role].valid)
         return found
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows numbers by name, after `step` steps."""
-        self.events.scalars(step, values)
-
     def is_due(self, step: int) -> bool:
-        """Whether pictures are to be shown after `step` steps; of the first step, too."""
+        """Whether pictures are due after `step` steps; they are after the first step."""
         return step == 1 or step % self.pictures_every == 0
 
-    def show(
+    def draw(
         self,
         step: int,
         batch: TrainBatch,
         labels: Mapping[str, PseudoLabels],
         network: SegmentationNetwork,
     ) -> None:
-        """Shows some crops of each role with their labels and what the student makes of them.
+        """Draws some crops of each role with their labels and the student's prediction.
 
-        No random number is drawn and no running statistic moves.
+        It draws no random numbers and changes no running statistics.
 
         Args:
-            step: Steps that are done.
-            batch: The crops of the last one; of several micro-batches one.
+            step: Number of steps that are done.
+            batch: One micro-batch of the last step.
             labels: Labels (B, S, S) of its weak views by source.
             network: The student; keeps its mode.
         """
         labeled = batch.labeled
         masks = {"truth": labeled.mask}
-        self._draw(step, "labeled", labeled.pixels, masks, network)
+        self._draw_role(step, "labeled", labeled.pixels, masks, network)
         for role in dict.fromkeys(self.roles.values()):
             masks = {
                 name: own.mask.masked_fill(~_labeled(own, batch.crops[role].valid), IGNORE)
                 for name, own in self._of_role(role, labels).items()
             }
-            self._draw(step, role, batch.crops[role].pixels, masks, network)
-
-    def flush(self) -> None:
-        """Has all stored; to be called before a checkpoint is saved, so that nothing is missing."""
-        self.events.flush()
-
-    def close(self) -> None:
-        """Flushes, and ends."""
-        self.events.close()
+            self._draw_role(step, role, batch.crops[role].pixels, masks, network)
 
     def _of_role(self, role: str, labels: Mapping[str, PseudoLabels]) -> dict[str, PseudoLabels]:
         own = (name for name, each in self.roles.items() if each == role)
         return {name: labels[name] for name in own if name in labels}
 
-    def _draw(
+    def _draw_role(
         self,
         step: int,
         role: str,
@@ -118,7 +108,7 @@ class Watching:
         masks: Mapping[str, Tensor],
         network: SegmentationNetwork,
     ) -> None:
-        """A picture of a role: a row a crop, with its pixels, each mask and the prediction."""
+        """One picture for a role; each row shows a crop, each mask and the prediction."""
         crops = crops[:_SHOWN]
         columns = {**masks, "student": predicted(network, normalize(crops))}
         pixels = [images.fit(each, _SIDE_PX) for each in _bytes(255 * crops.movedim(1, -1))]
@@ -134,13 +124,13 @@ class Watching:
 
 
 def label_metrics(labels: Mapping[str, PseudoLabels], valid: Tensor) -> dict[str, float]:
-    """How much several sources label of the same crops, and how often they agree.
+    """Measures how much several sources label of the same crops, and how often they agree.
 
-    A source labels a pixel that it gives a class and a weight above 0.
+    A source labels a pixel if it gives the pixel a class and a weight above 0.
 
     Args:
         labels: Labels (B, S, S) by source.
-        valid: (B, S, S) bool, False on padding, which counts nowhere.
+        valid: (B, S, S) bool, False on padding, which is not counted.
 
     Returns:
         ``labeled/<source>``: share of the pixels that it labels, 0 to 1. ``agreement/<a>/<b>``:
@@ -163,7 +153,7 @@ def label_metrics(labels: Mapping[str, PseudoLabels], valid: Tensor) -> dict[str
 
 
 def predicted(network: SegmentationNetwork, crops: Tensor) -> Tensor:
-    """(N, S, S) int64: the classes that a network gives crops (N, 3, S, S) in eval mode."""
+    """Predicts classes (N, S, S) int64 of crops (N, 3, S, S) in eval mode."""
     is_training = network.training
     with torch.no_grad():
         classes = network.eval()(crops).argmax(dim=1)
@@ -172,7 +162,7 @@ def predicted(network: SegmentationNetwork, crops: Tensor) -> Tensor:
 
 
 def captioned(picture: Bytes, text: str) -> Bytes:
-    """A picture (H, W, 3) with a line of text above it."""
+    """Adds a line of text above a picture (H, W, 3)."""
     height, width = picture.shape[:2]
     canvas = Image.new("RGB", (width, height + _CAPTION_PX), "white")
     canvas.paste(Image.fromarray(picture), (0, _CAPTION_PX))
@@ -182,7 +172,7 @@ def captioned(picture: Bytes, text: str) -> Bytes:
 
 
 def _labeled(labels: PseudoLabels, valid: Tensor) -> Tensor:
-    """(B, S, S) bool: where there is a class with a weight."""
+    """(B, S, S) bool: pixels that have a class and a weight."""
     return (labels.mask != IGNORE) & (labels.confidence > 0) & valid
 
 

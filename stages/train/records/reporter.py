@@ -1,4 +1,4 @@
-"""What is told of a training step by step: to the log, to TensorBoard, to whoever waits for it."""
+"""The reporter of a training: writes its log and TensorBoard events, and shows its progress."""
 
 from __future__ import annotations
 
@@ -12,79 +12,89 @@ from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import distributed
 from stages.train.data.batch import TrainBatch
-from stages.train.records.example_pictures import Watching
+from stages.train.records.example_pictures import ExamplePictures
 from stages.train.records.training_log import TrainingLog
 
-Tell = Callable[[int, dict[str, float]], None]
-"""Takes the number of steps done and the numbers of the last one."""
+ShowProgress = Callable[[int, Mapping[str, float]], None]
+"""Shows the number of steps done and the values of the last logged step; {} at the start."""
 
 
 @dataclass(frozen=True)
-class Chronicle:
-    """Tells of one training; every process of it has one, and only the first one's is watched.
+class StepRecord:
+    """The result of one optimizer step.
+
+    Attributes:
+        losses: Scalars by name, ``loss/total`` first: means over this process's share.
+        rate: The base learning rate.
+        batch: The last micro-batch.
+        labels: The labels of its weak views by source; the confidence is the weight of the pixel.
+    """
+
+    losses: Mapping[str, Tensor]
+    rate: float
+    batch: TrainBatch
+    labels: Mapping[str, PseudoLabels]
+
+
+@dataclass(frozen=True)
+class TrainingReporter:
+    """Records one training. Every process has a reporter; only the leader's shows pictures.
 
     Attributes:
         log: JSON lines.
-        tell: Hears what the log's lines of steps say.
-        log_every: Steps between these.
-        steps: Length of the training; its last step has a line.
-        watching: Shows all of it in TensorBoard; None where nobody watches.
+        show_progress: Called at the start and at every log line.
+        log_every: Steps between log lines.
+        steps: Length of the training; the last step has a log line.
+        pictures: Writes for TensorBoard; None in processes that follow.
     """
 
     log: TrainingLog
-    tell: Tell
+    show_progress: ShowProgress
     log_every: int
     steps: int
-    watching: Watching | None
+    pictures: ExamplePictures | None
 
-    def begun(self, done: int) -> None:
-        """The training goes on after `done` steps."""
-        self.tell(done, {})
+    def begin(self, done: int) -> None:
+        """Records that the training continues after `done` steps."""
+        self.show_progress(done, {})
 
-    def stepped(
-        self,
-        done: int,
-        losses: Mapping[str, Tensor],
-        rate: float,
-        seen: tuple[TrainBatch, Mapping[str, PseudoLabels]],
-        network: SegmentationNetwork,
-    ) -> None:
-        """A step was taken.
+    def step(self, done: int, record: StepRecord, student: SegmentationNetwork) -> None:
+        """Records a step.
 
         Args:
-            done: Steps that are.
-            losses: This process's, by name.
-            rate: The base rate.
-            seen: The step's last micro-batch, and what the sources said of it.
-            network: The student.
+            done: Number of steps that are done.
+            record: The result of the last one.
+            student: The student; keeps its mode.
         """
         if done % self.log_every == 0 or done == self.steps:
-            values = {name: distributed.global_mean(loss).item() for name, loss in losses.items()}
-            values["learning_rate"] = rate
-            if self.watching is not None:
-                values |= self.watching.measure(*seen)
-                self.watching.scalars(done, values)
+            losses = record.losses.items()
+            values = {name: distributed.global_mean(loss).item() for name, loss in losses}
+            values["learning_rate"] = record.rate
+            if self.pictures is not None:
+                values |= self.pictures.label_metrics(record.batch, record.labels)
+                self.pictures.events.scalars(done, values)
             self.log.append(json.dumps({"step": done, **values}))
-            self.tell(done, values)
-        if self.watching is not None and self.watching.is_due(done):
-            self.watching.show(done, *seen, network)
+            self.show_progress(done, values)
+        if self.pictures is not None and self.pictures.is_due(done):
+            self.pictures.draw(done, record.batch, record.labels, student)
 
-    def validated(self, done: int, scores: Mapping[str, float]) -> None:
-        """The weights of `done` steps were scored on val."""
+    def validation(self, done: int, scores: Mapping[str, float]) -> None:
+        """Records the scores on val of the weights after `done` steps."""
         self.log.append(json.dumps({"step": done, "split": "val", **scores}))
-        if self.watching is not None:
-            self.watching.scalars(done, {f"val/{name}": value for name, value in scores.items()})
+        if self.pictures is not None:
+            named = {f"val/{name}": value for name, value in scores.items()}
+            self.pictures.events.scalars(done, named)
 
     def flush(self) -> None:
-        """Has all stored; to be called before a checkpoint is saved, so that nothing is missing."""
+        """Stores everything; called before a checkpoint is saved, so that nothing is missing."""
         self.log.flush()
-        if self.watching is not None:
-            self.watching.flush()
+        if self.pictures is not None:
+            self.pictures.events.flush()
 
     def close(self) -> None:
-        """Flushes, and ends."""
+        """Flushes, and closes the event files."""
         try:
             self.log.flush()
         finally:
-            if self.watching is not None:
-                self.watching.close()
+            if self.pictures is not None:
+                self.pictures.events.close()

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training, in event files that a resumed training goes on in."""
+"""TensorBoard event files of a training, continued when the training resumes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _CHECKSUM = struct.Struct("<I")
 
 
 class _DamagedError(Exception):
-    """Where a record of a file ends cannot be told."""
+    """The end of a record in an event file is unknown."""
 
 
-class EventLog:
-    """A folder of event files: one a start of the training, without what a later start did again.
+class EventFiles:
+    """A folder of event files, one for each start of the training; no step is in two of them.
 
-    In an object store they are written when flushed.
+    In an object store the files are written by `flush`.
 
     Args:
-        folder: The training's own folder.
-        start: Steps that are done; what older files say of later ones is left out, and forgotten
-            by a TensorBoard that shows it already.
-        warn: Told of older files that are damaged: they are set aside, for nothing needs them.
+        folder: The folder.
+        start: Number of steps that are done. Older files lose the events of later steps, and a
+            running TensorBoard drops them.
+        warn: Called with a message for each damaged older file, which is renamed.
     """
 
     def __init__(self, folder: Path, start: int, warn: Callable[[str], None]) -> None:
@@ -43,15 +43,15 @@ class EventLog:
             try:
                 _cut(path, start)
             except (DecodeError, _DamagedError, storage.NoPlainFileError):
-                # TensorBoard reads whatever has its word in the name.
+                # TensorBoard reads every file with `tfevents` in its name.
                 aside = path.rename(path.with_name(path.name.replace("tfevents", "damaged")))
-                warn(f"{path} was damaged; it is set aside as {aside.name}")
+                warn(f"{path} is damaged; renamed to {aside.name}, the training does not need it")
         self._scratch = TemporaryDirectory() if storage.is_object(folder) else None
         local = folder if self._scratch is None else self._scratch.name
         self._writer = SummaryWriter(str(local), purge_step=start + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds numbers by name, after `step` steps."""
+        """Adds scalars by name, after `step` steps."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -60,14 +60,14 @@ class EventLog:
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Has all that was added stored."""
+        """Stores everything that was added."""
         self._writer.flush()
         if self._scratch is not None:
             for path in Path(self._scratch.name).glob(_FILES):
                 storage.write_bytes(self._folder / path.name, path.read_bytes())
 
     def close(self) -> None:
-        """Flushes, and ends."""
+        """Flushes, and closes the files."""
         self.flush()
         self._writer.close()
         if self._scratch is not None:
@@ -75,7 +75,7 @@ class EventLog:
 
 
 def _cut(path: Path, start: int) -> None:
-    """Leaves out what an event file says of steps after `start`, and a record that was cut off."""
+    """Removes the events of steps after `start` from a file, and a truncated last record."""
     content = storage.read_bytes(path)
     events = [(record, Event.FromString(data)) for record, data in _records(content)]
     kept = [(record, event) for record, event in events if event.step <= start]
@@ -86,18 +86,18 @@ def _cut(path: Path, start: int) -> None:
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The whole records of a file in TensorFlow's record format, and the data in each.
+    """Yields the complete records of a file in TensorFlow's record format, with their data.
 
     A record is the length of the data (8 bytes, little-endian), its checksum, data, its checksum.
 
     Raises:
-        _DamagedError: A length has another checksum, so that nobody knows where its record ends.
+        _DamagedError: The checksum of a length is wrong, so the end of its record is unknown.
     """
     at = 0
     while (first := at + _LENGTH.size + _CHECKSUM.size) <= len(content):
         (length,) = _LENGTH.unpack_from(content, at)
-        (told,) = _CHECKSUM.unpack_from(content, at + _LENGTH.size)
-        if told != masked_crc32c(content[at : at + _LENGTH.size]):
+        (checksum,) = _CHECKSUM.unpack_from(content, at + _LENGTH.size)
+        if checksum != masked_crc32c(content[at : at + _LENGTH.size]):
             raise _DamagedError
         end = first + length + _CHECKSUM.size
         if end > len(content):

@@ -1,4 +1,4 @@
-"""The log of a training: JSON lines, which a resumed training goes on with from its checkpoint."""
+"""The log of a training: JSON lines that are part of its checkpoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pipeline.files import storage
 
 
 class TrainingLog:
-    """A text file that grows by lines, in an object store only when it is flushed.
+    """A text file that grows by lines; in an object store only `flush` writes it.
 
-    What a training goes on from has its lines too: whatever became of the file, none is missing
-    and none stands there twice.
+    The checkpoint holds the lines too. After a resume no line is missing or doubled, whatever
+    happened to the file.
 
     Args:
         path: The file.
-        writes: Whether this is the process that writes it.
+        writes: Whether this process writes it.
     """
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
@@ -27,11 +27,11 @@ class TrainingLog:
 
     @property
     def lines(self) -> Sequence[str]:
-        """All of them."""
+        """All lines."""
         return self._lines
 
     def begin(self) -> None:
-        """Replaces what the file holds by the lines there are."""
+        """Replaces the content of the file by the present lines."""
         if self._writes:
             storage.write_bytes(self._path, self._text())
 
@@ -43,7 +43,7 @@ class TrainingLog:
                 handle.write(f"{line}\n")
 
     def flush(self) -> None:
-        """Has all lines stored."""
+        """Stores all lines."""
         if self._writes and storage.is_object(self._path):
             storage.write_bytes(self._path, self._text())
 
@@ -52,7 +52,7 @@ class TrainingLog:
         return {"lines": [*self._lines]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the lines of `state_dict`."""
+        """Continues from the lines of `state_dict`."""
         self._lines = [*state["lines"]]
 
     def _text(self) -> bytes:

@@ -72,9 +72,7 @@ def training_step(parts: TrainingParts, batch: TrainBatch, position: StepPositio
     labels = {source.name: source.label(batch, source.config.on, weak) for source in sources}
 
     # Losses.
-    terms = {
-        "supervised": parts.supervised_loss.measure(clean.logits[LABELED], batch.labeled.mask)
-    }
+    terms = {"supervised": parts.supervised_loss.measure(clean.logits[LABELED], batch.labeled.mask)}
     for role in batch.roles:
         if own := [source for source in sources if source.config.on == role]:
             views = perturbation.views(batch, role, _of(own, labels), _of(own, pasted))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.files import s3_objects, storage
+from pipeline.files import locations, s3_objects, storage
 from pipeline.records import manifest, tables
 from tests.s3_server import Proxy
 
@@ -117,7 +117,7 @@ def test_an_object_that_changes_is_read_again_and_alone(
     upload(data, f"{bucket}/data")
     tiny["data"] = f"{bucket}/data"
     assert ingest().returncode == 0
-    image = storage.location(f"{bucket}/data/ood/images/1.png")
+    image = locations.location(f"{bucket}/data/ood/images/1.png")
     storage.write_bytes(image, (data / "unlabeled/images/0.png").read_bytes())
     s3.requests.clear()
     done = ingest()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.files.locations import MaybePath
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
 
@@ -25,7 +26,7 @@ class DeepLabV3PlusConfig(Section):
     """An encoder of segmentation_models_pytorch, or one of timm after tu-. UniMatch's ResNets have
     a stem of three convolutions: tu-resnet50s.gluon_in1k, tu-resnet101s.gluon_in1k; its Xception is
     tu-xception65."""
-    encoder_weights: str | None = "imagenet"
+    encoder_weights: MaybePath | None = "imagenet"
     """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     """Of the encoder; UniMatch's Xception has 0.0003. Default: the encoder's own."""

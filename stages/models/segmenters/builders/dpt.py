@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import ConfigError
+from pipeline.files.locations import MaybePath
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
 
@@ -22,7 +23,7 @@ class DPTConfig(Section):
     encoder: str = "vit_base_patch14_dinov2.lvd142m"
     """A plain ViT of timm with the tag of its weights: of DINOv2 vit_small_, vit_base_, vit_large_
     or vit_giant_patch14_dinov2.lvd142m; of DINOv3 such as vit_base_patch16_dinov3.lvd1689m."""
-    encoder_weights: str | None = "pretrained"
+    encoder_weights: MaybePath | None = "pretrained"
     """Pretrained weights: those of the tag, downloaded on first use; a file, as timm or as its
     authors publish it; null = random."""
 

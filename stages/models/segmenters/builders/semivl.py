@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
-from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice
+from pipeline.files.locations import MaybePath
+from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
 
@@ -28,7 +29,7 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class SemiVLConfig(ClipChoice):
     """Keys of the model `semivl`. Without any, the CLIP is OpenAI's ViT-B-16."""
 
-    model: Annotated[str, Field(min_length=1)] = "ViT-B-16"
+    model: ModelName = "ViT-B-16"
     """An open_clip ViT (ViT-B-16), or local-dir:FOLDER in open_clip's layout."""
     image_px: Annotated[int, Field(ge=16, le=8192)] = 512
     """Side of the square crops that it is trained on: positions are learned for these."""
@@ -36,7 +37,7 @@ class SemiVLConfig(ClipChoice):
     """What a class is to the decoder: its name, or the mean of its concepts (Cityscapes)."""
     conv_stem: bool = False
     """Whether the first layers of a ResNet-101 give the finest features (Cityscapes)."""
-    conv_stem_weights: str | None = "imagenet"
+    conv_stem_weights: MaybePath | None = "imagenet"
     """Theirs: imagenet, downloaded on first use; a file; null = random."""
     clip_normalization: bool = False
     """Whether the CLIP gets images normalized as in its own training (Cityscapes), and not by the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.files.locations import MaybePath
 from stages.models.segmenters.builders.base import Model
 from stages.models.segmenters.pretrained import weights_facts
 
@@ -20,7 +21,7 @@ class UNetConfig(Section):
 
     encoder: str = "resnet34"
     """An encoder of segmentation_models_pytorch, or one of timm after tu-."""
-    encoder_weights: str | None = "imagenet"
+    encoder_weights: MaybePath | None = "imagenet"
     """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
 
 

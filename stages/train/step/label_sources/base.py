@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.config.components import Component
 from pipeline.config.config_section import Facts, Section
-from stages.train.step.schedule import StepPosition, Schedule, weight
+from stages.train.step.schedule import Schedule, StepPosition, weight
 
 if TYPE_CHECKING:
     import torch

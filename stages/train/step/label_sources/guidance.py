@@ -87,7 +87,7 @@ class GuidanceSource(LabelSource):
         labeler = self.config.labeler.create(run.vocabulary)
         if labeler.needs_proposals or labeler.needs_label_files or labeler.members:
             raise ConfigError(
-                f"{self.config.labeler.name} cannot label crops: it needs stored results of whole images",
+                f"{self.config.labeler.name} cannot label crops: it reads stored results of images",
                 where=f"{run.path}: label source guidance",
                 fix="use a labeler that needs only pixels, such as dense_clip",
             )

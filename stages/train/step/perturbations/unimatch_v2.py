@@ -19,7 +19,7 @@ KEPT_WHOLE = 0.5
 
 
 class UniMatchV2(Perturbation):
-    """CutMix between the images of a batch, and channel dropout that is complementary in both views.
+    """CutMix within a batch, and channel dropout that is complementary in the two views.
 
     Image i gets its box from image B - 1 - i, so the middle image of an odd batch does not change,
     as in the published code.
