@@ -5,7 +5,7 @@
 
 First the data path of the preset semiovs-prevmatch on one core against the published loader (see
 `benchmarks/published_loader.py`), which decodes an image once an item, and against one that decodes
-each of its three views anew. All make the same views of the same crops: labeled, unlabeled, a
+each of its three views again. All make the same views of the same crops: labeled, unlabeled, a
 second draw of these, OOD; a sample is one of them. Ours reads no label file of unlabeled images,
 for it needs none, and OOD labels from the store; the published one reads files for both. Ours pays
 for its random numbers and for comparing files with what ingest noted, the published one does not.
@@ -104,7 +104,7 @@ def main(
             console.note(f"our crops differ from the published loader's by {difference:.4f}")
             known["difference"] = difference
         if only != "data":
-            feed = list(crops.batches(range(steps + train_step.WARM), where, variant.workers))
+            feed = list(crops.batches(range(steps + train_step.WARM), where))
             figures["step"] = _step(train_step.measured(variant, vocabulary, feed, where))
             title = f"a step of {_PRESET} on {where.type}, {encoder or 'small U-Net'}"
             header = ("", "seconds", "CPU seconds", "ratio", "CPU ratio")
@@ -124,7 +124,7 @@ def _variant(encoder: str | None, crop_px: int, batch_size: int, precision: str)
     small = {"name": "small_unet", "encoder_weights": None}
     model = small if encoder is None else deeplab
     keys = {"preset": _PRESET, "crop_px": crop_px, "batch_size": batch_size}
-    values = {**keys, "precision": precision, "model": model}
+    values = {**keys, "precision": precision, "model": model, "workers": 1}
     return TrainConfig.model_validate({"variants": {"measured": values}}).variants["measured"]
 
 
@@ -132,12 +132,9 @@ def _crops(variant: VariantConfig, roles: Roles, vocabulary: Vocabulary) -> Crop
     return Crops(
         labeled=roles["labeled"],
         others={role: roles[role] for role in variant.roles},
-        draws_twice=True,
+        config=variant,
         vocabulary=vocabulary,
         seed=0,
-        batch_size=variant.batch_size,
-        crop_px=variant.crop_px,
-        scale=variant.scale,
     )
 
 

@@ -14,9 +14,9 @@ from torch.utils.data import default_collate
 from benchmarks.cost import Cost, now
 from benchmarks.published_loader import Place, PublishedLoader, random_place
 from benchmarks.train_images import Roles
-from stages.train.data.batch import MIX, TrainBatch
+from stages.train.data.batch import SECOND_DRAW, TrainBatch
 from stages.train.data.crops import Crops, TrainImage
-from stages.train.data.random_numbers import Draws, generator
+from stages.train.data.random_numbers import StepRandom, generator
 from stages.train.step.strong_views import boxes
 
 _CPU = torch.device("cpu")
@@ -42,18 +42,20 @@ def measured(
     items = [_items(crops, roles, step) for step in range(steps)]
 
     def published(*, decodes_each_view: bool) -> Callable[[], list[Tensor]]:
-        loader = PublishedLoader(crops.crop_px, decodes_each_view, Generator().manual_seed(0))
+        loader = PublishedLoader(
+            crops.config.crop_px, decodes_each_view, Generator().manual_seed(0)
+        )
         return lambda: [_published_batch(loader, own) for own in items]
 
     def ours() -> list[Tensor]:
-        return [_viewed(batch) for batch in crops.batches(range(steps), _CPU, 1)]
+        return [_viewed(batch) for batch in crops.batches(range(steps), _CPU)]
 
     def uncoloured() -> list[Tensor]:
-        return [batch.labeled.pixels for batch in crops.batches(range(steps), _CPU, 1)]
+        return [batch.labeled.pixels for batch in crops.batches(range(steps), _CPU)]
 
     ways: dict[str, Callable[[], list[Tensor]]] = {
         "published": published(decodes_each_view=False),
-        "published, each view decoded anew": published(decodes_each_view=True),
+        "published, each view decoded again": published(decodes_each_view=True),
         "ours": ours,
         "ours, colours left to the device": uncoloured,
     }
@@ -83,21 +85,24 @@ def measured(
 
 def _items(crops: Crops, roles: Roles, step: int) -> list[_Item]:
     """The crops of a step as our loader draws them, for the published one to make."""
-    draws = Draws(crops.seed, step, range(crops.batch_size), crops.batch_size)
+    draws = StepRandom(crops.seed, step, range(crops.config.batch_size), crops.config.batch_size)
     items = []
-    for key in ("labeled", *crops.others, MIX):
-        own = {image.uri: image for image in roles[next(iter(crops.others)) if key == MIX else key]}
+    for key in ("labeled", *crops.others, SECOND_DRAW):
+        own = {
+            image.uri: image
+            for image in roles[next(iter(crops.others)) if key == SECOND_DRAW else key]
+        }
         colours = [
             draws.of_images(
                 f"colours of {key} {number}", lambda drawn: torch.rand(8, generator=drawn)
             )
             for number in (0, 1)
         ]
-        for row, (position, image) in enumerate(crops._chosen(key, step).items()):
+        for row, (position, image) in enumerate(crops.chosen(key, step).items()):
             with Image.open(image.uri) as file:
                 size = file.size
             same = generator(crops.seed, f"crop of {key}", position)
-            where = random_place(size, crops.crop_px, crops.scale, same)
+            where = random_place(size, crops.config.crop_px, crops.config.scale, same)
             numbers = [each[row].tolist() for each in colours]
             items.append((key, own[image.uri], where, numbers))
     return items
@@ -113,7 +118,7 @@ def _published_batch(loader: PublishedLoader, items: list[_Item]) -> Tensor:
             else loader.others(image, where, colours)
         )
         found.setdefault(key, []).append(one)
-    weak: Tensor = {key: default_collate(own) for key, own in found.items()}[MIX][0]
+    weak: Tensor = {key: default_collate(own) for key, own in found.items()}[SECOND_DRAW][0]
     return weak
 
 
@@ -124,7 +129,7 @@ def _viewed(batch: TrainBatch) -> Tensor:
         assert crops.weak.shape == batch.strong(key, 0).shape == batch.strong(key, 1).shape
     for role in batch.roles:
         boxes(batch, role, 0), boxes(batch, role, 1)
-    return batch.crops[MIX].weak
+    return batch.crops[SECOND_DRAW].weak
 
 
 def _difference(published: list[Tensor], own: list[Tensor]) -> float:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
-from stages.train.loop.stepper import DTYPES, Stepper
 from torch import Tensor
 
 from benchmarks.cost import Cost, now
 from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.train.config import VariantConfig
-from stages.train.data.batch import MIX, TrainBatch
+from stages.train.data.batch import SECOND_DRAW, TrainBatch
 from stages.train.loop import teacher
-from stages.train.loop.checkpoint import Checkpoint
-from stages.train.loop.loop import Optimization
+from stages.train.loop.loop import DTYPES
+from stages.train.loop.optimizer import OptimizerStep, build_optimizer
 from stages.train.step.label_sources.previous import PreviousSource
-from stages.train.step.parts import Learner
-from stages.train.step.schedule import Moment
+from stages.train.step.parts import TrainingParts
+from stages.train.step.schedule import StepPosition, learning_rate
+from stages.train.step.step import training_step
 from stages.train.step.weak_predictions import predict
 
 _STEPS = 100
@@ -53,45 +52,37 @@ def measured(
     (previous,) = (each for each in sources if isinstance(each, PreviousSource))
     for epoch in range(previous.config.keep):
         previous.validated(network, is_best=True, epoch=previous.config.first_epoch + epoch)
-    ema = teacher.frozen_copy(network)
-    stepper = Stepper(
-        learner=Learner(network, ema, sources, variant.supervised_loss.create()),
+    ema = frozen_copy(network)
+    parts = TrainingParts(
+        student=network,
+        teacher=ema,
         perturbation=variant.perturbation.create(vocabulary),
-        optimizer=Optimization(
-            optimizer=variant.optimizer,
-            learning_rate=variant.learning_rate,
-            decoder_multiplier=variant.decoder_multiplier,
-            weight_decay=variant.weight_decay,
-            ema_decay=variant.ema_decay,
-            steps=_STEPS,
-            seed=0,
-            precision=variant.precision,
-        ).build(network),
-        seed=0,
-        precision=variant.precision,
-        accumulate=1,
-        clip_norm=variant.clip_norm,
-        checkpoint=Checkpoint(Path("no checkpoint"), {}),
-        device=device,
+        sources=sources,
+        supervised_loss=variant.supervised_loss.create(),
     )
-    moment = Moment(_STEPS // 2, _STEPS, 1)
+    optimizer = OptimizerStep(build_optimizer(network, variant), variant, device)
+    position = StepPosition(_STEPS // 2, _STEPS, 1)
     dtype = DTYPES[variant.precision]
 
     def precision() -> torch.autocast:
         return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
     def step(batch: TrainBatch) -> None:
-        stepper.step(moment, iter([batch]))
-        teacher.update(ema, network, teacher.decay(moment.step, variant.ema_decay))
+        optimizer.begin(learning_rate(variant.learning_rate, position.step, _STEPS))
+        with precision():
+            losses = training_step(parts, batch, position)
+        optimizer.backward(losses.total)
+        optimizer.step()
+        teacher.update(ema, network, teacher.decay(position.step, variant.ema_decay))
 
     def asked(batch: TrainBatch) -> None:
-        """Those without gradient: the second draw by the student, both by earlier selves."""
-        members, _ = previous._draw(batch.draws.of_step(f"members of {previous.name}"))
+        """Those without gradient: the second draw by the student, both by earlier networks."""
+        members, _ = previous._draw(batch.random.of_step(f"members of {previous.name}"))
         with precision():
-            predict(network, batch.crops[MIX].weak)
+            predict(network, batch.crops[SECOND_DRAW].weak)
             for member in members.tolist():
-                for key in (MIX, batch.roles[0]):
-                    predict(previous._selves[member], batch.crops[key].weak)
+                for key in (SECOND_DRAW, batch.roles[0]):
+                    predict(previous._networks[member], batch.crops[key].weak)
 
     def trained(batch: TrainBatch) -> None:
         """Those with one: clean views with perturbed features, then the strong views by role."""
@@ -104,15 +95,15 @@ def measured(
         torch.autograd.backward(outputs, [torch.full_like(each, 1e-6) for each in outputs])
 
     def cost(work: Callable[[TrainBatch], None], batch: TrainBatch) -> Cost:
-        stepper.optimizer.zero_grad(set_to_none=True)
+        optimizer.optimizer.zero_grad(set_to_none=True)
         start = now(device)
         work(batch)
         return now(device) - start
 
-    parts = {"step": step, "asked": asked, "trained": trained}  # a step makes the strong views
-    sums = dict.fromkeys(parts, Cost())
+    works = {"step": step, "asked": asked, "trained": trained}  # a step makes the strong views
+    sums = dict.fromkeys(works, Cost())
     for number, batch in enumerate(batches):
-        for name, work in parts.items():
+        for name, work in works.items():
             found = cost(work, batch)
             if number >= WARM:
                 sums[name] += found * (1 / (len(batches) - WARM))

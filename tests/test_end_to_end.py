@@ -144,9 +144,13 @@ def labels(workspace: Path) -> dict[tuple[str, str], bytes]:
     return found
 
 
+def checkpoints(workspace: Path, variant: str) -> list[Path]:
+    return sorted((workspace / CHECKPOINTS / variant).glob("seed-0/*/last.pt"))
+
+
 def weights(workspace: Path) -> dict[str, bytes]:
-    files = (workspace / CHECKPOINTS).glob("*/seed-0/model.safetensors")
-    return {path.parent.parent.name: path.read_bytes() for path in files}
+    files = (workspace / CHECKPOINTS).glob("*/seed-0/*/model.safetensors")
+    return {path.parents[2].name: path.read_bytes() for path in files}
 
 
 def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
@@ -155,7 +159,7 @@ def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
     assert status.keys() == {"run", "stages"}
     assert status["run"] == "tiny"
     names = [stage["name"] for stage in status["stages"]]
-    assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate"]
+    assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"]
     for stage in status["stages"]:
         assert stage.keys() == {"name", "state", "shards", "reasons", "causes"}
         assert stage["shards"].keys() == {"fresh", "stale", "missing"}
@@ -168,7 +172,7 @@ def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
 def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
     before = outputs(finished)
     out, err = maskmill(finished, "run")
-    for name in ("sandbox", "ingest", "pseudolabel", "train", "evaluate"):
+    for name in ("sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"):
         assert f"{name}: nothing to do, " in err
     assert "mean IoU" in out
     after = outputs(finished)
@@ -195,7 +199,8 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
         *(MANIFESTS / f"metrics/part-{name}.parquet" for name in scored),
         *(MANIFESTS / f"confusion/part-{name}.parquet" for name in scored[1:]),
     }
-    assert CHECKPOINTS / "plus-ood/seed-0/model.safetensors" in changed
+    new = {path for path in changed if path.name == "model.safetensors"}
+    assert [path.parents[2] for path in new] == [CHECKPOINTS / "plus-ood"]
     assert not any(path.is_relative_to(CHECKPOINTS / "labeled-only") for path in changed)
 
 
@@ -220,8 +225,9 @@ def test_training_that_was_killed_resumes_to_the_same_weights(
 ) -> None:
     shutil.rmtree(workspace / MANIFESTS / "metrics")
     shutil.rmtree(workspace / CHECKPOINTS)
-    checkpoint = workspace / CHECKPOINTS / "plus-ood/seed-0/last.pt"
-    ended_by(signal.SIGKILL, workspace, checkpoint.exists, "run", "train")
+    ended_by(
+        signal.SIGKILL, workspace, lambda: bool(checkpoints(workspace, "plus-ood")), "run", "train"
+    )
     assert weights(workspace).keys() == {"labeled-only"}
     _, err = maskmill(workspace, "run", "train")
     assert "train plus-ood seed 0: resumes after step" in err
@@ -249,10 +255,15 @@ def test_ctrl_c_ends_labeling_quietly_and_keeps_what_is_done(
 def test_ctrl_c_ends_training_quietly_and_keeps_what_is_done(workspace: Path) -> None:
     shutil.rmtree(workspace / MANIFESTS / "metrics")
     shutil.rmtree(workspace / CHECKPOINTS)
-    checkpoint = workspace / CHECKPOINTS / "labeled-only/seed-0/last.pt"
-    code, err = ended_by(signal.SIGINT, workspace, checkpoint.exists, "run", "train")
+    code, err = ended_by(
+        signal.SIGINT,
+        workspace,
+        lambda: bool(checkpoints(workspace, "labeled-only")),
+        "run",
+        "train",
+    )
     assert_ended_quietly(code, err, workspace)
-    assert checkpoint.exists()
+    assert checkpoints(workspace, "labeled-only")
 
 
 def assert_ended_quietly(code: int, err: str, workspace: Path) -> None:

@@ -19,6 +19,7 @@ from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallU
 from stages.models.segmenters.normalization import normalize
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.segmenter import Segmenter, SegmenterConfig
+from tests.trainings import training_folder
 
 Call = Callable[..., CompletedProcess[str]]
 BuildVocabulary = Callable[..., Vocabulary]
@@ -115,7 +116,7 @@ def test_what_a_training_ended_with_labels_in_another_run(
     first["pseudolabel"] = {"size_px": 32, "labelers": labelers}
     done = maskmill("run", "train", "--config", write_config(first))
     assert done.returncode == 0, done.stderr
-    weights = tmp_path / "workspace/artifacts/first/checkpoints/plain/seed-0/model.safetensors"
+    weights = training_folder(tmp_path / "workspace", "plain", "first") / "model.safetensors"
     own = {"name": "segmenter", "model": MODEL, "weights": str(weights)}
     second = {**tiny, "pseudolabel": {"size_px": 32, "labelers": {"own": own}}}
     done = maskmill("run", "--config", write_config(second))

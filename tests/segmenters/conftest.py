@@ -45,7 +45,7 @@ def classes() -> Vocabulary:
 
 @pytest.fixture
 def images() -> Callable[..., Tensor]:
-    """Draws normalized images; the same arguments give the same ones."""
+    """StepRandom normalized images; the same arguments give the same ones."""
 
     def draw(count: int = 2, height: int = 33, width: int = 50) -> Tensor:
         generator = torch.Generator().manual_seed(0)

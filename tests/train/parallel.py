@@ -1,6 +1,6 @@
-"""A training for torchrun, of all that stage two has but BatchNorm: python -m tests.train.parallel.
+"""Trainings with everything but BatchNorm, for torchrun: python -m tests.train.parallel.
 
-Its network has GroupNorm, for a CPU has no BatchNorm that takes its statistics over processes.
+The network has GroupNorm, because synchronized BatchNorm does not run on CPUs.
 """
 
 import sys
@@ -10,21 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import components
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
+from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops, TrainImage
-from stages.train.loop.checkpoint import Checkpoint
-from stages.train.loop.loop import Optimization, Training
-from stages.train.records.training_log import TrainingLog
 from stages.train.step.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.label_sources.student import StudentSource
-from stages.train.step.perturbations.base import Perturbation
+from stages.train.step.parts import TrainingParts
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from stages.train.step.supervised_losses.ohem import OhemConfig, OhemLoss
+from tests.train.training_loops import CPU, loop_in_folder
 
 STEPS, CROP_PX, NUM_CLASSES = 6, 16, 3
 CASES = {
@@ -38,7 +36,6 @@ VOCABULARY = Vocabulary(
     name="shapes",
     classes=tuple(ClassEntry(name=name, color="#000000") for name in ("background", "disc", "box")),
 )
-CPU = torch.device("cpu")
 
 
 class GroupNetwork(SegmentationNetwork):
@@ -62,45 +59,51 @@ class GroupNetwork(SegmentationNetwork):
         return logits
 
 
-def training(folder: Path, name: str, accumulate: int) -> Training:
-    """What goes on from, and ends in, a folder."""
-    torch.manual_seed(0)
-    kind = components.find("stages.train.step.perturbations", name, Perturbation)  # type: ignore[type-abstract]
-    sources = [
-        EmaSource(EmaSource.Config(threshold=0.36, mode="batchratio")),
-        StudentSource(StudentSource.Config(threshold=0.36, mode="pixelavg", weight=0.1)),
-    ]
-    return Training(
-        network=GroupNetwork(),
-        perturbation=components.Choice(name, kind, kind.Config()).create(VOCABULARY),
-        sources=sources,
-        supervised_loss=(
-            OhemLoss(OhemConfig(threshold=0.5, min_kept=1, images=3))
-            if name == "unimatch_v2"
-            else CrossEntropyLoss(CrossEntropyConfig())
-        ),
-        discriminator=Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-3),
-        optimization=Optimization(
-            optimizer="sgd",
-            learning_rate=0.05,
-            decoder_multiplier=1,
-            weight_decay=1e-4,
-            ema_decay=0.9,
-            steps=STEPS,
-            seed=3,
-            precision="float32",
-            accumulate=accumulate,
-            clip_norm=0.5,
-        ),
-        checkpoint=Checkpoint(folder / "last.pt", {}),
-        log=TrainingLog(folder / "log.jsonl", writes=distributed.rank() == 0),
-        checkpoint_every=2,
-        log_every=1,
-        steps_an_epoch=1,
+def config_of(case: str) -> VariantConfig:
+    """The config of a training."""
+    perturbation, batch_size, accumulate = CASES[case]
+    return VariantConfig.model_validate(
+        {
+            "model": "small_unet",  # the networks of the cases are GroupNetworks
+            "perturbation": perturbation,
+            "crop_px": CROP_PX,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "steps": STEPS,
+            "learning_rate": 0.05,
+            "decoder_multiplier": 1,
+            "ema_decay": 0.9,
+            "clip_norm": 0.5,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            "workers": 1,
+        }
     )
 
 
-def crops(data: Path, count: int) -> Crops:
+def parts_of(config: VariantConfig) -> TrainingParts:
+    """The networks and losses of a training."""
+    torch.manual_seed(0)
+    student = GroupNetwork()
+    ohem = OhemLoss(OhemConfig(threshold=0.5, min_kept=1, images=3))
+    return TrainingParts(
+        student=student,
+        teacher=frozen_copy(student),
+        perturbation=config.perturbation.create(VOCABULARY),
+        sources=[
+            EmaSource(EmaSource.Config(threshold=0.36, mode="batchratio")),
+            StudentSource(StudentSource.Config(threshold=0.36, mode="pixelavg", weight=0.1)),
+        ],
+        supervised_loss=(
+            ohem
+            if config.perturbation.name == "unimatch_v2"
+            else CrossEntropyLoss(CrossEntropyConfig())
+        ),
+        discriminator=Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-3),
+    )
+
+
+def crops(data: Path, config: VariantConfig) -> Crops:
     """Crops of the test images of `tests.conftest`, this process's share."""
     return Crops(
         labeled=[
@@ -108,28 +111,26 @@ def crops(data: Path, count: int) -> Crops:
             for path in sorted(data.glob("labeled/images/*.png"))
         ],
         others={"unlabeled": [TrainImage(str(p)) for p in sorted(data.glob("ood/images/*.png"))]},
-        draws_twice=True,
+        config=config,
         vocabulary=VOCABULARY,
         seed=3,
-        batch_size=count,
-        crop_px=CROP_PX,
-        scale=(0.5, 2.0),
-        rows=distributed.own_rows(count, distributed.rank(), distributed.world()),
+        rows=distributed.local_rows(
+            config.micro_batch_size, distributed.rank(), distributed.world()
+        ),
     )
 
 
 def main(data: Path, folder: Path) -> None:
     """Does each training, and leaves the teachers."""
-    for case, (perturbation, batch_size, accumulate) in CASES.items():
-        own = folder / case
-        drawn = crops(data, batch_size // accumulate)
-        made = training(own, perturbation, accumulate)
-        feed = partial(drawn.batches, device=CPU, workers=1)
-        teacher = made.run(feed, CPU, lambda *_: None)
+    for case in CASES:
+        config, own = config_of(case), folder / case
+        feed = partial(crops(data, config).batches, device=CPU)
+        made = loop_in_folder(own, parts_of(config), config, seed=3, facts={}, steps_an_epoch=1)
+        made.loop.run(feed)
         if distributed.rank() == 0:
-            save_weights(own / "model.safetensors", teacher.state_dict(), {})
+            save_weights(own / "model.safetensors", made.teacher.state_dict(), {})
 
 
 if __name__ == "__main__":
-    with distributed.joined("cpu"):
+    with distributed.process_group("cpu"):
         main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.records.part_file import read_facts
+from tests.trainings import training_folder
 
 Call = Callable[..., CompletedProcess[str]]
 
@@ -50,8 +51,8 @@ def facts(tmp_path: Path, variant: str) -> dict[str, Any]:
 
 def test_calibrated_confidences_train_another_network(call: Call, tmp_path: Path) -> None:
     call("run")
-    checkpoints = tmp_path / "workspace/artifacts/tiny/checkpoints"
-    files = [checkpoints / name / "seed-0/model.safetensors" for name in ("stored", "isotonic")]
+    folders = [training_folder(tmp_path / "workspace", name) for name in ("stored", "isotonic")]
+    files = [folder / "model.safetensors" for folder in folders]
     stored, isotonic = map(load_file, files)
     assert any(not stored[key].equal(isotonic[key]) for key in stored)
     assert "train: nothing to do, 2 fresh" in call("run").stderr

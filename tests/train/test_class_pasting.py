@@ -14,7 +14,7 @@ from stages.train.data.batch import TrainBatch
 from stages.train.step.pasting import half_of_the_classes
 from stages.train.step.perturbations.classmix import ClassMix, ClassMixConfig
 from stages.train.step.perturbations.supmix import SupMix, SupMixConfig
-from stages.train.step.strong_views import Mixture
+from stages.train.step.strong_views import View
 
 RandomBatch = Callable[..., TrainBatch]
 
@@ -23,8 +23,8 @@ def labels_of(batch: TrainBatch) -> dict[str, PseudoLabels]:
     return {"ema": batch.crops["unlabeled"].stored["clip"]}
 
 
-def mixed(perturbation: ClassMix | SupMix, batch: TrainBatch) -> Mixture:
-    (view,) = perturbation.mixtures(batch, "unlabeled", labels_of(batch), {})
+def mixed(perturbation: ClassMix | SupMix, batch: TrainBatch) -> View:
+    (view,) = perturbation.views(batch, "unlabeled", labels_of(batch), {})
     return view
 
 
@@ -34,7 +34,7 @@ def test_classmix_shows_half_of_an_images_classes_before_the_next_image(
     batch = random_batch(["unlabeled"])
     view = mixed(ClassMix(ClassMixConfig(), vocabulary), batch)
     labels, crops = labels_of(batch)["ema"], batch.crops["unlabeled"]
-    chosen = half_of_the_classes(labels.mask, batch.draws, "classes of unlabeled")
+    chosen = half_of_the_classes(labels.mask, batch.random, "classes of unlabeled")
     assert chosen.any()
     weak = crops.weak
     expected = torch.where(chosen[:, None], weak, weak.roll(-1, dims=0))

@@ -13,10 +13,11 @@ from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import DataError
 from pipeline.records.label_store import LabelStore
 from stages.models.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
-from stages.train.data.batch import MIX, CropBatch, TrainBatch
+from stages.train.config import VariantConfig
+from stages.train.data.batch import SECOND_DRAW, CropBatch, TrainBatch
 from stages.train.data.colors import lightness
 from stages.train.data.crops import Crops, StoredLabel, TrainImage
-from stages.train.distributed import own_rows
+from stages.train.distributed import local_rows
 
 Bytes = npt.NDArray[np.uint8]
 Draw = Callable[[Bytes], str]
@@ -92,27 +93,30 @@ def stored(draw: Draw, tmp_path: Path) -> list[TrainImage]:
 
 
 @pytest.fixture
-def drawn(labeled: list[TrainImage], stored: list[TrainImage]) -> Crops:
+def drawn(
+    labeled: list[TrainImage], stored: list[TrainImage], variant: Callable[..., VariantConfig]
+) -> Crops:
     others = {"unlabeled": stored, "ood": stored}
-    return Crops(
-        labeled, others, True, VOCABULARY, seed=3, batch_size=2, crop_px=32, scale=(0.5, 2.0)
-    )
+    return Crops(labeled, others, variant(batch_size=2, crop_px=32), VOCABULARY, seed=3)
 
 
 @pytest.fixture
-def counted(draw: Draw, labeled: list[TrainImage]) -> Callable[..., Crops]:
+def counted(
+    draw: Draw, labeled: list[TrainImage], variant: Callable[..., VariantConfig]
+) -> Callable[..., Crops]:
     """Crops of unlabeled images of one colour each, whose red channel counts them."""
 
     def build(count: int, batch_size: int, seed: int = 0) -> Crops:
         images = [TrainImage(draw(np.full((20, 24, 3), red, np.uint8))) for red in range(count)]
-        others = {"unlabeled": images}
-        return Crops(labeled, others, True, VOCABULARY, seed, batch_size, 16, (1.0, 1.0))
+        config = variant(batch_size=batch_size, crop_px=16, scale=[1.0, 1.0])
+        return Crops(labeled, {"unlabeled": images}, config, VOCABULARY, seed)
 
     return build
 
 
 def batches(crops: Crops, steps: range, workers: int = 1) -> list[TrainBatch]:
-    return list(crops.batches(steps, CPU, workers))
+    crops = replace(crops, config=crops.config.model_copy(update={"workers": workers}))
+    return list(crops.batches(steps, CPU))
 
 
 def colors_of(images: Tensor) -> Tensor:
@@ -165,8 +169,8 @@ def test_the_crops_are_the_same_when_started_in_the_middle(drawn: Crops) -> None
 
 
 def test_the_shares_of_two_processes_make_up_the_whole_batch(drawn: Crops) -> None:
-    drawn = replace(drawn, batch_size=4)
-    shares = [own_rows(4, rank, 2) for rank in range(2)]
+    drawn = replace(drawn, config=drawn.config.model_copy(update={"batch_size": 4}))
+    shares = [local_rows(4, rank, 2) for rank in range(2)]
     order = torch.tensor([row for share in shares for row in share]).argsort()
     whole = batches(drawn, range(3))
     parts = [batches(replace(drawn, rows=share), range(3)) for share in shares]
@@ -181,7 +185,7 @@ def test_a_batch_says_whose_crops_it_holds(counted: Callable[..., Crops]) -> Non
     crops = counted(6, batch_size=2)
     reds_of = {image.uri: red for red, image in enumerate(crops.others["unlabeled"])}
     drawn_batches = batches(crops, range(3))
-    for key in ("unlabeled", MIX):
+    for key in ("unlabeled", SECOND_DRAW):
         told = [reds_of[name] for batch in drawn_batches for name in batch.image_ids[key]]
         assert told == reds(drawn_batches, key)
     labeled = sorted(image.uri for image in crops.labeled)
@@ -214,7 +218,7 @@ def test_the_second_draw_is_of_the_same_images_in_another_order(
     counted: Callable[..., Crops],
 ) -> None:
     (seen, mixed) = (
-        reds(batches(counted(6, batch_size=2), range(3)), key) for key in ("unlabeled", MIX)
+        reds(batches(counted(6, batch_size=2), range(3)), key) for key in ("unlabeled", SECOND_DRAW)
     )
     assert sorted(mixed) == list(range(6))
     assert seen != mixed
@@ -223,7 +227,7 @@ def test_the_second_draw_is_of_the_same_images_in_another_order(
 def test_stored_labels_move_with_their_images(drawn: Crops) -> None:
     for batch in batches(drawn, range(10)):
         assert batch.roles == ("unlabeled", "ood")
-        assert batch.crops.keys() == {"unlabeled", "ood", MIX}
+        assert batch.crops.keys() == {"unlabeled", "ood", SECOND_DRAW}
         for part in batch.crops.values():
             assert_labels_follow_colors(part)
 
@@ -280,8 +284,11 @@ def test_strong_views_are_other_colours_of_the_same_crop(drawn: Crops, draw: Dra
             assert torch.corrcoef(torch.stack(grey))[0].min() > 0.5
 
 
-def test_there_is_a_second_draw_only_where_it_is_asked_for(drawn: Crops) -> None:
-    (batch,) = batches(replace(drawn, draws_twice=False), range(1))
+def test_there_is_a_second_draw_only_for_perturbations_that_need_one(
+    drawn: Crops, variant: Callable[..., VariantConfig]
+) -> None:
+    config = variant(perturbation="classmix", batch_size=2, crop_px=32)
+    (batch,) = batches(replace(drawn, config=config), range(1))
     assert batch.crops.keys() == {"unlabeled", "ood"}
 
 

@@ -12,13 +12,14 @@ from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train.data.batch import TrainBatch
 from stages.train.step.discriminator import Discriminator, FeatureDiscriminator, Features
 from stages.train.step.label_sources.ema import EmaSource
-from stages.train.step.parts import Learner
+from stages.train.step.parts import TrainingParts
 from stages.train.step.perturbations.base import PerturbationConfig
 from stages.train.step.perturbations.supmix import SupMix, SupMixConfig
 from stages.train.step.perturbations.unimatch import UniMatch
-from stages.train.step.schedule import Moment
+from stages.train.step.schedule import StepPosition
+from stages.train.step.step import training_step
 
-START = Moment(step=0, steps=10, steps_an_epoch=5)
+START = StepPosition(step=0, steps=10, steps_an_epoch=5)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_the_segmenters_side_moves_other_features_alone(discriminator: Discrimin
 
 def test_the_discriminators_side_leaves_the_segmenter_alone(discriminator: Discriminator) -> None:
     seen = features()
-    discriminator.own_loss(seen).backward()  # type: ignore[no-untyped-call]
+    discriminator.discriminator_loss(seen).backward()  # type: ignore[no-untyped-call]
     assert seen.others.grad is None
     assert seen.labeled.grad is None
     assert all(weight.grad is not None for weight in discriminator.network.parameters())
@@ -69,7 +70,7 @@ def test_the_discriminators_side_is_half_of_each_answer_and_the_segmenters_the_w
     torch.nn.init.ones_(bias)
     right, wrong = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
     seen = features()
-    assert discriminator.own_loss(seen).item() == pytest.approx((right + wrong) / 2)
+    assert discriminator.discriminator_loss(seen).item() == pytest.approx((right + wrong) / 2)
     assert discriminator.adversarial_loss(seen).item() == pytest.approx(right)
 
 
@@ -101,7 +102,7 @@ def test_micro_batches_are_one_step_on_all_of_them(discriminator: Discriminator)
 def test_a_step_adds_its_weighted_term_and_hands_the_features_on(
     kind: str,
     discriminator: Discriminator,
-    learner: Callable[..., Learner],
+    parts: Callable[..., TrainingParts],
     pixel_network: Callable[[], SegmentationNetwork],
     random_batch: Callable[..., TrainBatch],
     vocabulary: Vocabulary,
@@ -113,16 +114,16 @@ def test_a_step_adds_its_weighted_term_and_hands_the_features_on(
     )
     batch = random_batch(["unlabeled"])
     source = EmaSource(EmaSource.Config(threshold=0.4))
-    judged = replace(learner(pixel_network(), [source]), discriminator=discriminator)
-    losses = perturbation.step(judged, batch, START)
+    own = replace(parts(perturbation, pixel_network(), [source]), discriminator=discriminator)
+    losses = training_step(own, batch, START)
     assert losses.features is not None
     assert losses.features.labeled.shape == losses.features.others.shape == (4, 8, 8, 8)
-    own = losses.terms["supervised"] + losses.terms[source.name]
+    unweighted = losses.terms["supervised"] + losses.terms[source.name]
     share = 2 if perturbation.averages else 1
-    expected = own / share + 0.01 * losses.terms["adversarial"]
+    expected = unweighted / share + 0.01 * losses.terms["adversarial"]
     torch.testing.assert_close(losses.total, expected)
     losses.total.backward()  # type: ignore[no-untyped-call]
-    encoder = judged.student.get_submodule("encoder.0").get_parameter("weight")
+    encoder = own.student.get_submodule("encoder.0").get_parameter("weight")
     assert encoder.grad is not None
     assert encoder.grad.any()
     assert all(weight.grad is None for weight in discriminator.network.parameters())

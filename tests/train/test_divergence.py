@@ -1,8 +1,14 @@
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
+from torch import Tensor
 
-from stages.train.loop.divergence import EXPLOSION, LossWatch
+from stages.train.data.batch import TrainBatch
+from stages.train.loop.divergence import EXPLOSION, DivergedError, LossWatch
+from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from tests.train.interruptions import BuildLoop, Draw
 
 
 def watching(*losses: float) -> LossWatch:
@@ -44,3 +50,74 @@ def test_the_median_goes_on_where_it_was() -> None:
     resumed = LossWatch()
     resumed.load_state_dict(watching(*[0.5] * 30).state_dict())
     assert resumed.fault(1e5) is not None
+
+
+class Wild(CrossEntropyLoss):
+    """Multiplies its loss by a factor of the step; the root of 0 has no finite gradient."""
+
+    def __init__(self, factor: Callable[[int], float], power: float = 1.0) -> None:
+        super().__init__(CrossEntropyConfig())
+        self.factor, self.power, self.taken = factor, power, 0
+
+    def measure(self, logits: Tensor, mask: Tensor) -> Tensor:
+        loss = super().measure(logits, mask) * self.factor(self.taken)
+        self.taken += 1
+        return loss**self.power
+
+
+def spoiled(draw: Draw, step: int, value: float) -> Draw:
+    """Batches of which one has images of this value, and names them."""
+
+    def drawn(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == step:
+                batch.labeled.images.fill_(value)
+            yield replace(batch, image_ids={"labeled": [f"a{number}", "b"], "ood": ["c"]})
+
+    return drawn
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_its_checkpoint(
+    build_loop: BuildLoop, draw: Draw
+) -> None:
+    case = build_loop()
+    message = (
+        r"the loss became nan in step 2 \(images: labeled a2 b, ood c\); lower .*; "
+        r"the checkpoint after step 2 is kept"
+    )
+    with pytest.raises(DivergedError, match=message) as error:
+        case.loop.run(spoiled(draw, 2, float("nan")))
+    assert error.value.where == str(case.loop.checkpoint.path)
+    assert case.checkpoint["step"] == 2
+    assert all(p.isfinite().all() for p in case.student.parameters())
+
+
+def test_a_loss_that_explodes_ends_the_training(build_loop: BuildLoop, draw: Draw) -> None:
+    wild = Wild(lambda step: 1e6 if step == 25 else 1.0)
+    case = build_loop(steps=30, sources=[], supervised_loss=wild)
+    message = r"the loss became \S+, after a median of \S+ in step 25 \(images: labeled a25 b, "
+    with pytest.raises(DivergedError, match=message):
+        case.loop.run(spoiled(draw, 25, 0.5))
+    assert case.loop.checkpoint.step() == 25
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training(build_loop: BuildLoop, draw: Draw) -> None:
+    case = build_loop(sources=[], supervised_loss=Wild(lambda step: 0.0, power=0.5))
+    with pytest.raises(DivergedError, match=r"the gradient became \S+ in step 0; .*no checkpoint"):
+        case.loop.run(draw)
+    assert not case.loop.checkpoint.path.exists()
+    assert all(p.isfinite().all() for p in case.student.parameters())
+
+
+def test_weights_that_are_not_finite_are_not_saved(build_loop: BuildLoop, draw: Draw) -> None:
+    def poisoned(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == 2:
+                norm = case.student.get_submodule("encoder.1")
+                norm.get_buffer("running_mean").fill_(float("inf"))
+            yield batch
+
+    case = build_loop(checkpoint_every=2)
+    with pytest.raises(DivergedError, match="weights are not finite in step 3"):
+        case.loop.run(poisoned)
+    assert case.loop.checkpoint.step() == 2

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from pipeline.files import locations, storage
-from stages.train.records.tensorboard import EventLog
+from stages.train.records.tensorboard import EventFiles
 
 
 def write(
@@ -19,9 +19,9 @@ def write(
     steps: range,
     value: float = 0.0,
     warn: Callable[[str], None] = pytest.fail,
-) -> EventLog:
+) -> EventFiles:
     """A log of steps, which nobody closed, as after a kill."""
-    log = EventLog(folder, start, warn)
+    log = EventFiles(folder, start, warn)
     for step in steps:
         log.scalars(step, {"loss/total": value + step, "labeled/ema": 0.5})
         log.picture(step, "examples/ood", np.full((2, 3, 3), step, np.uint8))
@@ -57,9 +57,9 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def logs() -> Iterator[list[EventLog]]:
+def logs() -> Iterator[list[EventFiles]]:
     """Logs to close in the end."""
-    opened: list[EventLog] = []
+    opened: list[EventFiles] = []
     yield opened
     for log in opened:
         log.close()
@@ -75,7 +75,7 @@ def test_tensorboard_shows_numbers_and_pictures(tmp_path: Path) -> None:
         assert np.array(image).tolist() == [[[3, 3, 3]] * 3] * 2
 
 
-def test_a_resumed_training_leaves_nothing_twice(tmp_path: Path, logs: list[EventLog]) -> None:
+def test_a_resumed_training_leaves_nothing_twice(tmp_path: Path, logs: list[EventFiles]) -> None:
     """Killed after step 5, its last checkpoint of step 3; and again, and before any checkpoint."""
     logs.append(write(tmp_path, 0, range(1, 6)))
     logs.append(write(tmp_path, 3, range(4, 8), value=100))
@@ -87,7 +87,7 @@ def test_a_resumed_training_leaves_nothing_twice(tmp_path: Path, logs: list[Even
 
 
 def test_a_tensorboard_that_runs_forgets_what_is_done_again(
-    tmp_path: Path, logs: list[EventLog]
+    tmp_path: Path, logs: list[EventFiles]
 ) -> None:
     logs.append(write(tmp_path, 0, range(1, 6)))
     shown = EventAccumulator(str(tmp_path)).Reload()
@@ -96,7 +96,7 @@ def test_a_tensorboard_that_runs_forgets_what_is_done_again(
     assert steps == [(1, 1), (2, 2), (3, 3), (4, 104), (5, 105)]
 
 
-def test_a_training_from_the_start_forgets_all(tmp_path: Path, logs: list[EventLog]) -> None:
+def test_a_training_from_the_start_forgets_all(tmp_path: Path, logs: list[EventFiles]) -> None:
     logs.append(write(tmp_path, 0, range(1, 6)))
     logs.append(write(tmp_path, 0, range(1, 3), value=100))
     assert seen(tmp_path) == [(1, 101), (2, 102)]
@@ -105,7 +105,7 @@ def test_a_training_from_the_start_forgets_all(tmp_path: Path, logs: list[EventL
 
 @pytest.mark.parametrize("lost", [1, 5, 40, 90])
 def test_a_record_that_a_kill_cut_off_is_left_out(
-    tmp_path: Path, logs: list[EventLog], lost: int
+    tmp_path: Path, logs: list[EventFiles], lost: int
 ) -> None:
     logs.append(write(tmp_path, 0, range(1, 6)))
     (path,) = tmp_path.iterdir()
@@ -138,7 +138,7 @@ def folder_instead(path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_set_aside(
-    spoil: Callable[[Path], None], tmp_path: Path, logs: list[EventLog]
+    spoil: Callable[[Path], None], tmp_path: Path, logs: list[EventFiles]
 ) -> None:
     logs.append(write(tmp_path, 0, range(1, 4)))
     (path,) = tmp_path.iterdir()
@@ -147,14 +147,14 @@ def test_a_damaged_file_is_set_aside(
     logs.append(write(tmp_path, 3, range(4, 6), warn=warnings.append))
     assert seen(tmp_path) == [(4, 4), (5, 5)]
     name = path.name.replace("tfevents", "damaged")
-    assert warnings == [f"{path} was damaged; it is set aside as {name}"]
+    assert warnings == [f"{path} is damaged; renamed to {name}, the training does not need it"]
     assert (tmp_path / name).exists()
     logs.append(write(tmp_path, 5, range(6, 7)))
     assert seen(tmp_path) == [(4, 4), (5, 5), (6, 6)]
 
 
 def test_a_resume_that_repeats_nothing_leaves_old_files_alone(
-    tmp_path: Path, logs: list[EventLog]
+    tmp_path: Path, logs: list[EventFiles]
 ) -> None:
     logs.append(write(tmp_path, 0, range(1, 4)))
     (path,) = tmp_path.iterdir()

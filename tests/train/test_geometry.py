@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stages.train.data.geometry import View, random_view
+from stages.train.data.geometry import CropView, LabelMaps, random_view
 
 
 def seeded(seed: int) -> Generator:
@@ -14,15 +14,11 @@ def ramp(height: int, width: int) -> Tensor:
     return torch.arange(width, dtype=torch.uint8).expand(height, width)
 
 
-def upright(view: View) -> View:
-    """The view as it was before mirroring, told from padding at the left or a falling ramp."""
-    if view.image[0, 0, 0] <= view.image[0, 0, int(view.valid[0].sum()) - 1]:
-        return view
-    fields = (view.image, view.valid, view.mask, view.confidence)
-    image, valid, mask, confidence = (None if f is None else f.flip(-1) for f in fields)
-    assert image is not None
-    assert valid is not None
-    return View(image, valid, mask, confidence)
+def labels_of(view: CropView) -> tuple[Tensor, Tensor]:
+    """Mask and confidence of a view's only labels."""
+    (maps,) = view.labels.values()
+    assert maps.confidence is not None
+    return maps.mask, maps.confidence
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -31,33 +27,37 @@ def test_padding_is_at_the_right_and_bottom_and_nowhere_else(seed: int) -> None:
     mask = torch.full((100, 50), 3, dtype=torch.uint8)
     mask[:50] = 255  # void: unlabeled, but no padding
     confidence = torch.full((25, 13), 90, dtype=torch.uint8)
-    view = random_view(image, 64, seeded(seed), mask=mask, confidence=confidence, scale=(0.5, 0.5))
-    assert view.mask is not None
-    assert view.confidence is not None
+    view = random_view(
+        image, 64, seeded(seed), labels={"clip": LabelMaps(mask, confidence)}, scale=(0.5, 0.5)
+    )
+    found, sure = labels_of(view)
     columns = slice(39, None) if view.valid[0, -1] else slice(None, 25)
     expected = torch.zeros(64, 64, dtype=torch.bool)
     expected[:50, columns] = True
     assert torch.equal(view.valid, expected)
     assert torch.equal(view.image, 200 * expected.expand(3, 64, 64).to(torch.uint8))
-    assert torch.equal(view.confidence, 90 * expected.to(torch.uint8))
-    assert (view.mask[~expected] == 255).all()
-    assert (view.mask[:25, columns] == 255).all()
-    assert (view.mask[25:50, columns] == 3).all()
+    assert torch.equal(sure, 90 * expected.to(torch.uint8))
+    assert (found[~expected] == 255).all()
+    assert (found[:25, columns] == 255).all()
+    assert (found[25:50, columns] == 3).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_without_scaling_a_view_is_a_piece_of_the_image_and_its_mask(seed: int) -> None:
     pixels = torch.randint(0, 255, (20, 30), dtype=torch.uint8, generator=seeded(seed))
     view = random_view(
-        pixels.expand(3, 20, 30), 12, seeded(seed), mask=pixels, confidence=pixels, scale=(1, 1)
+        pixels.expand(3, 20, 30),
+        12,
+        seeded(seed),
+        labels={"clip": LabelMaps(pixels, pixels)},
+        scale=(1, 1),
     )
+    mask, confidence = labels_of(view)
     assert view.valid.all()
-    assert view.mask is not None
-    assert view.confidence is not None
-    assert torch.equal(view.image, view.mask.expand(3, 12, 12))
-    assert torch.equal(view.confidence, view.mask)
+    assert torch.equal(view.image, mask.expand(3, 12, 12))
+    assert torch.equal(confidence, mask)
     pieces = torch.cat([p.unfold(0, 12, 1).unfold(1, 12, 1) for p in (pixels, pixels.flip(1))])
-    assert (pieces == view.mask).all(dim=(2, 3)).any()
+    assert (pieces == mask).all(dim=(2, 3)).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -71,15 +71,13 @@ def test_image_mask_and_confidence_stay_aligned_at_any_scale_and_resolution(
         image.expand(3, height, width),
         48,
         seeded(seed),
-        mask=ramp(120, 240),
-        confidence=ramp(30, 60) * 4 + 2,
+        labels={"clip": LabelMaps(ramp(120, 240), ramp(30, 60) * 4 + 2)},
     )
-    assert view.mask is not None
-    assert view.confidence is not None
+    mask, confidence = labels_of(view)
     truth = view.image[0][view.valid].float()
     # Up to an image pixel or mask cell and half of what a new pixel covers.
-    assert (view.mask[view.valid] - truth).abs().max() <= finer + 2
-    assert (view.confidence[view.valid] - truth).abs().max() <= finer + 4
+    assert (mask[view.valid] - truth).abs().max() <= finer + 2
+    assert (confidence[view.valid] - truth).abs().max() <= finer + 4
 
 
 def test_the_long_side_takes_every_length_of_its_range() -> None:
@@ -105,8 +103,7 @@ def test_crops_reach_every_place_and_half_of_the_views_are_mirrored() -> None:
 
 def test_an_image_without_labels_gives_a_view_without_labels() -> None:
     view = random_view(ramp(8, 8).expand(3, 8, 8), 8, seeded(0))
-    assert view.mask is None
-    assert view.confidence is None
+    assert not view.labels
     assert (view.image.dtype, view.valid.dtype) == (torch.uint8, torch.bool)
 
 
@@ -123,10 +120,11 @@ def test_a_view_comes_from_its_generator_alone() -> None:
 def test_every_scale_that_a_config_may_have_works(shape: tuple[int, int], factor: float) -> None:
     image = torch.full((3, *shape), 9, dtype=torch.uint8)
     mask = torch.ones(shape, dtype=torch.uint8)
-    view = random_view(image, 16, seeded(0), mask=mask, scale=(factor, factor))
-    assert view.mask is not None
+    view = random_view(
+        image, 16, seeded(0), labels={"mine": LabelMaps(mask)}, scale=(factor, factor)
+    )
     assert view.valid.any()
-    assert torch.equal(view.mask == 1, view.valid)
+    assert torch.equal(view.labels["mine"].mask == 1, view.valid)
     assert torch.equal(view.image[0] == 9, view.valid)
 
 
@@ -136,9 +134,22 @@ def test_thin_images_work(shape: tuple[int, int], size_px: int) -> None:
     mask = torch.ones(shape, dtype=torch.uint8)
     for seed in range(20):
         view = random_view(
-            torch.full((3, *shape), 9, dtype=torch.uint8), size_px, seeded(seed), mask=mask
+            torch.full((3, *shape), 9, dtype=torch.uint8),
+            size_px,
+            seeded(seed),
+            labels={"mine": LabelMaps(mask)},
         )
-        assert view.mask is not None
         assert view.valid.any()
-        assert torch.equal(view.mask == 1, view.valid)
+        assert torch.equal(view.labels["mine"].mask == 1, view.valid)
         assert torch.equal(view.image[0] == 9, view.valid)
+
+
+def test_all_labels_of_a_crop_move_as_one() -> None:
+    """Two labelers at other resolutions, next to each other or alone: the same crop."""
+    image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=seeded(1))
+    maps = {"coarse": LabelMaps(ramp(20, 30), ramp(5, 8)), "fine": LabelMaps(ramp(40, 60))}
+    both = random_view(image, 24, seeded(3), labels=maps)
+    for name, own in maps.items():
+        single = random_view(image, 24, seeded(3), labels={name: own})
+        assert torch.equal(both.image, single.image)
+        assert torch.equal(both.labels[name].mask, single.labels[name].mask)

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from tests.pipeline.killing import leftovers, run
+from tests.trainings import training_folder
 
 STEPS = 4
 
@@ -49,25 +50,24 @@ def begun(
     return begin
 
 
-def files_of(config: Path) -> Path:
-    return config.with_suffix("") / "artifacts/tiny/checkpoints/default/seed-0"
-
-
 def assert_equal(found: Path, expected: Path) -> None:
-    for name in ("model.safetensors", "best.safetensors", "log.jsonl"):
-        assert (files_of(found) / name).read_bytes() == (files_of(expected) / name).read_bytes()
     own, other = (
+        training_folder(config.with_suffix(""), "default") for config in (found, expected)
+    )
+    for name in ("model.safetensors", "best.safetensors", "log.jsonl"):
+        assert (own / name).read_bytes() == (other / name).read_bytes()
+    rows, expected_rows = (
         pd.read_parquet(c.with_suffix("") / "manifests/tiny/metrics") for c in (found, expected)
     )
-    pd.testing.assert_frame_equal(own, other)
+    pd.testing.assert_frame_equal(rows, expected_rows)
     assert leftovers(found.with_suffix("")) == []
 
 
 def kill_and_finish(config: Path, kill_at: int) -> int:
     """Steps that the killed run had saved."""
     assert run(config, kill_at).code == -9
-    state = files_of(config) / "last.pt"
-    saved = torch.load(state, weights_only=True)["step"] if state.exists() else 0
+    states = [*config.with_suffix("").rglob("last.pt")]
+    saved = torch.load(states[0], weights_only=True)["step"] if states else 0
     assert run(config).code == 0
     return int(saved)
 

@@ -12,13 +12,12 @@ from pipeline.config import components
 from pipeline.config.config import Config, RunConfig
 from pipeline.config.vocabulary import Vocabulary
 from stages.labels.pseudo_labels import PseudoLabels
-from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.train.data.batch import MIX, CropBatch, LabeledBatch, TrainBatch
-from stages.train.data.random_numbers import Draws
-from stages.train.loop.teacher import frozen_copy
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
+from stages.train.data.batch import SECOND_DRAW, CropBatch, LabeledBatch, TrainBatch
+from stages.train.data.random_numbers import StepRandom
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
-from stages.train.step.schedule import Moment
-from stages.train.step.weak_predictions import Sight
+from stages.train.step.schedule import StepPosition
+from stages.train.step.weak_predictions import WeakPredictions
 
 FAMILY = "stages.train.step.label_sources"
 BACKGROUND = {"name": "dense_clip", "model": "sandbox", "window_px": 16, "stride_px": 16}
@@ -63,12 +62,12 @@ def source(tmp_path: Path, vocabulary: Vocabulary, pixel_network: BuildNetwork) 
 
 
 @pytest.fixture
-def sight(pixel_network: BuildNetwork) -> Callable[[TrainBatch], Sight]:
-    def of(batch: TrainBatch) -> Sight:
+def weak(pixel_network: BuildNetwork) -> Callable[[TrainBatch], WeakPredictions]:
+    def of(batch: TrainBatch) -> WeakPredictions:
         student = pixel_network()
         teacher = frozen_copy(student)
         torch.nn.init.normal_(teacher.get_submodule("classifier").get_parameter("weight"), std=3)
-        return Sight(student, teacher, batch)
+        return WeakPredictions(student, teacher, batch)
 
     return of
 
@@ -79,14 +78,14 @@ def test_every_source_gives_each_pixel_a_class_and_a_weight(
     role: str,
     source: BuildSource,
     random_batch: RandomBatch,
-    sight: Callable[[TrainBatch], Sight],
+    weak: Callable[[TrainBatch], WeakPredictions],
 ) -> None:
     batch = random_batch([role])
     before = {key: crops.stored["clip"].mask.clone() for key, crops in batch.crops.items()}
     own = source(name, on=role)
     assert own.is_ready
-    for key in (role, MIX):
-        labels, valid = own.label(batch, key, sight(batch)), batch.crops[key].valid
+    for key in (role, SECOND_DRAW):
+        labels, valid = own.label(batch, key, weak(batch)), batch.crops[key].valid
         assert labels.mask.shape == labels.confidence.shape == valid.shape
         assert (labels.mask.dtype, labels.confidence.dtype) == (torch.int64, torch.float32)
         assert set(labels.mask.flatten().tolist()) <= {0, 1, 2, 255}
@@ -111,13 +110,13 @@ def test_every_source_gives_the_same_labels_when_asked_again(
     name: str,
     source: BuildSource,
     random_batch: RandomBatch,
-    sight: Callable[[TrainBatch], Sight],
+    weak: Callable[[TrainBatch], WeakPredictions],
 ) -> None:
     batch = random_batch(["unlabeled"])
     own = source(name, on="unlabeled")
-    first = own.label(batch, "unlabeled", sight(batch))
+    first = own.label(batch, "unlabeled", weak(batch))
     torch.rand(3)
-    assert_equal(own.label(batch, "unlabeled", sight(batch)), first)
+    assert_equal(own.label(batch, "unlabeled", weak(batch)), first)
 
 
 @pytest.mark.parametrize("name", ["stored", "enhanced"])
@@ -125,15 +124,15 @@ def test_what_reads_the_store_leaves_pixels_of_another_role_to_the_student(
     name: str,
     source: BuildSource,
     random_batch: RandomBatch,
-    sight: Callable[[TrainBatch], Sight],
+    weak: Callable[[TrainBatch], WeakPredictions],
 ) -> None:
     batch = random_batch(["unlabeled", "ood"])
-    seen = sight(batch)
+    seen = weak(batch)
     own = source(name, on="ood", student="ema", student_threshold=0.6)
     sure = seen.of("ema", "unlabeled").confident(0.6)
     assert sure.confidence.any()
     assert_equal(own.label(batch, "unlabeled", seen), sure)
-    assert_equal(own.label(batch, MIX, seen), seen.of("ema", MIX).confident(0.6))
+    assert_equal(own.label(batch, SECOND_DRAW, seen), seen.of("ema", SECOND_DRAW).confident(0.6))
 
 
 @pytest.mark.parametrize(("name", "observer"), [("student", "student"), ("ema", "ema")])
@@ -142,10 +141,10 @@ def test_a_network_counts_where_it_is_confident_and_nowhere_else(
     observer: str,
     source: BuildSource,
     random_batch: RandomBatch,
-    sight: Callable[[TrainBatch], Sight],
+    weak: Callable[[TrainBatch], WeakPredictions],
 ) -> None:
     batch = random_batch(["unlabeled"])
-    seen = sight(batch)
+    seen = weak(batch)
     own = source(name, threshold=0.5)
     labels = own.label(batch, "unlabeled", seen)
     assert_equal(labels, seen.of(observer, "unlabeled"))  # type: ignore[arg-type]
@@ -203,7 +202,7 @@ def test_unlabeled_pixels_in_ood_crops_count_only_where_the_student_is_confident
     seen = blind(batch)
     logits = torch.zeros(1, 8, 1, 2)
     logits[:, 7] = torch.tensor(7.0).log()  # the other seven classes together have as much
-    seen.note("student", "unlabeled", logits)
+    seen.store("student", "unlabeled", logits)
     semiovs = source("stored", confidence="one", student_threshold=0.95)
     mixed = semiovs.label(batch, "ood", seen).pasted(
         semiovs.label(batch, "unlabeled", seen), inside
@@ -225,7 +224,7 @@ def test_enhanced_labels_are_the_stored_ones_where_the_student_is_unsure(
     seen = blind(batch)
     logits = torch.zeros(1, 3, 1, 3)
     logits[0, 1, 0] = torch.tensor([0.0, 9.0, 9.0])
-    seen.note("student", "unlabeled", logits)
+    seen.store("student", "unlabeled", logits)
     labels = source("enhanced", student_threshold=0.9).label(batch, "unlabeled", seen)
     assert_equal(labels, PseudoLabels(torch.tensor([[[2, 1, 1]]]), torch.tensor([[[0.25, 1, 1]]])))
 
@@ -245,8 +244,8 @@ def test_guidance_counts_all_pixels_and_comes_on_top(source: BuildSource) -> Non
     logits = torch.zeros(1, 3, 1, 4)
     expected = 2 * torch.tensor(3.0).log() / 4
     torch.testing.assert_close(guidance.loss(logits, labels, valid), expected)
-    assert guidance.adds
-    assert [guidance.weight(Moment(step, 10, 5)) for step in (0, 5)] == [0.1, 0.05]
+    assert guidance.is_auxiliary
+    assert [guidance.weight(StepPosition(step, 10, 5)) for step in (0, 5)] == [0.1, 0.05]
 
 
 def test_guidance_is_what_its_labeler_says_of_the_crops(
@@ -271,10 +270,10 @@ def crops(valid: list[list[list[bool]]], **stored: PseudoLabels) -> CropBatch:
 
 def batch_of(**by_role: CropBatch) -> TrainBatch:
     labeled = LabeledBatch(torch.zeros(0, 3, 1, 2), torch.zeros(0, 1, 2))
-    return TrainBatch(labeled, by_role, Draws(0, 0, range(1), 1))
+    return TrainBatch(labeled, by_role, StepRandom(0, 0, range(1), 1))
 
 
-def blind(batch: TrainBatch) -> Sight:
+def blind(batch: TrainBatch) -> WeakPredictions:
     """For sources that look at no network, or at what a test notes."""
     network = torch.nn.Identity()
-    return Sight(network, network, batch)  # type: ignore[arg-type]
+    return WeakPredictions(network, network, batch)  # type: ignore[arg-type]

@@ -3,13 +3,13 @@ import torch
 from torch import Tensor
 
 from stages.labels.pseudo_labels import PseudoLabels
-from stages.train.data.random_numbers import Draws
+from stages.train.data.random_numbers import StepRandom
 from stages.train.step.pasting import cutmix_boxes, half_of_the_classes, paste
-from stages.train.step.strong_views import Mixture
+from stages.train.step.strong_views import View
 
 
 def boxes(count: int, size_px: int, seed: int = 0) -> Tensor:
-    return cutmix_boxes(size_px, Draws(seed, 0, range(count), count), "boxes")
+    return cutmix_boxes(size_px, StepRandom(seed, 0, range(count), count), "boxes")
 
 
 def test_half_of_the_boxes_are_empty() -> None:
@@ -73,16 +73,16 @@ def test_paste_leaves_its_inputs_alone_so_that_order_can_be_chosen() -> None:
     assert (own == 1).all()
 
 
-def mixture(seed: int) -> Mixture:
+def mixture(seed: int) -> View:
     generator = torch.Generator().manual_seed(seed)
     shape = (2, 4, 4)
     valid = torch.rand(shape, generator=generator) < 0.5
     mask = torch.randint(0, 5, shape, generator=generator)
     labels = PseudoLabels(mask, torch.rand(shape, generator=generator))
-    return Mixture(torch.rand(2, 3, 4, 4, generator=generator), valid, {"student": labels})
+    return View(torch.rand(2, 3, 4, 4, generator=generator), valid, {"student": labels})
 
 
-def parts(view: Mixture) -> list[Tensor]:
+def parts(view: View) -> list[Tensor]:
     """All that belongs to pixels: image, validity, class, confidence."""
     labels = view.labels["student"]
     return [view.images.movedim(1, -1), view.valid, labels.mask, labels.confidence]
@@ -102,7 +102,7 @@ def test_pasted_pixels_bring_their_label_confidence_and_validity() -> None:
 
 def test_half_of_the_classes_of_each_image_are_chosen_whole_and_never_void() -> None:
     masks = torch.tensor([[0, 1, 2, 3, 4, 255], [7, 7, 7, 7, 255, 255], [1, 1, 2, 2, 2, 255]])
-    chosen = half_of_the_classes(masks[:, None], Draws(0, 0, range(3), 3), "classes")[:, 0]
+    chosen = half_of_the_classes(masks[:, None], StepRandom(0, 0, range(3), 3), "classes")[:, 0]
     assert [len(set(masks[i][chosen[i]].tolist())) for i in range(3)] == [2, 0, 1]
     for mask, own in zip(masks, chosen, strict=True):
         assert torch.equal(own, torch.isin(mask, mask[own].unique()))
@@ -111,6 +111,6 @@ def test_half_of_the_classes_of_each_image_are_chosen_whole_and_never_void() -> 
 
 def test_every_class_is_chosen_at_times() -> None:
     masks = torch.arange(4).repeat(200, 1)[:, None]
-    chosen = half_of_the_classes(masks, Draws(0, 0, range(200), 200), "classes")[:, 0]
+    chosen = half_of_the_classes(masks, StepRandom(0, 0, range(200), 200), "classes")[:, 0]
     assert (chosen.sum(dim=1) == 2).all()
     assert (chosen.float().mean(dim=0) - 0.5).abs().max() < 0.12

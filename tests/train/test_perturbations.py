@@ -8,24 +8,24 @@ from torch import Tensor
 
 from pipeline.config import components
 from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.train.data.batch import TrainBatch
-from stages.train.loop.teacher import frozen_copy
 from stages.train.step.label_sources.base import LabelSource
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.label_sources.enhanced import EnhancedConfig, EnhancedSource
 from stages.train.step.label_sources.previous import PreviousConfig, PreviousSource
 from stages.train.step.label_sources.stored import StoredConfig, StoredSource
 from stages.train.step.label_sources.student import StudentSource
-from stages.train.step.parts import Learner
+from stages.train.step.parts import TrainingParts
 from stages.train.step.perturbations.base import Perturbation
-from stages.train.step.schedule import Moment
+from stages.train.step.schedule import StepPosition
+from stages.train.step.step import training_step
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 FAMILY = "stages.train.step.perturbations"
-START = Moment(step=0, steps=10, steps_an_epoch=5)
+START = StepPosition(step=0, steps=10, steps_an_epoch=5)
 BuildNetwork = Callable[[], SegmentationNetwork]
-BuildLearner = Callable[..., Learner]
+BuildParts = Callable[..., TrainingParts]
 RandomBatch = Callable[..., TrainBatch]
 
 
@@ -85,12 +85,12 @@ def sources(request: pytest.FixtureRequest) -> list[LabelSource]:
 
 def test_without_sources_the_step_is_supervised(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     batch = random_batch()
-    losses = perturbation.step(learner(pixel_network(), []), batch, START)
+    losses = training_step(parts(perturbation, pixel_network(), []), batch, START)
     logits = pixel_network().train()(batch.labeled.images)
     alone = CrossEntropyLoss(CrossEntropyConfig()).measure(logits, batch.labeled.mask)
     torch.testing.assert_close(losses.total, alone)
@@ -99,13 +99,15 @@ def test_without_sources_the_step_is_supervised(
 
 def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     network = pixel_network().eval()
-    losses = perturbation.step(learner(network, sources), random_batch(roles(sources)), START)
+    losses = training_step(
+        parts(perturbation, network, sources), random_batch(roles(sources)), START
+    )
     assert next(iter(losses.terms)) == "supervised"
     assert set(losses.terms) == {"supervised", *(source.name for source in sources)}
     assert losses.labels.keys() == {source.name for source in sources}
@@ -120,15 +122,15 @@ def test_a_step_names_its_terms_weighs_them_and_teaches_the_whole_network(
 
 def test_a_step_is_a_function_of_its_draws(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     totals = []
     for step in (1, 1, 2):
         batch = random_batch(["ood"], step=step)
-        own = learner(pixel_network(), SOURCES["stored"])
-        totals.append(perturbation.step(own, batch, START).total)
+        own = parts(perturbation, pixel_network(), SOURCES["stored"])
+        totals.append(training_step(own, batch, START).total)
         torch.rand(3)  # other random numbers are of no account
     assert torch.equal(totals[0], totals[1])
     assert not torch.equal(totals[0], totals[2])
@@ -137,7 +139,7 @@ def test_a_step_is_a_function_of_its_draws(
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.25, 3.0), (7.0, 0.01)])
 def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     weights: tuple[float, float],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -150,31 +152,33 @@ def test_the_total_of_equal_losses_is_that_loss_for_any_weights(
     on_web = student(threshold=0, weight=others, on="ood")
     alone = student(threshold=0, weight=own)
     for chosen in ([alone], [on_web], [alone, on_web]):
-        losses = perturbation.step(learner(network, chosen), random_batch(roles(chosen)), START)
+        losses = training_step(
+            parts(perturbation, network, chosen), random_batch(roles(chosen)), START
+        )
         share = 1 if perturbation.averages else 1 + sum(each.config.weight for each in chosen)
         torch.testing.assert_close(losses.total, share * torch.tensor(3.0).log())
 
 
 def test_a_source_with_nothing_to_say_yet_is_left_out(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     """A role that nobody else labels passes no strong view."""
     silent = PreviousSource(PreviousConfig(on="ood"))
     batch = random_batch(["unlabeled", "ood"])
-    both = perturbation.step(learner(pixel_network(), [student(), silent]), batch, START)
+    both = training_step(parts(perturbation, pixel_network(), [student(), silent]), batch, START)
     assert silent.name not in both.terms
     assert silent.name not in both.labels
-    alone = perturbation.step(learner(pixel_network(), [silent]), batch, START)
+    alone = training_step(parts(perturbation, pixel_network(), [silent]), batch, START)
     assert alone.terms.keys() == {"supervised"}
     torch.testing.assert_close(alone.total, alone.terms["supervised"])
 
 
 def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
@@ -182,7 +186,7 @@ def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
         pytest.skip("labeled pixels teach there twice")
     network = pixel_network()
     unsure = [student(threshold=1, weight=2), student(threshold=1, on="ood")]
-    losses = perturbation.step(learner(network, unsure), random_batch(roles(unsure)), START)
+    losses = training_step(parts(perturbation, network, unsure), random_batch(roles(unsure)), START)
     alone = gradients(losses.terms["supervised"], network)
     share = 1 + 2 + 1 if perturbation.averages else 1
     for found, expected in zip(gradients(losses.total, network), alone, strict=True):
@@ -193,7 +197,7 @@ def test_where_no_pixel_is_confident_only_labeled_pixels_teach(
 
 def test_padding_teaches_nothing(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -202,21 +206,21 @@ def test_padding_teaches_nothing(
     batch.labeled.mask.fill_(255)  # of which nothing is pasted
     for crops in batch.crops.values():
         crops.valid.zero_()
-    losses = perturbation.step(learner(pixel_network(), sources), batch, START)
+    losses = training_step(parts(perturbation, pixel_network(), sources), batch, START)
     assert all(losses.terms[source.name] == 0 for source in sources)
 
 
 def test_the_teacher_stays_as_it_is(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     teacher: SegmentationNetwork,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
 ) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    own = learner(pixel_network(), sources, teacher)
-    losses = perturbation.step(own, random_batch(roles(sources)), START)
+    own = parts(perturbation, pixel_network(), sources, teacher)
+    losses = training_step(own, random_batch(roles(sources)), START)
     losses.total.backward()  # type: ignore[no-untyped-call]
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())
@@ -225,7 +229,7 @@ def test_the_teacher_stays_as_it_is(
 
 def test_under_autocast_every_parameter_learns_as_without(
     perturbation: Perturbation,
-    learner: BuildLearner,
+    parts: BuildParts,
     sources: list[LabelSource],
     pixel_network: BuildNetwork,
     random_batch: RandomBatch,
@@ -236,7 +240,7 @@ def test_under_autocast_every_parameter_learns_as_without(
         network = pixel_network()
         with torch.autocast("cpu", torch.bfloat16, enabled=is_reduced):
             batch = random_batch(roles(sources))
-            losses = perturbation.step(learner(network, sources), batch, START)
+            losses = training_step(parts(perturbation, network, sources), batch, START)
         found.append(torch.cat([each.flatten() for each in gradients(losses.total, network)]))
     full, reduced = found
     assert torch.cosine_similarity(full, reduced, dim=0) > 0.95

@@ -6,8 +6,8 @@ from torch import Generator, Tensor
 from torchvision.transforms import functional as reference
 
 from stages.models.segmenters.normalization import normalize
-from stages.train.data.colors import blur, jitter_color, lightness, strong_view, turn_hue
-from stages.train.data.random_numbers import Draws
+from stages.train.data.colors import blur, jitter_color, lightness, random_colors, turn_hue
+from stages.train.data.random_numbers import StepRandom
 
 
 def seeded(seed: int) -> Generator:
@@ -15,7 +15,7 @@ def seeded(seed: int) -> Generator:
 
 
 def views_of(images: Tensor, seed: int = 0) -> Tensor:
-    return strong_view(images, Draws(seed, 0, range(len(images)), len(images)), "colours")
+    return random_colors(images, StepRandom(seed, 0, range(len(images)), len(images)), "colours")
 
 
 def noise(count: int, size_px: int = 16) -> Tensor:
@@ -114,7 +114,7 @@ def test_a_view_depends_on_the_draws_and_not_on_the_images_beside_it() -> None:
     images = noise(6)
     torch.manual_seed(1)
     views = views_of(images, 3)
-    part = strong_view(images[2:4], Draws(3, 0, range(2, 4), 6), "colours")
+    part = random_colors(images[2:4], StepRandom(3, 0, range(2, 4), 6), "colours")
     torch.testing.assert_close(part, views[2:4])
     assert not torch.equal(views_of(images, 4), views)
 

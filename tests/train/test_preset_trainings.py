@@ -20,6 +20,7 @@ from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 from tests.conftest import VOCABULARY
 from tests.shapes import draw_shapes
+from tests.trainings import training_folder
 
 Call = Callable[..., CompletedProcess[str]]
 Train = Callable[[dict[str, Any]], pd.DataFrame]
@@ -159,7 +160,7 @@ def test_it_overfits_four_images(
     for source in (choice.create() for choice in parsed(keys).label_sources):
         if source.file_name() != "guidance":  # of a CLIP that knows nothing
             assert 0 < end[f"loss/{source.name}"] < 0.5 * start  # smoothed labels never cost 0
-    weights = Path(tiny["workspace"], "artifacts/tiny/checkpoints/default/seed-0/model.safetensors")
+    weights = training_folder(Path(tiny["workspace"]), "default") / "model.safetensors"
     vocabulary = Vocabulary.model_validate(VOCABULARY)
     cpu = torch.device("cpu")
     predictor = Predictor.load(parsed(keys).model, weights, vocabulary, cpu, fix="train it")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train.data.batch import TrainBatch
 from stages.train.step.label_sources.previous import PreviousConfig, PreviousSource
-from stages.train.step.weak_predictions import Sight
+from stages.train.step.weak_predictions import WeakPredictions
 
 BuildNetwork = Callable[[], SegmentationNetwork]
 RandomBatch = Callable[..., TrainBatch]
@@ -27,8 +27,8 @@ def says(network: SegmentationNetwork, *logits: float) -> SegmentationNetwork:
 
 def confidence(source: PreviousSource, batch: TrainBatch) -> float:
     nobody = nn.Identity()
-    sight = Sight(nobody, nobody, batch)  # type: ignore[arg-type]
-    return source.label(batch, "unlabeled", sight).confidence[0, 0, 0].item()
+    weak = WeakPredictions(nobody, nobody, batch)  # type: ignore[arg-type]
+    return source.label(batch, "unlabeled", weak).confidence[0, 0, 0].item()
 
 
 class Column(SegmentationNetwork):
@@ -60,9 +60,9 @@ def shares(batch: TrainBatch, selves: int) -> Tensor:
     for column in range(selves):
         source.validated(Column(column), is_best=True, epoch=1)
     nobody = nn.Identity()
-    sight = Sight(nobody, nobody, batch)  # type: ignore[arg-type]
-    steps = [replace(batch, draws=replace(batch.draws, step=step)) for step in range(1200)]
-    labels = [source.label(each, "unlabeled", sight).confidence[0, 0, :selves] for each in steps]
+    weak = WeakPredictions(nobody, nobody, batch)  # type: ignore[arg-type]
+    steps = [replace(batch, random=replace(batch.random, step=step)) for step in range(1200)]
+    labels = [source.label(each, "unlabeled", weak).confidence[0, 0, :selves] for each in steps]
     found = torch.stack(labels)
     return (2 * found / (1 - found)).log() / 4
 
@@ -140,7 +140,7 @@ def test_logits_are_summed_and_not_probabilities(
     seen = set()
     for step in range(200):
         batch = random_batch(["unlabeled"], step=step)
-        chosen, shares = source._draw(batch.draws.of_step(f"members of {source.name}"))
+        chosen, shares = source._draw(batch.random.of_step(f"members of {source.name}"))
         expected = torch.tensor([0.0, 4.0])[chosen] @ shares.float()
         found = confidence(source, batch)
         assert found == pytest.approx(torch.sigmoid(expected).item(), abs=1e-5)

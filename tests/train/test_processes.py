@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from stages.train import distributed
-from stages.train.distributed import own_rows
+from stages.train.distributed import local_rows
 from tests.train import parallel
+from tests.trainings import training_folder
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 GAME = ("loss/adversarial", "loss/discriminator")
@@ -30,7 +31,7 @@ def call(command: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("count", [4, 8, 16])
 def test_the_shares_of_a_batch_are_even_and_make_it_up(count: int, world: int) -> None:
-    shares = [own_rows(count, rank, world) for rank in range(world)]
+    shares = [local_rows(count, rank, world) for rank in range(world)]
     assert sorted(row for share in shares for row in share) == list(range(count))
     assert {len(share) for share in shares} == {count // world}
 
@@ -41,7 +42,7 @@ def test_alone_all_is_what_it_is_without_processes() -> None:
         assert torch.equal(same, value)
         assert not same.requires_grad
     assert [distributed.denominator(torch.tensor(n)).item() for n in (0, 7)] == [1, 7]
-    assert distributed.gathered("a") == ["a"]
+    assert distributed.all_gather("a") == ["a"]
 
 
 def test_two_processes_train_the_network_that_one_trains(data: Path, tmp_path: Path) -> None:
@@ -92,12 +93,11 @@ def test_the_command_runs_under_torchrun_as_one(
     told = call([*TORCHRUN, *RUN, str(config)]).stderr
     for line in ("ingest: not done yet", "train: not done yet: default seed 0", "train: done in"):
         assert told.count(line) == 1, told
-    artifacts = Path(values["workspace"]) / "artifacts/tiny"
     metrics = pd.read_parquet(Path(values["workspace"]) / "manifests/tiny/metrics")
     losses = metrics[(metrics["name"] == "loss/total") & (metrics["split"] == "train")]
     assert sorted(losses["step"]) == [1, 2]
     assert len(metrics[(metrics["name"] == "miou") & (metrics["split"] == "val")]) == 2
-    folder = artifacts / "checkpoints/default/seed-0"
+    folder = training_folder(Path(values["workspace"]), "default")
     assert {"model.safetensors", "best.safetensors", "log.jsonl"} <= {
         path.name for path in folder.iterdir()
     }

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.train.step.schedule import Moment, learning_rate, poly, weight
+from stages.train.step.schedule import StepPosition, learning_rate, poly, weight
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,18 @@ def test_the_rate_lags_one_step_behind_the_decay() -> None:
     ("epoch", "expected"), [(0, 0), (20, 0.5), (39, 0.975), (40, 1), (60, 0.5), (79, 0.025)]
 )
 def test_a_triangle_rises_to_the_middle_epoch_and_falls(epoch: int, expected: float) -> None:
-    moments = (Moment(step, 80 * 7, 7) for step in (7 * epoch, 7 * epoch + 6))
+    moments = (StepPosition(step, 80 * 7, 7) for step in (7 * epoch, 7 * epoch + 6))
     assert [weight("triangle", moment) for moment in moments] == [pytest.approx(expected)] * 2
 
 
 def test_a_training_of_one_epoch_has_the_whole_weight() -> None:
-    assert weight("triangle", Moment(0, 5, 7)) == 1
+    assert weight("triangle", StepPosition(0, 5, 7)) == 1
 
 
 def test_a_weight_falls_from_step_to_step() -> None:
-    assert [weight("linear_down", Moment(step, 4, 2)) for step in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert [weight("linear_down", StepPosition(step, 4, 2)) for step in range(4)] == [
+        1,
+        0.75,
+        0.5,
+        0.25,
+    ]

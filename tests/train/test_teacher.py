@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.train.loop.teacher import decay, frozen_copy, update
+from stages.models.segmenters.networks.base import frozen_copy
+from stages.train.loop.teacher import decay, update
 
 
 class Student(nn.Module):

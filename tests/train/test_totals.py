@@ -16,8 +16,9 @@ from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.batch import TrainBatch
 from stages.train.step.label_sources.base import LabelSource
-from stages.train.step.parts import Learner
-from stages.train.step.schedule import Moment
+from stages.train.step.parts import TrainingParts
+from stages.train.step.schedule import StepPosition
+from stages.train.step.step import training_step
 
 LN_3 = torch.tensor(3.0).log()
 STEPS, STEPS_AN_EPOCH = 40, 4
@@ -97,7 +98,7 @@ def test_the_total_of_equal_losses_is_that_loss_and_guidance_comes_on_top(
     variant: Callable[[str], VariantConfig],
     sources: Callable[[VariantConfig], list[LabelSource]],
     pixel_network: Callable[[], SegmentationNetwork],
-    learner: Callable[..., Learner],
+    parts: Callable[..., TrainingParts],
     random_batch: Callable[..., TrainBatch],
     vocabulary: Vocabulary,
 ) -> None:
@@ -107,10 +108,10 @@ def test_the_total_of_equal_losses_is_that_loss_and_guidance_comes_on_top(
         torch.nn.init.zeros_(parameter)
     own = variant(name)
     batch = counted(random_batch(own.roles))
-    moment = Moment(step, STEPS, STEPS_AN_EPOCH)
+    position = StepPosition(step, STEPS, STEPS_AN_EPOCH)
     chosen = sources(own)
     perturbation = own.perturbation.create(vocabulary)
-    losses = perturbation.step(learner(network, chosen), batch, moment)
+    losses = training_step(parts(perturbation, network, chosen), batch, position)
     for term, loss in losses.terms.items():
         torch.testing.assert_close(loss, LN_3, msg=term)
     guided = 0.1 * (1 - step / STEPS) if "semivl" in name else 0
@@ -124,15 +125,15 @@ def test_the_total_of_unequal_losses_is_the_published_one(
     variant: Callable[[str], VariantConfig],
     sources: Callable[[VariantConfig], list[LabelSource]],
     pixel_network: Callable[[], SegmentationNetwork],
-    learner: Callable[..., Learner],
+    parts: Callable[..., TrainingParts],
     random_batch: Callable[..., TrainBatch],
     vocabulary: Vocabulary,
 ) -> None:
     own = variant(name)
     batch = counted(random_batch(own.roles))
     perturbation = own.perturbation.create(vocabulary)
-    moment = Moment(STEPS // 4, STEPS, STEPS_AN_EPOCH)
-    losses = perturbation.step(learner(pixel_network(), sources(own)), batch, moment)
+    position = StepPosition(STEPS // 4, STEPS, STEPS_AN_EPOCH)
+    losses = training_step(parts(perturbation, pixel_network(), sources(own)), batch, position)
     terms = [loss.item() for loss in losses.terms.values()]
     assert all(abs(a - b) > 1e-3 for i, a in enumerate(terms) for b in terms[:i])
     torch.testing.assert_close(losses.total, TOTALS[name](*losses.terms.values()))

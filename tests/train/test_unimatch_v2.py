@@ -4,28 +4,27 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from stages.train.step.complementary_dropout import complementary_masks
 from torch import Tensor, nn
 
 from pipeline.config.vocabulary import Vocabulary
 from stages.labels.pseudo_labels import PseudoLabels
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.train.data.batch import TrainBatch
-from stages.train.data.random_numbers import Draws
-from stages.train.loop.teacher import frozen_copy
+from stages.train.data.random_numbers import StepRandom
 from stages.train.step.label_sources.ema import EmaSource
-from stages.train.step.parts import Learner
+from stages.train.step.parts import TrainingParts
 from stages.train.step.perturbations.base import PerturbationConfig
-from stages.train.step.perturbations.unimatch_v2 import UniMatchV2
-from stages.train.step.schedule import Moment
+from stages.train.step.perturbations.unimatch_v2 import UniMatchV2, complementary_masks
+from stages.train.step.schedule import StepPosition
+from stages.train.step.step import training_step
 from stages.train.step.strong_views import boxes
 
-START = Moment(step=0, steps=10, steps_an_epoch=5)
+START = StepPosition(step=0, steps=10, steps_an_epoch=5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 def test_masks_of_two_views_complement_each_other_but_for_half_of_the_images(count: int) -> None:
-    masks = complementary_masks(64, Draws(0, 3, range(count), count))
+    masks = complementary_masks(64, StepRandom(0, 3, range(count), count))
     first, second = masks.chunk(2)
     assert torch.equal((first + second) / 2, torch.ones(count, 64))
     is_whole = (first == 1).all(dim=1)
@@ -34,22 +33,22 @@ def test_masks_of_two_views_complement_each_other_but_for_half_of_the_images(cou
 
 
 def test_each_process_has_its_part_of_the_masks() -> None:
-    whole = complementary_masks(16, Draws(0, 3, range(6), 6)).view(2, 6, 16)
-    parts = [complementary_masks(16, Draws(0, 3, own, 6)) for own in (range(4), range(4, 6))]
+    whole = complementary_masks(16, StepRandom(0, 3, range(6), 6)).view(2, 6, 16)
+    parts = [complementary_masks(16, StepRandom(0, 3, own, 6)) for own in (range(4), range(4, 6))]
     joined = torch.cat([part.view(2, -1, 16) for part in parts], dim=1)
     assert torch.equal(joined, whole)
 
 
 def test_all_levels_of_a_width_have_the_same_mask() -> None:
-    draws = Draws(0, 3, range(4), 4)
+    draws = StepRandom(0, 3, range(4), 4)
     assert torch.equal(complementary_masks(32, draws), complementary_masks(32, draws))
-    next_step = Draws(0, 4, range(4), 4)
+    next_step = StepRandom(0, 4, range(4), 4)
     assert not torch.equal(complementary_masks(32, draws), complementary_masks(32, next_step))
 
 
 def test_boxes_are_filled_from_the_reversed_batch(
     pixel_network: Callable[[], SegmentationNetwork],
-    learner: Callable[..., Learner],
+    parts: Callable[..., TrainingParts],
     random_batch: Callable[..., TrainBatch],
     vocabulary: Vocabulary,
 ) -> None:
@@ -62,7 +61,7 @@ def test_boxes_are_filled_from_the_reversed_batch(
     network.encoder.register_forward_pre_hook(note)
     batch = random_batch(["unlabeled"], count=3)
     perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
-    perturbation.step(learner(network, [EmaSource(EmaSource.Config())]), batch, START)
+    training_step(parts(perturbation, network, [EmaSource(EmaSource.Config())]), batch, START)
     # The moving average is a copy: of its hook too.
     labeled, _, strong = seen
     assert torch.equal(labeled, batch.labeled.images)
@@ -75,7 +74,7 @@ def test_boxes_are_filled_from_the_reversed_batch(
 
 def test_the_term_is_half_of_each_strong_view(
     pixel_network: Callable[[], SegmentationNetwork],
-    learner: Callable[..., Learner],
+    parts: Callable[..., TrainingParts],
     random_batch: Callable[..., TrainBatch],
     vocabulary: Vocabulary,
 ) -> None:
@@ -84,7 +83,7 @@ def test_the_term_is_half_of_each_strong_view(
     teacher = frozen_copy(pixel_network())
     nn.init.normal_(teacher.get_submodule("classifier").get_parameter("weight"), std=3)
     perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
-    losses = perturbation.step(learner(pixel_network(), [source], teacher), batch, START)
+    losses = training_step(parts(perturbation, pixel_network(), [source], teacher), batch, START)
 
     own, network = batch.crops["unlabeled"], pixel_network()
     labels = PseudoLabels.from_logits(teacher(own.weak))
@@ -94,7 +93,7 @@ def test_the_term_is_half_of_each_strong_view(
     inside = [boxes(batch, "unlabeled", number) for number in range(2)]
     mixed = [torch.where(box[:, None], v.flip(0), v) for v, box in zip(views, inside, strict=True)]
     (level,) = network.encode(torch.cat(mixed))
-    masks = complementary_masks(level.shape[1], batch.draws)[:, :, None, None]
+    masks = complementary_masks(level.shape[1], batch.random)[:, :, None, None]
     logits = network.decode([level * masks], (8, 8)).chunk(2)
     first, second = (
         source.loss(own_logits, labels.pasted(reverse, box), own.valid.where(~box, other))
@@ -126,4 +125,4 @@ def test_all_levels_of_the_features_are_multiplied_by_the_same_masks(
     perturbation = UniMatchV2(PerturbationConfig(), vocabulary)
     fine, deep = perturbation.strong_logits(TwoLevels(), views, batch)  # type: ignore[arg-type]
     assert torch.equal(fine, deep)
-    assert torch.equal(fine, complementary_masks(16, batch.draws))
+    assert torch.equal(fine, complementary_masks(16, batch.random))

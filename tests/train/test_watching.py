@@ -15,18 +15,18 @@ from pipeline.config.vocabulary import Vocabulary
 from pipeline.images import images
 from pipeline.images.overlay import overlaid
 from stages.labels.pseudo_labels import PseudoLabels
-from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.train.data.batch import CropBatch, LabeledBatch, TrainBatch
-from stages.train.data.random_numbers import Draws
-from stages.train.loop.teacher import frozen_copy
-from stages.train.records.example_pictures import Watching, label_metrics
-from stages.train.records.tensorboard import EventLog
+from stages.train.data.random_numbers import StepRandom
+from stages.train.records.example_pictures import ExamplePictures, label_metrics
+from stages.train.records.tensorboard import EventFiles
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.label_sources.stored import StoredConfig, StoredSource
-from stages.train.step.parts import Learner
+from stages.train.step.parts import TrainingParts
 from stages.train.step.perturbations.base import PerturbationConfig
 from stages.train.step.perturbations.unimatch import UniMatch
-from stages.train.step.schedule import Moment
+from stages.train.step.schedule import StepPosition
+from stages.train.step.step import training_step
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 
 Bytes = npt.NDArray[np.uint8]
@@ -60,12 +60,12 @@ def labels_of(batch: TrainBatch) -> dict[str, PseudoLabels]:
 
 
 @pytest.fixture
-def watching(tmp_path: Path) -> Iterator[Watching]:
-    watching = Watching(
-        EventLog(tmp_path / "events", 0, pytest.fail), ROLES, PALETTE, pictures_every=10
+def watching(tmp_path: Path) -> Iterator[ExamplePictures]:
+    watching = ExamplePictures(
+        EventFiles(tmp_path / "events", 0, pytest.fail), ROLES, PALETTE, pictures_every=10
     )
     yield watching
-    watching.close()
+    watching.events.close()
 
 
 def shown(folder: Path, name: str) -> list[tuple[int, Bytes]]:
@@ -108,23 +108,23 @@ def test_what_no_two_sources_label_has_no_agreement() -> None:
 
 
 def test_only_sources_of_the_same_images_are_compared(
-    watching: Watching, random_batch: RandomBatch
+    watching: ExamplePictures, random_batch: RandomBatch
 ) -> None:
     batch = random_batch(["unlabeled", "ood"])
     own = labels_of(batch)
-    found = watching.measure(batch, own)
+    found = watching.label_metrics(batch, own)
     assert {*found} == {*(f"labeled/{name}" for name in own), "agreement/stored_ood/student_ood"}
     valid = batch.crops["ood"].valid
     both = {name: own[name] for name in ("stored_ood", "student_ood")}
     assert {name: found[name] for name in label_metrics(both, valid)} == label_metrics(both, valid)
 
 
-def test_pictures_are_due_at_first_and_now_and_then(watching: Watching) -> None:
+def test_pictures_are_due_at_first_and_now_and_then(watching: ExamplePictures) -> None:
     assert [step for step in range(1, 31) if watching.is_due(step)] == [1, 10, 20, 30]
 
 
 def test_a_picture_shows_the_image_every_label_and_the_student(
-    watching: Watching, pixel_network: BuildNetwork, tmp_path: Path
+    watching: ExamplePictures, pixel_network: BuildNetwork, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (2, 3, 8, 8), dtype=np.uint8))
@@ -134,14 +134,14 @@ def test_a_picture_shows_the_image_every_label_and_the_student(
     mask = torch.from_numpy(rng.choice([0, 1, 2, 255], (2, 8, 8)))
     own = PseudoLabels(mask, ((mask != 255) & (mask != 2)).float())
     crops = CropBatch(shown_pixels, valid, {})
-    draws = Draws(0, 0, range(2), 2)
+    draws = StepRandom(0, 0, range(2), 2)
     batch = TrainBatch(LabeledBatch(shown_pixels, mask), {"ood": crops}, draws)
     network = pixel_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    single = Watching(watching.events, {"stored_ood": "ood"}, PALETTE, 10)
-    single.show(7, batch, {"stored_ood": own}, network)
-    single.flush()
+    single = ExamplePictures(watching.events, {"stored_ood": "ood"}, PALETTE, 10)
+    single.draw(7, batch, {"stored_ood": own}, network)
+    single.events.flush()
     assert network.training
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -178,17 +178,18 @@ def test_labels_of_a_real_step_are_watched(
         EmaSource(EmaSource.Config(threshold=0.4)),
         StoredSource(StoredConfig(labeler="clip", on="ood")),
     ]
-    learner = Learner(network, ema, sources, CrossEntropyLoss(CrossEntropyConfig()))
+    loss = CrossEntropyLoss(CrossEntropyConfig())
     unimatch = UniMatch(PerturbationConfig(), vocabulary)
-    own = unimatch.step(learner, batch, Moment(0, 10, 5)).labels
+    parts = TrainingParts(network, ema, unimatch, sources, loss)
+    own = training_step(parts, batch, StepPosition(0, 10, 5)).labels
     roles = {source.name: source.config.on for source in sources}
-    watching = Watching(
-        EventLog(tmp_path / "events", 0, pytest.fail), roles, PALETTE, pictures_every=1
+    watching = ExamplePictures(
+        EventFiles(tmp_path / "events", 0, pytest.fail), roles, PALETTE, pictures_every=1
     )
-    found = watching.measure(batch, own)
-    watching.scalars(1, found)
-    watching.show(1, batch, own, network)
-    watching.close()
+    found = watching.label_metrics(batch, own)
+    watching.events.scalars(1, found)
+    watching.draw(1, batch, own, network)
+    watching.events.close()
     assert {*found} == {f"labeled/{source.name}" for source in sources}
     assert all(0 < value <= 1 for value in found.values())
     events = EventAccumulator(str(tmp_path / "events")).Reload()

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.deeplabv3plus import DeepLabV3PlusConfig, DeepLabV3PlusModel
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.train.data.random_numbers import Draws
-from stages.train.step.clean_forward import LABELED, CleanPass, clean_pass
+from stages.train.data.random_numbers import StepRandom
+from stages.train.step.clean_forward import LABELED, CleanOutputs, clean_forward
 
 
 class Echo(SegmentationNetwork):
@@ -29,10 +29,12 @@ class Echo(SegmentationNetwork):
 
 
 def passed(
-    network: SegmentationNetwork, images: Tensor, *, step: int = 0, apart: bool = False
-) -> CleanPass:
-    draws = Draws(0, step, range(len(images)), len(images))
-    return clean_pass(network, [{LABELED: images}], draws, perturb=True, apart=apart)
+    network: SegmentationNetwork, images: Tensor, *, step: int = 0, separate_domains: bool = False
+) -> CleanOutputs:
+    draws = StepRandom(0, step, range(len(images)), len(images))
+    return clean_forward(
+        network, [{LABELED: images}], draws, perturb=True, separate_domains=separate_domains
+    )
 
 
 def test_half_of_the_channels_are_dropped_whole_and_the_others_doubled() -> None:
@@ -54,14 +56,14 @@ def test_every_step_drops_other_channels() -> None:
     assert not torch.equal(first, later)
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("separate_domains", [False, True])
 def test_the_encoder_sees_the_images_once_for_both_logits(
-    apart: bool, vocabulary: Vocabulary
+    separate_domains: bool, vocabulary: Vocabulary
 ) -> None:
     config = DeepLabV3PlusConfig(encoder="resnet18", encoder_weights=None)
     network = DeepLabV3PlusModel(config).build(vocabulary)
     images = torch.randn(2, 3, 33, 50)
-    found = passed(network, images, apart=apart)
+    found = passed(network, images, separate_domains=separate_domains)
     assert found.logits[LABELED].shape == found.perturbed[LABELED].shape == (2, 3, 33, 50)
     assert len(found.maps[LABELED]) == 2
     counters = [value for name, value in network.encoder.named_buffers() if "num_batches" in name]
@@ -69,7 +71,7 @@ def test_the_encoder_sees_the_images_once_for_both_logits(
     assert all(counter == 1 for counter in counters)
 
 
-def test_the_decoder_normalizes_clean_and_perturbed_features_together_unless_apart() -> None:
+def test_the_decoder_normalizes_clean_and_perturbed_features_together_or_separately() -> None:
     class Normed(Echo):
         def __init__(self) -> None:
             super().__init__()
@@ -81,12 +83,12 @@ def test_the_decoder_normalizes_clean_and_perturbed_features_together_unless_apa
 
     images = torch.ones(8, 3, 4, 4) * torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)
     means = {}
-    for apart in (False, True):
+    for separate_domains in (False, True):
         network = Normed()
-        found = passed(network, images, apart=apart)
-        means[apart] = network.norm.running_mean
+        found = passed(network, images, separate_domains=separate_domains)
+        means[separate_domains] = network.norm.running_mean
         clean = found.logits[LABELED].mean(dim=(0, 2, 3))
-        assert (clean.abs().max().item() < 1e-3) is apart
+        assert (clean.abs().max().item() < 1e-3) is separate_domains
     assert means[True] is not None
     torch.testing.assert_close(means[True], torch.tensor([1.0, 2.0, 3.0]))
     assert not torch.equal(means[False], means[True])  # type: ignore[arg-type]
@@ -95,8 +97,8 @@ def test_the_decoder_normalizes_clean_and_perturbed_features_together_unless_apa
 def test_groups_of_views_come_back_by_key() -> None:
     views = {LABELED: torch.zeros(2, 3, 4, 4), "unlabeled": torch.ones(2, 3, 4, 4)}
     web = {"ood": torch.full((2, 3, 4, 4), 2.0)}
-    draws = Draws(0, 0, range(2), 2)
-    found = clean_pass(Echo(), [views, web], draws, perturb=False, apart=False)
+    draws = StepRandom(0, 0, range(2), 2)
+    found = clean_forward(Echo(), [views, web], draws, perturb=False, separate_domains=False)
     for key, images in (views | web).items():
         assert torch.equal(found.logits[key], images)
         assert torch.equal(found.maps[key], images)
