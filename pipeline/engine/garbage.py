@@ -3,16 +3,18 @@
 from pathlib import Path
 
 from pipeline.engine.runner import Runner
+from pipeline.engine.staleness import inspect
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.files.run_lock import locked
 from pipeline.records.kept_parts import KeptParts
+from pipeline.records.snapshot import Snapshot
 
 
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
     """Deletes kept parts and what the stages of a config call garbage, or lists it (`dry_run`).
 
-    It takes the lock of the run, so that nothing is deleted while a training reads it.
+    Kept parts that the config finds fresh return to their places first, as in a run. It takes the lock of the run, so that nothing is deleted while a training reads it.
 
     Raises:
         StorageError: Another command works on the run.
@@ -37,16 +39,29 @@ def _collect(runner: Runner, *, delete: bool) -> None:
         did = "deleted" if delete else "would delete"
         runner.console.line(f"{owner}: {did} {path}, {_readable(size)}")
 
-    for part in KeptParts(runner.config.manifests).all():
-        collect("kept from former keys", part)
+    snapshot = Snapshot()
+    needed: set[Path] = set()
     for stage in runner.stages(list(runner.config.sections)):
         try:
-            garbage = sorted(stage.garbage())
+            with snapshot.active():
+                state = inspect(stage)
+                if not delete:
+                    garbage = sorted(stage.garbage())
+            needed.update(kept for unit in state.kept for kept in unit.kept.values())
+            if delete:
+                for unit in state.kept:
+                    stage.kept.restore(unit.kept, unit.unit.companions)
+                snapshot = Snapshot()
+                garbage = sorted(stage.garbage())
         except DataError as error:  # its input is missing: its output may still be wanted
             runner.console.note(f"{stage.name}: not checked: {error}")
             break
         for path in garbage:
             collect(stage.name, path)
+    else:
+        for part in KeptParts(runner.config.manifests).all():
+            if part not in needed:
+                collect("kept from former keys", part)
     did = "freed" if delete else "would free"
     runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
 
