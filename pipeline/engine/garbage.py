@@ -14,7 +14,8 @@ from pipeline.records.snapshot import Snapshot
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
     """Deletes kept parts and what the stages of a config call garbage, or lists it (`dry_run`).
 
-    Kept parts that the config finds fresh return to their places first, as in a run. It takes the lock of the run, so that nothing is deleted while a training reads it.
+    Kept parts that the config finds fresh return to their places first, as in a run. It takes the
+    lock of the run, so that nothing is deleted while a training reads it.
 
     Raises:
         StorageError: Another command works on the run.

@@ -82,9 +82,12 @@ def confusion_tables(config: Config) -> list[ConfusionTable]:
 
 def scores_digest(config: Config) -> str:
     """A digest of the scores that the config allows, which their tables depend on."""
-    parts = (part for table in (METRICS, CONFUSION) for _, part in _parts(config, table))
-    records = [part_file.read_record(part) for part in parts]
-    return part_file.digest([record.rows for record in records if record is not None])
+    found: dict[str, str] = {}
+    for table in (METRICS, CONFUSION):
+        for key, part in _parts(config, table):
+            if (record := part_file.read_record(part)) is not None:
+                found[f"{table.name} of {key}"] = record.rows
+    return part_file.digest(found)
 
 
 def shown_split(config: Config) -> str | None:

@@ -114,6 +114,7 @@ class ReportStage(Stage[ReportKey]):
         if train is None or split is None:
             return
         facts = {**colors, **protocol_of(config).facts("evaluate")}
+        facts["report.variants"] = list(train.variants)  # in their order
         for name, variant in train.variants.items():
             trained = read_training_facts(config, TrainingKey(name, variant.seeds[0]))
             facts[f"inputs.training {name}"] = part_file.digest(trained)
@@ -140,6 +141,7 @@ class ReportStage(Stage[ReportKey]):
             **self.version_facts,
             **self._section.facts("report"),
             "report.config": str(config.path),
+            "report.variants": list(variants),
             "report.titles": {name: variant.title or name for name, variant in variants.items()},
             "report.seeds": {name: list(variant.seeds) for name, variant in variants.items()},
             "report.labelers": list(labelers),
@@ -168,4 +170,5 @@ class ReportStage(Stage[ReportKey]):
             return draw_labels(config, key.labeler)
         if isinstance(key, PredictionsPictureKey):
             return draw_predictions(config, key.split, self._section.device)
-        return write_page(config, self._section.notes)
+        pictures = [path.name for unit in self._plan_pictures() for path in unit.outputs]
+        return write_page(config, self._section.notes, pictures)
