@@ -31,7 +31,8 @@ def matrix_of(
     assert [CLASSES[i] for i in rows["true_id"]] == rows["true_class"].tolist()
     matrix = rows.pivot(index="true_id", columns="predicted_id", values="pixels")
     assert [*matrix.columns] == [0, 1, 2, 255]
-    return matrix.to_numpy()
+    counts: npt.NDArray[np.int64] = matrix.to_numpy()
+    return counts
 
 
 def _rows_of(folder: Path, columns: list[str], name: str, split: str, seed: int | None) -> Any:

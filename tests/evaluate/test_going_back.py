@@ -1,7 +1,7 @@
 """Finished work of former keys is kept: going back to them does nothing again."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -135,7 +135,7 @@ def test_gc_deletes_what_is_kept_and_nothing_that_is_fresh(
 @pytest.fixture
 def halfway(
     run_folder: Path, values: dict[str, Any], write: Write, call: Call
-) -> Iterator[Callable[[], None]]:
+) -> Callable[[], None]:
     """Brings the workspace to where another config was run after this one."""
     values["workspace"] = str(run_folder / "workspace")  # a kill counts changes below it
     write(values)
@@ -146,7 +146,7 @@ def halfway(
         shutil.rmtree("workspace")
         shutil.copytree("halfway", "workspace", copy_function=shutil.copy2)
 
-    yield begin
+    return begin
 
 
 def kill_while_restoring(

@@ -210,7 +210,7 @@ def test_weights_that_were_best_on_val_are_scored_next_to_the_last(
     write(values)
     shutil.rmtree(artifacts / "checkpoints/plain")
     result = call("run evaluate")
-    log = pd.read_parquet(manifests / "metrics/part-train-plain-seed-0.parquet")
+    log: Any = pd.read_parquet(manifests / "metrics/part-train-plain-seed-0.parquet")
     log = log[(log["split"] == "val") & (log["name"] == "miou")].sort_values("step")
     rows = pd.read_parquet(manifests / "metrics")
     rows = rows[rows["epoch"].isna()]
