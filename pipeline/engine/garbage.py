@@ -15,7 +15,8 @@ from pipeline.records.snapshot import Snapshot
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
     """Deletes kept parts and what the stages of a config call garbage, or lists it (`dry_run`).
 
-    It takes the lock of the run, so that nothing is deleted while a training reads it.
+    Kept parts that the config finds fresh return to their places first, as in a run. It takes the
+    lock of the run, so that nothing is deleted while a training reads it.
 
     Raises:
         StorageError: Another command works on the run.
@@ -48,7 +49,7 @@ def _collect(runner: Runner, *, delete: bool) -> None:
                 kept = inspect(stage).kept
             if delete:
                 for unit in kept:
-                    stage.kept.restore(unit.kept)
+                    stage.kept.restore(unit.kept, unit.unit.companions)
             in_use |= {path for unit in kept for path in unit.kept.values()}
             collect(stage.name, stage.garbage())
         except DataError as error:  # its input is missing: its output may still be wanted

@@ -113,7 +113,7 @@ class Runner:
             self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
             part.unlink(missing_ok=True)
         for unit in state.kept:
-            stage.kept.restore(unit.kept)
+            stage.kept.restore(unit.kept, unit.unit.companions)
         if state.kept:
             count = f"{len(state.kept)} unit{'s'[: len(state.kept) != 1]}"
             self.console.note(f"{stage.name}: {count} of an earlier run with these keys restored")

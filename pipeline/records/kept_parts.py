@@ -31,31 +31,35 @@ class KeptParts:
         return self._folder_of(part) / f"{part.stem}.{fingerprint}{part.suffix}"
 
     def find(self, part: Path, companions: Sequence[Path], fingerprint: str) -> dict[Path, Path]:
-        """Kept parts by the place that they would return to, `part` last; {} if any is missing."""
-        found = {each: self.path(each, fingerprint) for each in (*companions, part)}
-        is_complete = all(
-            kept.name in snapshot.names_in(kept.parent) for kept in reversed(found.values())
-        )
-        return found if is_complete else {}
+        """Kept parts by the place that they would return to, `part` last; {} if any is missing.
+
+        A companion that is in its place is not missing: `keep` or `restore` was killed.
+        """
+        found = {}
+        for place in (part, *companions):
+            kept = self.path(place, fingerprint)
+            if kept.name in snapshot.names_in(kept.parent):
+                found[place] = kept
+            elif place == part or _fingerprint_of(place) != fingerprint:
+                return {}
+        return dict(reversed(found.items()))
 
     def keep(self, part: Path, companions: Sequence[Path], fingerprint: str) -> None:
-        """Moves a part with its companions away, if it is of other facts than `fingerprint`."""
-        try:
-            facts = part_file.read_facts(part)
-        except StorageError:
-            return  # damaged; it is overwritten
-        if facts is None or (own := part_file.digest(facts)) == fingerprint:
-            return
+        """Moves a part with its companions away, those that are of other facts than `fingerprint`.
+
+        The part goes first and returns last, so that a kill never leaves it without companions.
+        """
         for each in (part, *companions):
-            if each.exists():
+            own = _fingerprint_of(each)
+            if own is not None and own != fingerprint:
                 storage.move(each, self.path(each, own))
 
-    def restore(self, found: Mapping[Path, Path]) -> None:
+    def restore(self, found: Mapping[Path, Path], companions: Sequence[Path]) -> None:
         """Moves parts that `find` found back to their places.
 
         The parts there now are kept in turn.
         """
-        *companions, part = found
+        *_, part = found
         fingerprint = found[part].name.split(".")[-2]
         self.keep(part, companions, fingerprint)
         for place, kept in found.items():
@@ -83,3 +87,11 @@ class KeptParts:
 
     def _folder_of(self, part: Path) -> Path:
         return self.folder / storage.relative(part.parent, self._manifests)
+
+
+def _fingerprint_of(part: Path) -> str | None:
+    """The digest of a part's facts; None if it is missing, damaged or has images to try again."""
+    with suppress(StorageError):
+        if (record := part_file.read_record(part)) is not None and not record.failed:
+            return part_file.digest(record.facts)
+    return None

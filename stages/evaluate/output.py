@@ -11,13 +11,16 @@ import pyarrow as pa
 
 from pipeline.config.config import Config
 from pipeline.config.vocabulary import IGNORE
-from pipeline.records import manifest, part_file, tables
+from pipeline.records import manifest, part_file
+from pipeline.records.tables import CONFUSION, METRICS, Table
 from stages.evaluate.confusion_tables import ConfusionTable, build_confusion_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
 from stages.evaluate.tables import build_tables
 from stages.ingest.output import read_images
 from stages.labels.score_table import ScoreTable
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import of_rows, read_labels
+from stages.train.config import TrainConfig
 
 Counts = npt.NDArray[np.int64]
 
@@ -26,8 +29,7 @@ def score_parts(config: Config, key: ScoreKey) -> tuple[Path, Path]:
     """The parts of the manifests metrics and confusion of a score."""
     seed = "" if key.seed is None else f"-seed-{key.seed}"
     name = f"part-score-{key.kind}-{key.name}{seed}-{key.split}.parquet"
-    metrics, confusion = tables.METRICS.name, tables.CONFUSION.name
-    return config.manifests / metrics / name, config.manifests / confusion / name
+    return config.manifests / METRICS.name / name, config.manifests / CONFUSION.name / name
 
 
 def labels_shown(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
@@ -36,26 +38,34 @@ def labels_shown(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
     return images, of_rows(read_labels(config.manifests, labeler), images)
 
 
+def config_keys(config: Config) -> Iterator[ScoreKey]:
+    """Yields the key of every score that the config allows, also of roles without images."""
+    train, pseudolabel = config.section(TrainConfig), config.section(PseudolabelConfig)
+    for name, variant in ({} if train is None else train.variants).items():
+        for seed in variant.seeds:
+            yield from (ScoreKey("training", name, seed, split) for split in SPLITS)
+    for name in () if pseudolabel is None else pseudolabel.labelers:
+        yield from (ScoreKey("labeler", name, None, role) for role in LABELED_ROLES)
+
+
 def read_scores(config: Config) -> dict[ScoreKey, Mapping[str, float | None]]:
     """Scores by name; None where the images have no pixel whose class is known."""
-    found: dict[ScoreKey, dict[str, float | None]] = {}
-    for part in _parts(config, tables.METRICS):
-        for row in manifest.read_part(part, tables.METRICS).to_pylist():
-            key = ScoreKey(row["kind"], row["variant"], row["seed"], row["split"])
-            found.setdefault(key, {})[row["name"]] = row["value"]
-    return {**found}
+    return {
+        key: {row["name"]: row["value"] for row in manifest.read_part(part, METRICS).to_pylist()}
+        for key, part in _parts(config, METRICS)
+    }
 
 
 def read_confusion(config: Config) -> dict[ScoreKey, Counts]:
     """(C, C + 1) pixels by true and predicted class; the last column is of unlabeled pixels."""
     size = config.vocabulary.num_classes
+    columns = {**{class_id: class_id for class_id in range(size)}, IGNORE: size}
     found: dict[ScoreKey, Counts] = {}
-    for part in _parts(config, tables.CONFUSION):
-        for row in manifest.read_part(part, tables.CONFUSION).to_pylist():
-            key = ScoreKey(row["kind"], row["variant"], row["seed"], row["split"])
-            own = found.setdefault(key, np.zeros((size, size + 1), np.int64))
-            column = size if row["predicted_id"] == IGNORE else row["predicted_id"]
-            if max(row["true_id"], column) <= size:  # else of a vocabulary that was longer
+    for key, part in _parts(config, CONFUSION):
+        own = found[key] = np.zeros((size, size + 1), np.int64)
+        for row in manifest.read_part(part, CONFUSION).to_pylist():
+            column = columns.get(row["predicted_id"])
+            if row["true_id"] < size and column is not None:  # else of a longer vocabulary
                 own[row["true_id"], column] = row["pixels"]
     return found
 
@@ -71,10 +81,13 @@ def confusion_tables(config: Config) -> list[ConfusionTable]:
 
 
 def scores_digest(config: Config) -> str:
-    """A digest of all scores, which their tables depend on."""
-    parts = [*_parts(config, tables.METRICS), *_parts(config, tables.CONFUSION)]
-    records = [part_file.read_record(part) for part in parts]
-    return part_file.digest([record.rows for record in records if record is not None])
+    """A digest of the scores that the config allows, which their tables depend on."""
+    found: dict[str, str] = {}
+    for table in (METRICS, CONFUSION):
+        for key, part in _parts(config, table):
+            if (record := part_file.read_record(part)) is not None:
+                found[f"{table.name} of {key}"] = record.rows
+    return part_file.digest(found)
 
 
 def shown_split(config: Config) -> str | None:
@@ -83,8 +96,10 @@ def shown_split(config: Config) -> str | None:
     return next((split for split in reversed(SPLITS) if split in there), None)
 
 
-def _parts(config: Config, table: tables.Table) -> Iterator[Path]:
-    folder = config.manifests / table.name
-    for name in manifest.part_names(folder):
-        if name.startswith("part-score-"):
-            yield folder / name
+def _parts(config: Config, table: Table) -> Iterator[tuple[ScoreKey, Path]]:
+    """Yields the scores that have a part, with that of a table."""
+    names = frozenset(manifest.part_names(config.manifests / table.name))
+    for key in config_keys(config):
+        (part,) = (each for each in score_parts(config, key) if each.parent.name == table.name)
+        if part.name in names:
+            yield key, part

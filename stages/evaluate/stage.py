@@ -14,7 +14,7 @@ from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.output import labels_shown, score_parts, score_tables
+from stages.evaluate.output import config_keys, labels_shown, score_parts, score_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
 from stages.ingest.output import read_images
 from stages.pseudolabel.config import PseudolabelConfig
@@ -62,10 +62,15 @@ class EvaluateStage(Stage[ScoreKey]):
                 progress.advance()
 
     def orphans(self) -> list[Path]:
-        """Parts that former versions wrote under other names."""
-        folders = [self.context.config.manifests / kind.name for kind in self._tables]
-        names = ((folder, name) for folder in folders for name in manifest.part_names(folder))
-        return [folder / name for folder, name in names if _FORMER.fullmatch(name)]
+        """Parts of former versions, and scores of roles whose images are all gone."""
+        config, planned = self.context.config, {unit.part for unit in self.plan()}
+        keys = (score_parts(config, key) for key in config_keys(config))
+        unplanned = {
+            part for metrics, *rest in keys if metrics not in planned for part in (metrics, *rest)
+        }
+        folders = [config.manifests / kind.name for kind in self._tables]
+        found = [folder / name for folder in folders for name in manifest.part_names(folder)]
+        return [part for part in found if part in unplanned or _FORMER.fullmatch(part.name)]
 
     def garbage(self) -> list[Path]:
         """Scores of trainings and labelers that are not in the config."""

@@ -10,18 +10,19 @@ from pipeline.config.config import Config
 from pipeline.files import storage
 from pipeline.records import manifest, tables
 from pipeline.records.rows import ReportRow
-from stages.evaluate.output import confusion_tables, score_tables, shown_split
+from stages.evaluate.output import confusion_tables, score_tables
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import card_tables
-from stages.report.output import labels_picture, page_file, predictions_picture
+from stages.report.output import page_file
 
 
-def write_page(config: Config, notes: Sequence[str]) -> ReportRow:
+def write_page(config: Config, notes: Sequence[str], pictures: Sequence[str]) -> ReportRow:
     """Writes the page, next to its pictures.
 
     Args:
         config: The run; its manifests and the pictures are complete.
         notes: The config's notes on the tables.
+        pictures: File names of the pictures to show, in order.
     """
     section = config.section(PseudolabelConfig)
     labelers = {} if section is None else section.labelers
@@ -40,7 +41,7 @@ def write_page(config: Config, notes: Sequence[str]) -> ReportRow:
         vocabulary=config.vocabulary,
         tables=[*score_tables(config), *card_tables(config, list(labelers))],
         matrices=confusion_tables(config),
-        pictures=_pictures(config),
+        pictures=_rows_of(config, pictures),
         warnings=warnings,
         notes=notes,
     )
@@ -48,14 +49,9 @@ def write_page(config: Config, notes: Sequence[str]) -> ReportRow:
     return {"file": page.name, "kind": "page", "title": f"Run {config.run.run}"}
 
 
-def _pictures(config: Config) -> list[ReportRow]:
-    """The pictures of the report: labels first, in the order of the config."""
-    rows: list[ReportRow] = manifest.read(
-        config.manifests / tables.REPORT.name, tables.REPORT
-    ).to_pylist()
-    section = config.section(PseudolabelConfig)
-    files = [] if section is None else [labels_picture(config, name) for name in section.labelers]
-    if (split := shown_split(config)) is not None:
-        files.append(predictions_picture(config, split))
-    pictures = {row["file"]: row for row in rows}
-    return [pictures[file.name] for file in files if file.name in pictures]
+def _rows_of(config: Config, files: Sequence[str]) -> list[ReportRow]:
+    """The rows of pictures in the report manifest."""
+    folder = config.manifests / tables.REPORT.name
+    rows: list[ReportRow] = manifest.read(folder, tables.REPORT).to_pylist()
+    by_file = {row["file"]: row for row in rows}
+    return [by_file[file] for file in files]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import ReportRow
 from pipeline.records.sharded_table import digest_rows
@@ -77,6 +78,8 @@ class ReportStage(Stage[ReportKey]):
 
     def run(self, units: Sequence[Unit[ReportKey]]) -> None:
         """Draws the pictures that are not fresh, then the page."""
+        for left_by_a_killed_run in storage.temporaries(page_file(self.context.config).parent):
+            left_by_a_killed_run.unlink(missing_ok=True)
         for unit in units:
             self.clear(unit)
             row = self._make(unit.key)
@@ -114,6 +117,7 @@ class ReportStage(Stage[ReportKey]):
         if train is None or split is None:
             return
         facts = {**colors, **protocol_of(config).facts("evaluate")}
+        facts["report.variants"] = list(train.variants)  # in their order
         for name, variant in train.variants.items():
             trained = read_training_facts(config, TrainingKey(name, variant.seeds[0]))
             facts[f"inputs.training {name}"] = part_file.digest(trained)
@@ -140,6 +144,7 @@ class ReportStage(Stage[ReportKey]):
             **self.version_facts,
             **self._section.facts("report"),
             "report.config": str(config.path),
+            "report.variants": list(variants),
             "report.titles": {name: variant.title or name for name, variant in variants.items()},
             "report.seeds": {name: list(variant.seeds) for name, variant in variants.items()},
             "report.labelers": list(labelers),
@@ -168,4 +173,5 @@ class ReportStage(Stage[ReportKey]):
             return draw_labels(config, key.labeler)
         if isinstance(key, PredictionsPictureKey):
             return draw_predictions(config, key.split, self._section.device)
-        return write_page(config, self._section.notes)
+        pictures = [path.name for unit in self._plan_pictures() for path in unit.outputs]
+        return write_page(config, self._section.notes, pictures)

@@ -20,7 +20,11 @@ from stages.graph import GRAPH
 
 # Forked from one that has imported all there is to import, but started no thread.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["stages.pseudolabel.work", "distributed", "zarr", __name__])
+_PRELOADED = [
+    *("stages.pseudolabel.work", "stages.evaluate.scoring", "stages.report.page"),
+    *("stages.report.pictures", "distributed", "zarr", __name__),
+]
+_FORKS.set_forkserver_preload(_PRELOADED)
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 _DEADLINE_S = 120
 
