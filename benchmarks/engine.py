@@ -1,24 +1,25 @@
-"""What the engine costs beside the models: plans of many images, and shards a second of no work.
+"""Cost of the engine without models: plans of many images and trainings, and shards a second.
 
     python -m benchmarks.engine
     python -m benchmarks.engine --images 10000 --labeled 0
 
-The first table is of webdataset archives of tiny files, and of manifests written as if their images
-had been read and labeled: `status` and a run that finds nothing to do, each a process of its own,
-with the most memory it held. The second is of images that are really ingested and labeled: the
-labeler `files` copies label files, so that all time is the engine's, decoding and storing included.
+The first table is of webdataset archives of tiny files. Their manifests are written as if two
+labelers had labeled the images and all trainings, scores and report pages were finished. `status`
+and a run with nothing to do are each a process of its own, with CPU seconds and peak memory. The
+second is of images that are really ingested and labeled: the labeler `files` copies label files, so
+that all time is the engine's, decoding and storing included.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,36 +32,47 @@ from PIL import Image
 
 from pipeline.config import config as config_file
 from pipeline.console import Console
-from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.runner import Runner
+from pipeline.engine.stage import Stage, Unit
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.sharded_table import ShardedTable
+from stages.evaluate.score_key import ScoreKey
 from stages.graph import GRAPH
 from stages.ingest.output import read_shards
 from stages.ingest.stage import IngestStage
 from stages.pseudolabel.stage import PseudolabelStage
+from stages.train.output import TrainingKey
 
 _IN_AN_ARCHIVE = 10_000
 _SIDE_PX = 16
 _BYTES_MB = 2**20
 _WRITERS = 16
 """Threads that wait for the disk."""
-_TELLS_ITS_PEAK = """
-import atexit, re, sys
+_WITH_MASKS = 8
+"""Images of each of the roles labeled, val and test."""
+_SEEDS = 3
+_PRINTS_ITS_COST = """
+import atexit, re, sys, time
 from pathlib import Path
 status = Path("/proc/self/status")
-tell = lambda: print(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1], file=sys.stderr)
-atexit.register(tell)
+peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]
+atexit.register(lambda: print(time.process_time(), peak(), file=sys.stderr))
 from pipeline.cli import main
 main()
 """
-"""Runs the command line. What `wait` says of a process counts the one that it was forked from."""
-_LISTED = ("image", "mask", "scheme", "source", "role", "row", "stamp", "caption", "url")
+"""Runs the command line. `resource.getrusage` counts the process that it was forked from too."""
+_LISTED = (
+    *("image", "mask", "scheme", "source", "role", "row", "stamp", "mask_stamp", "caption", "url"),
+)
 
 console = Console()
 
 
 def main(
     images: Annotated[list[int] | None, typer.Option(help="Images of a manifest.")] = None,
+    trainings: Annotated[
+        list[int] | None, typer.Option(help="Trainings in the config; more than 3: multiples of 3.")
+    ] = None,
     labeled: Annotated[int, typer.Option(help="Images to label; 0: none.")] = 2560,
     workers: Annotated[list[int] | None, typer.Option(help="Worker processes to label on.")] = None,
     size_px: Annotated[int, typer.Option(help="Side of the stored masks.")] = 512,
@@ -71,16 +83,22 @@ def main(
     """Prints both tables."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         sizes = [10_000, 100_000, 1_000_000] if images is None else images
-        planned = [_planned(Path(place, f"plan-{size}"), size) for size in sizes]
+        counts = [0, 3, 30] if trainings is None else trainings
+        planned = [
+            _planned(Path(place, f"plan-{size}-{count}"), size, count)
+            for size in sizes
+            for count in counts
+        ]
         header: tuple[str, ...] = (
             "images",
+            "trainings",
             "shards",
             "MB as a table",
             "first status",
             "status",
             "no-op run",
         )
-        console.table("seconds and, in brackets, peak MB of a process", header, planned)
+        console.table("seconds (CPU seconds, peak MB) of a process", header, planned)
         if labeled:
             data = Path(place, "labels")
             _draw(data, labeled)
@@ -90,29 +108,58 @@ def main(
             console.table(f"{labeled} images, masks of {size_px} px, no model", header, done)
 
 
-def _planned(place: Path, count: int) -> tuple[str, ...]:
-    """What planning over this many images costs."""
+def _planned(place: Path, count: int, trainings: int) -> tuple[str, ...]:
+    """Measures plans over this many web images, with this many trainings in the config."""
     _pack(place / "web", count)
-    source = {"name": "webdataset", "shards": "web"}
-    path = _write_config(place, {"web": {"role": "ood", "source": source}})
-    sections = {stage.name: stage.Config for stage in GRAPH}
-    config = config_file.load(path, sections)
-    context = Context(config, console)
-    ingest = IngestStage(config.sections["ingest"], context)
-    units = ingest.plan()
-    _fill(ingest, units, ((unit, _image_rows(ingest, unit)) for unit in units))
-    pseudolabel = PseudolabelStage(config.sections["pseudolabel"], context)
-    labels = pseudolabel.plan()
-    shards = read_shards(config, ["ood"])
-    _fill(pseudolabel, labels, ((unit, _label_rows(unit, shards)) for unit in labels))
+    sources: dict[str, Any] = {
+        "web": {"role": "ood", "source": {"name": "webdataset", "shards": "web"}}
+    }
+    more: dict[str, Any] = {}
+    if trainings:
+        for role in ("labeled", "val", "test"):
+            _draw(place / role, _WITH_MASKS)
+            own = {"name": "folder", "images": f"{role}/images", "masks": f"{role}/masks"}
+            sources[role] = {"role": role, "source": own}
+        more = {"train": _train_section(trainings), "evaluate": {}, "report": {}}
+    path = _write_config(place, sources, labelers=2, **more)
+    config = config_file.load(path, {stage.name: stage.Config for stage in GRAPH})
+    for stage in Runner(config, GRAPH, console).stages(list(config.sections)):
+        _finish(stage)
     first = _timed("status", "--config", path)
-    for stage, parts in ((ingest, units), (pseudolabel, labels)):
-        manifest.update_index(parts[0].part.parent, stage.table)
-    table = manifest.read(units[0].part.parent, tables.IMAGES)
-    timed = [_timed("status", "--config", path), _timed("run", "pseudolabel", "--config", path)]
+    folder = config.manifests / tables.IMAGES.name
+    manifest.update_index(folder, tables.IMAGES)
+    for labels in (config.manifests / tables.PSEUDO_LABELS.name).iterdir():
+        manifest.update_index(labels, tables.PSEUDO_LABELS)
+    table = manifest.read(folder, tables.IMAGES)
+    timed = [_timed("status", "--config", path, fresh=True), _timed("run", "--config", path)]
+    parts = len(manifest.part_names(folder))
     shutil.rmtree(place)
-    numbers = (f"{count:,}", f"{len(units):,}", f"{table.nbytes / _BYTES_MB:.0f}")
-    return (*numbers, first, *timed)
+    return (
+        f"{count:,}",
+        str(trainings),
+        f"{parts:,}",
+        f"{table.nbytes / _BYTES_MB:.0f}",
+        first,
+        *timed,
+    )
+
+
+def _train_section(trainings: int) -> dict[str, Any]:
+    """Trainings of `_SEEDS` seeds a variant, which all read the stored labels."""
+    sources = [{"name": "stored", "labeler": f"copied-{number}"} for number in range(2)]
+    variants = {
+        f"variant-{number}": {"label_sources": [sources[number % 2]]}
+        for number in range(-(-trainings // _SEEDS))
+    }
+    return {
+        "model": {"name": "small_unet", "encoder_weights": None},
+        "perturbation": {"name": "unimatch"},
+        "crop_px": 64,
+        "batch_size": 8,
+        "steps": 10,
+        "seeds": list(range(min(trainings, _SEEDS))),
+        "variants": variants,
+    }
 
 
 def _labeled(place: Path, count: int, workers: int, size_px: int) -> tuple[str, ...]:
@@ -159,16 +206,22 @@ def _draw(place: Path, count: int) -> None:
             Image.fromarray(pixels).save(place / kind / f"{number:07d}.png")
 
 
-def _write_config(place: Path, sources: dict[str, Any], size_px: int = 512, **more: Any) -> Path:
+def _write_config(
+    place: Path,
+    sources: dict[str, Any],
+    size_px: int = 512,
+    labelers: int = 1,
+    **more: Any,
+) -> Path:
     vocabulary = Path("configs/vocabularies/sandbox.yaml").resolve()
-    labelers = {"copied": {"name": "files"}}
+    copied = {f"copied-{number}": {"name": "files"} for number in range(labelers)}
     values = {
         "run": "engine",
         "workspace": str(place),
         "data": str(place),
         "vocabulary": str(vocabulary),
         "ingest": {"sources": sources},
-        "pseudolabel": {"labelers": labelers, "size_px": size_px},
+        "pseudolabel": {"labelers": copied, "size_px": size_px},
         **more,
     }
     path = place / "config.yaml"
@@ -176,27 +229,59 @@ def _write_config(place: Path, sources: dict[str, Any], size_px: int = 512, **mo
     return path
 
 
-def _fill(
-    stage: Stage, units: list[Unit], work: Iterator[tuple[Unit, list[dict[str, Any]]]]
-) -> None:
-    """Writes parts, as if the work had been done."""
+def _finish(stage: Stage[Any]) -> None:
+    """Writes the parts and outputs of a stage as if its work had been done."""
+    pending = [unit for unit in stage.plan() if not unit.part.exists()]
+    while pending:
+        # Report cards depend on the labels, so they are planned again when the labels are written.
+        now = [unit for unit in pending if unit.shard is not None] or pending
+        _fill(stage, now)
+        pending = [unit for unit in stage.plan() if not unit.part.exists()]
 
-    def write(item: tuple[Unit, list[dict[str, Any]]]) -> None:
-        unit, rows = item
+
+def _fill(stage: Stage[Any], units: list[Unit[Any]]) -> None:
+    shards = None
+    if isinstance(stage, PseudolabelStage):
+        shards = read_shards(stage.context.config, ["ood"])
+
+    def write(unit: Unit[Any]) -> None:
         for output in unit.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.touch()
-        part_file.write_part(unit.part, stage.table.rows(rows), unit.facts, {})
+        if isinstance(stage, IngestStage):
+            rows = tables.IMAGES.rows(_image_rows(stage, unit))
+        elif unit.shard is not None and shards is not None:
+            rows = tables.PSEUDO_LABELS.rows(_label_rows(unit, shards))
+        elif isinstance(stage, PseudolabelStage):
+            size = stage.context.config.vocabulary.num_classes
+            card = {"calibration": "stored", "images": _WITH_MASKS, "class_iou": [0.5] * size}
+            rows = tables.REPORT_CARD.rows([card])
+        else:
+            rows = stage.table.rows(_metric_rows(unit.key))
+        for companion in unit.companions:
+            part_file.write_part(companion, tables.CONFUSION.rows([]), unit.facts, {})
+        part_file.write_part(unit.part, rows, unit.facts, {})
 
     with (
         ThreadPoolExecutor(_WRITERS) as threads,
         console.progress(f"write {stage.name}", len(units), "parts") as progress,
     ):
-        for _ in threads.map(write, work):
+        for _ in threads.map(write, units):
             progress.advance()
 
 
-def _image_rows(ingest: IngestStage, unit: Unit) -> list[dict[str, Any]]:
+def _metric_rows(key: object) -> list[dict[str, Any]]:
+    """Metrics rows of a training or a score; none for files of the report."""
+    if isinstance(key, TrainingKey):
+        own = {"kind": "training", "variant": key.variant, "seed": key.seed, "split": "val"}
+        return [{**own, "step": step, "name": "miou", "value": 0.5} for step in range(1, 11)]
+    if isinstance(key, ScoreKey):
+        own = {"kind": key.kind, "variant": key.name, "seed": key.seed, "split": key.split}
+        return [{**own, "name": name, "value": 0.5} for name in ("miou", "pixel_accuracy")]
+    return []
+
+
+def _image_rows(ingest: IngestStage, unit: Unit[Any]) -> list[dict[str, Any]]:
     """Manifest rows of a shard as if its images had been read."""
     renamed = {"image": "uri", "mask": "mask_uri", "scheme": "label_scheme"}
     rows = [
@@ -207,7 +292,7 @@ def _image_rows(ingest: IngestStage, unit: Unit) -> list[dict[str, Any]]:
     return [{**row, **read, "image_id": f"{row['row']:016x}"} for row in rows]
 
 
-def _label_rows(unit: Unit, images: ShardedTable) -> list[dict[str, Any]]:
+def _label_rows(unit: Unit[Any], images: ShardedTable) -> list[dict[str, Any]]:
     """Manifest rows of a shard as if its images had been labeled."""
     store = "artifacts/engine/pseudo_labels/copied.zarr/0123456789abcdef"
     label: dict[str, Any] = {"store": store}
@@ -219,24 +304,33 @@ def _label_rows(unit: Unit, images: ShardedTable) -> list[dict[str, Any]]:
     ]
 
 
-def _timed(*arguments: object) -> str:
-    """Seconds and peak MB of a command, in a process of its own."""
+def _timed(*arguments: object, fresh: bool = False) -> str:
+    """Seconds, CPU seconds and peak MB of a command, in a process of its own.
+
+    Args:
+        arguments: The command.
+        fresh: Whether it must print that no stage is stale or missing.
+    """
     start = time.perf_counter()
-    peak_kb = _maskmill(*arguments)
-    return f"{time.perf_counter() - start:.2f} ({peak_kb / 1024:.0f})"
+    printed, cpu_seconds, peak_kb = _maskmill(*arguments)
+    seconds = time.perf_counter() - start
+    if fresh and re.search(r"│ (stale|missing)\s*│", printed):
+        sys.exit(f"not everything is fresh:\n{printed}")
+    return f"{seconds:.2f} ({cpu_seconds:.2f}, {peak_kb / 1024:.0f})"
 
 
-def _maskmill(*arguments: object) -> int:
-    """Runs the command line; the most memory that it held, in kB.
+def _maskmill(*arguments: object) -> tuple[str, float, int]:
+    """Runs the command line; what it printed, its CPU seconds and its peak memory in kB.
 
     Raises:
         SystemExit: It failed; what it printed is printed.
     """
-    command = [sys.executable, "-c", _TELLS_ITS_PEAK, *map(str, arguments)]
+    command = [sys.executable, "-c", _PRINTS_ITS_COST, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")
-    return int(done.stderr.split()[-1])
+    cpu_seconds, peak_kb = done.stderr.split()[-2:]
+    return done.stdout, float(cpu_seconds), int(peak_kb)
 
 
 if __name__ == "__main__":

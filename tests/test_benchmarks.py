@@ -95,3 +95,15 @@ def test_photos_without_masks_are_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path}: 0 images with masks, not 3; lower --images\n"
+
+
+def test_the_engine_is_measured_with_finished_trainings() -> None:
+    options = ["--images", "130", "--trainings", "0", "--trainings", "6", "--labeled", "0"]
+    command = [sys.executable, "-m", "benchmarks.engine", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("│")[1:4] for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["130", "0", "3"],
+        ["130", "6", "3"],
+    ]
