@@ -9,7 +9,7 @@ import stages.sandbox
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 
 if TYPE_CHECKING:
     from pipeline.config.vocabulary import Vocabulary
@@ -26,7 +26,7 @@ class SmallUNetConfig(Section):
     """Pretrained weights of the encoder: of the sandbox's CLIP, or null = random."""
 
 
-class SmallUNetModel(Model):
+class SmallUNetModel(ModelBuilder):
     """Builds `networks.small_unet.SmallUNet`."""
 
     Config = SmallUNetConfig
@@ -46,8 +46,10 @@ class SmallUNetModel(Model):
         except FileNotFoundError as error:
             raise _weights_error("the weights of the sandbox's CLIP are missing") from error
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         import timm
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -59,7 +61,7 @@ class SmallUNetModel(Model):
         trunk.register()
         encoder = timm.create_model(trunk.NAME, num_classes=0)
         assert isinstance(encoder, ByobNet)
-        if pretrained and self.config.encoder_weights is not None:
+        if architecture is None and self.config.encoder_weights is not None:
             try:
                 load_trunk(encoder, load_file(SANDBOX_WEIGHTS))
             except FileNotFoundError as error:

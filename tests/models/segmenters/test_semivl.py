@@ -13,13 +13,13 @@ from pipeline.config.components import Choice
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip.clip import load_clip, untrained_tower
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.builders.semivl import SemiVLConfig, SemiVLModel
 from stages.models.segmenters.networks.semivl import SemiVL
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.weights import save_weights
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
 CPU = torch.device("cpu")
 STREETS = Vocabulary(
@@ -49,7 +49,7 @@ def published(conv_stem: torch.nn.Module | None = None) -> SemiVL:
 
 
 @pytest.fixture
-def network(tiny_semivl: Model, classes: Vocabulary) -> SemiVL:
+def network(tiny_semivl: ModelBuilder, classes: Vocabulary) -> SemiVL:
     torch.manual_seed(0)
     built = tiny_semivl.build(classes)
     assert isinstance(built, SemiVL)
@@ -57,7 +57,7 @@ def network(tiny_semivl: Model, classes: Vocabulary) -> SemiVL:
 
 
 @pytest.fixture
-def tiny_semivl(clip_folder: Path) -> Model:
+def tiny_semivl(clip_folder: Path) -> ModelBuilder:
     return SemiVLModel(SemiVLConfig(model=f"local-dir:{clip_folder}", image_px=32))
 
 
@@ -151,7 +151,7 @@ def test_positions_are_resized_bicubically(network: SemiVL, images: Draw) -> Non
 
 
 def test_images_may_be_normalized_as_clips_were(
-    clip_folder: Path, classes: Vocabulary, images: Draw, tiny_semivl: Model
+    clip_folder: Path, classes: Vocabulary, images: Draw, tiny_semivl: ModelBuilder
 ) -> None:
     keys = {"model": f"local-dir:{clip_folder}", "image_px": 32, "clip_normalization": True}
     torch.manual_seed(0)
@@ -231,7 +231,7 @@ def test_what_was_trained_predicts_without_the_clips_weights(
     path = tmp_path / "model.safetensors"
     save_weights(path, network.state_dict(), {})
     (folder / "open_clip_model.safetensors").unlink()
-    choice: Choice[Model] = Choice("semivl", SemiVLModel, model.config)
+    choice: Choice[ModelBuilder] = Choice("semivl", SemiVLModel, model.config)
     predictor = Predictor.load(choice, path, classes, CPU, fix="")
     with torch.inference_mode():
         torch.testing.assert_close(predictor.network(images()), network(images()))

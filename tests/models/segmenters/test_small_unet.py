@@ -12,11 +12,11 @@ from pipeline.config.config_section import Section
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
 from stages.models.segmenters.builders import small_unet as small_unet_model
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.small_unet import SmallUNet, load_trunk
 from stages.sandbox import trunk
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
 
 

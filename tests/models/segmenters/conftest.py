@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.config import components
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 
 MODELS = "stages.models.segmenters.builders"
 CLASSES = Vocabulary(
@@ -26,13 +26,13 @@ TINY: dict[str, dict[str, object]] = {
 """Keys of models that make small networks of them, without a download."""
 
 
-def named(name: str, **keys: object) -> Model:
-    found = components.find(MODELS, name, Model)  # type: ignore[type-abstract]
+def named(name: str, **keys: object) -> ModelBuilder:
+    found = components.find(MODELS, name, ModelBuilder)  # type: ignore[type-abstract]
     return found(found.Config.model_validate(keys))
 
 
 @pytest.fixture
-def model() -> Callable[..., Model]:
+def model() -> Callable[..., ModelBuilder]:
     """Models by name and keys: ``model("dpt", encoder="test_vit")``."""
     return named
 
@@ -68,7 +68,7 @@ def tiny_run(tiny: dict[str, Any], clip_folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(params=components.names(MODELS))
-def tiny_model(request: pytest.FixtureRequest, clip_folder: Path) -> Model:
+def tiny_model(request: pytest.FixtureRequest, clip_folder: Path) -> ModelBuilder:
     """Each model, small."""
     name: str = request.param
     if name == "semivl":

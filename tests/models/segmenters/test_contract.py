@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.weights import save_weights
@@ -22,7 +22,7 @@ NUM_CLASSES = 5
 
 
 @pytest.fixture
-def network(tiny_model: Model, classes: Vocabulary) -> SegmentationNetwork:
+def network(tiny_model: ModelBuilder, classes: Vocabulary) -> SegmentationNetwork:
     torch.manual_seed(0)
     return tiny_model.build(classes)
 
@@ -125,7 +125,7 @@ def test_a_few_steps_teach_where_the_bright_half_is(
 
 
 def test_what_is_saved_predicts_the_same(
-    tiny_model: Model,
+    tiny_model: ModelBuilder,
     network: SegmentationNetwork,
     classes: Vocabulary,
     images: Draw,
@@ -147,9 +147,9 @@ def test_checking_configs_and_weights_needs_no_torch() -> None:
     program = """
 import sys
 from pipeline import components
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 for name in components.names("stages.models.segmenters.builders"):
-    model = components.find("stages.models.segmenters.builders", name, Model)
+    model = components.find("stages.models.segmenters.builders", name, ModelBuilder)
     model(model.Config()).weights_facts()
 assert "torch" not in sys.modules
 """
