@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml
 pseudolabel: $(STAMP) ## stage one: label the images of CONFIG
 	$(MASKMILL) run pseudolabel --config $(CONFIG) $(ARGS)
 
-train: $(STAMP) ## stage two: train the variants of CONFIG, end with a table of results
-	$(MASKMILL) run train evaluate --config $(CONFIG) $(ARGS)
+train: $(STAMP) ## stage two: train the variants of CONFIG, end with a table of results and a report
+	$(MASKMILL) run train evaluate report --config $(CONFIG) $(ARGS)
 
 sandbox-table: $(STAMP) ## what each ingredient gains on the sandbox: 7 arms, 3 seeds, controls
 	$(MASKMILL) run --config configs/sandbox-table.yaml $(ARGS)
@@ -32,7 +32,8 @@ sandbox-table: $(STAMP) ## what each ingredient gains on the sandbox: 7 arms, 3 
 evaluate: $(STAMP) ## score the trained variants
 	$(MASKMILL) run evaluate --config $(CONFIG) $(ARGS)
 
-report: evaluate ## score the trained variants and say where the page is (as evaluate)
+report: $(STAMP) ## draw the report's page
+	$(MASKMILL) run report --config $(CONFIG) $(ARGS)
 
 status: $(STAMP) ## what is fresh, stale or missing, and why
 	$(MASKMILL) status --config $(CONFIG) $(ARGS)
@@ -52,5 +53,10 @@ format: $(STAMP) ## rewrite the code in the project's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-clean: ## remove what runs made: manifests and artifacts of every run (not .venv)
-	rm -rf artifacts manifests/*/
+clean: ## remove the manifests and artifacts of RUN=name; of every run after a question (not .venv)
+ifdef RUN
+	rm -rf "artifacts/$(RUN)" "manifests/$(RUN)"
+else
+	@printf 'remove the labels, trainings and manifests of every run? [y/N] '; read -r answer; \
+	test "$$answer" = y && rm -rf artifacts manifests/*/ || echo 'nothing removed; make clean RUN=name removes one run'
+endif

@@ -32,7 +32,7 @@ from PIL import Image
 from pipeline.config import config as config_file
 from pipeline.console import Console
 from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.records import manifest, tables
+from pipeline.records import manifest, part_file, tables
 from pipeline.records.sharded_table import ShardedTable
 from stages.graph import GRAPH
 from stages.ingest.output import read_shards
@@ -186,7 +186,7 @@ def _fill(
         for output in unit.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.touch()
-        manifest.write_part(unit.part, stage.table.rows(rows), unit.facts, {})
+        part_file.write_part(unit.part, stage.table.rows(rows), unit.facts, {})
 
     with (
         ThreadPoolExecutor(_WRITERS) as threads,

@@ -36,11 +36,11 @@ from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.generator.sam import load_sam
 from stages.propose.output import Proposals
-from stages.pseudolabel.dependency_rounds import rounds
+from stages.pseudolabel.config import PseudolabelConfig
+from stages.pseudolabel.dependency_rounds import dependency_rounds
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
-from stages.pseudolabel.stage import PseudolabelConfig
 from stages.pseudolabel.stored_labels import as_stored
 from stages.sandbox.world.world import Scene, render
 
@@ -95,7 +95,7 @@ def _labelers(
             where = f"{config.path}: pseudolabel.labelers.{name}"
             raise ConfigError("no such labeler", where=where, fix="add it: its keys are used")
     members = {name: labeler.members for name, labeler in own.items()}
-    for name in chain(*rounds(members, f"{config.path}: pseudolabel.labelers")):
+    for name in chain(*dependency_rounds(members, f"{config.path}: pseudolabel.labelers")):
         if not own[name].needs_label_files:
             yield name, own[name]
     rule = section.labelers["sam_clip"].config.model_dump()

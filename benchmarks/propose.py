@@ -33,8 +33,8 @@ from pipeline.images import images
 from stages.models.device import pick_device
 from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.generator.sam import load_sam
-from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_metrics import GENERATOR
 
 Pixels = npt.NDArray[np.uint8]
 Rles = list[str]

@@ -51,11 +51,11 @@ from stages.models.device import pick_device
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator
 from stages.propose.generator.sam import load_sam
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.dense_clip import DenseClip
-from stages.pseudolabel.stage import PseudolabelConfig
-from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_metrics import GENERATOR
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -303,7 +303,7 @@ def _sam_forwards(config: Config, pictures: Sequence[Pixels], device: torch.devi
         generator, watch = MaskGenerator(sam, **own), Stopwatch(device)
         generator(some[:1])  # libraries set themselves up
         watch.replace(sam.image_encoder, "forward")
-        watch.replace(generator._decoder, "image_sides", "decode", "draw")
+        watch.replace(generator._decoder, "project_images", "decode", "mask_logits")
         for start in range(0, len(some), batch[0]):
             generator(some[start : start + batch[0]])
         return watch.cost

@@ -16,8 +16,7 @@ from pipeline.console import Console
 from pipeline.engine import torchrun
 from pipeline.engine.garbage import collect_garbage
 from pipeline.engine.runner import Request, Runner
-from pipeline.engine.stage import Unit
-from pipeline.engine.staleness import StageState
+from pipeline.engine.states import AnyUnit, StageState
 from pipeline.engine.verify import Verifier
 from pipeline.errors import MaskmillError, from_os_error
 from stages.graph import GRAPH
@@ -115,8 +114,8 @@ def status(
     title = f"run {loaded.run.run} ({config})"
     console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
     for state in states:
-        for reason in state.reasons:
-            console.line(f"{state.name}: {reason}")
+        for text in (*state.reasons, *state.remarks):
+            console.line(f"{state.name}: {text}")
 
 
 @app.command(epilog="Example: maskmill verify --rerun")
@@ -197,7 +196,8 @@ def main() -> None:
 
 def _load(path: Path, overrides: list[str] | None) -> Config:
     sections = {stage.name: stage.Config for stage in GRAPH}
-    return config_file.load(path, sections, overrides or [])
+    implied = {stage.name: stage.implied_by for stage in GRAPH if stage.implied_by is not None}
+    return config_file.load(path, sections, overrides or [], implied)
 
 
 def _numbers(text: str | None) -> frozenset[int] | None:
@@ -212,7 +212,7 @@ def _numbers(text: str | None) -> frozenset[int] | None:
     return frozenset(map(int, items))
 
 
-def _tell_plan(state: StageState, units: Sequence[Unit]) -> None:
+def _tell_plan(state: StageState, units: Sequence[AnyUnit]) -> None:
     if not units and not state.waits_for:
         console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
         return
@@ -230,8 +230,10 @@ def _as_dict(state: StageState) -> dict[str, object]:
         "state": state.state.value,
         "shards": state.counts,
         "reasons": state.reasons,
+        "remarks": list(state.remarks),
         "causes": [
             {
+                "kind": cause.reason.kind.value,
                 "reason": cause.what,
                 "images": cause.reason.images,
                 "units": [unit.name for unit in cause.units],

@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.files.storage import Location
 
 S = TypeVar("S", bound=BaseModel)
+K = TypeVar("K", bound=Section)
 
 
 class ClusterConfig(Section):
@@ -67,6 +68,11 @@ class Config:
     sections: Mapping[str, Section]
     vocabulary: Vocabulary
 
+    def section(self, kind: type[K]) -> K | None:
+        """The section of a type; None if the config has none."""
+        found = (section for section in self.sections.values() if isinstance(section, kind))
+        return next(found, None)
+
     @property
     def manifests(self) -> Path:
         """Folder of this run's Parquet tables."""
@@ -84,7 +90,10 @@ class Config:
 
 
 def load(
-    path: Path, stage_sections: Mapping[str, type[Section]], overrides: Sequence[str] = ()
+    path: Path,
+    stage_sections: Mapping[str, type[Section]],
+    overrides: Sequence[str] = (),
+    implied: Mapping[str, str] | None = None,
 ) -> Config:
     """Reads a config file.
 
@@ -92,6 +101,8 @@ def load(
         path: The YAML file.
         stage_sections: The model of each stage's section, by stage name.
         overrides: ``key=value`` strings (``--set``): dotted keys, YAML values.
+        implied: Stages whose section has default keys where a config has the section of another
+            stage and none of theirs; by name, with the other stage's name.
 
     Raises:
         ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
@@ -100,6 +111,9 @@ def load(
     values: dict[str, Any] = without_empty(_read_extended(path, fix, extending=()))
     for override in overrides:
         _apply(override, values)
+    for name, other in (implied or {}).items():
+        if other in values:
+            values.setdefault(name, {})
     for name in stage_sections.keys() & values.keys():
         if values[name] is None:  # a bare `evaluate:` means all defaults
             values[name] = {}

@@ -42,10 +42,17 @@ class Lost:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """A task with a name for people."""
+    """A task for a worker.
+
+    Attributes:
+        name: Names it in messages and in Dask's dashboard.
+        task: The argument of the function.
+        number: Its position among all jobs, for the caller.
+    """
 
     name: str
     task: T
+    number: int = 0
 
 
 Watch = Callable[[Mapping[str, str]], None]

@@ -1,6 +1,7 @@
-"""What differs between recorded facts and present ones, in words: ``threshold 0.5 -> 0.6``."""
+"""Differences between recorded facts and present ones, in words: ``threshold 0.5 -> 0.6``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from pydantic import JsonValue
@@ -11,29 +12,45 @@ _SHOWN = 60
 """Characters of a value."""
 
 
-def differences(recorded: Facts, present: Facts) -> tuple[str, ...]:
-    """One line a key that differs, in the order of keys.
+@dataclass(frozen=True)
+class FactChange:
+    """A fact that differs.
 
-    Inputs are digests, so only that they changed is worth telling.
+    Attributes:
+        key: The dotted key of the fact.
+        text: The change in words.
     """
-    if recorded == present:  # as a rule, and of many units quicker to see as a whole
+
+    key: str
+    text: str
+
+
+def fact_changes(recorded: Facts, present: Facts) -> tuple[FactChange, ...]:
+    """Compares facts; one change a key that differs, in the order of keys.
+
+    Inputs are digests, so their values are not shown.
+    """
+    if recorded == present:  # the usual case, and fast for many units
         return ()
-    lines = []
+    return tuple(_changes(recorded, present))
+
+
+def _changes(recorded: Facts, present: Facts) -> Iterator[FactChange]:
     for key in sorted(recorded.keys() | present.keys()):
         old, new = recorded.get(key), present.get(key)
         if old == new:
             continue
         if key.startswith("inputs."):
-            lines.append(f"{key.removeprefix('inputs.')} changed")
+            yield FactChange(key, f"{key.removeprefix('inputs.')} changed")
         elif isinstance(old, dict) and isinstance(new, dict):
-            lines += [f"{key}.{line}" for line in differences(old, new)]
+            for change in _changes(old, new):
+                yield FactChange(f"{key}.{change.key}", f"{key}.{change.text}")
         else:
-            lines.append(f"{key} {_shown(old, new)} -> {_shown(new, old)}")
-    return tuple(lines)
+            yield FactChange(key, f"{key} {_shown(old, new)} -> {_shown(new, old)}")
 
 
 def _shown(value: JsonValue, other: JsonValue) -> str:
-    """A value as short text; of lists and of long texts only from where they part."""
+    """A value as short text; lists and long texts start where they differ."""
     text = "none" if value is None else str(value)
     if isinstance(value, bool):
         text = text.lower()  # as the config spells it
@@ -46,6 +63,6 @@ def _shown(value: JsonValue, other: JsonValue) -> str:
 
 
 def _num_equal(value: Sequence[object], other: Sequence[object]) -> int:
-    """How many items two sequences begin with alike."""
+    """Number of equal items at the start of two sequences."""
     pairs = zip(value, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

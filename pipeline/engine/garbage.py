@@ -1,17 +1,21 @@
-"""Deletes what neither the config nor a manifest points to, and says how much that is."""
+"""Deletes files that neither the config nor a manifest points to, and reports their sizes."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.engine.runner import Runner
+from pipeline.engine.staleness import inspect
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.files.run_lock import locked
+from pipeline.records.kept_parts import KeptParts
+from pipeline.records.snapshot import Snapshot
 
 
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
-    """Deletes, or with `dry_run` lists, what the stages of a config call garbage.
+    """Deletes kept parts and what the stages of a config call garbage, or lists it (`dry_run`).
 
-    It takes the lock of the run: what a training reads is not deleted under it.
+    It takes the lock of the run, so that nothing is deleted while a training reads it.
 
     Raises:
         StorageError: Another command works on the run.
@@ -26,25 +30,39 @@ def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
 
 def _collect(runner: Runner, *, delete: bool) -> None:
     total = 0
-    for stage in runner.stages(list(runner.config.sections)):
-        try:
-            garbage = sorted(stage.garbage())
-        except DataError as error:  # its input is not there: what it made may still be wanted
-            runner.console.note(f"{stage.name}: not looked at: {error}")
-            break
-        for path in garbage:
+
+    def collect(owner: str, paths: Iterable[Path]) -> None:
+        nonlocal total
+        for path in sorted(paths):
             size = storage.size_of(path)
             total += size
             if delete:
                 _delete(path)
             did = "deleted" if delete else "would delete"
-            runner.console.line(f"{stage.name}: {did} {path}, {_readable(size)}")
+            runner.console.line(f"{owner}: {did} {path}, {_readable(size)}")
+
+    in_use: set[Path] = set()
+    for stage in runner.stages(list(runner.config.sections)):
+        try:
+            with Snapshot().active():
+                kept = inspect(stage).kept
+            if delete:
+                for unit in kept:
+                    stage.kept.restore(unit.kept)
+            in_use |= {path for unit in kept for path in unit.kept.values()}
+            collect(stage.name, stage.garbage())
+        except DataError as error:  # its input is missing: its output may still be wanted
+            runner.console.note(f"{stage.name}: not checked: {error}")
+            break
+    else:
+        kept_parts = KeptParts(runner.config.manifests).all()
+        collect("kept from former keys", (part for part in kept_parts if part not in in_use))
     did = "freed" if delete else "would free"
     runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
 
 
 def _delete(path: Path) -> None:
-    """Deletes a file or a folder; of a store its metadata first, so that no half of it is read."""
+    """Deletes a file or a folder; a store's metadata first, so that no half of it is read."""
     if path.is_dir():
         (path / "zarr.json").unlink(missing_ok=True)
     storage.remove(path)

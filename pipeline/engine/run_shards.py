@@ -1,6 +1,6 @@
-"""Does the shards of a stage on the cluster, and commits each as it comes."""
+"""Runs the shards of a stage on the cluster, and commits each one as it is finished."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -8,43 +8,44 @@ from pipeline.engine.cluster import Job, Lost, run_jobs
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import MaskmillError
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+R = TypeVar("R", bound=Sequence[Any])
 
-Rows = list[dict[str, Any]]
 _NAMED = 5
 """Failed shards that the error names."""
 
 
 @dataclass(frozen=True)
-class ShardWork(Generic[T]):
+class ShardWork(Generic[K, T]):
     """A shard to do.
 
     Attributes:
-        unit: What it counts as.
-        images: How many images it has.
-        task: What the worker is given; made when the shard's turn comes.
+        unit: Its unit.
+        images: The number of its images.
+        task: Makes the argument of the worker's function; called when the shard is submitted.
     """
 
-    unit: Unit
+    unit: Unit[K]
     images: int
     task: Callable[[], T]
 
 
 def run_shards(
     stage: str,
-    work: Sequence[ShardWork[T]],
-    function: Callable[[T], Rows],
-    commit: Callable[[Unit, Rows], None],
+    work: Sequence[ShardWork[K, T]],
+    function: Callable[[T], R],
+    commit: Callable[[Unit[K], R], None],
     context: Context,
 ) -> None:
-    """Runs a function over shards and hands each one's rows to `commit`, in this process.
+    """Runs a function over shards and passes each one's rows to `commit`, in this process.
 
     Raises:
-        MaskmillError: Shards were lost with their workers again and again; the others are done.
+        MaskmillError: Shards were lost with their workers in every attempt; the others are done.
             Or what the function raised.
     """
-    units = {item.unit.name: item for item in work}
-    jobs = (Job(item.unit.name, item.task()) for item in work)
+    units = [item.unit for item in work]
+    jobs = (Job(item.unit.name, item.task(), number) for number, item in enumerate(work))
     failed: list[str] = []
     cluster = context.config.run.cluster
     images = sum(item.images for item in work)
@@ -54,14 +55,14 @@ def run_shards(
                 failed.append(job.name)
                 progress.fail(job.name)
                 continue
-            commit(units[job.name].unit, rows)
+            commit(units[job.number], rows)
             progress.advance(len(rows))
     if failed:
         more = f" and {len(failed) - _NAMED} more" if failed[_NAMED:] else ""
         names = f"{', '.join(failed[:_NAMED])}{more}"
         what = (
             f"{len(failed)} of {len(work)} shards failed: the worker process died in each of "
-            f"{1 + cluster.retries} attempts, maybe for want of memory: {names}"
+            f"{1 + cluster.retries} attempts, perhaps because memory ran out: {names}"
         )
         fix = "the other shards are done; run again with fewer `cluster.workers` or a smaller batch"
         raise MaskmillError(what, where=stage, fix=fix)

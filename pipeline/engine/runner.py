@@ -1,4 +1,4 @@
-"""Runs stages in order: plans each, does what is not fresh, and says so."""
+"""Runs stages in order: plans each, does what is not fresh, and reports it."""
 
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -7,26 +7,28 @@ from dataclasses import dataclass
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
-from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.engine.staleness import StageState, State, inspect
+from pipeline.engine.stage import Context
+from pipeline.engine.staleness import AnyStage, inspect
+from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to be done.
+    """What a user asks for.
 
     Attributes:
         stages: Names of stages; none means all that the config has.
-        alone: Whether to leave out what these stages need, even if it is not fresh.
+        only: Whether to leave out what these stages need, even if it is not fresh.
         shards: Numbers of the only shards to do; None for all.
         force: Whether to do again what is fresh, in the stages named.
     """
 
     stages: tuple[str, ...] = ()
-    alone: bool = False
+    only: bool = False
     shards: frozenset[int] | None = None
     force: bool = False
 
@@ -37,109 +39,127 @@ class Runner:
 
     Attributes:
         config: The run.
-        graph: All stages there are, in the order of the flow.
-        console: Where to tell about the work.
+        graph: All stages, in the order of the flow.
+        console: The console to report to.
     """
 
     config: Config
-    graph: Sequence[type[Stage]]
+    graph: Sequence[type[AnyStage]]
     console: Console
 
     def run(self, request: Request) -> None:
-        """Does stages with all they need; where torchrun started several processes, with them.
+        """Runs stages and all that they need; under torchrun, every process calls this.
 
         Raises:
             ConfigError: A requested stage does not exist or has no section in the config, the
                 config has no section at all, or there is no such shard.
-            MaskmillError: Whatever a stage cannot do and the user can mend.
+            MaskmillError: A stage cannot go on, and the user can fix the cause.
         """
         names = self._chosen(request)
         if not torchrun.is_leader():
             for stage in list(self.stages(names)):
-                stage.follow()
+                stage.join_leader()
             return
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
-            # All are built first: where two sections disagree, that shows before any work.
+            snapshot = Snapshot()
+            # All are built first: a contradiction between two sections shows before any work.
             for stage in list(self.stages(names)):
-                if request.alone:
+                if request.only:
                     self._warn_of_needs(stage)
-                self._run_stage(stage, request)
+                with snapshot.active():
+                    state = inspect(stage, forced=self._is_forced(stage, request))
+                if self._run_stage(stage, state, request):
+                    snapshot = Snapshot()  # manifests have changed
+                with snapshot.active():
+                    stage.summarize()
 
-    def preview(self, request: Request) -> Iterator[tuple[StageState, list[Unit]]]:
-        """The state of every stage that `run` would come to, and what it would do as things are.
+    def preview(self, request: Request) -> Iterator[tuple[StageState, list[AnyUnit]]]:
+        """Inspects every stage that `run` would come to, with the units that it would do now.
 
         Writes nothing but indexes of archives, which are a cache.
         """
         fresh: dict[str, bool] = {}
+        snapshot = Snapshot()
         for stage in self.stages(self._chosen(request)):
-            waits_for = [name for name in stage.needs if not fresh.get(name, True)]
+            waits_for = [name for name in self._needs_of(stage.name) if not fresh.get(name, True)]
             try:
-                state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
+                with snapshot.active():
+                    state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
             except (DataError, StorageError):
                 if not waits_for:
                     raise
-                state = StageState(stage.name, (), tuple(waits_for))  # its input is not there
+                state = StageState(stage.name, (), tuple(waits_for))  # its input does not exist yet
             fresh[stage.name] = state.state is State.FRESH
             yield state, _picked(stage, state, request)
 
     def status(self) -> Iterator[StageState]:
-        """The state of every configured stage, in order; see `preview`."""
+        """Inspects every configured stage, in order; see `preview`."""
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 
-    def stages(self, names: Collection[str]) -> Iterator[Stage]:
-        """Those of the named stages that the config has, in order."""
+    def stages(self, names: Collection[str]) -> Iterator[AnyStage]:
+        """Builds those of the named stages that the config has, in order."""
         context = Context(self.config, self.console)
         for kind in self.graph:
             if kind.name in names and kind.name in self.config.sections:
                 yield kind(self.config.sections[kind.name], context)
 
-    def _run_stage(self, stage: Stage, request: Request) -> None:
-        state = inspect(stage, forced=self._is_forced(stage, request))
+    def _run_stage(self, stage: AnyStage, state: StageState, request: Request) -> bool:
+        """Does a stage's units; returns whether anything was written."""
+        for remark in state.remarks:
+            self.console.note(f"{stage.name}: {remark}")
         for part in state.orphans:
-            self.console.note(f"{stage.name}: drops {part}: all its images are gone")
+            self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
             part.unlink(missing_ok=True)
+        for unit in state.kept:
+            stage.kept.restore(unit.kept)
+        if state.kept:
+            count = f"{len(state.kept)} unit{'s'[: len(state.kept) != 1]}"
+            self.console.note(f"{stage.name}: {count} of an earlier run with these keys restored")
+        has_written = bool(state.orphans or state.kept)
         if not (units := _picked(stage, state, request)):
             self.console.note(f"{stage.name}: nothing to do, {state.counts['fresh']} fresh")
-            stage.dismiss()
-        else:
-            for reason in state.reasons:
-                self.console.note(f"{stage.name}: {reason}")
-            if len(units) < len(state.unfinished):
-                self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-            if request.force:
-                for path in (path for unit in units for path in unit.unfinished):
-                    path.unlink(missing_ok=True)
-            start = time.perf_counter()
-            stage.run(units)
-            for folder in {unit.part.parent for unit in units if unit.shard is not None}:
-                update_index(folder, stage.table)
-            self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
-        stage.summarize()
+            stage.join_leader()
+            return has_written
+        for reason in state.reasons:
+            self.console.note(f"{stage.name}: {reason}")
+        if len(units) < len(state.unfinished):
+            self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
+        if request.force:
+            for path in (path for unit in units for path in unit.resumable):
+                path.unlink(missing_ok=True)
+        start = time.perf_counter()
+        stage.run(units)
+        for folder in {unit.part.parent for unit in units if unit.shard is not None}:
+            update_index(folder, stage.table)
+        self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
+        return True
 
-    def _is_forced(self, stage: Stage, request: Request) -> bool:
+    def _is_forced(self, stage: AnyStage, request: Request) -> bool:
         return request.force and stage.name in (request.stages or self.config.sections)
 
-    def _warn_of_needs(self, stage: Stage) -> None:
-        for needed in self.stages(stage.needs):
-            if inspect(needed).state is not State.FRESH:
-                what = f"{needed.name} is not fresh; {stage.name} works on what it left"
+    def _warn_of_needs(self, stage: AnyStage) -> None:
+        for needed in self.stages(self._needs_of(stage.name)):
+            with Snapshot().active():
+                state = inspect(needed).state
+            if state is not State.FRESH:
+                what = f"{needed.name} is not fresh; {stage.name} uses its present output"
                 self.console.warn(what)
 
     def _chosen(self, request: Request) -> set[str]:
-        """Names of the stages to come to; checks the request."""
+        """Checks the request; returns the names of the stages to run."""
         for name in request.stages:
             self._check_configured(name)
         if not self.config.sections:
             fix = f"add one of: {', '.join(kind.name for kind in self.graph)}"
             raise ConfigError("no section of a stage", where=str(self.config.path), fix=fix)
         named = request.stages or tuple(self.config.sections)
-        chosen = set(named) if request.alone else self._with_needs(named)
+        chosen = set(named) if request.only else self._with_needs(named)
         if request.shards is None:
             return chosen
         pickers = {kind.name for kind in self.graph if kind.picks_shards}
-        # What comes after some shards alone would take them for all there are.
+        # A later stage would take some shards for all there are.
         after = {name for name in chosen - pickers if pickers & self._with_needs([name])}
         unfit = [name for name in request.stages if name not in pickers]
         if unfit or not chosen & pickers:
@@ -148,15 +168,19 @@ class Runner:
             raise ConfigError(what, where="--shards", fix=fix)
         return chosen - after
 
+    def _needs_of(self, name: str) -> list[str]:
+        """Names of the stages whose output a stage reads, in the order of the flow."""
+        own = next(kind for kind in self.graph if kind.name == name)
+        return [kind.name for kind in self.graph if kind.name in own.needs or name in kind.feeds]
+
     def _with_needs(self, names: Sequence[str]) -> set[str]:
-        kinds = {kind.name: kind for kind in self.graph}
         needed: set[str] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            if name in kinds and name not in needed:
+            if name not in needed:
                 needed.add(name)
-                waiting.extend(kinds[name].needs)
+                waiting.extend(self._needs_of(name))
         return needed
 
     def _check_configured(self, name: str) -> None:
@@ -169,8 +193,8 @@ class Runner:
             raise ConfigError(what, where=str(self.config.path), fix=f"add `{name}:` to it")
 
 
-def _picked(stage: Stage, state: StageState, request: Request) -> list[Unit]:
-    """The units to do: all that are not fresh, or those among the shards asked for."""
+def _picked(stage: AnyStage, state: StageState, request: Request) -> list[AnyUnit]:
+    """The units to do: all that are not fresh, or the requested shards among them."""
     if request.shards is None or not stage.picks_shards:
         return state.unfinished
     known = {unit.unit.shard for unit in state.units}

@@ -1,65 +1,102 @@
-"""What a stage is: it plans units of work, says what each is made from, and does the stale ones."""
+"""The base class of stages: each plans units of work with their facts, and does the stale ones."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+import pyarrow as pa
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts, Section
 from pipeline.console import Console
+from pipeline.records import part_file
+from pipeline.records.kept_parts import KeptParts
 from pipeline.records.tables import Table
+
+K = TypeVar("K", bound=Hashable)
+
+IMAGES_FACT = "inputs.images"
+"""Key of the fact that is a digest of a unit's images; see `Stage.image_changes`."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The smallest piece of work that is done, resumed or stale as a whole: a shard, a variant.
+class ShardKey:
+    """Key of a unit that is a shard of images."""
+
+    shard: int
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}"
+
+
+@dataclass(frozen=True)
+class Unit(Generic[K]):
+    """The smallest piece of work that is done, resumed or stale as a whole: a shard, a training.
 
     Attributes:
-        name: What to call it in messages: "shard 3".
+        key: What it is, typed; `str(key)` names it in messages.
         part: Its manifest part; the part's existence means the unit is done.
         facts: What its output depends on, now; the part holds what it was made from.
-        outputs: Files beside the part that the rows of the part describe.
-        shard: Its number, where it is a shard.
-        unfinished: Files to go on from after a kill; a forced run starts without them.
+        outputs: Other files that the rows of the part describe.
+        companions: Parts of other manifests that belong to `part`; committed before it.
+        shard: The number of the shard, if it is one.
+        resumable: Files that an interrupted unit continues from; a forced run deletes them.
     """
 
-    name: str
+    key: K
     part: Path
     facts: Facts
     outputs: tuple[Path, ...] = ()
+    companions: tuple[Path, ...] = ()
     shard: int | None = None
-    unfinished: tuple[Path, ...] = ()
+    resumable: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return str(self.key)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of its facts, 16 hex digits."""
+        return part_file.digest(self.facts)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage is given to work with."""
+    """The run that a stage is part of, and the console to report to."""
 
     config: Config
     console: Console
 
 
-class Stage(ABC):
+class Stage(ABC, Generic[K]):
     """One step of the flow. Subclasses live in stages/<name>/stage.py.
 
-    Importing a stage, planning and summing up must not import torch; `run` may.
+    Importing a stage, planning and summarizing must not import torch; `run` may.
 
     Attributes:
         name: Its name in configs, commands and messages.
         version: Raised when the same input gives other output than before.
-        table: What the parts of its units are parts of.
+        table: The manifest that its units' parts belong to.
         Config: The model of its config section.
         needs: Stages whose output it reads.
+        feeds: Stages that read its output without naming it in their `needs`, because a run can do
+            without it.
+        implied_by: Another stage whose section in a config brings this stage with default keys.
         picks_shards: Whether `--shards` may choose among its units: they are shards, and can be
             done in any order.
+        keeps_superseded: Whether finished units are kept when the config changes, so that going
+            back to former keys finds them fresh.
 
     Args:
         section: Its config section.
-        context: The run it is part of.
+        context: The run that it is part of.
     """
 
     name: ClassVar[str]
@@ -67,59 +104,101 @@ class Stage(ABC):
     table: ClassVar[Table]
     Config: ClassVar[type[Section]]
     needs: ClassVar[tuple[str, ...]] = ()
+    feeds: ClassVar[tuple[str, ...]] = ()
+    implied_by: ClassVar[str | None] = None
     picks_shards: ClassVar[bool] = False
+    keeps_superseded: ClassVar[bool] = False
 
     def __init__(self, section: Section, context: Context) -> None:
         self.context = context
+        self.kept = KeptParts(context.config.manifests)
+        self._plain = section.model_dump(mode="json")
 
     @property
     def version_facts(self) -> Facts:
-        """The stage's version, as every unit's facts begin."""
+        """The stage's version, the first of every unit's facts."""
         return {f"{self.name}.version": self.version}
 
     @abstractmethod
-    def plan(self) -> Sequence[Unit]:
-        """Every unit there should be, done or not, in order.
+    def plan(self) -> Sequence[Unit[K]]:
+        """Every unit that the config asks for, done or not, in order.
 
         Raises:
             MaskmillError: The inputs do not allow a plan.
         """
 
     @abstractmethod
-    def run(self, units: Sequence[Unit]) -> None:
-        """Does these units, committing each one's part last.
+    def run(self, units: Sequence[Unit[K]]) -> None:
+        """Does these units, and commits the part of each one last.
 
         Raises:
-            MaskmillError: Something the user can mend; units committed before stay.
+            MaskmillError: The user can fix the cause; units committed before stay.
         """
 
-    def dismiss(self) -> None:  # noqa: B027 - most stages are done by the leader alone
-        """Tells the processes that `follow` that there is nothing to do; called instead of `run`.
+    def join_leader(self) -> None:
+        """Takes part in work that torchrun's processes do together.
 
-        Does nothing by default, nor where there are no such processes.
+        Called instead of `run` in the processes that follow, and in the leader when it has nothing
+        to do. Does nothing by default.
         """
 
-    def follow(self) -> None:  # noqa: B027 - likewise
-        """Takes part in what the leader of torchrun's processes does together with the others.
+    def image_changes(self, unit: Unit[K]) -> Mapping[str, int]:
+        """Counts how a unit's images differ from those of its part: {"changed": 3, "new": 1}.
 
-        Called in those others instead of `run`; does nothing by default.
-        """
-
-    def image_changes(self, unit: Unit) -> Mapping[str, int]:
-        """How a unit's images differ from what its part was made from, as numbers by what happened.
-
-        Asked where the digest of the images differs, or where there is no part beside others that
-        are there: {"changed": 3, "new": 1}. Nothing is said by default.
+        Asked when the fact `IMAGES_FACT` differs, or when the unit has no part although others do.
+        Empty by default.
         """
         return {}
 
     def orphans(self) -> Sequence[Path]:
-        """Parts of units that the plan has no longer, as all their images are gone."""
+        """Parts of units that the plan no longer has because all their images are gone."""
         return ()
 
     def garbage(self) -> Sequence[Path]:
         """Files and folders of this stage that neither its config nor a manifest points to."""
         return ()
 
-    def summarize(self) -> None:  # noqa: B027 - most stages have nothing to add
-        """Prints what came out, from manifests alone; called also where nothing was to do."""
+    def remarks(self) -> Sequence[str]:
+        """Lines that `status` and `run` print besides the states of units; none by default."""
+        return ()
+
+    def summarize(self) -> None:
+        """Prints the results, from manifests alone; called also when nothing was to be done."""
+
+    def clear(self, unit: Unit[K]) -> None:
+        """Deletes the records of outputs that are about to be overwritten in place.
+
+        Call it before the first output of a unit is written. Otherwise a run that is killed in the
+        middle would leave a part that describes other bytes than there are.
+        """
+        self.kept.clear(unit.part, unit.outputs)
+
+    def commit(
+        self,
+        unit: Unit[K],
+        rows: pa.Table,
+        *,
+        companions: Iterable[pa.Table] = (),
+        files: Iterable[Path] | None = None,
+        facts: Facts | None = None,
+        failed: int = 0,
+        plain: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Commits a unit's part, the last thing that happens to it.
+
+        Args:
+            unit: The unit; its outputs are written.
+            rows: The rows of its part.
+            companions: The rows of its companion parts.
+            files: Files whose checksums are recorded; default: its outputs.
+            facts: What it was made from, if that is more than its planned facts.
+            failed: Number of images that another run should try again.
+            plain: The config section to record; default: the stage's.
+        """
+        if self.keeps_superseded:
+            self.kept.keep(unit.part, unit.companions, unit.fingerprint)
+        facts, plain = facts or unit.facts, plain or self._plain
+        for path, own in zip(unit.companions, companions, strict=True):
+            part_file.write_part(path, own, facts, plain)
+        described = (*(unit.outputs if files is None else files), *unit.companions)
+        part_file.write_part(unit.part, rows, facts, plain, files=described, failed=failed)

@@ -1,19 +1,19 @@
-"""Reads all parts, and all files whose checksums they hold, and has what is damaged done again."""
+"""Checks all parts and all files whose checksums they hold, and does damaged units again."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.runner import Request, Runner
-from pipeline.engine.stage import Stage
+from pipeline.engine.staleness import AnyStage
 from pipeline.errors import DataError, StorageError
 from pipeline.files import storage
 from pipeline.files.run_lock import locked
-from pipeline.records import manifest
+from pipeline.records import part_file
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Looks for damage in a run.
+    """Checks a run for damage.
 
     Attributes:
         runner: The run's stages.
@@ -22,21 +22,21 @@ class Verifier:
     runner: Runner
 
     def verify(self, *, rerun: bool) -> bool:
-        """Tells what is damaged, and with `rerun` does it again.
+        """Reports what is damaged, and with `rerun` does it again.
 
         Returns:
-            Whether all is well, in the end.
+            Whether there is no damage, in the end.
         """
         try:
-            damaged, checked = self._look()
-        except manifest.DamagedPartError as error:  # one that others are planned from
+            damaged, checked = self._check()
+        except part_file.DamagedPartError as error:  # a part that others are planned from
             folder = storage.location(error.where).parent
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
             stage = next(stage for stage in self._stages() if stage.table.name == place)
             parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")
-            count = f"{len(parts)} parts damaged that others are planned from"
+            count = f"{len(parts)} damaged parts that other units depend on"
             damaged = [(stage, parts)]
         else:
             if not damaged:
@@ -53,16 +53,16 @@ class Verifier:
         self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
         return self.verify(rerun=True)
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[AnyStage]:
         return list(self.runner.stages(list(self.runner.config.sections)))
 
-    def _look(self) -> tuple[list[tuple[Stage, list[Path]]], int]:
-        """What is damaged, as files to delete, and how many units were looked at.
+    def _check(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
+        """Finds damage, as files to delete, and counts the units that were checked.
 
         Raises:
-            DamagedPartError: A part is damaged that others are planned from, and nothing else is.
+            DamagedPartError: A part that others are planned from is damaged, and nothing else is.
         """
-        damaged: list[tuple[Stage, list[Path]]] = []
+        damaged: list[tuple[AnyStage, list[Path]]] = []
         checked = 0
         for stage in self._stages():
             try:
@@ -70,24 +70,24 @@ class Verifier:
             except StorageError:
                 if not damaged:
                     raise
-                break  # what it is planned from is damaged; a rerun plans it anew
-            except DataError as error:  # its input is not there, so nothing was made from it
-                self.runner.console.note(f"{stage.name}: not looked at: {error}")
+                break  # its input is damaged; a rerun plans it again
+            except DataError as error:  # its input is missing, so nothing was made from it
+                self.runner.console.note(f"{stage.name}: not checked: {error}")
                 break
             for unit in plan:
                 problems = _problems(unit.part)
                 checked += problems is not None
                 if problems:
-                    damaged.append((stage, [unit.part, *unit.unfinished]))
+                    damaged.append((stage, [unit.part, *unit.resumable]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
         return damaged, checked
 
 
 def _problems(part: Path) -> list[str] | None:
-    """What is wrong with a part or the files that its rows describe; None without a part."""
+    """Problems of a part or the files that its rows describe; None if there is no part."""
     try:
-        record = manifest.read_record(part)
+        record = part_file.read_record(part)
     except StorageError as error:
         return [f"{error.where}: {error.what}"]
-    return None if record is None else manifest.damage(part, record)
+    return None if record is None else part_file.damage(part, record)

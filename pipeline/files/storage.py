@@ -290,6 +290,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move(path: Path, target: Path) -> None:
+    """Moves a file to another place of the same disk or object store; replaces what is there.
+
+    On a disk it is one rename. In an object store the copy is complete before the file is deleted.
+    """
+    if is_object(path):
+        s3_objects.client().copy(str(path), str(target))
+        path.unlink()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    _fsync(target.parent)
+    _fsync(path.parent)
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     if is_object(path):

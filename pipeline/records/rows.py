@@ -127,3 +127,12 @@ class SceneRow(TypedDict, total=False):
     seed: int
     index: int
     caption: str
+
+
+class ReportRow(TypedDict, total=False):
+    """A row of `report`."""
+
+    file: str
+    kind: str
+    title: str
+    columns: str | None

@@ -212,7 +212,18 @@ CONFUSION = Table(
     ),
 )
 
-TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS, CONFUSION)
+REPORT = Table(
+    "report",
+    "A file of the HTML report, in `artifacts/<run>/report`.",
+    _schema(
+        ("file", pa.string(), "name of the file"),
+        ("kind", pa.string(), "page, labels or predictions"),
+        ("title", pa.string(), "heading of the picture on the page"),
+        ("columns", pa.string(), "what the columns of the picture show; null for the page"),
+    ),
+)
+
+TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS, CONFUSION, REPORT)
 
 
 def data_dictionary() -> str:

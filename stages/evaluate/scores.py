@@ -1,22 +1,19 @@
-"""All that is counted of predictions beside the truth, as rows of the manifests."""
+"""Counts of predicted against true classes, as rows of the manifests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.vocabulary import IGNORE
+from pipeline.records.rows import ConfusionRow, MetricRow
+from stages.evaluate.score_key import ScoreKey
 from stages.labels.boundary import BoundaryCounts
 from stages.labels.confusion import Confusion
 
 Bytes = npt.NDArray[np.uint8]
-Rows = list[dict[str, Any]]
-Place = dict[str, Any]
-"""The columns that say of what a row is: run, variant, seed, step, split."""
 
 
 @dataclass
@@ -44,14 +41,18 @@ class Scores:
         self.confusion.add(truth, predicted)
         self.boundaries.add(truth, predicted)
 
-    def metric_rows(self, place: Place, prefix: str = "") -> Rows:
+    def metric_rows(
+        self, run: str, key: ScoreKey, step: int | None, prefix: str = ""
+    ) -> list[MetricRow]:
         """Rows of `metrics`, without IoUs of classes that occur nowhere.
 
-        Without a pixel whose true class is known there is no score: values are null.
+        If no pixel has a known true class there is no score: values are null.
 
         Args:
-            place: Of what they are.
-            prefix: What names begin with.
+            run: Name of the run.
+            key: What was scored, on which images.
+            step: Training steps of the weights; None for a labeler.
+            prefix: Prefix of the names of scores.
         """
         values = {**self.confusion.scores(self.class_names), "boundary_miou": self.boundaries.miou}
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
@@ -59,24 +60,45 @@ class Scores:
                 values[f"boundary_iou/{name}"] = float(value)
         is_known = self.confusion.counts.any()
         return [
-            {**place, "name": prefix + key, "value": value if is_known else None}
-            for key, value in values.items()
+            {
+                **_place(run, key, step),
+                "name": prefix + name,
+                "value": value if is_known else None,
+            }
+            for name, value in values.items()
         ]
 
-    def confusion_rows(self, place: Place) -> Rows:
-        """Rows of `confusion`."""
-        return [*self._cells(place)]
-
-    def _cells(self, place: Place) -> Iterator[dict[str, Any]]:
+    def confusion_rows(self, run: str, key: ScoreKey, step: int | None) -> list[ConfusionRow]:
+        """Rows of `confusion`; see `metric_rows`."""
         columns = [*enumerate(self.class_names), (IGNORE, None)]
-        for true_id, true_class in enumerate(self.class_names):
-            counts = self.confusion.counts[true_id].tolist()
-            for (predicted_id, predicted_class), pixels in zip(columns, counts, strict=True):
-                yield {
-                    **place,
-                    "true_id": true_id,
-                    "true_class": true_class,
-                    "predicted_id": predicted_id,
-                    "predicted_class": predicted_class,
-                    "pixels": pixels,
-                }
+        return [
+            {
+                "run": run,
+                "kind": key.kind,
+                "variant": key.name,
+                "seed": key.seed,
+                "step": step,
+                "split": key.split,
+                "true_id": true_id,
+                "true_class": true_class,
+                "predicted_id": predicted_id,
+                "predicted_class": predicted_class,
+                "pixels": pixels,
+            }
+            for true_id, true_class in enumerate(self.class_names)
+            for (predicted_id, predicted_class), pixels in zip(
+                columns, self.confusion.counts[true_id].tolist(), strict=True
+            )
+        ]
+
+
+def _place(run: str, key: ScoreKey, step: int | None) -> MetricRow:
+    """The columns of a metrics row that say what was scored."""
+    return {
+        "run": run,
+        "kind": key.kind,
+        "variant": key.name,
+        "seed": key.seed,
+        "step": step,
+        "split": key.split,
+    }

@@ -1,41 +1,73 @@
-"""Networks and labelers, scored on images whose truth is known."""
+"""Scores of trainings and of stored labels on images with label files, as manifest rows."""
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from pipeline.config.config import Config
-from stages.evaluate.inference import read_pixels
+from pipeline.errors import DataError
+from pipeline.records import arrays
+from pipeline.records.rows import ConfusionRow, MetricRow
+from stages.evaluate.config import EvaluateConfig
+from stages.evaluate.output import labels_shown
+from stages.evaluate.score_key import BEST, ScoreKey
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
-from stages.labels.images import read_truth
+from stages.labels.images import read_mask, read_pixels
+from stages.models.device import pick_device
 from stages.models.segmenters.predictor import Predictor
-from stages.pseudolabel.labels_with_truth import judged_labels
+from stages.pseudolabel.output import labels_with_truth
+from stages.train.config import TrainConfig
+from stages.train.output import TrainingKey, read_training, training_part
+
+Rows = tuple[list[MetricRow], list[ConfusionRow]]
 
 
-def score_network(config: Config, split: str, predictor: Predictor) -> Scores | None:
-    """Scores on the images of a split, at their own size; None where there are none.
+def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Rows:
+    """Scores the last weights of a training, and its best ones if val was scored.
+
+    Returns:
+        Rows of `metrics` of both, and of `confusion` of the last ones.
 
     Raises:
-        DataError: An image or its label file can no longer be read.
+        DataError: The training is missing, or an image or label file can no longer be read.
+        WeightsError: A file of weights is missing or damaged.
     """
-    images = read_images(config.manifests, [split]).to_pylist()
-    scores = Scores.empty(config.vocabulary.class_names)
-    for image in images:
-        predicted = predictor.predict(read_pixels(image))
-        scores.add(read_truth(image, config.vocabulary), predicted)
-    return scores if images else None
+    assert key.seed is not None
+    train = config.section(TrainConfig)
+    assert train is not None
+    training = read_training(config, TrainingKey(key.name, key.seed))
+    if training is None:
+        where = str(training_part(config, TrainingKey(key.name, key.seed)))
+        raise DataError("no finished training", where=where, fix="run `maskmill run train`")
+    device, fix = pick_device(section.device), "run `maskmill verify --rerun`: it trains again"
+    weights = {"": (training.files.weights, training.steps)}
+    if training.best_step is not None:
+        weights[BEST] = (training.files.best, training.best_step)
+    images = read_images(config.manifests, [key.split]).to_pylist()
+    metrics: list[MetricRow] = []
+    confusion: list[ConfusionRow] = []
+    for prefix, (file, step) in weights.items():
+        model = train.variants[key.name].model
+        predictor = Predictor.load(model, file, config.vocabulary, device, fix, section)
+        scores = Scores.empty(config.vocabulary.class_names)
+        for image in images:
+            predicted = predictor.predict(read_pixels(image))
+            scores.add(read_mask(image, config.vocabulary), predicted)
+        metrics += scores.metric_rows(config.run.run, key, step, prefix)
+        if not prefix:
+            confusion += scores.confusion_rows(config.run.run, key, step)
+    return metrics, confusion
 
 
-def score_labels(config: Config, labeler: str, images: pa.Table) -> dict[str, Scores]:
-    """Scores of stored labels, by the role of the images.
+def score_labels(config: Config, key: ScoreKey) -> Rows:
+    """Scores a labeler's stored labels of the images of a role.
 
     Raises:
         DataError: A label file can no longer be read.
         StorageError: The labels are damaged.
     """
-    found: dict[str, Scores] = {}
-    for label in judged_labels(config, labeler, images):
-        empty = Scores.empty(config.vocabulary.class_names)
-        found.setdefault(label.image["role"], empty).add(label.truth, label.mask)
-    return found
+    images, _ = labels_shown(config, key.name)
+    scores = Scores.empty(config.vocabulary.class_names)
+    for label in labels_with_truth(config, key.name, arrays.having(images, "role", key.split)):
+        scores.add(label.truth, label.mask)
+    run = config.run.run
+    return scores.metric_rows(run, key, None), scores.confusion_rows(run, key, None)

@@ -1,4 +1,4 @@
-"""The tables that compare variants, from the metrics manifest alone."""
+"""The tables that compare variants and labelers, from their scores alone."""
 
 from __future__ import annotations
 
@@ -7,59 +7,36 @@ from statistics import mean, stdev
 from typing import get_args
 
 from pipeline.config.config import Config
-from pipeline.records import manifest, tables
+from stages.evaluate.score_key import BEST, SPLITS, ScoreKey
 from stages.ingest.config import Role
 from stages.labels.score_table import ScoreTable
-from stages.pseudolabel.stage import PseudolabelConfig
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.train.config import TrainConfig, VariantConfig
-
-SPLITS = ("val", "test")
-"""Images that variants are scored on; where there are both, the report shows the last."""
-
-BEST = "best/"
-"""What the names of scores begin with that are of the weights that were best on val."""
 
 _OTHER_SCORES = {
     "nan_miou": "mIoU of classes that occur",
     "boundary_miou": "boundary mIoU",
     "pixel_accuracy": "pixels right",
 }
-"""Names in the metrics manifest, and how the table calls them."""
+"""Names in the metrics manifest, and their titles in tables."""
 
-PARTS = ("part-evaluate-*.parquet", "part-labeler-*.parquet")
-"""Parts of the metrics manifest that evaluate writes: of trainings, and of labelers."""
-
-Place = tuple[str, int | None, str]
-"""Variant or labeler, seed (None of a labeler), split."""
-Scores = Mapping[Place, Mapping[str, float | None]]
+Scores = Mapping[ScoreKey, Mapping[str, float | None]]
 """By name; None where the images have no pixel whose class is known."""
 
 
-def read_tables(config: Config) -> list[ScoreTable]:
+def build_tables(config: Config, scores: Scores) -> list[ScoreTable]:
     """Tables of the variants, of their classes, and of the labelers; without those that are empty.
 
     IoU is in percent, the mean over all classes of the vocabulary. Of several seeds a table has the
     mean and, where there is room, the sample standard deviation.
     """
-    scores = _read_scores(config)
-    train = config.sections.get("train")
-    variants = train.variants if isinstance(train, TrainConfig) else {}
-    pseudolabel = config.sections.get("pseudolabel")
-    labelers = pseudolabel.labelers if isinstance(pseudolabel, PseudolabelConfig) else {}
+    train, pseudolabel = config.section(TrainConfig), config.section(PseudolabelConfig)
+    variants = {} if train is None else train.variants
+    labelers = [] if pseudolabel is None else list(pseudolabel.labelers)
     return [
         *_variant_tables(scores, variants, config.vocabulary.class_names),
-        *_labeler_tables(scores, list(labelers)),
+        *_labeler_tables(scores, labelers),
     ]
-
-
-def _read_scores(config: Config) -> Scores:
-    folder = config.manifests / tables.METRICS.name
-    scores: dict[Place, dict[str, float | None]] = {}
-    for part in sorted(path for kind in PARTS for path in folder.glob(kind)):
-        for row in manifest.read_part(part, tables.METRICS).to_pylist():
-            place = (row["variant"], row["seed"], row["split"])
-            scores.setdefault(place, {})[row["name"]] = row["value"]
-    return scores
 
 
 def _variant_tables(
@@ -73,8 +50,9 @@ def _variant_tables(
 
     def found(name: str, split: str, score: str) -> dict[int, float | None]:
         """A variant's score by seed."""
-        places = {seed: scores.get((name, seed, split), {}) for seed in variants[name].seeds}
-        return {seed: own[score] for seed, own in places.items() if score in own}
+        keys = {seed: ScoreKey("training", name, seed, split) for seed in variants[name].seeds}
+        scored = {seed: scores.get(key, {}) for seed, key in keys.items()}
+        return {seed: own[score] for seed, own in scored.items() if score in own}
 
     def of(name: str, split: str, score: str) -> dict[int, float]:
         """The same where there is one."""
@@ -141,7 +119,7 @@ def _labeler_tables(scores: Scores, labelers: Sequence[str]) -> list[ScoreTable]
         (name, role, _mean([found["miou"]]), _mean([found["pixel_accuracy"]]))
         for name in labelers
         for role in get_args(Role)
-        for found in [scores.get((name, None, role), {})]
+        for found in [scores.get(ScoreKey("labeler", name, None, role), {})]
         if found
     ]
     title = "labelers against the label files of the images they labeled, %"

@@ -1,4 +1,4 @@
-"""Whether the data of a config is on the disk, all of it, and where to get what is not."""
+"""Checks whether all data of a config is on the disk, and says where to get what is missing."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from stages.ingest.config import MASKED, SourceConfig, ingest_section
 
 
 @dataclass
-class Finding:
-    """What there is of a source.
+class SourceCheck:
+    """Result of checking a source.
 
     Attributes:
-        told: How many images and label files there are, and what is missing, in words.
+        remarks: The numbers of images and label files, and what is missing, in words.
         missing: Paths at or below which something is missing, as the config spells them.
     """
 
-    told: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
 
 
 def check_data(config: Config, console: Console) -> bool:
-    """Tells of each source how much of it is there; reads lists and folders, but no image.
+    """Prints how much of each source is there; reads lists and folders, but no image.
 
     Returns:
-        Whether nothing is missing.
+        Whether everything is there.
 
     Raises:
         ConfigError: The config has no section `ingest`.
@@ -43,74 +43,75 @@ def check_data(config: Config, console: Console) -> bool:
     console.line(f"{config.path}: data in {config.data}{split}")
     expected = section.expected.get(section.split or "", {})
     if section.expected and not expected:
-        console.line(f"counts are known of the splits {', '.join(section.expected)} alone")
+        console.line(f"`expected` has counts only of the splits {', '.join(section.expected)}")
     missing: set[str] = set()
     for name, source in section.sources.items():
-        found = look(config, name, source, expected.get(name))
-        console.line(f"{name} ({source.role}): {'; '.join(found.told)}")
+        found = check_source(config, name, source, expected.get(name))
+        console.line(f"{name} ({source.role}): {'; '.join(found.remarks)}")
         missing |= found.missing
     for path, note in section.download.items():
-        if any(_on_one_way(path, one) for one in missing):
+        if any(_is_same_or_inside(path, other) for other in missing):
             console.line(f"get {path}: {note}")
     return not missing
 
 
-def look(config: Config, name: str, source: SourceConfig, expected: int | None) -> Finding:
-    """What there is of one source.
+def check_source(
+    config: Config, name: str, source: SourceConfig, expected: int | None
+) -> SourceCheck:
+    """Counts the files of one source.
 
     Args:
         config: The run.
-        name: The source's.
+        name: Name of the source.
         source: Its keys.
-        expected: How many images it should have, if that is known.
+        expected: The number of images it should have, if known.
     """
-    found = Finding()
+    found = SourceCheck()
     origin = source.create(config, name)
-    for spelled, path in origin.places.items():
+    for spelled, path in origin.paths.items():
         if not path.exists():
-            found.told.append(f"missing: {path}")
+            found.remarks.append(f"missing: {path}")
             found.missing.add(spelled)
     if found.missing:
         return found
     try:
         images = origin.list()
     except MaskmillError as error:
-        return Finding([f"missing: {error}"], {*origin.places})
-    _count(images, source, found, config.data)
+        return SourceCheck([f"missing: {error}"], {*origin.paths})
+    _count_files(images, source, found, config.data)
     if expected is None:
         return found
     if (lacking := expected - images.num_rows) > 0:
-        found.told.append(f"missing: {lacking:,} of the {expected:,} expected")
-        found.missing |= {*origin.places}
+        found.remarks.append(f"missing: {lacking:,} of {expected:,} expected images")
+        found.missing |= {*origin.paths}
     else:
-        found.told.append(f"{expected:,} expected" if lacking else "as expected")
+        found.remarks.append(f"{expected:,} expected" if lacking else "as expected")
     return found
 
 
-def _count(images: pa.Table, source: SourceConfig, found: Finding, data: Path) -> None:
-    """Adds what a listing says: numbers of images and label files, and of those that are absent."""
+def _count_files(images: pa.Table, source: SourceConfig, found: SourceCheck, data: Path) -> None:
+    """Adds the numbers of images and label files in a listing, and of absent ones."""
     masked = images.filter(pc.is_valid(images["mask"]))
     counts = [f"{images.num_rows:,} images"]
     if masked.num_rows or source.role in MASKED:
         counts.append(f"{masked.num_rows:,} label files")
-    found.told.append(", ".join(counts))
-    read = images.filter(pc.is_null(images["problem"]))
-    if refused := images.num_rows - read.num_rows:
-        found.told.append(f"{refused:,} must not be read")
-    if source.role in MASKED and masked.num_rows < images.num_rows:
-        found.told.append(f"missing: {images.num_rows - masked.num_rows:,} have no label file")
+    found.remarks.append(", ".join(counts))
+    allowed = images.filter(pc.is_null(images["problem"]))
+    if refused := images.num_rows - allowed.num_rows:
+        found.remarks.append(f"{refused:,} cannot be used")
+    if source.role in MASKED and (without := images.num_rows - masked.num_rows):
+        found.remarks.append(f"missing: {without:,} images have no label file")
         found.missing.add(".")
     for what, path, stamp in (("images", "image", "stamp"), ("label files", "mask", "mask_stamp")):
-        paths = read.filter(pc.and_(pc.is_valid(read[path]), pc.is_null(read[stamp])))[path]
-        absent = paths.to_pylist()
+        has_no_file = pc.and_(pc.is_valid(allowed[path]), pc.is_null(allowed[stamp]))
+        absent = allowed.filter(has_no_file)[path].to_pylist()
         if absent:
-            found.told.append(f"missing: {len(absent):,} {what}, first {absent[0]}")
-            folders = {posixpath.dirname(path) for path in absent}
-            places = map(storage.location, folders)
-            found.missing |= {storage.relative(place, data) for place in places}
+            found.remarks.append(f"missing: {len(absent):,} {what}, first {absent[0]}")
+            folders = {posixpath.dirname(file) for file in absent}
+            found.missing |= {storage.relative(storage.location(one), data) for one in folders}
 
 
-def _on_one_way(first: str, second: str) -> bool:
-    """Whether one of two paths is the other, or a folder above it."""
+def _is_same_or_inside(first: str, second: str) -> bool:
+    """Whether two paths are the same, or one of them is a folder above the other."""
     one, other = PurePosixPath(first), PurePosixPath(second)
     return one.is_relative_to(other) or other.is_relative_to(one)

@@ -1,4 +1,4 @@
-"""The section `ingest`: the sources of images, what each is for, and what is known of them."""
+"""The section `ingest`: the sources of images, their roles, and what is known about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _as_text(name: object) -> object:
 
 
 SplitName = Annotated[str, BeforeValidator(_as_text)]
-"""Name of a split, such as 92 or 1_16: in a file a string, or a number."""
+"""Name of a split, such as 92 or 1_16: a string or a number in the file."""
 
 Counts = dict[Name, PositiveInt]
 """Numbers of images by source."""
@@ -33,17 +33,17 @@ class SourceConfig(Section):
     """One source of images."""
 
     role: Role
-    """What its images are for."""
+    """Use of its images."""
     source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]
-    """Where they come from: {name: folder, images: ..., masks: ...}."""
+    """Location of its images: {name: folder, images: ..., masks: ...}."""
     label_scheme: str | None = None
     """The vocabulary's scheme that reads the label files; default: pixel values are class ids."""
 
     def create(self, config: Config, name: str) -> Source:
-        """Builds the source that a run's config has by this name."""
+        """Builds the source of this name in a run's config."""
         return self.source.create(
             data=config.data,
-            beside=config.path.parent,
+            config_folder=config.path.parent,
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
         )
@@ -57,33 +57,34 @@ class IngestConfig(Section):
     shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Images a shard; fixed once a run has images."""
     limits: Limits = Limits()
-    """What an image may cost; one that costs more is rejected."""
+    """Limits of an image file; images over a limit are rejected."""
     split: Annotated[SplitName | None, RunOnly] = None
-    """Which split the lists of the sources are, for `maskmill data check`."""
+    """The split that the lists of the sources belong to, for `maskmill data check`."""
     expected: Annotated[dict[SplitName, Counts], RunOnly] = Field(default_factory=dict)
     """By split: the number of images that each source should have."""
     download: Annotated[dict[Annotated[str, Field(min_length=1)], str], RunOnly] = Field(
         default_factory=dict
     )
-    """Where to get what lies at or below a path, spelled as the sources spell it."""
+    """By path: where to get the files at or below it. The sources spell the path the same way."""
 
     @model_validator(mode="after")
-    def _counts_its_own_sources(self) -> Self:
+    def _expects_known_sources(self) -> Self:
         for split, counts in self.expected.items():
-            if strangers := sorted(counts.keys() - self.sources.keys()):
+            if unknown := sorted(counts.keys() - self.sources.keys()):
                 known = ", ".join(self.sources)
-                raise ValueError(f"expected.{split} counts {strangers[0]}; use one of: {known}")
+                what = f"expected.{split} names no source of this config: {unknown[0]}"
+                raise ValueError(f"{what}; use one of: {known}")
         return self
 
 
 def ingest_section(config: Config) -> IngestConfig:
-    """The section that names the sources.
+    """Returns the section that names the sources.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: The config has no such section.
     """
     section = config.sections.get("ingest")
     if not isinstance(section, IngestConfig):
-        fix = "add `ingest: {sources: ...}` to it"
+        fix = "add a section `ingest: {sources: ...}`"
         raise ConfigError("the config names no images", where=str(config.path), fix=fix)
     return section

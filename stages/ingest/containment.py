@@ -1,6 +1,6 @@
-"""Files that stay in their folder: neither `..`, an absolute path nor a link may lead out of it.
+"""Keeps a source in its folder: no `..`, absolute path or link may lead out of it.
 
-An object store has no links; a `..` in an address is taken for what it means in a path.
+An object store has no links; a `..` in an address means what it means in a path.
 """
 
 import os
@@ -11,7 +11,7 @@ from pipeline.files import storage
 
 
 class Root:
-    """A folder that a source reads, and must not leave.
+    """A folder that a source reads and must not leave.
 
     Args:
         folder: The folder, which may be a link itself, or its address in an object store.
@@ -29,18 +29,18 @@ class Root:
         self._real_parents: dict[str, str] = {}
 
     def problem(self, path: str) -> str | None:
-        """Why a path must not be read, as a row's message; None where it may."""
+        """Says why a path must not be read, as the message of a row; None if it may be read."""
         if "\0" in path:
             return "its name holds a NUL byte"
         if self._is_object:
-            plain = storage.normalized(path)
-            if plain == self._real:
+            normalized = storage.normalized(path)
+            if normalized == self._real:
                 return "a folder, no file"
-            return None if _is_below(plain, self._real) else f"leads out of {self.folder}"
+            return None if _is_below(normalized, self._real) else f"leads out of {self.folder}"
         if self._follow_links:
-            plain = os.path.abspath(path)
-            outside = not _is_below(plain, os.path.abspath(self.folder))
-            outside = outside and not _is_below(plain, self._real)
+            absolute = os.path.abspath(path)
+            outside = not _is_below(absolute, os.path.abspath(self.folder))
+            outside = outside and not _is_below(absolute, self._real)
         else:
             outside = not _is_below(self._resolved(path), self._real)
         if not outside:
@@ -50,19 +50,19 @@ class Root:
         return f"leads out of {self.folder}{fix}"
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        """Every file below the folder with its problem, if any.
+        """Yields every file below the folder with its problem, if any.
 
-        A linked folder is walked where links are followed, passed over where it leads to another
-        part of the folder, and else counts as a file with a problem.
+        If links are followed, a linked folder is searched. If not, it is skipped if it leads to
+        another part of this folder, and otherwise yielded as a file with a problem.
 
         Raises:
-            OSError: A folder cannot be listed: its images are not gone.
+            OSError: A folder cannot be listed. Its images must not count as gone.
             StorageError: The object store does not answer.
         """
         if self._is_object:
             yield from ((address, None) for address in storage.files(self._real))
             return
-        waiting, walked = [self.folder], {self._real}
+        waiting, visited = [self.folder], {self._real}
         while waiting:
             with os.scandir(waiting.pop()) as found:
                 entries = list(found)
@@ -77,12 +77,12 @@ class Root:
                 elif not _is_below(real := os.path.realpath(entry.path), self._real):
                     if not self._follow_links:
                         yield entry.path, self.problem(entry.path)
-                    elif real not in walked:
-                        walked.add(real)  # links among such folders would be walked for ever
+                    elif real not in visited:
+                        visited.add(real)  # links may form a cycle
                         waiting.append(entry.path)
 
     def _resolved(self, path: str) -> str:
-        """A path without links; those of its folder are looked up once."""
+        """A path without links; the folder's own links are resolved once and cached."""
         parent, name = os.path.split(path)
         if name in ("", ".", ".."):
             return os.path.realpath(path)
@@ -92,16 +92,16 @@ class Root:
         return os.path.realpath(direct) if os.path.islink(direct) else direct
 
 
-def plainly(path: str) -> str:
-    """A path or address in plain spelling, so that a file has one name: without `.`, `//`, `..`.
+def normalized_path(path: str) -> str:
+    """A path or address without `.`, `//` and `..`, so that every file has one spelling.
 
-    On a disk a `..` stays behind what is no folder, or is a link: without it that would be another
-    file, or a file where there is none.
+    On a disk a `..` stays if what is before it is a link, or not a folder: without the `..` the
+    path would lead to another file.
     """
     if storage.is_object(path):
-        return storage.normalized(path)  # an object is found by its very name alone
-    is_plain = not ("//" in path or "/." in path or path.startswith("."))
-    if is_plain or "\0" in path:  # as a rule, and there may be a million
+        return storage.normalized(path)
+    is_normalized = not ("//" in path or "/." in path or path.startswith("."))
+    if is_normalized or "\0" in path:  # fast, as there may be a million paths
         return path
     steps: list[str] = []
     start = "/" if path.startswith("/") else ""
@@ -114,7 +114,7 @@ def plainly(path: str) -> str:
 
 
 def _is_folder(path: str) -> bool:
-    """Whether it is a folder, and neither a link to one nor a step back."""
+    """Whether a path is a folder, and neither a link to one nor ends with `..`."""
     return os.path.basename(path) != ".." and os.path.isdir(path) and not os.path.islink(path)
 
 

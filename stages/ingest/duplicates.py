@@ -1,25 +1,25 @@
-"""Equal images: one of them counts, whatever shards they are in."""
+"""Equal images: only the first one is used, in whichever shards they are."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
-"""Roles in the order in which they keep an image: what measures a model must not train it."""
-COMPARED = ("row", "image_id", "role", "source", "uri", "status", "error_message")
-"""Columns of the images manifest that this takes."""
+"""Roles, the one that keeps an image first: test and val images must never train a model."""
+COMPARED_COLUMNS = ("row", "image_id", "role", "source", "uri", "status", "error_message")
+"""Columns of the images manifest that `status_changes` takes."""
 
 
-def settle(images: pa.Table) -> pa.Table:
-    """Which rows must change for all but the first of equal good images to be duplicates.
+def status_changes(images: pa.Table) -> pa.Table:
+    """Finds the rows that must change so that all equal good images but the first are duplicates.
 
-    The first one is that of the first role in `PRECEDENCE`, and then of the first row.
+    The first one has the first role in `PRECEDENCE` and, within that role, the lowest row.
 
     Args:
-        images: The whole images manifest, its columns `COMPARED`.
+        images: The whole images manifest, its columns `COMPARED_COLUMNS`.
 
     Returns:
-        A table of `row` with its new `status` and `error_message`, of the rows that change.
+        A table of the rows that change: `row`, and its new `status` and `error_message`.
     """
     good = images.filter(pc.is_in(images["status"], pa.array(["ok", "duplicate"])))
     rank = pc.index_in(good["role"], value_set=pa.array(PRECEDENCE))
@@ -36,5 +36,5 @@ def settle(images: pa.Table) -> pa.Table:
         pc.equal(good["status"], status),
         pc.equal(pc.fill_null(good["error_message"], ""), pc.fill_null(message, "")),
     )
-    settled = pa.table({"row": good["row"], "status": status, "error_message": message})
-    return settled.filter(pc.invert(is_same))
+    wanted = pa.table({"row": good["row"], "status": status, "error_message": message})
+    return wanted.filter(pc.invert(is_same))

@@ -1,4 +1,4 @@
-"""Which row every image has: rows never move, new images go to new shards."""
+"""The row of every image: rows never move, new images go to new shards."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pipeline.files import tar
 from pipeline.records import arrays
 from pipeline.records.sharded_table import ShardedTable
 
-KNOWN = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
-"""Columns of the images manifest that the layout needs."""
+KNOWN_COLUMNS = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
+"""Columns of the images manifest that `assign_rows` takes."""
 
 
-def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
-    """Gives every listed image a row, and keeps the rows of those no longer listed.
+def assign_rows(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
+    """Gives every listed image a row, and keeps the rows of images that are no longer listed.
 
     Args:
-        listed: What the sources list now, in order: a table as `LISTING`, with the columns
-            `source`, `role` and `scheme`.
-        known: The images manifest so far, its columns `KNOWN`.
+        listed: What the sources list now, in order: a table of the schema `LISTING`, with the
+            columns `source`, `role` and `scheme`.
+        known: The images manifest so far, its columns `KNOWN_COLUMNS`.
         shard_size: Images a shard.
 
     Returns:
-        The same columns, with `row`, and `present`: whether the image is still listed.
+        The columns of `listed`, with `row`, and with `present`: whether the image is still listed.
 
     Raises:
-        DataError: A source lists an image twice, which would get one row twice.
+        DataError: A source lists an image twice, which would give two images the same row.
     """
-    found = _positions(listed, known)
+    found = _known_positions(listed, known)
     is_new = found < 0
     next_row = (1 + (pc.max(known["shard"]).as_py() if known.num_rows else -1)) * shard_size
     rows = np.empty(len(found), np.int64)
@@ -40,46 +40,45 @@ def lay_out(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
     rows[is_new] = next_row + np.arange(is_new.sum())
     entries = listed.append_column("row", arrays.integers(rows))
     entries = entries.append_column("present", arrays.flags(np.ones(len(rows), np.bool_)))
-    vanished = known.filter(arrays.flags(~np.isin(known_rows, rows)))
-    return ShardedTable(_joined(entries, vanished), shard_size)
+    gone = known.filter(arrays.flags(~np.isin(known_rows, rows)))
+    return ShardedTable(_with_gone(entries, gone), shard_size)
 
 
-def _joined(entries: pa.Table, vanished: pa.Table) -> pa.Table:
-    """The entries, and those of images that are known alone."""
-    if not vanished.num_rows:
+def _with_gone(entries: pa.Table, gone: pa.Table) -> pa.Table:
+    """Appends the manifest rows of images that are no longer listed."""
+    if not gone.num_rows:
         return entries
     renamed = {"image": "uri", "mask": "mask_uri", "scheme": "label_scheme"}
-    columns = {"present": arrays.flags(np.zeros(vanished.num_rows, np.bool_))}
+    columns = {"present": arrays.flags(np.zeros(gone.num_rows, np.bool_))}
     for name in entries.column_names:
-        if (known_as := renamed.get(name, name)) in vanished.column_names:
-            columns[name] = vanished[known_as]
-    gone = pa.table(columns)
-    return pa.concat_tables([entries, gone], promote_options="default")
+        if (known_as := renamed.get(name, name)) in gone.column_names:
+            columns[name] = gone[known_as]
+    return pa.concat_tables([entries, pa.table(columns)], promote_options="default")
 
 
-def _positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
-    """Where each listed image is among those known; -1: nowhere."""
+def _known_positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
+    """The position of each listed image among the known ones; -1 for new images."""
     is_once = (np.diff(arrays.numbers(known["row"])) > 0).all()
     pairs = (("image", "uri"), ("source", "source"))
     if is_once and all(listed[a].equals(known[b]) for a, b in pairs):
-        return np.arange(listed.num_rows)  # as a rule, and quicker to see than to look for
-    wanted = _places(listed["source"], listed["image"])
-    if pc.count_distinct(wanted).as_py() < listed.num_rows:
-        raise _twice(wanted)
-    places = _places(known["source"], known["uri"])
-    found = pc.index_in(wanted, value_set=places)
+        return np.arange(listed.num_rows)  # the usual case, and a comparison is faster than a join
+    keys = _image_keys(listed["source"], listed["image"])
+    if pc.count_distinct(keys).as_py() < listed.num_rows:
+        raise _listed_twice(keys)
+    known_keys = _image_keys(known["source"], known["uri"])
+    found = pc.index_in(keys, value_set=known_keys)
     nowhere = arrays.integers(np.array([-1]))[0]
     return arrays.numbers(found.cast(pa.int64()).fill_null(nowhere))
 
 
-def _twice(places: pa.ChunkedArray) -> DataError:
-    counts = pa.table({"place": places}).group_by("place").aggregate([([], "count_all")])
-    first = counts.filter(pc.greater(counts["count_all"], 1))["place"][0].as_py()
-    source, _, place = first.partition("\0")
-    what = f"source {source} lists it twice"
-    return DataError(what, where=place, fix="rename one of the files that are called so")
+def _listed_twice(keys: pa.ChunkedArray) -> DataError:
+    counts = pa.table({"key": keys}).group_by("key").aggregate([([], "count_all")])
+    first = counts.filter(pc.greater(counts["count_all"], 1))["key"][0].as_py()
+    source, _, address = first.partition("\0")
+    what = f"source {source} lists this image twice"
+    return DataError(what, where=address, fix="rename one of the two files of this name")
 
 
-def _places(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What tells images apart: the source, and the address without a position in an archive."""
+def _image_keys(sources: pa.ChunkedArray, uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Keys that identify images: the source, and the address without the position in an archive."""
     return pc.binary_join_element_wise(sources, tar.places(uris), arrays.text("\0"))

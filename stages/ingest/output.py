@@ -1,4 +1,4 @@
-"""What later stages read of ingest."""
+"""The images manifest, as later stages read it."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,7 +19,7 @@ _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme"
 
 
 def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()) -> pa.Table:
-    """The good images of these roles, in the order of rows; with `more` of the columns."""
+    """Reads the good images of these roles, in the order of rows; with `more` of the columns."""
     images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ + more)
     is_good = pc.equal(images["status"], arrays.text("ok"))
     is_wanted = pc.and_(is_good, pc.is_in(images["role"], arrays.texts(roles)))
@@ -27,10 +27,10 @@ def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] =
 
 
 def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
-    """The good images of these roles, and the labeled ones, by shard.
+    """Reads the good images of these roles, and the labeled ones, by shard.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such image.
     """
     wanted = {*roles, "labeled"}
     images = read_images(config.manifests, wanted)

@@ -1,4 +1,4 @@
-"""Reads image and label files into manifest rows: bad images become rows, wrong labels errors."""
+"""Reads files into manifest rows: a bad image becomes a row, a bad label file an error."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import DataError
 from pipeline.images import images
 from pipeline.images.limits import Limits
+from pipeline.records.rows import ImageRow
 
 Entry = Mapping[str, Any]
 """A row of the layout (`stages.ingest.layout`)."""
+_SHOWN = 5
+"""Unknown label values that an error lists."""
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What came of one entry.
+class ScanResult:
+    """Result of reading one entry.
 
     Attributes:
-        row: Its manifest row.
+        row: The manifest row of the image.
         problem: What is wrong with its label file.
-        is_unreachable: Whether its image may be readable another time.
+        is_unreachable: Whether the image may be readable another time.
     """
 
-    row: dict[str, Any]
+    row: ImageRow
     problem: DataError | None = None
     is_unreachable: bool = False
 
 
 def scan(
     entries: Sequence[Entry],
-    gone: Mapping[int, Mapping[str, Any]],
+    gone: Mapping[int, ImageRow],
     vocabulary: Vocabulary,
     limits: Limits,
-) -> list[Scanned]:
-    """Reads a shard's files.
+) -> list[ScanResult]:
+    """Reads the files of a shard.
 
     Args:
-        entries: The shard, in the order of rows.
+        entries: The images of the shard, in the order of rows.
         gone: By row, the manifest rows of images that are no longer listed.
-        vocabulary: Reads the label files.
+        vocabulary: Maps label values to class ids.
         limits: What an image or a label file may cost.
 
     Returns:
-        What came of each entry, in order; rows lack `shard`.
+        The result of each entry, in order; rows lack `shard`.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        read = partial(_scan_one, gone=gone, vocabulary=vocabulary, limits=limits)
+        read = partial(_scan_image, gone=gone, vocabulary=vocabulary, limits=limits)
         return list(threads.map(read, entries))
 
 
-def _scan_one(
-    entry: Entry,
-    gone: Mapping[int, Mapping[str, Any]],
-    vocabulary: Vocabulary,
-    limits: Limits,
-) -> Scanned:
+def _scan_image(
+    entry: Entry, gone: Mapping[int, ImageRow], vocabulary: Vocabulary, limits: Limits
+) -> ScanResult:
     if not entry["present"]:
         known = gone[entry["row"]]
-        return Scanned({**known, "status": "gone", "error_message": "no longer in the source"})
-    row: dict[str, Any] = {
+        return ScanResult({**known, "status": "gone", "error_message": "no longer in the source"})
+    row: ImageRow = {
         "uri": entry["image"],
         "source": entry["source"],
         "role": entry["role"],
@@ -86,41 +86,47 @@ def _scan_one(
         row["image_id"] = images.content_id(content)
         decoded = images.decode_image(content, limits)
     except images.UnreadableImageError as error:
+        row["status"], row["error_message"] = "rejected", str(error)
         is_unreachable = isinstance(error, images.UnreachableImageError)
-        rejected = {**row, "status": "rejected", "error_message": str(error)}
-        return Scanned(rejected, is_unreachable=is_unreachable)
+        return ScanResult(row, is_unreachable=is_unreachable)
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
     if entry["mask"] is None:
-        return Scanned(row)
-    return _scan_mask(entry, row, vocabulary, limits)
+        return ScanResult(row)
+    return ScanResult(row, _scan_mask(entry["mask"], row, vocabulary, limits))
 
 
-def _scan_mask(
-    entry: Entry, row: dict[str, Any], vocabulary: Vocabulary, limits: Limits
-) -> Scanned:
-    where = entry["mask"]
+def _scan_mask(uri: str, row: ImageRow, vocabulary: Vocabulary, limits: Limits) -> DataError | None:
+    """Adds the columns of the label file to a row, or returns what is wrong with the file."""
     try:
-        content = images.read_bytes(where, limits)
+        content = images.read_bytes(uri, limits)
         labels = images.decode_labels(content, limits)
     except images.UnreadableImageError as error:
-        fix = "replace it by a label image, e.g. a PNG of class ids"
-        return Scanned(row, DataError(f"unreadable mask: {error}", where=where, fix=fix))
-    expected = (row["height"], row["width"])
-    if labels.shape[:2] != expected:
-        what = f"the mask is {labels.shape[1]} x {labels.shape[0]} pixels"
-        fix = f"its image {entry['image']} is {expected[1]} x {expected[0]}; make them equal"
-        return Scanned(row, DataError(what, where=where, fix=fix))
-    mask, unknown = vocabulary.to_mask(labels, entry["scheme"])
+        fix = "replace it with a label image, e.g. a PNG of class ids"
+        return DataError(f"cannot read the label file: {error}", where=uri, fix=fix)
+    height, width = labels.shape[:2]
+    if (height, width) != (row["height"], row["width"]):
+        size = f"{row['width']} x {row['height']}"
+        what = f"the mask is {width} x {height} pixels but its image {row['uri']} is {size}"
+        fix = "use a mask of the same size"
+        return DataError(what, where=uri, fix=fix)
+    mask, unknown = vocabulary.to_mask(labels, row["label_scheme"])
     if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if unknown[5:] else "")
-        if entry["scheme"] is None:
-            fix = f"use 0 to {vocabulary.num_classes - 1} or {IGNORE}, or name a label_scheme"
-        else:
-            fix = f"add it to label_schemes.{entry['scheme']} of vocabulary {vocabulary.name!r}"
-        what = f"{'colour' if labels.ndim == 3 else 'class id'} {shown} is not in the vocabulary"
-        return Scanned(row, DataError(what, where=where, fix=fix))
-    found = np.unique(mask)
+        return _unknown_labels(unknown, uri, row["label_scheme"], vocabulary, labels.ndim == 3)
     row["mask_id"] = images.content_id(content)
-    row["mask_class_ids"] = [int(class_id) for class_id in found if class_id != IGNORE]
-    return Scanned(row)
+    row["mask_class_ids"] = [int(class_id) for class_id in np.unique(mask) if class_id != IGNORE]
+    return None
+
+
+def _unknown_labels(
+    unknown: Sequence[str], uri: str, scheme: str | None, vocabulary: Vocabulary, is_color: bool
+) -> DataError:
+    """The error of label values that the vocabulary has no class for."""
+    shown = ", ".join(unknown[:_SHOWN]) + (", ..." if unknown[_SHOWN:] else "")
+    kind = "colour" if is_color else "class id"
+    if scheme is not None:
+        fix = f"add it to label_schemes.{scheme} of vocabulary {vocabulary.name!r}"
+    else:
+        known = f"use class ids 0 to {vocabulary.num_classes - 1} and {IGNORE} (= ignore)"
+        fix = f"{known}, or set `label_scheme` of the source to a scheme that has it"
+    return DataError(f"{kind} {shown} is not in the vocabulary", where=uri, fix=fix)

@@ -1,4 +1,4 @@
-"""Draws which images of a list, or a folder, are labeled and which are not, and saves it."""
+"""Splits the images of a list or folder at random into labeled and unlabeled ones."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _DRAWN: tuple[Role, ...] = ("labeled", "unlabeled")
 def draw_split(
     config: Config, console: Console, *, labeled: int, seed: int, lists: Sequence[Path]
 ) -> None:
-    """Writes the list files of the labeled and the unlabeled source, which the config names.
+    """Draws the labeled images and writes the list files that the config names.
 
     Args:
-        config: The run; has one source of either role, each with a text file as its list.
-        console: Told what was written.
+        config: The run. It has one labeled and one unlabeled source, each with a text file as its
+            list.
+        console: Prints which files were written.
         labeled: Number of labeled images.
-        seed: Of the draw. Which images are drawn depends on it and on the lines alone, not on their
-            order; of one seed a smaller draw is part of a larger one.
-        lists: Text files whose lines to draw from. None: the images of the labeled source's folder
-            that have label files, without those of any other source.
+        seed: Seed of the draw. The draw depends only on the seed and the lines, not on their
+            order; with the same seed a smaller draw is part of a larger one.
+        lists: Text files of lines to draw from. If empty: the images of the labeled source's folder
+            that have label files and belong to no other source.
 
     Raises:
         MaskmillError: The config does not say where to write, there are too few images, or the
-            files hold another split.
+            files already hold another split.
     """
-    sources = {role: _only(config, role) for role in _DRAWN}
+    sources = {role: _single_source(config, role) for role in _DRAWN}
     files = {role: _list_file(config, role, source) for role, source in sources.items()}
-    _check_apart(sources, files)
-    lines = _lines(lists) if lists else _of_folder(config, sources["labeled"])
+    _check_different_lists(sources, files)
+    lines = _lines(lists) if lists else _ids_in_folder(config, sources["labeled"])
     if not 0 < labeled < len(lines):
-        what = f"{labeled} of {len(lines)} images cannot be drawn with some left over"
+        what = f"cannot draw {labeled} labeled images from {len(lines)} and leave unlabeled ones"
         fix = f"draw 1 to {len(lines) - 1}" if len(lines) > 1 else "name a longer list with --from"
         raise DataError(what, where="--labeled", fix=fix)
     drawn = {*sorted(lines, key=lambda line: _rank(line, seed))[:labeled]}
@@ -52,15 +53,15 @@ def draw_split(
     for path, text in texts.items():
         if path.exists() and path.read_bytes() != os.fsencode(text):
             fix = "delete it, or name another file in the config"
-            raise DataError("there is another list already", where=str(path), fix=fix)
+            raise DataError("the file already holds another list", where=str(path), fix=fix)
     for path, text in texts.items():
         _write(path, os.fsencode(text))
     for role, path in files.items():
         console.line(f"{role}: {len(chosen[role]):,} of {len(lines):,}, seed {seed}: {path}")
 
 
-def _only(config: Config, role: Role) -> Source:
-    """The one source of a role."""
+def _single_source(config: Config, role: Role) -> Source:
+    """Returns the only source of a role."""
     found = [
         source.create(config, name)
         for name, source in ingest_section(config).sources.items()
@@ -68,8 +69,8 @@ def _only(config: Config, role: Role) -> Source:
     ]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} sources are {role}"
-    fix = f"name one, whose list file the {role} images are written to"
+    what = f"{len(found)} sources have the role {role}"
+    fix = f"use exactly one; its list file gets the {role} images"
     raise ConfigError(what, where=f"{config.path}: ingest.sources", fix=fix)
 
 
@@ -77,37 +78,38 @@ def _list_file(config: Config, role: Role, source: Source) -> Path:
     if source.list_file is not None:
         return source.list_file
     fix = "name the text file to write to: `ids` of a folder, `file` of a list"
-    raise ConfigError(f"the {role} source has no list of its own", where=source.where, fix=fix)
+    raise ConfigError(f"the {role} source has no list file", where=source.where, fix=fix)
 
 
-def _check_apart(sources: Mapping[Role, Source], files: Mapping[Role, Path]) -> None:
-    """Refuses one file as the list of both roles, however it is spelled."""
+def _check_different_lists(sources: Mapping[Role, Source], files: Mapping[Role, Path]) -> None:
+    """Refuses the same file as the list of both roles, however its path is spelled."""
     if len({os.path.realpath(file) for file in files.values()}) < len(files):
-        what = f"its list {files['labeled']} is that of {sources['unlabeled'].where} too"
-        fix = "name a file for each"
+        what = f"its list {files['labeled']} is also the list of {sources['unlabeled'].where}"
+        fix = "name a file of its own for each source"
         raise ConfigError(what, where=sources["labeled"].where, fix=fix)
 
 
 def _lines(lists: Sequence[Path]) -> list[str]:
-    """The lines of text files, each once, in order."""
+    """Reads the lines of text files, each line once, in order."""
     lines: dict[str, None] = {}
     for path in lists:
         try:
             content = path.read_bytes()
         except OSError as error:
             what = f"cannot read the list: {error.strerror or error}"
-            fix = "name a text file of one image a line"
+            fix = "name a text file with one image a line"
             raise DataError(what, where=f"--from {path}", fix=fix) from error
         stripped = (line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").splitlines())
         lines |= {os.fsdecode(line): None for line in stripped if line}
     return [*lines]
 
 
-def _of_folder(config: Config, labeled: Source) -> list[str]:
-    """Ids of a folder's images that have label files and are in no source but the two drawn for."""
+def _ids_in_folder(config: Config, labeled: Source) -> list[str]:
+    """Ids of the images of a folder that have label files and belong to no other source."""
     if not isinstance(labeled, FolderSource):
         fix = "name the lists to draw from with --from"
-        raise ConfigError("a list has no folder to draw from", where=labeled.where, fix=fix)
+        what = "images can be drawn only from a source `folder`, and this is another kind"
+        raise ConfigError(what, where=labeled.where, fix=fix)
     taken: set[str] = set()
     for name, source in ingest_section(config).sources.items():
         if source.role not in _DRAWN:

@@ -1,43 +1,41 @@
-"""Ingest: lists the sources, reads each new or changed file once, and gives every image a place."""
+"""Ingest: lists the sources, reads each new or changed file once, and gives every image a row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
 from pipeline.engine.staleness import count_changes
 from pipeline.errors import ConfigError, DataError
-from pipeline.records import arrays, manifest, tables
+from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
-from stages.ingest.duplicates import COMPARED, PRECEDENCE, settle
-from stages.ingest.layout import KNOWN, lay_out
+from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
+from stages.ingest.layout import KNOWN_COLUMNS, assign_rows
 
-Rows = list[dict[str, Any]]
 _Kinds = tuple[tuple[str, str | None, bool], ...]
 _SHARD_SIZE = "ingest.shard_size"
-_IS_SETTLED = "ingest.is_settled"
-"""Fact: whether it was settled which of equal images count, after this shard and its like."""
+_DUPLICATES_MARKED = "ingest.is_settled"
+"""Fact: whether duplicates were marked after this shard and the others of its run were read."""
 _INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", "present")
-"""What a row is made from, beside the config."""
+"""Columns of the layout that a manifest row depends on; the digest of them is a fact."""
 
 
-class IngestStage(Stage):
+class IngestStage(Stage[ShardKey]):
     """Fills the images manifest."""
 
     name = "ingest"
     version = 2
     table = tables.IMAGES
     Config = IngestConfig
-    needs = ("sandbox",)
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
@@ -45,32 +43,34 @@ class IngestStage(Stage):
         self._section = section
         self.folder = context.config.manifests / tables.IMAGES.name
 
-    def plan(self) -> list[Unit]:
-        """A unit a shard; lists every source, opens no image."""
+    def plan(self) -> list[Unit[ShardKey]]:
+        """Plans a unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
         return [
             Unit(
-                f"shard {shard}",
+                ShardKey(shard),
                 self._part(shard),
-                {**facts[kinds.get(shard, ())], "inputs.images": digests[shard]},
+                {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]},
                 shard=shard,
             )
             for shard in self.layout.shards
         ]
 
-    def run(self, units: Sequence[Unit]) -> None:
-        """Reads the images of stale shards, in order; stops at a shard with a wrong label file."""
+    def run(self, units: Sequence[Unit[ShardKey]]) -> None:
+        """Reads the images of stale shards in order; stops at a shard with a bad label file."""
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
-                # Until all is settled one part says that it is not: the next run does it again.
-                is_settled = unit is not units[0]
-                self._write(unit.part, *self._scan(unit), {**unit.facts, _IS_SETTLED: is_settled})
+                # Until duplicates are marked, one part stays stale, so that an interrupted run is
+                # repeated.
+                is_marked = unit is not units[0]
+                facts = {**unit.facts, _DUPLICATES_MARKED: is_marked}
+                self._write(unit.part, *self._scan(unit), facts)
                 progress.advance(self.layout[unit.shard].num_rows)
-            self._settle(units[0])
+            self._mark_duplicates(units[0])
 
-    def image_changes(self, unit: Unit) -> dict[str, int]:
+    def image_changes(self, unit: Unit[ShardKey]) -> dict[str, int]:
         """See `Stage.image_changes`."""
         before = {}
         if unit.part.exists():
@@ -89,7 +89,7 @@ class IngestStage(Stage):
         return count_changes(before, now)
 
     def summarize(self) -> None:
-        """Counts by role and status, and what a labeled set cannot teach."""
+        """Prints counts by role and status, and the classes that no labeled image shows."""
         columns = ["role", "status", "uri", "error_message", "shard"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
         good = arrays.having(images, "status", "ok")
@@ -108,7 +108,7 @@ class IngestStage(Stage):
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
         absent = [name for class_id, name in enumerate(names) if class_id not in shown]
         if roles.get("labeled") and absent:
-            self.context.console.warn(f"no labeled pixel of: {', '.join(absent)}")
+            self.context.console.warn(f"no labeled image has pixels of: {', '.join(absent)}")
 
     def _class_ids(self, shards: Iterable[int]) -> set[int]:
         """The classes that occur in the labels of the good labeled images of shards."""
@@ -124,47 +124,52 @@ class IngestStage(Stage):
             for class_id in row["mask_class_ids"] or ()
         }
 
-    def _scan(self, unit: Unit) -> tuple[Rows, int]:
-        """A shard's rows, and how many of its images may be readable another time."""
+    def _scan(self, unit: Unit[ShardKey]) -> tuple[list[ImageRow], int]:
+        """Reads a shard.
+
+        Returns:
+            Its rows, and how many of its images may be readable another time.
+        """
         from stages.ingest.scan import scan
 
         entries = self.layout.rows(unit.shard)
-        gone: dict[int, dict[str, Any]] = {}
+        gone: dict[int, ImageRow] = {}
         if not all(entry["present"] for entry in entries):
-            known = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
+            known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
         vocabulary = self.context.config.vocabulary
         scanned = scan(entries, gone, vocabulary, self._section.limits)
-        if problems := [one.problem for one in scanned if one.problem is not None]:
+        if problems := [result.problem for result in scanned if result.problem is not None]:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
             raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
-        rows = [{**one.row, "shard": unit.shard} for one in scanned]
-        return rows, sum(one.is_unreachable for one in scanned)
+        assert unit.shard is not None
+        rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
+        return rows, sum(result.is_unreachable for result in scanned)
 
-    def _settle(self, first: Unit) -> None:
-        """Settles which of equal images count: writes shards anew where that changes, this last."""
-        known = manifest.read(self.folder, tables.IMAGES, COMPARED)
-        settled = {row["row"]: row for row in settle(known).to_pylist()}
-        changed = {row // self._section.shard_size for row in settled}
+    def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
+        """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
+        known = manifest.read(self.folder, tables.IMAGES, COMPARED_COLUMNS)
+        changes = {row["row"]: row for row in status_changes(known).to_pylist()}
+        changed = {row // self._section.shard_size for row in changes}
         for shard in [*sorted(changed - {first.shard}), first.shard]:
             assert shard is not None
             part = self._part(shard)
-            record = manifest.read_record(part)
+            record = part_file.read_record(part)
             assert record is not None
-            before: Rows = manifest.read_part(part, tables.IMAGES).to_pylist()
-            rows = [row | settled.get(row["row"], {}) for row in before]
-            self._write(part, rows, record.failed, {**record.facts, _IS_SETTLED: True})
+            before: list[ImageRow] = manifest.read_part(part, tables.IMAGES).to_pylist()
+            rows: list[ImageRow] = [{**row, **changes.get(row["row"], {})} for row in before]
+            self._write(part, rows, record.failed, {**record.facts, _DUPLICATES_MARKED: True})
 
-    def _write(self, part: Path, rows: Rows, failed: int, facts: Facts) -> None:
-        plain = self._section.model_dump(mode="json")
-        manifest.write_part(part, tables.IMAGES.rows(rows), facts, plain, failed=failed)
+    def _write(self, part: Path, rows: Sequence[ImageRow], failed: int, facts: Facts) -> None:
+        table = tables.IMAGES.rows(rows)
+        part_file.write_part(part, table, facts, self._plain, failed=failed)
 
     @cached_property
     def _kinds(self) -> dict[int, _Kinds]:
-        """Source, scheme and whether there are masks, of what each shard's images come from."""
+        """By shard, the combinations of source, label scheme and having masks of its images."""
         table = self.layout.table.select(["row", "source", "scheme", "mask"])
-        # What is gone was made from the same keys: that it is gone is all there is to say of it.
+        # Rows of sources that the config no longer has depend on none of its keys.
         table = table.filter(pc.is_in(table["source"], arrays.texts(self._section.sources)))
         code = arrays.numbers(table["row"]) // self._section.shard_size
         for column in (table["source"], table["scheme"], pc.is_valid(table["mask"])):
@@ -179,9 +184,9 @@ class IngestStage(Stage):
         return kinds
 
     def _facts_of(self, kinds: _Kinds) -> Facts:
-        """What a shard's rows depend on beside its files."""
+        """Facts that a shard's rows depend on, other than its files."""
         facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
-        facts[_IS_SETTLED] = True
+        facts[_DUPLICATES_MARKED] = True
         facts |= self._section.limits.facts("ingest.limits")
         for source in sorted({source for source, _, _ in kinds}):
             facts |= self._section.sources[source].facts(f"ingest.sources.{source}")
@@ -190,22 +195,22 @@ class IngestStage(Stage):
         return facts
 
     def _part(self, shard: int) -> Path:
-        return self.folder / manifest.part_name(shard)
+        return self.folder / part_file.part_name(shard)
 
     @cached_property
     def layout(self) -> ShardedTable:
-        """Every image that is listed or was, with its row."""
+        """Every image that is or was listed, with its row."""
         listed, _ = self._listing
         self._check_shard_size()
-        known = manifest.read(self.folder, tables.IMAGES, KNOWN)
-        return lay_out(listed, known, self._section.shard_size)
+        known = manifest.read(self.folder, tables.IMAGES, KNOWN_COLUMNS)
+        return assign_rows(listed, known, self._section.shard_size)
 
     @cached_property
     def _listing(self) -> tuple[pa.Table, list[str]]:
-        """What the sources list, and what they remark on it."""
+        """The images of all sources, and the remarks of the sources."""
         listed: list[pa.Table] = []
         remarks: list[str] = []
-        # What is kept out of training comes first: of equal images the first one counts.
+        # Test and val images come first: of equal images only the first is used.
         sources = self._section.sources.items()
         for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
             images, found = self._listed(name, source)
@@ -220,9 +225,9 @@ class IngestStage(Stage):
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)
         size = self._section.shard_size
-        facts = manifest.read_facts(self.folder / part) if part is not None else None
+        facts = part_file.read_facts(self.folder / part) if part is not None else None
         if facts is not None and facts[_SHARD_SIZE] != size:
-            what = f"{size}, but the images of this run were laid out with {facts[_SHARD_SIZE]}"
+            what = f"{size}, but this run was created with shards of {facts[_SHARD_SIZE]} images"
             where = f"{self.context.config.path}: {_SHARD_SIZE}"
             fix = "set it back, or start a new run: --set run=NAME"
             raise ConfigError(what, where=where, fix=fix)
@@ -240,10 +245,10 @@ class IngestStage(Stage):
         lacking = images["mask"].null_count
         if source.role in MASKED and lacking:
             what = f"images of role {source.role} need label files"
-            fix = "name their folder, `masks: ...`, or in a list a column `mask_uri`"
+            fix = "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
             if lacking < images.num_rows:
                 first = images["image"].filter(pc.is_null(images["mask"]))[0]
-                what = f"{what}, {lacking} of {images.num_rows} have none, first: {first}"
+                what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
                 fix = "add its label file to `masks`, or leave the image out"
             raise DataError(what, where=f"{key}.source", fix=fix)
         return images, [f"{name}: {remark}" for remark in origin.remarks]

@@ -1,6 +1,6 @@
-"""What is in a webdataset archive, worked out once and kept for as long as the archive is the same.
+"""Indexes of webdataset archives, cached until an archive changes.
 
-Listing an archive takes a read a file in it; a run's plan lists all of them, every time.
+Listing an archive takes one read for each file in it, and every plan of a run lists all archives.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from pipeline.files import storage, tar
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing, text_columns
 
 _VERSION = "3"
-"""Raised when the same archive gives another index."""
+"""Increased when the same archive gives another index."""
 _MAX_TEXT = 2**20
-"""Bytes of a caption or metadata file that are read."""
+"""Size limit of a caption or metadata file in bytes; longer ones count as empty."""
+
+
+_SidecarRows = dict[str, tuple[str | None, str | None]]
+"""Caption and URL of samples by key."""
+_Metadata = dict[str, dict[str, str]]
+"""Texts of the metadata files of samples, by key and ending."""
 
 
 @dataclass
@@ -32,8 +38,8 @@ class TarIndex:
     """The images of an archive.
 
     Attributes:
-        listed: The images, in the order of the archive; a table as `LISTING`.
-        failures: Images that img2dataset could not get, by the reason it gives.
+        listed: The images, in the order of the archive; a table of the schema `LISTING`.
+        failures: Numbers of images that img2dataset could not download, by reason.
         remark: What is wrong with the sidecar, if anything.
     """
 
@@ -42,27 +48,27 @@ class TarIndex:
     remark: str | None = None
 
 
-def index(archive: str, cache: Path) -> TarIndex:
-    """The images of an archive, with what its sidecar or the files beside them say of them.
+def read_index(archive: str, cache: Path) -> TarIndex:
+    """Lists the images of an archive, with captions and URLs from its sidecar or members.
 
     Args:
-        archive: Path or address of a .tar file; ``<name>.parquet`` beside it is its sidecar.
-        cache: Folder of the indexes.
+        archive: Path or address of a .tar file; its sidecar is ``<name>.parquet`` next to it.
+        cache: Folder of the cached indexes.
     """
     sidecar = f"{archive.removesuffix('.tar')}.parquet"
     made_from = json.dumps([_VERSION, storage.stamp(archive), storage.stamp(sidecar)])
-    kept = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
-    found = _kept(kept, made_from)
+    cached = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
+    found = _read_cached(cached, made_from)
     if found is None:
-        found = _made(archive, sidecar)
-        _keep(found, kept, made_from)
+        found = _build_index(archive, sidecar)
+        _write_cache(found, cached, made_from)
     return found
 
 
-def _made(archive: str, sidecar: str) -> TarIndex:
-    stamp_then = storage.stamp(archive)
+def _build_index(archive: str, sidecar: str) -> TarIndex:
+    stamp_before = storage.stamp(archive)
     images: dict[str, Listed] = {}
-    about: dict[str, dict[str, str]] = {}
+    metadata: _Metadata = {}
     damage: str | None = None
     try:
         for entry in tar.entries(archive):
@@ -70,29 +76,29 @@ def _made(archive: str, sidecar: str) -> TarIndex:
             key, ending = _key_and_ending(member.name)
             if ending in IMAGE_ENDINGS:
                 problem = _problem(entry)
-                images[member.name] = Listed(member.uri, problem=problem, stamp=stamp_then)
+                images[member.name] = Listed(member.uri, problem=problem, stamp=stamp_before)
             elif ending in (".txt", ".json") and entry.whole and entry.kind == "a file":
-                about.setdefault(key, {})[ending] = _read_text(member)
+                metadata.setdefault(key, {})[ending] = _read_text(member)
     except OSError as error:
         if storage.is_fault(error):
             raise
         damage = f"cannot be read: {error.strerror}"
     except tar.DamagedArchiveError as error:
         damage = f"{error}; images before it are read" if images else str(error)
-    rows, failures, remark = _read_sidecar(sidecar)
+    sidecar_rows, failures, remark = _read_sidecar(sidecar)
     listed = []
-    for name, one in images.items():
-        caption, url = _said(_key_and_ending(name)[0], rows, about)
-        listed.append(one._replace(caption=caption, url=url))
+    for name, image in images.items():
+        caption, url = _caption_and_url(_key_and_ending(name)[0], sidecar_rows, metadata)
+        listed.append(image._replace(caption=caption, url=url))
     if damage is None and not listed:
         damage = "no image in the archive"
     if damage is not None:
-        listed.append(Listed(archive, problem=damage, stamp=stamp_then))
+        listed.append(Listed(archive, problem=damage, stamp=stamp_before))
     return TarIndex(listing(listed), failures, remark)
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:
-    """Files up to the first point of their name belong together: webdataset's convention."""
+    """Splits a name at its first point: files of the same key are a sample, as in webdataset."""
     folder, slash, base = name.rpartition("/")
     key, point, ending = base.partition(".")
     return f"{folder}{slash}{key}", f"{point}{ending}".lower()
@@ -113,13 +119,13 @@ def _read_text(member: tar.Member) -> str:
     return tar.read(member).decode("utf-8", "replace")
 
 
-def _said(
-    key: str, rows: dict[str, tuple[str | None, str | None]], about: dict[str, dict[str, str]]
+def _caption_and_url(
+    key: str, sidecar_rows: _SidecarRows, metadata: _Metadata
 ) -> tuple[str | None, str | None]:
-    """Caption and URL of an image: of the sidecar, else of the files beside it."""
-    if key in rows:
-        return rows[key]
-    files = about.get(key, {})
+    """Caption and URL of an image from the sidecar, or from the other files of its sample."""
+    if key in sidecar_rows:
+        return sidecar_rows[key]
+    files = metadata.get(key, {})
     try:
         values: Any = json.loads(files.get(".json", "{}"))
     except (ValueError, RecursionError):
@@ -130,10 +136,8 @@ def _said(
     return texts[0], texts[1]
 
 
-def _read_sidecar(
-    sidecar: str,
-) -> tuple[dict[str, tuple[str | None, str | None]], dict[str, int], str | None]:
-    """Caption and URL by key, failures by reason, and what is wrong with the file."""
+def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | None]:
+    """Reads captions and URLs, numbers of failures by reason, and what is wrong with the file."""
     try:
         content = storage.read_bytes(sidecar)
     except (FileNotFoundError, storage.NoPlainFileError):
@@ -147,20 +151,20 @@ def _read_sidecar(
             names = {"key", "caption", "url", "status", "error_message"}
             names &= set(file.schema_arrow.names)
             if "key" not in names:
-                return {}, {}, f"{sidecar} has no column `key`; it is no sidecar of img2dataset"
+                return {}, {}, f"{sidecar} has no column `key`: not a sidecar of img2dataset"
             columns = text_columns(file.read(columns=sorted(names)), names)
         texts = columns.to_pydict()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         return {}, {}, f"{sidecar} cannot be read: {str(error).partition(chr(10))[0]}"
     nothing = [None] * len(texts["key"])
-    said = zip(texts.get("caption", nothing), texts.get("url", nothing), strict=True)
-    rows = dict(zip(texts["key"], said, strict=True))
+    texts_of = zip(texts.get("caption", nothing), texts.get("url", nothing), strict=True)
+    rows = dict(zip(texts["key"], texts_of, strict=True))
     states = zip(texts.get("status", nothing), texts.get("error_message", nothing), strict=True)
     failed = Counter(reason or state for state, reason in states if state not in (None, "success"))
     return rows, dict(failed), None
 
 
-def _kept(path: Path, made_from: str) -> TarIndex | None:
+def _read_cached(path: Path, made_from: str) -> TarIndex | None:
     try:
         table = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()
     except (OSError, pa.ArrowException, storage.NoPlainFileError):
@@ -172,8 +176,8 @@ def _kept(path: Path, made_from: str) -> TarIndex | None:
     return TarIndex(table.replace_schema_metadata(None), more["failures"], more["remark"])
 
 
-def _keep(found: TarIndex, path: Path, made_from: str) -> None:
-    """Writes an index, if that is possible: `status` works where nothing can be written."""
+def _write_cache(found: TarIndex, path: Path, made_from: str) -> None:
+    """Writes an index if possible; `status` must also work where nothing can be written."""
     more = json.dumps({"failures": found.failures, "remark": found.remark})
     table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
     content = pa.BufferOutputStream()

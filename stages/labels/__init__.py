@@ -1,1 +1,1 @@
-"""What several stages say of pixels: pseudo-labels, reading images and label files, scores."""
+"""Per-pixel labels, used by several stages: pseudo-labels, image and label files, scores."""

@@ -1,4 +1,4 @@
-"""Boundary IoU: how well the outlines of classes are met (Cheng et al. 2021, arXiv 2103.16562)."""
+"""Boundary IoU, a score of the outlines of classes (Cheng et al. 2021, arXiv 2103.16562)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
 
 DIAGONAL_SHARE = 0.02
-"""Width of a boundary, in diagonals of the image; the authors' value."""
+"""Width of a boundary as a share of the image diagonal; the authors' value."""
 
 
 def boundary(mask: Bytes) -> npt.NDArray[np.bool_]:
-    """The pixels of each class that are near its outline.
+    """Finds the pixels of each class that are near its outline.
 
-    A pixel is, where the square of 2 d + 1 pixels around it holds another class, or reaches beyond
-    the image; d is 2 % of the diagonal, at least 1. That is each class less itself eroded d times
-    by a square of 3 pixels, as the authors' code does.
+    A pixel is near it if the square of 2 d + 1 pixels around it contains another class, or reaches
+    beyond the image; d is 2 % of the diagonal, at least 1. The result is that of the authors' code:
+    each class minus its erosion, d times by a square of 3 pixels.
 
     Args:
-        mask: (H, W) uint8 class ids, 255 = none.
+        mask: (H, W) uint8 class ids, 255 = no class.
 
     Returns:
         (H, W) bool, False where there is no class.
     """
     distance_px = max(1, round(DIAGONAL_SHARE * float(np.hypot(*mask.shape))))
-    # Beyond the image is 255: as a maximum it is another class than any, and there it is enough.
+    # Pixels beyond the image are 255, so their maximum differs from every class.
     around = {"size": 2 * distance_px + 1, "mode": "constant", "cval": IGNORE}
     highest = ndimage.maximum_filter(mask, **around)
     lowest = ndimage.minimum_filter(mask, **around)
@@ -40,12 +40,12 @@ def boundary(mask: Bytes) -> npt.NDArray[np.bool_]:
 
 @dataclass
 class BoundaryCounts:
-    """Boundary pixels by class over a set of images.
+    """Counts of boundary pixels by class over a set of images.
 
     Attributes:
-        intersection: (C,) int64 pixels on the boundary of a class in truth and prediction.
-        truth: (C,) int64 pixels on its boundary in the truth.
-        predicted: (C,) int64 pixels on its boundary in the prediction.
+        intersection: (C,) int64 pixels on the boundary of the class in truth and prediction.
+        truth: (C,) int64 pixels on the boundary in the truth.
+        predicted: (C,) int64 pixels on the boundary in the prediction.
     """
 
     intersection: Counts
@@ -54,38 +54,38 @@ class BoundaryCounts:
 
     @classmethod
     def empty(cls, num_classes: int) -> BoundaryCounts:
-        """Nothing counted yet."""
+        """Counts of no images."""
         return cls(*(np.zeros(num_classes, np.int64) for _ in range(3)))
 
     def add(self, truth: Bytes, predicted: Bytes) -> None:
-        """Counts the boundaries of one image.
+        """Adds the boundaries of one image.
 
-        Where the truth is 255 both have no class, as in the IoU; so an outline towards such pixels
-        is in both.
+        Pixels that are 255 in the truth are ignored in the prediction too, as in the IoU; so truth
+        and prediction share the outlines next to such pixels.
 
         Args:
-            truth: (H, W) class ids, 255 = ignore.
-            predicted: (H, W) class ids, 255 = open.
+            truth: (H, W) uint8 class ids, 255 = ignore.
+            predicted: (H, W) uint8 class ids, 255 = no prediction.
         """
         predicted = np.where(truth == IGNORE, np.uint8(IGNORE), predicted)
-        of_truth, of_predicted = boundary(truth), boundary(predicted)
-        both = of_truth & of_predicted & (truth == predicted)
+        near_truth, near_predicted = boundary(truth), boundary(predicted)
+        both = near_truth & near_predicted & (truth == predicted)
         for counts, pixels in (
             (self.intersection, truth[both]),
-            (self.truth, truth[of_truth]),
-            (self.predicted, predicted[of_predicted]),
+            (self.truth, truth[near_truth]),
+            (self.predicted, predicted[near_predicted]),
         ):
             counts += np.bincount(pixels, minlength=len(counts))
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
-        """(C,) boundary IoU, 0 to 1; NaN for a class that occurs nowhere."""
+        """(C,) boundary IoU, 0 to 1; NaN for a class that does not occur."""
         union = self.truth + self.predicted - self.intersection
         with np.errstate(invalid="ignore"):
             return np.asarray(self.intersection / union)
 
     @property
     def miou(self) -> float:
-        """Mean boundary IoU over the classes that occur in truth or prediction; 0 without any."""
+        """Mean boundary IoU over the classes in truth or prediction; 0 if there are none."""
         occurs = self.iou[~np.isnan(self.iou)]
         return float(occurs.mean()) if len(occurs) else 0.0

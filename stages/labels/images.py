@@ -1,46 +1,93 @@
-"""Images of the manifest, read in threads ahead of the network that waits for them."""
+"""The image and label files of images rows: the one place where a stage reads them.
+
+Readers of stage one (`fitted_pixels`, `fitted_mask`) raise `UnreadableImageError`, whose text
+becomes the message of a failed row. The other readers raise `DataError`: without the file the stage
+cannot go on. Both refuse a file whose bytes are not those that ingest read, as `image_id` and
+`mask_id` of the row show; a row without these is not compared.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.images import images
+from pipeline.images.overlay import resized
+from pipeline.records.rows import ImageRow
 
+Bytes = npt.NDArray[np.uint8]
+Row = TypeVar("Row")
 T = TypeVar("T")
 
 
-def fitted_pixels(image: dict[str, Any], size_px: int) -> npt.NDArray[np.uint8]:
-    """The pixels of an images row, (H, W, 3) uint8, scaled so that the long side is `size_px`.
+def read_pixels(row: ImageRow) -> Bytes:
+    """Reads an image, (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        UnreadableImageError: The file is missing, or not the one that ingest read.
+        DataError: The file cannot be read, or has changed.
     """
-    content = images.read_bytes(image["uri"], expected=image["image_id"])
+    with images.readable(row["uri"], expected=row.get("image_id")) as content:
+        return images.decode_image(content).pixels
+
+
+def read_mask(row: ImageRow, vocabulary: Vocabulary) -> Bytes:
+    """Reads the label file of an image that has one, (H, W) uint8 class ids, 255 = ignore.
+
+    Raises:
+        DataError: The file cannot be read, or has changed.
+    """
+    uri = row["mask_uri"]
+    assert uri is not None, "the roles that are read with labels have label files"
+    with images.readable(uri, expected=row.get("mask_id")) as content:
+        labels = images.decode_labels(content)
+    return vocabulary.to_mask(labels, row["label_scheme"])[0]
+
+
+def fitted_pixels(row: ImageRow, size_px: int) -> Bytes:
+    """Reads an image, (H, W, 3) uint8 RGB, scaled so that the long side is `size_px`.
+
+    Raises:
+        UnreadableImageError: The file cannot be read, or has changed.
+    """
+    content = images.read_bytes(row["uri"], expected=row.get("image_id"))
     return images.fit(images.decode_image(content).pixels, size_px)
 
 
-def read_truth(image: dict[str, Any], vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
-    """The hand-made mask of an images row, (H, W) uint8 class ids, 255 = ignore.
+def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) -> Bytes:
+    """Reads a label file, scaled to (height, width) uint8 class ids, 255 = ignore.
 
     Raises:
-        DataError: The file can no longer be read.
+        UnreadableImageError: The image has no label file, or the file cannot be read or has
+            changed.
     """
-    with images.readable(image["mask_uri"], expected=image["mask_id"]) as content:
-        labels = images.decode_labels(content)
-    return vocabulary.to_mask(labels, image["label_scheme"])[0]
+    uri = row["mask_uri"]
+    if uri is None:
+        raise images.UnreadableImageError("this image has no label file")
+    try:
+        labels = images.decode_labels(images.read_bytes(uri, expected=row.get("mask_id")))
+    except images.UnreadableImageError as error:
+        raise images.UnreadableImageError(f"label file: {error}") from error
+    return resized(vocabulary.to_mask(labels, row["label_scheme"])[0], height, width)
 
 
 def read_ahead(
-    read: Callable[[dict[str, Any]], T], rows: Sequence[dict[str, Any]]
+    read: Callable[[Row], T], rows: Sequence[Row]
 ) -> Iterator[T | images.UnreadableImageError]:
-    """What `read` makes of each row, in order; a file that cannot be read is its error instead."""
+    """Reads rows in threads ahead of the caller, e.g. of a network.
 
-    def attempt(row: dict[str, Any]) -> T | images.UnreadableImageError:
+    Args:
+        read: Reads one row; may raise UnreadableImageError.
+        rows: The rows. All results may be in memory at once.
+
+    Yields:
+        The result of each row, in order: what `read` returned, or the error it raised.
+    """
+
+    def attempt(row: Row) -> T | images.UnreadableImageError:
         try:
             return read(row)
         except images.UnreadableImageError as error:
@@ -48,3 +95,7 @@ def read_ahead(
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         yield from threads.map(attempt, rows)
+
+
+read_truth = read_mask
+"""Former name, until `pseudolabel` and `train` use the new one."""

@@ -1,16 +1,16 @@
-"""A table of scores, as the console prints it and the report shows it."""
+"""A table of scores, printed by the console and shown in the report."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """A table to print.
+    """A table of texts.
 
     Attributes:
-        title: What it shows.
+        title: Heading of the table.
         header: Column names.
-        rows: Texts, as many a row as there are columns.
+        rows: Texts, one for each column.
     """
 
     title: str

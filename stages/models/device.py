@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""The device that networks run on, and its memory."""
 
 import resource
 import sys
@@ -8,14 +8,14 @@ import torch
 from pipeline.errors import ConfigError
 
 _TYPES = ("cpu", "cuda")
-"""Where all of it was written to run; `meta`, say, computes nothing."""
+"""Supported types of devices; others exist, such as `meta`, which computes nothing."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a config's key `device`; auto is a GPU where there is one.
+    """The device for a config's key `device`; auto is a GPU if there is one.
 
     Raises:
-        ConfigError: There is no such device here.
+        ConfigError: This machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -27,11 +27,11 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = error
     fix = "use auto, cpu, or cuda on a machine with a GPU"
-    raise ConfigError(f"no device {name!r} here", where="device", fix=fix) from reason
+    raise ConfigError(f"this machine has no device {name!r}", where="device", fix=fix) from reason
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory in use so far: of tensors on a GPU, on the CPU of this whole process."""
+    """Peak memory so far: of tensors on a GPU, or of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

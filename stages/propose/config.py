@@ -1,4 +1,4 @@
-"""The section `propose`: which SAM, over which images, with which settings of its generator."""
+"""The section `propose`: the SAM, the images it sees and the settings of its mask generator."""
 
 from __future__ import annotations
 
@@ -13,44 +13,41 @@ from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
 from pipeline.files.download import fetch
 from stages.ingest.config import Role
+from stages.models.embedded.models import SAM, SANDBOX, SandboxName
 from stages.propose.published import CHECKPOINTS
 
-SANDBOX = "sandbox"
-SANDBOX_FOLDER = Path(__file__).resolve().parents[1] / "sandbox" / "sam"
-
-_SANDBOX_FILES = {"weights": "sam_model.safetensors", "weights.config": "sam_config.json"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GeneratorConfig(Section):
-    """How to propose: the options of `SamAutomaticMaskGenerator`, by its names, and a mode."""
+    """The options of `SamAutomaticMaskGenerator`, by its names, and a mode."""
 
     mode: Literal["exact", "fast"] = "exact"
-    """exact: its masks; fast: nearly the same ones, of fewer points where masks cover many."""
+    """exact: its masks; fast: nearly the same masks from fewer points, where masks cover many."""
     points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
-    """Points asked about along each side of an image; their square is what it costs."""
+    """Points along each side of an image; the cost grows with the square of this number."""
     points_per_batch: Annotated[int, Field(ge=1), RunOnly] = 64
-    """Points a forward of the decoder, of any images; a CPU takes as many as its caches hold."""
+    """Points per forward pass of the decoder; a CPU processes as many as fit its caches."""
     images_per_batch: Annotated[int, Field(ge=1), RunOnly] = 1
-    """Images, or crops of them, a forward of the encoder; vit_h takes some 4 GB for each."""
+    """Images, or crops of them, per forward pass of the encoder; vit_h needs 4 GB for each."""
     pred_iou_thresh: Share = 0.88
-    """Masks that SAM itself thinks less of are dropped."""
+    """Masks whose IoU, as predicted by SAM, is lower are dropped."""
     stability_score_thresh: Share = 0.95
-    """Masks that change more with the cut of their logits are dropped."""
+    """Masks that change more when the threshold of their logits moves are dropped."""
     stability_score_offset: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """How far that cut is moved up and down."""
+    """Distance by which that threshold is moved up and down."""
     box_nms_thresh: Share = 0.7
-    """Of masks whose boxes overlap more, the surest one stays."""
+    """If boxes of masks overlap more, only the mask with the highest predicted IoU is kept."""
     crop_n_layers: Annotated[int, Field(ge=0, le=4)] = 0
-    """Layers of crops that are looked at beside the whole image; layer i has 4^i."""
+    """Layers of crops that SAM sees in addition to the whole image; layer i has 4^i crops."""
     crop_nms_thresh: Share = 0.7
-    """As `box_nms_thresh`, between crops."""
+    """Like `box_nms_thresh`, between crops."""
     crop_overlap_ratio: Share = 512 / 1500
-    """How much crops of the first layer overlap, in short sides."""
+    """Overlap of crops in the first layer, as a share of the image's short side."""
     crop_n_points_downscale_factor: Annotated[int, Field(ge=1)] = 1
-    """Layer i has this to the power of i times fewer points a side."""
+    """In layer i, points per side are divided by this number to the power of i."""
     min_mask_region_area: Annotated[int, Field(ge=0)] = 0
-    """Holes and islands of fewer pixels are mended."""
+    """Holes of fewer pixels are filled, islands of fewer pixels are removed."""
 
     @model_validator(mode="after")
     def _has_points(self) -> Self:
@@ -66,53 +63,48 @@ class GeneratorConfig(Section):
 class ProposeConfig(GeneratorConfig):
     """The section `propose`."""
 
-    model: Literal["sandbox", "vit_b", "vit_l", "vit_h"]
-    """A SAM by segment_anything's name, or the sandbox's own."""
-    weights: Annotated[Path | None, RunOnly] = None  # what is in it counts, not where it lies
-    """The model's checkpoint file. Default: the published one, downloaded on first use; the
-    sandbox's SAM brings its own."""
-    roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # each shard says which images it has
-    """Images to find masks in, beside the labeled ones, on which labels are measured."""
+    model: Literal[SandboxName, "vit_b", "vit_l", "vit_h"]
+    """A SAM by segment_anything's name, or sandbox: the tiny SAM that comes with Maskmill."""
+    weights: Annotated[Path | None, RunOnly] = None  # facts hold its checksum, not its path
+    """The model's checkpoint file. Default: the published file, downloaded on first use. Leave it
+    out for sandbox, which has its own weights."""
+    roles: Annotated[tuple[Role, ...], RunOnly] = ("ood",)  # a shard's facts list its images
+    """Roles to find masks for, in addition to the labeled images, on which labels are measured."""
     size_px: Annotated[int, Field(ge=32, le=4096)] = 512
-    """Long side that images are scaled to; labelers need it equal to that of `pseudolabel`."""
+    """Long side that images are scaled to; labelers need the same value in `pseudolabel`."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU where there is one."""
+    """cpu, cuda, or auto: a GPU if there is one."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         if self.model == SANDBOX and self.weights is not None:
-            raise ValueError("leave out `weights`: the sandbox's SAM brings its own")
+            raise ValueError("leave out `weights`: the sandbox's SAM has its own")
         return self
 
     def weights_facts(self) -> Facts:
-        """Checksums of the files that the model is read from. No torch needed.
+        """Checksums of the model's files, without torch.
 
-        Those of a published checkpoint are known before it is downloaded.
+        The checksum of a published checkpoint is known before it is downloaded.
 
         Raises:
-            WeightsError: A local one is missing.
+            WeightsError: A local file is missing.
         """
         if self.model == SANDBOX:
-            files = {key: SANDBOX_FOLDER / name for key, name in _SANDBOX_FILES.items()}
-            where = f"propose.model: {SANDBOX}"
-            fix = "restore stages/sandbox/sam, or run `python -m stages.sandbox.train_sam`"
-        elif self.weights is None:
-            published = CHECKPOINTS[self.model]
+            return {f"propose.{key}": value for key, value in SAM.facts().items()}
+        published = CHECKPOINTS[self.model]
+        if self.weights is None:
             return {"propose.weights": named(published.name, published.sha256)}
-        else:
-            files, where = {"weights": self.weights}, "propose.weights"
-            address = CHECKPOINTS[self.model].url
-            fix = f"download {address} and put it there, or leave out the key to have that done"
-        for file in files.values():
-            if not file.is_file():
-                raise WeightsError("there is no such file", where=f"{where}: {file}", fix=fix)
-        return {f"propose.{key}": checksum(file) for key, file in files.items()}
+        if not self.weights.is_file():
+            where = f"propose.weights: {self.weights}"
+            fix = f"download {published.url} and put it there, or leave out the key and run again"
+            raise WeightsError("there is no such file", where=where, fix=fix)
+        return {"propose.weights": checksum(self.weights)}
 
     def checkpoint(self, console: Console) -> Path | None:
-        """The model's file, downloaded if need be; None for the sandbox's, which is several.
+        """The model's checkpoint, downloaded if needed; None for the sandbox's SAM.
 
         Raises:
-            WeightsError: It cannot be downloaded, or is not what was published.
+            WeightsError: The download fails, or its checksum is not the published one.
         """
         if self.model == SANDBOX or self.weights is not None:
             return self.weights

@@ -1,4 +1,6 @@
-"""What later stages read of propose."""
+"""The output of propose: where the masks are, how they are read, what they depend on."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from pipeline.records import manifest, tables
+from pipeline.config.config_section import Facts
+from pipeline.records import manifest, part_file, tables
+from stages.propose.config import ProposeConfig
+
+VERSION = 1
+"""Version of the stage."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,18 @@ class Proposals:
         return np.moveaxis(np.asarray(coco.decode(encoded), np.bool_), -1, 0)
 
 
+def mask_facts(section: ProposeConfig) -> Facts:
+    """The facts of an image's masks besides the image.
+
+    Raises:
+        WeightsError: The model's files are missing.
+    """
+    return {"propose.version": VERSION, **section.facts("propose"), **section.weights_facts()}
+
+
 def proposals_part(manifests: Path, shard: int) -> Path:
     """The manifest part of a shard."""
-    return manifests / tables.PROPOSALS.name / manifest.part_name(shard)
+    return manifests / tables.PROPOSALS.name / part_file.part_name(shard)
 
 
 def read_proposals(part: Path) -> dict[int, Proposals]:

@@ -4,7 +4,7 @@ from pipeline.files.download import Published
 
 _AT = "https://dl.fbaipublicfiles.com/segment_anything"
 
-# The digits in their names are of MD5; these are SHA-256 of the same files.
+# The digits in the names are MD5; the keys below are SHA-256 of the same files.
 CHECKPOINTS = {
     "vit_b": Published(
         f"{_AT}/sam_vit_b_01ec64.pth",
@@ -19,4 +19,4 @@ CHECKPOINTS = {
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     ),
 }
-"""By segment_anything's names of the models."""
+"""Checkpoints by segment_anything's names of the models."""

@@ -1,95 +1,93 @@
 """Propose: SAM's masks of everything in the images of its roles, shard by shard, once.
 
-No class name is asked here, so that another class list leaves the masks as they are.
+It knows no class names, so that another class list leaves the masks as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.engine.staleness import count_image_changes
-from pipeline.records import arrays, manifest, tables
+from pipeline.engine.shard_stage import ShardStage
+from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Unit
+from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records.rows import ProposalsRow
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.output import Rows, read_shards
-from stages.propose.config import SANDBOX, ProposeConfig
+from stages.ingest.output import read_shards
+from stages.models.embedded.models import SAM, SANDBOX, knows
+from stages.propose.config import ProposeConfig
+from stages.propose.output import VERSION, mask_facts
+
+if TYPE_CHECKING:
+    from stages.propose.task import ShardTask
 
 
-class ProposeStage(Stage):
+class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     """Fills the proposals manifest."""
 
     name = "propose"
-    version = 1
+    version = VERSION
     table = tables.PROPOSALS
     Config = ProposeConfig
     needs = ("ingest",)
-    picks_shards = True
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
         assert isinstance(section, ProposeConfig)
         self._section = section
+        self._folder = context.config.manifests / tables.PROPOSALS.name
 
-    def plan(self) -> list[Unit]:
-        """A unit a shard that holds images of the roles."""
-        digests = self._images.digests(["row", "image_id"])
+    def plan(self) -> list[Unit[ShardKey]]:
+        """One unit for each shard that has images of the roles."""
+        digests, facts = self.images.digests(["row", "image_id"]), self._facts
         return [
             Unit(
-                f"shard {shard}",
-                self._folder / manifest.part_name(shard),
-                {**self.mask_facts, "inputs.images": digests[shard]},
+                ShardKey(shard),
+                self._folder / part_file.part_name(shard),
+                {**facts, IMAGES_FACT: digests[shard]},
                 shard=shard,
             )
-            for shard in self._images.shards
+            for shard in self.images.shards
         ]
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit[ShardKey]]) -> None:
         """Proposes masks on the cluster and commits each shard's part."""
-        from pipeline.engine.run_shards import ShardWork, run_shards
-        from stages.propose.work import ShardTask, propose_shard
+        from stages.propose.work import propose_shard
 
         config, console = self.context.config, self.context.console
-        if self._section.model == SANDBOX and config.vocabulary.name != SANDBOX:
-            what = "the sandbox's SAM was trained on drawn scenes and knows nothing of real photos"
-            console.warn(f"propose: {what}; use vit_b, vit_l or vit_h")
+        if self._section.model == SANDBOX and not knows(config.vocabulary.name):
+            console.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
         if config.run.cluster.address is None:  # workers elsewhere fetch their own
             self._section.checkpoint(console)
-        weights = manifest.digest(self._section.weights_facts())
+        self.run_units(units, propose_shard)
 
-        def task(unit: Unit) -> ShardTask:
-            assert unit.shard is not None
-            return ShardTask(unit.shard, self._images.rows(unit.shard), self._section, weights)
+    def task(self, unit: Unit[ShardKey]) -> ShardTask:
+        """See `ShardStage.task`."""
+        from stages.propose.task import ShardTask
 
-        work = [
-            ShardWork(unit, self._images[unit.shard].num_rows, partial(task, unit))
-            for unit in units
-        ]
-        plain = self._section.model_dump(mode="json")
+        weights = part_file.digest(self._section.weights_facts())
+        shard = unit.key.shard
+        images = self.images[shard].to_pylist()
+        return ShardTask(shard, images, self._section, weights)
 
-        def commit(unit: Unit, rows: Rows) -> None:
-            failed = sum(row["status"] == "failed" for row in rows)
-            table = tables.PROPOSALS.rows(rows)
-            manifest.write_part(unit.part, table, unit.facts, plain, failed=failed)
-
-        run_shards(self.name, work, propose_shard, commit, self.context)
-
-    def image_changes(self, unit: Unit) -> dict[str, int]:
-        """See `Stage.image_changes`."""
-        return count_image_changes(unit, tables.PROPOSALS, self._images)
+    def commit_rows(self, unit: Unit[ShardKey], rows: list[ProposalsRow]) -> None:
+        """See `ShardStage.commit_rows`."""
+        failed = sum(row["status"] == "failed" for row in rows)
+        self.commit(unit, tables.PROPOSALS.rows(rows), failed=failed)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
-        planned = {manifest.part_name(shard) for shard in self._images.shards}
+        planned = {part_file.part_name(shard) for shard in self.images.shards}
         parts = manifest.part_names(self._folder)
         return [self._folder / part for part in parts if part not in planned]
 
     def summarize(self) -> None:
-        """How many masks there are, and how long they took."""
+        """Prints how many masks there are, and how long they took."""
         columns = ["num_masks", "seconds", "status"]
         rows = manifest.read(self._folder, tables.PROPOSALS, columns)
         good = arrays.having(rows, "status", "ok")
@@ -99,22 +97,14 @@ class ProposeStage(Stage):
         text = f"{good.num_rows} images, {masks:.1f} masks an image{speed}; in {self._folder}"
         self.context.console.note(f"propose: {text}")
         if failed := rows.num_rows - good.num_rows:
-            self.context.console.warn(f"{failed} images could no longer be read, no masks of them")
+            what = f"{failed} images could no longer be read; they have no masks"
+            self.context.console.warn(what)
 
     @cached_property
-    def _folder(self) -> Path:
-        return self.context.config.manifests / tables.PROPOSALS.name
-
-    @cached_property
-    def mask_facts(self) -> Facts:
-        """What the masks of an image depend on beside the image.
-
-        Raises:
-            WeightsError: The model's files are missing.
-        """
-        section = self._section
-        return {**self.version_facts, **section.facts(self.name), **section.weights_facts()}
-
-    @cached_property
-    def _images(self) -> ShardedTable:
+    def images(self) -> ShardedTable:
+        """See `ShardStage.images`."""
         return read_shards(self.context.config, self._section.roles)
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return mask_facts(self._section)

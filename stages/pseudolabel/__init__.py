@@ -1,4 +1,4 @@
-"""Stage one: images of the manifest in, pseudo-labels in the store, their rows and cards out.
+"""Stage one: labels the images of the manifest, and writes label store, rows and report cards.
 
 To add a labeler, add one file to labelers/; see labelers/base.py.
 """

@@ -1,9 +1,10 @@
-"""How far confidences are off the truth, and maps that mend them.
+"""Calibration: measures how reliable confidences are, and fits maps that correct them.
 
-A map is a table: for each class and stored level of confidence, 0 to 255, the level that is right
-as often as it says. All is computed from counts of pixels by level, for the store keeps no more.
+A map is a table: the calibrated level of each class and stored level of confidence, 0 to 255. A
+level is calibrated if it is the share of right pixels. Everything is computed from counts of pixels
+by level, because the store has 256 levels.
 
-The legend of shapes: F folds of images, C classes, L = 256 levels.
+Shapes: F folds of images, C classes, L = 256 levels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from stages.pseudolabel.output import Calibration
 METHODS: tuple[Calibration, ...] = get_args(Calibration)
 
 Counts = npt.NDArray[np.int64]
-"""(..., C, L, 2): pixels labeled with a class at a level; the last axis: wrong, right."""
+"""(..., C, L, 2): numbers of pixels by class and level; the last axis is wrong, right."""
 Maps = npt.NDArray[np.uint8]
 """(C, L): the calibrated level of each class and stored level."""
 
@@ -31,20 +32,19 @@ LEVELS = 256
 NUM_BINS = 15
 MAX_FOLDS = 8
 _OWN_MAP_FOLDS = 4
-"""Folds that a class must occur in for a map of its own: pixels of one image are no evidence of
-how the class fares in others."""
+"""Folds that a class must occur in for its own map: one image says little about others."""
 _OWN_MAP_PIXELS = 1000
 _HALF_LEVEL = 0.5 / (LEVELS - 1)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often labels are right, by how sure they are (Guo et al., arXiv 1706.04599).
+    """Accuracy of labels by confidence (Guo et al., arXiv 1706.04599).
 
     Attributes:
-        share: (15,) share of the pixels in each bin; bins are of equal width, open below.
-        confidence: (15,) their mean confidence, 0 to 1; NaN in an empty bin.
-        accuracy: (15,) share of them that is right; NaN in an empty bin.
+        share: (15,) share of the pixels in each bin; bins have equal widths, open below.
+        confidence: (15,) mean confidence of a bin's pixels, 0 to 1; NaN in an empty bin.
+        accuracy: (15,) share of right pixels in a bin; NaN in an empty bin.
     """
 
     share: npt.NDArray[np.float64]
@@ -53,12 +53,12 @@ class Reliability:
 
     @classmethod
     def of(cls, counts: Counts) -> Reliability | None:
-        """Of all pixels in (..., L, 2) counts; None where there is none."""
+        """The reliability of all pixels in (..., L, 2) counts; None if there are no pixels."""
         by_level = counts.reshape(-1, LEVELS, 2).sum(axis=0)
         if not (total := by_level.sum()):
             return None
         levels = np.arange(LEVELS)
-        # 255 = 15 * 17: bin k holds levels 17 k + 1 to 17 k + 17, and the first one 0 too.
+        # 255 = 15 * 17: bin k has levels 17 k + 1 to 17 k + 17; bin 0 has level 0 too.
         bins = np.maximum((levels + 16) // 17 - 1, 0)
         pixels = by_level.sum(axis=1)
         in_bin = np.bincount(bins, pixels, NUM_BINS)
@@ -69,12 +69,12 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, 0 to 1 (equation 3): the mean gap, bins by their share."""
+        """Expected calibration error, 0 to 1 (equation 3): the mean gap, weighted by share."""
         return float(np.nansum(self.share * np.abs(self.accuracy - self.confidence)))
 
     @property
     def mean_confidence(self) -> float:
-        """The mean over all pixels, 0 to 1."""
+        """Mean confidence over all pixels, 0 to 1."""
         return float(np.nansum(self.share * self.confidence))
 
 
@@ -84,7 +84,7 @@ def count(
     confidence: npt.NDArray[np.uint8],
     num_classes: int,
 ) -> Counts:
-    """(C, L, 2) counts of an image's pixels that have both a true class and a label.
+    """Counts an image's pixels that have both a true class and a label, as (C, L, 2).
 
     Args:
         truth: (H, W) class ids, 255 = ignore.
@@ -100,13 +100,14 @@ def count(
 
 
 def count_folds(images: Iterable[Counts], total: int, num_classes: int) -> Counts:
-    """(F, C, L, 2): up to 8 folds; of at most 8 images each is one of its own.
+    """Adds up counts of images in at most 8 folds, as (F, C, L, 2).
 
-    Neighbours share a fold: frames of one drive must not be judged by one another.
+    Neighbouring images share a fold, so that frames of one drive are not evaluated with maps that
+    were fitted on the same drive. With 8 images or fewer, each image is a fold.
 
     Args:
         images: (C, L, 2) counts of each image, in order.
-        total: How many images there are at most.
+        total: Maximum number of images.
         num_classes: C.
     """
     num_folds = min(MAX_FOLDS, total)
@@ -117,9 +118,9 @@ def count_folds(images: Iterable[Counts], total: int, num_classes: int) -> Count
 
 
 def fit(folds: Counts, method: Calibration) -> Maps | None:
-    """Maps fitted on (F, C, L, 2) counts; None where there is no pixel to fit them on.
+    """Fits maps on (F, C, L, 2) counts; None if there are no pixels.
 
-    A class that occurs in enough folds has a map of its own, the others that of all classes.
+    A class that occurs often enough has its own map, the others share a map of all classes.
     """
     if not folds.any():
         return None
@@ -135,17 +136,17 @@ def fit(folds: Counts, method: Calibration) -> Maps | None:
 
 
 def has_own_map(folds: Counts) -> npt.NDArray[np.bool_]:
-    """(C,) whether a class occurs often enough in (F, C, L, 2) counts for a map of its own."""
+    """(C,) whether a class occurs often enough in (F, C, L, 2) counts for its own map."""
     pixels = folds.sum(axis=(2, 3))
     occurs = (pixels > 0).sum(axis=0) >= _OWN_MAP_FOLDS
     return np.asarray(occurs & (pixels.sum(axis=0) >= _OWN_MAP_PIXELS))
 
 
 def held_out(folds: Counts, method: Calibration) -> Counts | None:
-    """(C, L, 2) counts by calibrated level: each fold's by the maps fitted on all the others.
+    """Cross-validates: (C, L, 2) counts by calibrated level, with maps fitted on other folds.
 
     Returns:
-        None where fewer than two folds have a pixel: nothing would be left to fit or to judge.
+        None if fewer than two folds have pixels: one fits the maps and another evaluates them.
     """
     used = [number for number, fold in enumerate(folds) if fold.any()]
     if len(used) < 2:
@@ -159,7 +160,7 @@ def held_out(folds: Counts, method: Calibration) -> Counts | None:
 
 
 def apply(maps: Maps, counts: Counts) -> Counts:
-    """(C, L, 2) counts by the levels that maps send theirs to."""
+    """Moves (C, L, 2) counts to their calibrated levels."""
     found = np.zeros_like(counts)
     for own, before, after in zip(maps, counts, found, strict=True):
         np.add.at(after, own, before)
@@ -167,9 +168,9 @@ def apply(maps: Maps, counts: Counts) -> Counts:
 
 
 def _fit_isotonic(counts: Counts, _num_classes: int) -> Maps:
-    """The non-decreasing step function nearest to the outcomes, linear between levels.
+    """Isotonic regression of accuracy on level, weighted by pixels, linear between levels.
 
-    Zadrozny and Elkan, KDD 2002; pool adjacent violators, each level by its pixels.
+    Zadrozny and Elkan, KDD 2002; pool adjacent violators.
     """
     pixels = counts.sum(axis=1)
     (levels,) = np.nonzero(pixels)
@@ -179,15 +180,15 @@ def _fit_isotonic(counts: Counts, _num_classes: int) -> Maps:
 
 
 def _fit_temperature(counts: Counts, num_classes: int) -> Maps:
-    """One temperature that makes the outcomes likeliest (arXiv 1706.04599, section 4.2).
+    """The temperature with the highest likelihood (arXiv 1706.04599, section 4.2).
 
-    The store keeps the winner's probability alone; the rest is taken to be spread evenly over the
-    other classes.
+    The store has only the probability of the best class; the others are assumed to have equal
+    shares of the rest.
     """
     others = max(num_classes, 2) - 1
     levels = np.arange(LEVELS) / (LEVELS - 1)
     sure = levels.clip(_HALF_LEVEL, 1 - _HALF_LEVEL)
-    logits = np.log(sure * others / (1 - sure))  # the winner's, over those of the others
+    logits = np.log(sure * others / (1 - sure))  # of the best class, relative to the others
 
     def log_odds(inverse: float) -> npt.NDArray[np.float64]:
         return np.asarray(inverse * logits - np.log(others))
@@ -197,7 +198,7 @@ def _fit_temperature(counts: Counts, num_classes: int) -> Maps:
         costs = np.stack([np.logaddexp(0, odds), np.logaddexp(0, -odds)], axis=1)
         return float((counts * costs).sum() / counts.sum())
 
-    # The loss is convex in the inverse, a logistic regression of one weight without a bias.
+    # Convex in the inverse temperature: logistic regression with one weight and no bias.
     best = minimize_scalar(loss, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-6})
     return _as_levels(expit(log_odds(best.x)))
 

@@ -1,4 +1,4 @@
-"""Labelers that read what others of the section have stored: in which order, and from where."""
+"""The order in which labelers run when some read the stored labels of others."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import ConfigError
 
 
-def rounds(members: Mapping[str, Sequence[str]], section: str) -> list[list[str]]:
-    """Labelers in rounds: none reads what is labeled in its own round or a later one.
+def dependency_rounds(members: Mapping[str, Sequence[str]], section: str) -> list[list[str]]:
+    """Groups labelers into rounds: a labeler reads only labels of earlier rounds.
 
     Args:
-        members: What each labeler reads, by name.
-        section: What to call the section in an error: file and key.
+        members: The labelers that each labeler reads, by name.
+        section: The section's file and key, for errors.
 
     Raises:
-        ConfigError: One reads what does not exist, or in the end itself.
+        ConfigError: A member does not exist, or a labeler depends on itself.
     """
     found: list[list[str]] = []
     left = dict(members)
@@ -26,17 +26,18 @@ def rounds(members: Mapping[str, Sequence[str]], section: str) -> list[list[str]
     while left:
         ready = [name for name, own in left.items() if not left.keys() & {*own}]
         if not ready:
-            what = f"it reads its own labels, by way of {' -> '.join(_circle(left))}"
-            where = f"{section}.{_circle(left)[0]}.members"
-            raise ConfigError(what, where=where, fix="leave one of them out")
+            cycle = _cycle(left)
+            what = f"the labeler would read its own labels: {' -> '.join(cycle)}"
+            where = f"{section}.{cycle[0]}.members"
+            raise ConfigError(what, where=where, fix="remove one of these members")
         found.append(ready)
         left = {name: own for name, own in left.items() if name not in ready}
     return found
 
 
-def _circle(members: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names that lead back to the first, of labelers that all read one of these."""
-    way = [next(iter(members))]
-    while way.count(way[-1]) == 1:
-        way.append(next(member for member in members[way[-1]] if member in members))
-    return way[way.index(way[-1]) :]
+def _cycle(members: Mapping[str, Sequence[str]]) -> list[str]:
+    """A cycle, its first name repeated at the end; each labeler must read another of `members`."""
+    path = [next(iter(members))]
+    while path.count(path[-1]) == 1:
+        path.append(next(member for member in members[path[-1]] if member in members))
+    return path[path.index(path[-1]) :]

@@ -1,7 +1,12 @@
-"""What later stages read of pseudolabel."""
+"""The output of pseudolabel: where labels and report cards are, and how they are read."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +15,17 @@ import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.errors import DataError
-from pipeline.records import arrays, manifest, tables
+from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records.rows import CardRow, ImageRow
+from stages.labels.score_table import ScoreTable
 
 Calibration = Literal["temperature", "isotonic"]
 """Ways to calibrate confidences, as the report card names them."""
+
+STORED = "stored"
+"""The report card's name for confidences as they are stored."""
+
+Bytes = npt.NDArray[np.uint8]
 
 _READ = ("row", "store", "height", "width", "fingerprint", "status")
 
@@ -30,7 +42,7 @@ def labels_folder(manifests: Path, labeler: str) -> Path:
 
 def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
     """The part of a labeler's shard."""
-    return labels_folder(manifests, labeler) / manifest.part_name(shard)
+    return labels_folder(manifests, labeler) / part_file.part_name(shard)
 
 
 def read_labels(manifests: Path, labeler: str) -> pa.Table:
@@ -61,7 +73,7 @@ def read_calibration(
         DataError: There is no report card of these classes yet, or too few images for maps.
     """
     part = card_part(config.manifests, labeler)
-    if not part.exists():
+    if not part_file.exists(part):
         fix = "label images by hand (a source of role labeled with masks), and run pseudolabel"
         raise DataError(f"no report card of {labeler} to calibrate with", where=str(part), fix=fix)
     columns = ["calibration", "maps"]
@@ -75,3 +87,86 @@ def read_calibration(
         what = f"the report card of {labeler} is of {len(maps)} classes"
         raise DataError(what, where=str(part), fix="run `maskmill run pseudolabel`")
     return np.array(maps, np.uint8)
+
+
+@dataclass(frozen=True)
+class LabelWithTruth:
+    """A stored label and the hand-made mask of its image, both at the mask's resolution.
+
+    Attributes:
+        image: The images row.
+        truth: (H, W) uint8 class ids, 255 = ignore.
+        mask: (H, W) uint8 class ids, 255 = ignore.
+        confidence: (H, W) uint8, 255 = certain: that of each pixel's cell, as training reads it.
+    """
+
+    image: ImageRow
+    truth: Bytes
+    mask: Bytes
+    confidence: Bytes
+
+
+def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterator[LabelWithTruth]:
+    """Yields a labeler's good labels of those of these images that have a label file, in order.
+
+    Raises:
+        DataError: A label file can no longer be read.
+        StorageError: The labels are damaged.
+    """
+    from pipeline.images.overlay import resized
+    from pipeline.records.label_reader import LabelReader
+    from stages.labels.images import read_mask
+
+    labels = {row["row"]: row for row in _labels_of(config, labeler, images)}
+    reader = lru_cache(maxsize=16)(LabelReader)
+    for image in images.to_pylist():
+        label = labels.get(image["row"])
+        if label is None or image["mask_uri"] is None:
+            continue
+        stored = reader(config.run.workspace / label["store"])
+        size = (label["height"], label["width"])
+        ((mask, confidence),) = stored.read([label["row"]], [size])
+        truth = read_mask(image, config.vocabulary)
+        height, width = truth.shape
+        yield LabelWithTruth(
+            image, truth, resized(mask, height, width), resized(confidence, height, width)
+        )
+
+
+def _labels_of(config: Config, labeler: str, images: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = of_rows(read_labels(config.manifests, labeler), images).to_pylist()
+    return rows
+
+
+def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
+    """Tables that compare the cards of labelers, overall and by class; none without a card."""
+    cards: dict[str, dict[str, CardRow]] = {}
+    for labeler in labelers:
+        if part_file.exists(part := card_part(config.manifests, labeler)):
+            rows: list[CardRow] = manifest.read_part(part, tables.REPORT_CARD).to_pylist()
+            if len(rows[0]["class_iou"]) == config.vocabulary.num_classes:
+                cards[labeler] = {row["calibration"]: row for row in rows}
+    if not cards:
+        return []
+    overall, by_class = [], []
+    for labeler, card in cards.items():
+        stored = card[STORED]
+        scores: list[float | None] = [stored["miou"], stored["pixel_accuracy"], stored["coverage"]]
+        scores += [stored["mean_confidence"], *(row["ece"] for row in card.values())]
+        overall.append((labeler, str(stored["images"]), *map(_percent, scores)))
+    for class_id, name in enumerate(config.vocabulary.class_names):
+        ious = (card[STORED]["class_iou"] for card in cards.values())
+        by_class.append((name, *(_percent(iou[class_id]) for iou in ious)))
+    title = (
+        "report card: labelers against the label files of the labeled images, %; ECE as stored, "
+        "and calibrated by temperature or isotonic on images left out of the fit"
+    )
+    header = ("labeler", "images", "mIoU", "pixels right", "coverage", "confidence", "ECE")
+    return [
+        ScoreTable(title, (*header, "temperature", "isotonic"), overall),
+        ScoreTable("IoU by class on the labeled images, %", ("class", *cards), by_class),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

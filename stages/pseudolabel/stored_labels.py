@@ -1,4 +1,4 @@
-"""Labels of a shard as a labeler stored them, for labelers that are made of others."""
+"""Stored labels of a shard, for labelers that merge the labels of others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.config.vocabulary import IGNORE
 from pipeline.records import manifest, tables
 from pipeline.records.label_reader import LabelReader
 from pipeline.records.label_store import CONFIDENCE_STRIDE
+from pipeline.records.rows import LabelRow
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.pseudolabel.labelers.base import ImageBatch
 
@@ -22,28 +23,28 @@ _READ = ["row", "store", "height", "width", "status"]
 
 
 def to_cells(confidence: Tensor) -> npt.NDArray[np.uint8]:
-    """What is stored of the confidence of an image.
+    """Averages an image's confidence over cells of 4 x 4 pixels, as it is stored.
 
     Args:
         confidence: (H, W) float in [0, 1], on the CPU.
 
     Returns:
-        (ceil(H / 4), ceil(W / 4)) uint8, 255 = certain: the mean of each cell of pixels; of cells
-        at the edge, over what is image.
+        (ceil(H / 4), ceil(W / 4)) uint8, 255 = certain: the mean of each cell. A cell at the edge
+        is the mean of its pixels inside the image.
     """
     means = avg_pool2d(confidence[None], CONFIDENCE_STRIDE, ceil_mode=True, count_include_pad=False)
     return np.asarray((means[0] * 255).round().to(torch.uint8))
 
 
 def from_cells(cells: npt.NDArray[np.uint8], mask: Tensor) -> Tensor:
-    """The confidence of each pixel of an image, as near as cells tell.
+    """Interpolates stored cells back to a confidence per pixel.
 
     Args:
-        cells: As from `to_cells`.
+        cells: (ceil(H / 4), ceil(W / 4)) uint8, see `to_cells`.
         mask: (H, W) int64, 255 = ignore.
 
     Returns:
-        (H, W) float in [0, 1], blended from cell to cell; 0 where the mask is ignore.
+        (H, W) float in [0, 1], bilinear between cells; 0 where the mask is ignore.
     """
     height, width = mask.shape
     coarse = torch.from_numpy(cells.copy()).float()[None, None] / 255
@@ -52,7 +53,7 @@ def from_cells(cells: npt.NDArray[np.uint8], mask: Tensor) -> Tensor:
 
 
 def as_stored(labels: PseudoLabels, images: ImageBatch) -> PseudoLabels:
-    """What comes back of labels that are stored, on the CPU: confidences have lost detail."""
+    """Labels as they are after storing and reading, on the CPU: confidences are coarser."""
     mask, confidence = labels.mask.cpu(), labels.confidence.float().cpu()
     kept = []
     for index, (height, width) in enumerate(images.sizes):
@@ -62,11 +63,11 @@ def as_stored(labels: PseudoLabels, images: ImageBatch) -> PseudoLabels:
 
 
 class StoredLabels:
-    """The good labels of one shard; safe to share among threads once it is built.
+    """Labels of one shard that did not fail; threads may share an instance.
 
     Args:
         part: The shard's part of the labeler's manifest.
-        workspace: What the stores' names start from.
+        workspace: The folder that store names are relative to.
 
     Raises:
         StorageError: The part is missing or damaged.
@@ -74,18 +75,18 @@ class StoredLabels:
 
     def __init__(self, part: Path, workspace: Path) -> None:
         table = manifest.read_part(part, tables.PSEUDO_LABELS, _READ)
-        good = table.filter(pc.equal(table["status"], "ok")).to_pylist()
+        good: list[LabelRow] = table.filter(pc.equal(table["status"], "ok")).to_pylist()
         self._rows = {row["row"]: row for row in good}
         self._readers = {
             store: LabelReader(workspace / store) for store in {row["store"] for row in good}
         }
 
     def read(self, row: int, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
-        """The label of an image.
+        """Reads the label of an image.
 
         Args:
-            row: The image's.
-            size: Its height and width on the canvas.
+            row: The image's row number.
+            size: The image's height and width on the canvas.
 
         Returns:
             (H, W) int64 mask, 255 = ignore, and (H, W) float confidence in [0, 1], 0 where the mask

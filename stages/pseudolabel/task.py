@@ -1,41 +1,41 @@
-"""One shard to label, as it travels to a Dask worker. Who hands it out does not import torch."""
+"""The task of labeling one shard, sent to a Dask worker; it is built without importing torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.records.label_store import LabelStore
+from pipeline.records.rows import ImageRow
 from stages.pseudolabel.labelers.base import Labeler
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All a worker needs to label a shard.
+    """Everything a worker needs to label a shard.
 
     Attributes:
-        shard: Its number.
-        images: Manifest rows of the images to label, in the order of rows.
-        labeler: The component that labels.
-        key: Where the config says how, for errors.
+        shard: The shard's number.
+        images: Rows of the images to label, in the order of the manifest.
+        labeler: The chosen labeler and its config.
+        key: The labeler's key in the config, for errors.
         vocabulary: The classes.
         proposals: The shard's part of the proposals manifest, for labelers that need it.
-        members: The shard's parts of other labelers' labels, by their names, for one made of them.
-        workspace: What names of stores start from.
-        store: Where the labels go; it has room for the shard.
-        store_name: The store's path below the workspace, for the rows.
-        cache: The run's folder for what labelers may keep, see `Labeler.load`.
-        fingerprint: Of all the shard is made from, for the rows.
-        batch_size: Images a batch.
+        members: The shard's parts of the members' labels, by labeler name; for `ensemble`.
+        workspace: The folder that store names are relative to.
+        store: The label store, already large enough for the shard.
+        store_name: The store's path relative to the workspace, for the rows.
+        cache: The run's cache folder, see `Labeler.load`.
+        fingerprint: Digest of the shard's facts, for the rows.
+        batch_size: Images per batch.
         device: cpu, cuda, or auto.
     """
 
     shard: int
-    images: Sequence[dict[str, Any]]
+    images: Sequence[ImageRow]
     labeler: Choice[Labeler]
     key: str
     vocabulary: Vocabulary
@@ -48,15 +48,3 @@ class ShardTask:
     fingerprint: str
     batch_size: int
     device: str
-
-
-def label_shard(task: ShardTask) -> list[dict[str, Any]]:
-    """Labels the shard's images and writes them to the store.
-
-    Returns:
-        A row of the pseudo_labels manifest for each image; one that can no longer be read has
-        status failed, the reason, and a mask of ignore.
-    """
-    from stages.pseudolabel.work import label_images
-
-    return label_images(task)

@@ -1,6 +1,6 @@
-"""Models of Hugging Face's transformers that score texts at every pixel of an image.
+"""Models of Hugging Face transformers that score texts at every pixel of an image.
 
-Shapes: K queries and C channels of a vocabulary, h x w the model's own resolution.
+Shapes: K queries and C channels of a vocabulary, h x w the model's output resolution.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PROMPTS_A_FORWARD = 64
 
 
 class TextModel(ABC):
-    """A network that was asked for a vocabulary, ready for images.
+    """A network that scores the texts of a vocabulary in images.
 
     Args:
-        network: In eval mode.
-        tokenizer: Of its texts.
-        processor: Says size, mean and deviation of its images.
+        network: The network, in eval mode.
+        tokenizer: The network's tokenizer.
+        processor: The network's image processor: size, mean and deviation of images.
     """
 
     def __init__(self, network: Network, tokenizer: Any, processor: Any) -> None:
@@ -47,18 +47,18 @@ class TextModel(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         device: torch.device = self.network.device
         return device
 
-    def ask(self, channels: Channels, templates: Sequence[str], device: torch.device) -> None:
-        """Reads the texts of a vocabulary; before any image."""
+    def set_texts(self, channels: Channels, templates: Sequence[str]) -> None:
+        """Embeds the texts of a vocabulary; must be called before `probabilities`."""
         self._channels = channels
         with torch.inference_mode():
-            self._read(templates)
+            self._embed(templates)
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """(C, H, W) float in [0, 1] of an image, (3, H, W) uint8, at its own size."""
+        """(C, H, W) float in [0, 1] for an image (3, H, W) uint8."""
         mean, std = (
             torch.tensor(own, device=self.device)[:, None, None] for own in (self._mean, self._std)
         )
@@ -71,15 +71,15 @@ class TextModel(ABC):
         return F.interpolate(scores[None].float(), size, mode="bilinear")[0].clamp(0, 1)
 
     @abstractmethod
-    def _read(self, templates: Sequence[str]) -> None:
-        """Embeds what it will be asked."""
+    def _embed(self, templates: Sequence[str]) -> None:
+        """Embeds or tokenizes the texts of the channels."""
 
     @abstractmethod
     def _scores(self, pixels: Tensor) -> Tensor:
-        """(C, h, w) float in [0, 1] of an image, (1, 3, S, S) normalised."""
+        """(C, h, w) float in [0, 1] for a normalised image (1, 3, S, S)."""
 
     def _tokens(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """All of the greatest length: a prompt's numbers do not depend on others'."""
+        """Tokens padded to the maximum length, so that prompts do not affect each other."""
         longest = self.network.config.text_config.max_position_embeddings
         tokens = self._tokenizer(
             list(prompts),
@@ -97,13 +97,13 @@ class TextModel(ABC):
 
 
 class ClipSeg(TextModel):
-    """CLIPSeg (arXiv 2112.10003): whether each concept is there, on its own.
+    """CLIPSeg (arXiv 2112.10003): scores each concept independently.
 
-    A query is the mean of the embeddings of its names in all templates, not normalised, as its
-    decoder was trained with one such embedding.
+    A query is the mean of the embeddings of its names in all templates. It is not normalised,
+    because the decoder was trained on embeddings that were not.
     """
 
-    def _read(self, templates: Sequence[str]) -> None:
+    def _embed(self, templates: Sequence[str]) -> None:
         queries = []
         for names in self._channels.queries:
             prompts = [template.replace("{}", name) for name in names for template in templates]
@@ -118,20 +118,20 @@ class ClipSeg(TextModel):
         layers = [seen.hidden_states[layer + 1] for layer in self.network.extract_layers]
         found = []
         for queries in torch.split(self._queries, _PROMPTS_A_FORWARD):
-            again = [layer.expand(len(queries), -1, -1) for layer in layers]
-            logits = self.network.decoder(again, queries).logits
+            repeated = [layer.expand(len(queries), -1, -1) for layer in layers]
+            logits = self.network.decoder(repeated, queries).logits
             found.append(logits.reshape(len(queries), *logits.shape[-2:]).sigmoid())
         return self._of_channels(torch.cat(found))
 
 
 class GroupVit(TextModel):
-    """GroupViT (arXiv 2202.11094): groups of patches against texts, and groups back to pixels.
+    """GroupViT (arXiv 2202.11094): scores groups of patches, and maps groups back to pixels.
 
-    Logits are those of transformers but scaled once, not twice, so that the softmax over classes
-    tells the sure from the unsure; the best class is the same.
+    Logits are scaled once, not twice as in transformers, so that the softmax over classes does not
+    saturate; the best class is the same.
     """
 
-    def _read(self, templates: Sequence[str]) -> None:
+    def _embed(self, templates: Sequence[str]) -> None:
         def encode(prompts: Sequence[str]) -> Tensor:
             embeddings: Tensor = self.network.get_text_features(
                 **self._tokens(prompts)
@@ -151,21 +151,21 @@ class GroupVit(TextModel):
 
 
 class Sam3(TextModel):
-    """SAM 3 (arXiv 2511.16719): whether each concept is there, and where.
+    """SAM 3 (arXiv 2511.16719): scores the presence of each concept and segments it.
 
-    It is asked for names as they are, without templates: it was trained on noun phrases. A pixel's
-    probability is that of the semantic map times that of the concept's presence in the image; of
-    names that are synonyms the best counts.
+    Prompts are the names without templates, because it was trained on noun phrases. A pixel's
+    probability is that of the semantic map times that of the concept's presence in the image. The
+    probability of a concept with several names is that of its best name.
     """
 
-    def _read(self, templates: Sequence[str]) -> None:
+    def _embed(self, templates: Sequence[str]) -> None:
         names = dict.fromkeys(name for query in self._channels.queries for name in query)
-        self._asked = {name: self._tokens([name]) for name in names}
+        self._prompts = {name: self._tokens([name]) for name in names}
 
     def _scores(self, pixels: Tensor) -> Tensor:
         seen = self.network.get_vision_features(pixels)
         scores = {}
-        for name, tokens in self._asked.items():
+        for name, tokens in self._prompts.items():
             found = self.network(vision_embeds=seen, **tokens)
             presence = found.presence_logits.sigmoid().reshape(())
             scores[name] = found.semantic_seg[0, 0].sigmoid() * presence
@@ -181,21 +181,21 @@ _KINDS: dict[str, tuple[str, type[TextModel]]] = {
     "groupvit": ("GroupViTModel", GroupVit),
     "sam3": ("Sam3Model", Sam3),
 }
-"""By `model_type` of a config: the class in transformers, and ours."""
+"""The class in transformers and our wrapper, by the `model_type` of a config."""
 
 
 def load_model(model: str | Path, revision: str) -> TextModel:
-    """Loads a model from a folder, or from the hub's cache or the hub; no code of it is run.
+    """Loads a model from a folder, the hub's cache or the hub, without running code from it.
 
     Raises:
-        ConfigError: It is of no kind that is known here.
-        WeightsError: It cannot be downloaded or read.
+        ConfigError: The model type is not supported.
+        WeightsError: The model cannot be downloaded or read.
     """
     where = f"model: {model}"
     try:
         transformers.utils.logging.disable_progress_bar()
         if isinstance(model, str) and not _is_cached(model, revision):
-            # One request: offline, the hub's own retries would take most of a minute.
+            # Fails fast when offline; the retries of `from_pretrained` take most of a minute.
             huggingface_hub.file_exists(model, _CONFIG, revision=revision)
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
         if config.model_type in _KINDS:
@@ -206,7 +206,7 @@ def load_model(model: str | Path, revision: str) -> TextModel:
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
             processor = transformers.AutoImageProcessor.from_pretrained(model, revision=revision)
-    except Exception as error:  # whatever transformers stumbles over in a model it does not know
+    except Exception as error:  # transformers raises many kinds of errors
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
         folder = f"weights/{Path(model).name}"
         fix = f"run `hf download {model} --local-dir {folder}`, then `model: local-dir:{folder}`"
@@ -214,8 +214,9 @@ def load_model(model: str | Path, revision: str) -> TextModel:
             fix = "fetch it again with `hf download`"
         raise WeightsError(f"cannot be loaded ({reason})", where=where, fix=fix) from error
     if config.model_type not in _KINDS:
-        what = f"transformers knows it as {config.model_type}, which is not asked here"
-        raise ConfigError(what, where=where, fix=f"use one of the kinds {', '.join(_KINDS)}")
+        what = f"unsupported transformers model type {config.model_type}"
+        fix = f"use a model of one of the types {', '.join(_KINDS)}"
+        raise ConfigError(what, where=where, fix=fix)
     if missing := sorted(loading["missing_keys"]):
         what = f"{len(missing)} tensors are missing, such as {missing[0]}"
         raise WeightsError(what, where=where, fix="fetch it again with `hf download`")

@@ -1,6 +1,6 @@
-"""Labels one shard: decode, label in batches, write the Zarr shard, hand back the manifest rows.
+"""Labels one shard on a Dask worker: decodes images, labels batches and writes the Zarr shard.
 
-Runs on a Dask worker. The labeler with its weights is built once a worker and kept.
+The labeler with its weights is built once per worker and cached.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import found_at
 from pipeline.images.images import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
+from pipeline.records.rows import ImageRow, LabelRow
 from stages.models.device import pick_device
 from stages.pseudolabel.inputs import InputReader, LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
@@ -31,8 +31,13 @@ from stages.pseudolabel.task import ShardTask
 Bytes = npt.NDArray[np.uint8]
 
 
-def label_images(task: ShardTask) -> list[dict[str, Any]]:
-    """See `stages.pseudolabel.task.label_shard`."""
+def label_shard(task: ShardTask) -> list[LabelRow]:
+    """Labels the shard's images and writes the labels to the store.
+
+    Returns:
+        A row for each image. An image that can no longer be read has status failed, the reason,
+        and a mask of ignore.
+    """
     device = pick_device(task.device)
     with found_at(task.key):
         labeler = _loaded(
@@ -56,11 +61,11 @@ def label_images(task: ShardTask) -> list[dict[str, Any]]:
             image = (slice(0, height), slice(0, width))
             coarse = to_cells(confidence[index][image])
             confidences[position, : coarse.shape[0], : coarse.shape[1]] = coarse
-            measured = _measured(mask[index][image], confidence[index].numpy()[image])
-            rows[position] |= {"height": height, "width": width, **measured}
+            rows[position] |= {"height": height, "width": width}
+            rows[position] |= _statistics(mask[index][image], confidence[index].numpy()[image])
 
-    with ThreadPoolExecutor(1) as behind:  # while a batch is finished, the next one is labeled
-        finished = behind.submit(finish, [], masks[:0], torch.empty(0))
+    with ThreadPoolExecutor(1) as thread:  # finishes a batch while the next one is labeled
+        finished = thread.submit(finish, [], masks[:0], torch.empty(0))
         for batch in _batches(task, rows):
             start = time.perf_counter()
             with torch.inference_mode():
@@ -70,8 +75,8 @@ def label_images(task: ShardTask) -> list[dict[str, Any]]:
             seconds = (time.perf_counter() - start) / len(batch)
             for position, _ in batch:
                 rows[position]["seconds"] = seconds
-            finished.result()  # one at a time: memory stays flat
-            finished = behind.submit(finish, batch, mask, confidence)
+            finished.result()  # one batch at a time bounds the memory
+            finished = thread.submit(finish, batch, mask, confidence)
         finished.result()
     task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
     return rows
@@ -86,9 +91,10 @@ def _loaded(
     store_name: str,
     cache: Path,
 ) -> Labeler:
-    """The labeler of a config, both as JSON text, for they key the cache.
+    """The loaded labeler of a config.
 
-    So does the name of the store: it changes with the weights too, which a worker may outlive.
+    Config and vocabulary are JSON text because they are keys of the cache. The store name is a key
+    too: it changes with the weights, which may change while a worker lives.
     """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
@@ -96,10 +102,8 @@ def _loaded(
     return labeler
 
 
-def _batches(
-    task: ShardTask, rows: list[dict[str, Any]]
-) -> Iterator[list[tuple[int, LabelerInput]]]:
-    """Batches of (position in the shard, input), reading ahead; notes failures in rows."""
+def _batches(task: ShardTask, rows: list[LabelRow]) -> Iterator[list[tuple[int, LabelerInput]]]:
+    """Batches of (position in the shard, input), read ahead; records failures in `rows`."""
     component = task.labeler.component
     reader = InputReader(
         task.store.size_px,
@@ -120,7 +124,7 @@ def _batches(
         yield batch
 
 
-def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
+def _row(image: ImageRow, task: ShardTask) -> LabelRow:
     return {
         "image_id": image["image_id"],
         "shard": task.shard,
@@ -134,9 +138,10 @@ def _row(image: dict[str, Any], task: ShardTask) -> dict[str, Any]:
     }
 
 
-def _measured(mask: Bytes, confidence: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """What a row says of a label, whose confidence is 0 where its mask is ignore."""
-    pixels = np.array(Image.fromarray(mask).histogram()[:IGNORE])  # bincount would widen the mask
+def _statistics(mask: Bytes, confidence: npt.NDArray[np.float32]) -> LabelRow:
+    """Columns that describe a label; its confidence is 0 where its mask is ignore."""
+    # Pillow counts bytes in place; np.bincount would first copy the mask to int64.
+    pixels = np.array(Image.fromarray(mask).histogram()[:IGNORE])
     class_ids, labeled = np.flatnonzero(pixels), int(pixels.sum())
     return {
         "coverage": labeled / mask.size,

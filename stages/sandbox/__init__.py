@@ -1,1 +1,1 @@
-"""The embedded sandbox: a drawn world with exact masks, and a tiny CLIP that has seen its web."""
+"""Draws the sandbox's images: scenes with exact masks, in a target domain and a web domain."""

@@ -1,107 +1,92 @@
-"""Sandbox: draws the embedded world into the run's data folder, as if a user had put it there.
+"""Sandbox: draws images and label files into the run's data folder, in place of a user's photos.
 
-Label files are written for labeled, val and test images only, unless the config asks for those of
-the web images too: what the labeler and the student are not to know is not on disk.
+Only labeled, val and test images get label files, and web images if the config asks for it, so that
+labelers and students cannot read any other truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError
 from pipeline.files import storage
-from pipeline.records import manifest, tables
+from pipeline.records import tables
+from stages.sandbox.config import SCENES_A_ROLE, SandboxConfig
 from stages.sandbox.world.names import TARGETS
 
 if TYPE_CHECKING:
     from stages.sandbox.world.layout import Domain
     from stages.sandbox.world.world import Scene
 
-_SCENES_A_ROLE = 100_000
-Count = Annotated[int, Field(ge=1, le=_SCENES_A_ROLE)]
-
-
-class SandboxConfig(Section):
-    """The section `sandbox`: how many scenes to draw for each role."""
-
-    seed: Annotated[int, Field(ge=1, lt=2**63)] = 1
-    """Which world. Seed 0 is refused: the tiny CLIP was trained on its web scenes."""
-    long_side_px: Annotated[int, Field(ge=32, le=1024)] | None = None
-    """Longer side of the images in pixels. Default: 128, and of the web 96 to 320."""
-    spurious_cues: tuple[Literal["labeled", "unlabeled", "ood", "val", "test"], ...] = ()
-    """Roles in whose scenes boats are on water and buses on road, always and alone there."""
-    ood_masks: bool = False
-    """Whether to write label files of the web images too, to see what perfect labels would give."""
-    labeled: Count = 8
-    """Scenes of the target domain with label files."""
-    unlabeled: Count = 256
-    """Scenes of the target domain without."""
-    ood: Count = 320
-    """Web scenes, without label files."""
-    val: Count = 64
-    """Labeled scenes to choose settings on."""
-    test: Count = 256
-    """Labeled scenes that nothing is chosen on."""
-
-
-_FIRST_INDEX = {  # no two roles of a domain draw the same scene
+_FIRST_INDEX = {  # two roles of a domain must not draw the same scene
     "labeled": 0,
-    "unlabeled": _SCENES_A_ROLE,
+    "unlabeled": SCENES_A_ROLE,
     "ood": 0,
-    "val": 2 * _SCENES_A_ROLE,
-    "test": 3 * _SCENES_A_ROLE,
+    "val": 2 * SCENES_A_ROLE,
+    "test": 3 * SCENES_A_ROLE,
 }
 _WITH_LABELS = ("labeled", "val", "test")
 
 
-class SandboxStage(Stage):
+@dataclass(frozen=True)
+class RoleKey:
+    """Key of a unit that is all scenes of a role."""
+
+    role: str
+
+    def __str__(self) -> str:
+        return self.role
+
+
+class SandboxStage(Stage[RoleKey]):
     """Fills `<data>/<role>/images` and `masks`, and the scenes manifest."""
 
     name = "sandbox"
     version = 2
     table = tables.SCENES
     Config = SandboxConfig
+    feeds = ("ingest",)
 
     def __init__(self, section: Section, context: Context) -> None:
         super().__init__(section, context)
         assert isinstance(section, SandboxConfig)
         self._section = section
 
-    def plan(self) -> list[Unit]:
-        """A unit a role.
+    def plan(self) -> list[Unit[RoleKey]]:
+        """One unit for each role.
 
         Raises:
-            ConfigError: The config sets a data folder; drawing anew would empty the user's.
+            ConfigError: The config sets a data folder; drawing would delete the user's images.
         """
         config = self.context.config
         if config.run.data is not None:
-            what = "the sandbox draws into a folder of its own"
+            what = "the sandbox needs a data folder of its own"
             fix = "remove the key `data`, or the section `sandbox`"
             raise ConfigError(what, where=f"{config.path}: data", fix=fix)
         return [self._unit(role) for role in _FIRST_INDEX]
 
-    def run(self, units: Sequence[Unit]) -> None:
-        """Draws the scenes of the roles that are not fresh, each role anew."""
-        counts = {unit.name: int(getattr(self._section, unit.name)) for unit in units}
+    def run(self, units: Sequence[Unit[RoleKey]]) -> None:
+        """Draws the scenes of the roles that are not fresh, each role as a whole."""
+        counts = {unit.key: int(getattr(self._section, unit.key.role)) for unit in units}
         total = sum(counts.values())
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
-                unit.part.unlink(missing_ok=True)  # it says nothing of a folder half drawn
-                if (folder := self.context.config.data / unit.name).is_dir():
+                unit.part.unlink(missing_ok=True)  # an interrupted run must not look finished
+                role = unit.key.role
+                if (folder := self.context.config.data / role).is_dir():
                     storage.remove(folder)
                 rows = []
-                for number, scene in enumerate(self._scenes(unit.name, counts[unit.name])):
-                    rows.append(self._save(unit.name, number, *scene))
+                for number, scene in enumerate(self._scenes(role, counts[unit.key])):
+                    rows.append(self._save(role, number, *scene))
                     progress.advance()
-                plain = self._section.model_dump(mode="json")
-                manifest.write_part(unit.part, tables.SCENES.rows(rows), unit.facts, plain)
+                # Its outputs are folders, which users may add files to.
+                self.commit(unit, tables.SCENES.rows(rows), files=())
 
-    def _unit(self, role: str) -> Unit:
+    def _unit(self, role: str) -> Unit[RoleKey]:
         folder = self.context.config.manifests / tables.SCENES.name
         facts = {
             **self.version_facts,
@@ -113,15 +98,15 @@ class SandboxStage(Stage):
         }
         kinds = ("images", "masks") if self._has_masks(role) else ("images",)
         outputs = tuple(self.context.config.data / role / kind for kind in kinds)
-        return Unit(role, folder / f"part-{role}.parquet", facts, outputs)
+        return Unit(RoleKey(role), folder / f"part-{role}.parquet", facts, outputs)
 
     def _has_masks(self, role: str) -> bool:
         return role in _WITH_LABELS or (role == "ood" and self._section.ood_masks)
 
     def _scenes(self, role: str, count: int) -> Iterator[tuple[int, Scene]]:
-        """Indices and scenes of a role; labeled ones show each target in turn.
+        """Yields indices and scenes of a role; labeled scenes contain each target in turn.
 
-        A person who labels few images sees to it that every class is in them.
+        A person who labels only a few images makes sure that every class occurs in them.
         """
         from stages.sandbox.world.world import render
 

@@ -1,106 +1,123 @@
-"""The images and labels that a training reads, from the manifests, and how long it is by them."""
+"""The images and labels that trainings read, from the manifests, and the lengths that follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from pipeline.config.config import Config
 from pipeline.errors import DataError
 from pipeline.records import tables
+from pipeline.records.sharded_table import digest_rows
 from stages.ingest.output import read_images
-from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.pseudolabel.output import of_rows, read_labels
 from stages.train.config import VariantConfig
 
 if TYPE_CHECKING:
+    from pipeline.records.rows import ImageRow, LabelRow
     from stages.train.data.crops import TrainImage
 
 
-def protocol_of(config: Config) -> Protocol:
-    """How images are predicted: as the section `evaluate` says."""
-    section = config.sections.get("evaluate")
-    return section if isinstance(section, Protocol) else WHOLE_IMAGE
+class TrainInputs:
+    """The images and labels of a run by role and labeler, each read once.
 
-
-def images_of(config: Config, role: str) -> pa.Table:
-    """Rows of the images of a role.
-
-    Raises:
-        DataError: There are none.
+    Args:
+        config: The run; its manifests must not change while this is in use.
     """
-    found = read_images(config.manifests, [role])
-    if found.num_rows:
-        return found
-    fix = f"add a source with `role: {role}` whose images are readable"
-    raise DataError(f"no {role} image", where=f"{config.path}: ingest.sources", fix=fix)
 
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.images = cache(self._images)
+        self.labels = cache(self._labels)
+        self.images_digest = cache(self._images_digest)
+        self.labels_digest = cache(self._labels_digest)
+        self._labeled_by = cache(self._read_labeled_by)
 
-def labeled_by(config: Config, role: str, labelers: Sequence[str]) -> pa.Table:
-    """Rows of the images of a role that every one of these labelers labeled.
+    def _images(self, role: str) -> pa.Table:
+        """Rows of the images of a role.
 
-    Raises:
-        DataError: There are none.
-    """
-    images = found = images_of(config, role)
-    for labeler in labelers:
-        found = of_rows(found, labels_of(config, labeler, images))
-    if found.num_rows:
-        return found
-    what = f"no {role} image has labels of {', '.join(labelers)}"
-    where = str(config.manifests / tables.PSEUDO_LABELS.name)
-    fix = "run `maskmill run pseudolabel`, or see its column error_message"
-    raise DataError(what, where=where, fix=fix)
+        Raises:
+            DataError: There are none.
+        """
+        found = read_images(self._config.manifests, [role])
+        if found.num_rows:
+            return found
+        fix = f"add a source with `role: {role}` whose images are readable"
+        where = f"{self._config.path}: ingest.sources"
+        raise DataError(f"no {role} image", where=where, fix=fix)
 
+    def _labels(self, role: str, labeler: str) -> pa.Table:
+        """Rows of a labeler's labels of the images of a role."""
+        return of_rows(read_labels(self._config.manifests, labeler), self.images(role))
 
-def labels_of(config: Config, labeler: str, images: pa.Table) -> pa.Table:
-    """Rows of a labeler's labels of these images."""
-    return of_rows(read_labels(config.manifests, labeler), images)
+    def _images_digest(self, role: str, columns: tuple[str, ...]) -> str:
+        """A digest of these columns of a role's images."""
+        return digest_rows(self.images(role).select(list(columns)))
 
+    def _labels_digest(self, role: str, labeler: str) -> str:
+        """A digest of a labeler's labels of a role's images."""
+        return digest_rows(self.labels(role, labeler).select(["row", "fingerprint"]))
 
-def train_images(config: Config, role: str, labelers: Sequence[str]) -> list[TrainImage]:
-    """The images of a role to train on, with their labels; see `labeled_by`."""
-    from stages.train.data.crops import StoredLabel, TrainImage
+    def labeled_by(self, role: str, labelers: Sequence[str]) -> pa.Table:
+        """Rows of the images of a role that have a label of every one of these labelers.
 
-    table = labeled_by(config, role, labelers)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    labels = {
-        labeler: {row["row"]: row for row in labels_of(config, labeler, table).to_pylist()}
-        for labeler in labelers
-    }
-    workspace = config.run.workspace
-    return [
-        TrainImage(
-            uri=row["uri"],
-            mask_uri=row["mask_uri"] if row["role"] == "labeled" else None,
-            label_scheme=row["label_scheme"],
-            image_id=row["image_id"],
-            mask_id=row["mask_id"],
-            stored={
-                labeler: StoredLabel(
-                    workspace / own[row["row"]]["store"],
-                    row["row"],
-                    (own[row["row"]]["height"], own[row["row"]]["width"]),
-                )
-                for labeler, own in labels.items()
-            },
-        )
-        for row in rows
-    ]
+        Raises:
+            DataError: There are none.
+        """
+        return self._labeled_by(role, tuple(labelers))
 
+    def _read_labeled_by(self, role: str, labelers: tuple[str, ...]) -> pa.Table:
+        found = self.images(role)
+        for labeler in labelers:
+            found = of_rows(found, self.labels(role, labeler))
+        if found.num_rows:
+            return found
+        what = f"no {role} image has labels of {', '.join(labelers)}"
+        where = str(self._config.manifests / tables.PSEUDO_LABELS.name)
+        fix = "run `maskmill run pseudolabel`, or see its column error_message"
+        raise DataError(what, where=where, fix=fix)
 
-def steps_an_epoch(config: Config, variant: VariantConfig) -> int:
-    """Full batches of the unlabeled images (OOD or labeled ones without them); at least 1."""
-    role = variant.roles[0] if variant.roles else "labeled"
-    images = labeled_by(config, role, variant.labelers(role))
-    return max(1, int(images.num_rows) // variant.batch_size)
+    def train_images(self, role: str, labelers: Sequence[str]) -> list[TrainImage]:
+        """The images of a role to train on, with their labels; see `labeled_by`."""
+        from stages.train.data.crops import StoredLabel, TrainImage
 
+        rows: list[ImageRow] = self.labeled_by(role, labelers).to_pylist()
+        labels: dict[str, dict[int, LabelRow]] = {
+            labeler: {row["row"]: row for row in self.labels(role, labeler).to_pylist()}
+            for labeler in labelers
+        }
+        workspace = self._config.run.workspace
 
-def total_steps(config: Config, variant: VariantConfig) -> int:
-    """Length of a variant's trainings in steps."""
-    if variant.steps is not None:
-        return variant.steps
-    assert variant.epochs is not None
-    return variant.epochs * steps_an_epoch(config, variant)
+        def stored(label: LabelRow) -> StoredLabel:
+            height, width = label["height"], label["width"]
+            assert height is not None
+            assert width is not None
+            return StoredLabel(workspace / label["store"], label["row"], (height, width))
+
+        return [
+            TrainImage(
+                uri=row["uri"],
+                mask_uri=row["mask_uri"] if row["role"] == "labeled" else None,
+                label_scheme=row["label_scheme"],
+                image_id=row["image_id"],
+                mask_id=row["mask_id"],
+                stored={labeler: stored(own[row["row"]]) for labeler, own in labels.items()},
+            )
+            for row in rows
+        ]
+
+    def steps_an_epoch(self, variant: VariantConfig) -> int:
+        """Full batches of the unlabeled images (OOD or labeled ones without them); at least 1."""
+        role = variant.roles[0] if variant.roles else "labeled"
+        images = self.labeled_by(role, variant.labelers(role))
+        return max(1, int(images.num_rows) // variant.batch_size)
+
+    def total_steps(self, variant: VariantConfig) -> int:
+        """Length of a variant's trainings in steps."""
+        if variant.steps is not None:
+            return variant.steps
+        assert variant.epochs is not None
+        return variant.epochs * self.steps_an_epoch(variant)

@@ -1,37 +1,132 @@
-"""Where the files of a training are."""
+"""The output of train: where trainings are, and what their records say."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
+from pipeline.files import storage
+from pipeline.records import manifest, part_file, tables
+from pipeline.records.rows import MetricRow
+
+
+@dataclass(frozen=True)
+class TrainingKey:
+    """Key of a training: its variant and seed."""
+
+    variant: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.variant} seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """The files of one variant and seed.
+    """The files of one training.
 
     Attributes:
-        folder: All are in it, but for
-        events: the folder that TensorBoard looks into.
+        folder: The folder of all of them; its name is the digest of the training's facts.
     """
 
     folder: Path
-    events: Path
 
     @property
     def weights(self) -> Path:
-        """The averaged weights after the last step."""
+        """The model file with the EMA weights after the last step."""
         return self.folder / "model.safetensors"
 
     @property
     def best(self) -> Path:
-        """The averaged weights that were best on val, if any were scored there."""
+        """The model file with the EMA weights that scored best on val, if val was scored."""
         return self.folder / "best.safetensors"
 
     @property
     def state(self) -> Path:
-        """What the training goes on from."""
+        """The checkpoint that the training continues from."""
         return self.folder / "last.pt"
 
     @property
     def log(self) -> Path:
-        """What it measured, as JSON lines."""
+        """The training log, as JSON lines."""
         return self.folder / "log.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.folder / "events"
+
+    @property
+    def facts(self) -> Path:
+        """The training's facts as JSON, to tell an unfinished training from others."""
+        return self.folder / "facts.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training, by its record.
+
+    Attributes:
+        key: Variant and seed.
+        facts: What it was made from.
+        files: Its files.
+        steps: Its length.
+        best_step: The step whose weights scored best on val; None if val was not scored.
+    """
+
+    key: TrainingKey
+    facts: Facts
+    files: TrainingFiles
+    steps: int
+    best_step: int | None
+
+
+def trainings_folder(config: Config, key: TrainingKey) -> Path:
+    """The folder of a variant and seed, with a folder for each digest of facts."""
+    return config.artifacts / "checkpoints" / key.variant / f"seed-{key.seed}"
+
+
+def training_files(config: Config, key: TrainingKey, facts: Facts) -> TrainingFiles:
+    """Where the files of a training with these facts are."""
+    return TrainingFiles(trainings_folder(config, key) / part_file.digest(facts))
+
+
+def training_part(config: Config, key: TrainingKey) -> Path:
+    """The part of the metrics manifest that a training commits."""
+    folder = config.manifests / tables.METRICS.name
+    return folder / f"part-train-{key.variant}-seed-{key.seed}.parquet"
+
+
+def read_training_facts(config: Config, key: TrainingKey) -> Facts | None:
+    """The facts of the finished training; None if there is none."""
+    return part_file.read_facts(training_part(config, key))
+
+
+def read_training(config: Config, key: TrainingKey) -> Training | None:
+    """The finished training of a variant and seed; None if there is none.
+
+    Raises:
+        StorageError: Its record is damaged.
+    """
+    facts = read_training_facts(config, key)
+    if facts is None:
+        return None
+    part = training_part(config, key)
+    rows: list[MetricRow] = manifest.read_part(part, tables.METRICS).to_pylist()
+    steps = max(row["step"] or 0 for row in rows)
+    scores = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]
+    best = max(scores, key=lambda row: row["value"] or 0, default=None)
+    best_step = None if best is None else best["step"]
+    return Training(key, facts, training_files(config, key, facts), steps, best_step)
+
+
+def unfinished_trainings(config: Config, key: TrainingKey) -> Iterator[tuple[TrainingFiles, Facts]]:
+    """Yields the trainings of a variant and seed that were started and not finished."""
+    for folder in sorted(trainings_folder(config, key).glob("*")):
+        files = TrainingFiles(folder)
+        if files.state.exists() and files.facts.exists() and not files.weights.exists():
+            yield files, json.loads(storage.read_bytes(files.facts))

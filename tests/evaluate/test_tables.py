@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import config as config_file
 from pipeline.config.config import Config
-from pipeline.records.manifest import write_part
+from pipeline.records.part_file import write_part
 from pipeline.records.tables import METRICS
 from stages.evaluate.tables import read_tables
 from stages.graph import GRAPH

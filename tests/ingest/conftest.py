@@ -17,7 +17,7 @@ Maskmill = Callable[..., CompletedProcess[str]]
 def ingest(
     maskmill: Maskmill, tiny: dict[str, Any], write_config: Callable[..., Path]
 ) -> Callable[..., CompletedProcess[str]]:
-    """Writes the config as it is now and ingests: ``ingest(label_schemes=...)``."""
+    """Writes the current config and ingests: ``ingest(label_schemes=...)``."""
 
     def run(**vocabulary: Any) -> CompletedProcess[str]:
         return maskmill("run", "ingest", "--config", write_config(tiny, **vocabulary))

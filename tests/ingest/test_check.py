@@ -18,7 +18,7 @@ def check(
     tiny: dict[str, Any],
     write_config: Callable[..., Path],
 ) -> Check:
-    """Writes the config as it is now, and checks."""
+    """Writes the current config and checks it."""
     return lambda: maskmill("data", "check", write_config(tiny))
 
 
@@ -33,26 +33,26 @@ def lists(tiny: dict[str, Any], tmp_path: Path) -> Path:
     return file
 
 
-def told(done: CompletedProcess[str], source: str) -> str:
+def printed(done: CompletedProcess[str], source: str) -> str:
     [line] = re.findall(rf"^{source} \(.*\): (.*)$", done.stdout, re.MULTILINE)
     text: str = line
     return text
 
 
-def test_what_is_all_there_is_counted(check: Check, tiny: dict[str, Any], lists: Path) -> None:
+def test_a_complete_source_is_counted(check: Check, tiny: dict[str, Any], lists: Path) -> None:
     tiny["ingest"] |= {"split": 2, "expected": {2: {"labeled": 2, "unlabeled": 1}, 3: {"ood": 7}}}
     done = check()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(
         f"{lists.parents[1]}/config.yaml: data in {tiny['data']}, split 2"
     )
-    assert told(done, "labeled") == "2 images, 2 label files; as expected"
-    assert told(done, "unlabeled") == "2 images; 1 expected"
-    assert told(done, "ood") == "2 images"
-    assert told(done, "test") == "1 images, 1 label files"
+    assert printed(done, "labeled") == "2 images, 2 label files; as expected"
+    assert printed(done, "unlabeled") == "2 images; 1 expected"
+    assert printed(done, "ood") == "2 images"
+    assert printed(done, "test") == "1 images, 1 label files"
 
 
-def test_what_is_missing_is_told_with_where_to_get_it(
+def test_missing_files_are_listed_with_where_to_get_them(
     check: Check, tiny: dict[str, Any], data: Path, lists: Path
 ) -> None:
     tiny["ingest"] |= {"split": "small", "expected": {"small": {"labeled": 3, "ood": 9}}}
@@ -66,12 +66,12 @@ def test_what_is_missing_is_told_with_where_to_get_it(
     shutil.rmtree(data / "val" / "images")
     done = check()
     assert (done.returncode, done.stderr) == (1, "")
-    assert told(done, "labeled") == (
+    assert printed(done, "labeled") == (
         f"2 images, 2 label files; missing: 1 label files, first {data}/labeled/masks/1.png; "
-        "missing: 1 of the 3 expected"
+        "missing: 1 of 3 expected images"
     )
-    assert told(done, "val") == f"missing: {data}/val/images"
-    assert told(done, "ood") == "2 images; missing: 7 of the 9 expected"
+    assert printed(done, "val") == f"missing: {data}/val/images"
+    assert printed(done, "ood") == "2 images; missing: 7 of 9 expected images"
     assert re.findall(r"^get (.*): http://x/(.*)$", done.stdout, re.MULTILINE) == [
         ("labeled/masks", "masks.zip"),
         ("lists", "lists"),
@@ -81,38 +81,46 @@ def test_what_is_missing_is_told_with_where_to_get_it(
 
 def test_missing_lists_and_images_in_lists(check: Check, lists: Path, data: Path) -> None:
     lists.write_text("images/0.png masks/0.png\nimages/7.png masks/1.png\n")
-    assert "; missing: 1 images, first " in told(check(), "labeled")
+    assert "; missing: 1 images, first " in printed(check(), "labeled")
     lists.write_text("images/0.png\nimages/1.png masks/1.png\n")
-    assert told(check(), "labeled") == "2 images, 1 label files; missing: 1 have no label file"
+    assert (
+        printed(check(), "labeled")
+        == "2 images, 1 label files; missing: 1 images have no label file"
+    )
     lists.write_text("../test/images/0.png masks/0.png\n")
-    assert told(check(), "labeled") == "1 images, 1 label files; 1 must not be read"
+    assert printed(check(), "labeled") == "1 images, 1 label files; 1 cannot be used"
     lists.unlink()
     done = check()
-    assert told(done, "labeled") == f"missing: {lists}"
+    assert printed(done, "labeled") == f"missing: {lists}"
     assert done.returncode == 1
 
 
-def test_what_a_source_cannot_list_is_missing(check: Check, data: Path) -> None:
+def test_a_source_that_cannot_be_listed_is_missing(check: Check, data: Path) -> None:
     for path in (data / "ood" / "images").iterdir():
         path.unlink()
     done = check()
     assert done.returncode == 1
-    assert "no image file in the folder; put in any of" in told(done, "ood")
+    assert "the folder has no image file; add images with one of the endings .avif" in printed(
+        done, "ood"
+    )
     assert "Traceback" not in done.stderr
 
 
-def test_a_split_that_is_not_counted_is_said(check: Check, tiny: dict[str, Any]) -> None:
+def test_a_split_without_counts_is_reported(check: Check, tiny: dict[str, Any]) -> None:
     tiny["ingest"] |= {"split": "mine", "expected": {92: {"labeled": 92}}}
     done = check()
     assert done.returncode == 0
-    assert "counts are known of the splits 92 alone" in done.stdout
-    assert told(done, "labeled") == "2 images, 2 label files"
+    assert "`expected` has counts only of the splits 92" in done.stdout
+    assert printed(done, "labeled") == "2 images, 2 label files"
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"expected": {1: {"labled": 3}}}, "expected.1 counts labled; use one of: test, val, "),
+        (
+            {"expected": {1: {"labled": 3}}},
+            "expected.1 names no source of this config: labled; use one of: test, val, ",
+        ),
         ({"expected": {1: {"labeled": 0}}}, "ingest.expected.1.labeled: 0 is wrong"),
         ({"split": [1]}, r"ingest.split: \[1\] is wrong"),
     ],
@@ -130,7 +138,7 @@ def test_a_config_without_images_is_one_line(check: Check, tiny: dict[str, Any])
     del tiny["ingest"]
     done = check()
     assert (done.returncode, done.stdout) == (1, "")
-    assert "the config names no images; add `ingest: {sources: ...}` to it" in done.stderr
+    assert "the config names no images; add a section `ingest: {sources: ...}`" in done.stderr
 
 
 def test_counts_and_notes_make_nothing_stale(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.records import tables
-from stages.ingest.duplicates import COMPARED, settle
+from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
 
 Ingest = Callable[..., CompletedProcess[str]]
 Rows = Callable[[], pd.DataFrame]
@@ -26,47 +26,50 @@ def image(number: int, image_id: str, role: str = "ood", **columns: Any) -> dict
     }
 
 
-def settled(*images: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
+def changes(*images: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
     """Status and message of the rows that change."""
-    table = tables.IMAGES.rows(images).select(COMPARED)
-    return {row["row"]: (row["status"], row["error_message"]) for row in settle(table).to_pylist()}
+    table = tables.IMAGES.rows(images).select(COMPARED_COLUMNS)
+    return {
+        row["row"]: (row["status"], row["error_message"])
+        for row in status_changes(table).to_pylist()
+    }
 
 
 def test_different_images_all_count() -> None:
-    assert settled(image(0, "a"), image(1, "b", error_message=None)) == {}
+    assert changes(image(0, "a"), image(1, "b", error_message=None)) == {}
 
 
 def test_of_equal_images_the_first_row_counts() -> None:
     message = "same content as /1.png of source ood-images"
-    assert settled(image(3, "a"), image(1, "a"), image(2, "a")) == {
+    assert changes(image(3, "a"), image(1, "a"), image(2, "a")) == {
         2: ("duplicate", message),
         3: ("duplicate", message),
     }
 
 
-def test_evaluation_roles_win_whatever_the_rows() -> None:
+def test_evaluation_roles_keep_an_image_in_any_order_of_rows() -> None:
     roles = ["ood", "unlabeled", "labeled", "val", "test"]
     while len(roles) > 1:
         images = [image(number, "a", role) for number, role in enumerate(roles)]
-        assert settled(*images).keys() == {*range(len(roles) - 1)}
+        assert changes(*images).keys() == {*range(len(roles) - 1)}
         roles.pop()
 
 
-def test_what_is_bad_or_gone_takes_nothing_from_others() -> None:
+def test_bad_and_gone_images_make_no_duplicates() -> None:
     gone = image(0, "a", status="gone", error_message="no longer in the source")
     unread = image(1, "a", status="rejected", error_message="damaged")
     good = image(2, "a", status="duplicate", error_message="same content as /0.png")
-    assert settled(gone, unread, good) == {2: ("ok", None)}
+    assert changes(gone, unread, good) == {2: ("ok", None)}
 
 
-def test_settling_twice_changes_nothing() -> None:
+def test_marking_duplicates_twice_changes_nothing() -> None:
     images = [image(0, "a"), image(1, "a", "val"), image(2, "b"), image(3, "b")]
-    changes = settled(*images)
-    assert changes.keys() == {0, 3}
+    found = changes(*images)
+    assert found.keys() == {0, 3}
     for one in images:
-        if one["row"] in changes:
-            one["status"], one["error_message"] = changes[one["row"]]
-    assert settled(*images) == {}
+        if one["row"] in found:
+            one["status"], one["error_message"] = found[one["row"]]
+    assert changes(*images) == {}
 
 
 def test_of_equal_images_the_evaluation_keeps_its_own(

@@ -199,15 +199,15 @@ def test_every_image_of_a_hostile_corpus_is_right_or_says_why_not(
     assert len(cuts) > 30
     assert set(web.status[cuts]) == {"rejected"}
 
-    told = {
+    expected = {
         "caf\\udce9.jpg": "its name is not UTF-8 text",
         "pipe.jpg": "not a plain file",
         "loop.jpg": "cannot be read: Too many levels of symbolic links",
         "gone.jpg": "cannot be read: No such file or directory",
     }
     out = f"leads out of {data}/ood/images; set `follow_links: true` where links may"
-    told |= {"outside.jpg": out, "outside": out}
-    assert web.error_message[[*told]].to_dict() == told
+    expected |= {"outside.jpg": out, "outside": out}
+    assert web.error_message[[*expected]].to_dict() == expected
     assert read.sum() == len({*GOOD, *GREY, *TRANSPARENT, *SIZES}) + 2 + 2  # + two of `data`
 
 
@@ -226,7 +226,7 @@ def test_grey_pictures_look_as_they_should(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSPARENT)
-def test_nothing_is_white(name: str) -> None:
+def test_transparent_pixels_are_white(name: str) -> None:
     pixels = images.decode_image(TRANSPARENT[name]).pixels
     np.testing.assert_allclose(pixels[:, :48], np.asarray(PICTURE), atol=12)
     assert (pixels[:, 48:] == 255).all()

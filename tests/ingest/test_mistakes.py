@@ -12,7 +12,7 @@ Rows = Callable[[], pd.DataFrame]
 Written = Callable[[], set[int]]
 
 
-def test_a_wrong_label_file_stops_and_is_taken_up_when_mended(
+def test_a_bad_label_file_stops_the_run_until_it_is_corrected(
     ingest: Ingest, written: Written, data: Path
 ) -> None:
     good = (data / "labeled/masks/0.png").read_bytes()
@@ -23,7 +23,8 @@ def test_a_wrong_label_file_stops_and_is_taken_up_when_mended(
     assert done.stderr.endswith(
         f"error: {data}/labeled/masks/0.png: "
         "class id 9 is not in the vocabulary (and 1 more in this shard); "
-        "use 0 to 2 or 255, or name a label_scheme\n"
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it\n"
     )
     assert written() == set()
     for number in range(2):
@@ -46,14 +47,14 @@ def test_mistakes_end_with_one_line(
     sources["ood"]["source"]["images"] = "web"
     fails_with(
         f"{config}.sources.ood.source.images: {data}/web: no such folder; "
-        "create it, correct the path, or set `data` to the folder it starts from"
+        "create it, correct the path, or set `data` to the folder that it starts from"
     )
     sources["ood"]["source"]["images"] = "ood/images"
 
     del sources["val"]["source"]["masks"]
     fails_with(
         f"{config}.sources.val.source: images of role val need label files; "
-        "name their folder, `masks: ...`, or in a list a column `mask_uri`"
+        "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
     )
     sources["val"]["source"]["masks"] = "val/masks"
 
@@ -87,7 +88,7 @@ def test_mistakes_end_with_one_line(
     mask.rename(tmp_path / "0.png")
     fails_with(
         f"{config}.sources.labeled.source: images of role labeled need label files, "
-        f"1 of 2 have none, first: {data}/labeled/images/0.png; "
+        f"but 1 of 2 have none, first: {data}/labeled/images/0.png; "
         "add its label file to `masks`, or leave the image out"
     )
     (tmp_path / "0.png").rename(mask)
@@ -101,29 +102,29 @@ def test_mistakes_end_with_one_line(
     (data / "val/masks/1.png").unlink()
     done = ingest()
     assert done.stderr.splitlines()[-1] == (
-        f"error: {data}/val/masks/0.png: the mask is 24 x 32 pixels; "
-        f"its image {data}/val/images/0.png is 32 x 24; make them equal"
+        f"error: {data}/val/masks/0.png: the mask is 24 x 32 pixels "
+        f"but its image {data}/val/images/0.png is 32 x 24; use a mask of the same size"
     )
 
 
 def test_the_shard_size_of_a_run_is_fixed(
     ingest: Ingest, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    tiny["ingest"]["shard_size"] = 64  # all in one shard, so that no row tells
+    tiny["ingest"]["shard_size"] = 64  # all in one shard, so that no row shows it
     ingest()
     tiny["ingest"]["shard_size"] = 128
     done = ingest()
     assert done.returncode == 1
     assert done.stderr == (
         f"error: {tmp_path}/config.yaml: ingest.shard_size: 128, "
-        "but the images of this run were laid out with 64; "
+        "but this run was created with shards of 64 images; "
         "set it back, or start a new run: --set run=NAME\n"
     )
     tiny["run"] = "other"
     assert ingest().returncode == 0
 
 
-def test_a_damaged_part_is_named_and_made_anew(
+def test_a_damaged_part_is_named_and_written_again(
     ingest: Ingest, manifest_folder: Path, rows: Rows
 ) -> None:
     ingest()

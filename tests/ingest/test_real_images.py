@@ -72,7 +72,7 @@ def test_coco_ids_with_gaps_map(
     assert set(np.concatenate(table.mask_class_ids.tolist())) == {0, 1, 2}
 
 
-def test_an_id_that_the_scheme_leaves_out_is_told(
+def test_an_id_that_the_scheme_lacks_is_an_error(
     ingest: Ingest, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "ids.txt").write_text(min((IMAGES / "camvid/masks").iterdir()).stem)

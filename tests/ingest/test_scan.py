@@ -10,6 +10,7 @@ from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.images.images import content_id
 from pipeline.images.limits import Limits
+from pipeline.records.rows import ImageRow
 from stages.ingest.scan import scan
 
 VOCABULARY = Vocabulary.model_validate(
@@ -28,7 +29,7 @@ VOCABULARY = Vocabulary.model_validate(
         },
     }
 )
-Scan = Callable[..., tuple[dict[str, Any], list[DataError]]]
+Scan = Callable[..., tuple[ImageRow, list[DataError]]]
 
 
 def entry(image: Path, mask: Path | None = None, **columns: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def scan_one(tmp_path: Path) -> Scan:
 
     def scan_one(
         labels: Image.Image | None = None, scheme: str | None = None, image: str = "image.png"
-    ) -> tuple[dict[str, Any], list[DataError]]:
+    ) -> tuple[ImageRow, list[DataError]]:
         mask = None if labels is None else tmp_path / "mask.png"
         if labels is not None and mask is not None:
             labels.save(mask)
@@ -116,7 +117,7 @@ def colors_of(values: list[str]) -> Image.Image:
 
 GOOD_LABELS: dict[str, tuple[Image.Image, str | None, list[int]]] = {
     "class ids": (grey([0, 2, 255]), None, [0, 2]),
-    "ignore alone": (grey([255]), None, []),
+    "only ignore": (grey([255]), None, []),
     "a VOC palette": (palette_of([255, 15, 0, 5]), "voc", [0, 1, 2]),
     "ids with gaps": (grey([0, 3, 200]), "coco", [1, 2]),
     "other ids": (grey([0, 3, 90]), "coco", [0, 1]),
@@ -140,18 +141,21 @@ WRONG_LABELS: dict[str, tuple[Image.Image, str | None, str]] = {
     "other size": (
         Image.new("L", (3, 4)),
         None,
-        "the mask is 3 x 4 pixels; its image {image} is 4 x 3; make them equal",
+        "the mask is 3 x 4 pixels but its image {image} is 4 x 3; use a mask of the same size",
     ),
     "unknown id": (
         grey([0, 1, 7]),
         None,
-        "class id 7 is not in the vocabulary; use 0 to 2 or 255, or name a label_scheme",
+        "class id 7 is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "many unknown ids": (
         grey([10, 11, 12, 13, 14, 15, 16]),
         None,
-        "class id 10, 11, 12, 13, 14, ... is not in the vocabulary; use 0 to 2 or 255, "
-        "or name a label_scheme",
+        "class id 10, 11, 12, 13, 14, ... is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "id unknown to the scheme": (
         grey([5, 6]),
@@ -161,7 +165,9 @@ WRONG_LABELS: dict[str, tuple[Image.Image, str | None, str]] = {
     "colours without a scheme": (
         colors_of(["#80ff00"]),
         None,
-        "colour #80ff00 is not in the vocabulary; use 0 to 2 or 255, or name a label_scheme",
+        "colour #80ff00 is not in the vocabulary; "
+        "use class ids 0 to 2 and 255 (= ignore), "
+        "or set `label_scheme` of the source to a scheme that has it",
     ),
     "colour unknown to the scheme": (
         colors_of(["#80ff00", "#102030"]),
@@ -185,8 +191,8 @@ def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) ->
     one = entry(tmp_path / "image.png", tmp_path / "mask.png")
     [scanned] = scan([one], {}, VOCABULARY, Limits())
     assert [str(scanned.problem)] == [
-        f"{tmp_path}/mask.png: unreadable mask: not an image of a known format; "
-        "replace it by a label image, e.g. a PNG of class ids"
+        f"{tmp_path}/mask.png: cannot read the label file: not an image of a known format; "
+        "replace it with a label image, e.g. a PNG of class ids"
     ]
 
 
@@ -208,12 +214,12 @@ def test_an_unreadable_image_is_a_row_with_the_reason(
     row, problems = scan_one(image="bad.png")
     assert problems == []
     assert row["status"] == "rejected"
-    assert row["error_message"].startswith(reason)
+    assert str(row["error_message"]).startswith(reason)
     assert row.get("width") is None
     assert ("image_id" in row) == bool(content)
 
 
-def test_what_the_listing_found_wrong_is_a_row_with_the_reason(tmp_path: Path) -> None:
+def test_a_problem_of_the_listing_is_a_row_with_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
     one = entry(tmp_path / "image.png", problem="leads out of it")
     [scanned] = scan([one], {}, VOCABULARY, Limits())
@@ -222,7 +228,7 @@ def test_what_the_listing_found_wrong_is_a_row_with_the_reason(tmp_path: Path) -
     assert (row["status"], row["error_message"]) == ("rejected", "leads out of it")
 
 
-def test_a_vanished_image_keeps_what_was_known(scan_one: Scan, tmp_path: Path) -> None:
+def test_a_vanished_image_keeps_its_columns(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
     gone = entry(tmp_path / "image.png", present=False)
     [after] = scan([gone], {5: before}, VOCABULARY, Limits())

@@ -71,7 +71,7 @@ def test_a_seed_draws_the_same_images_and_another_one_others(
     assert {*found[0]} != {*found[3]}
 
 
-def test_a_draw_is_what_it_was_in_any_version(split: Split, pool: Path, tmp_path: Path) -> None:
+def test_a_draw_is_the_same_in_every_version(split: Split, pool: Path, tmp_path: Path) -> None:
     split("--labeled", 3, "--seed", 0, "--from", pool)
     assert [line[7:10] for line in drawn(tmp_path)[0]] == ["004", "015", "038"]
 
@@ -83,7 +83,7 @@ def test_another_split_is_not_overwritten(split: Split, pool: Path, tmp_path: Pa
     done = split("--labeled", 8, "--from", pool)
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {tmp_path}/lists/labeled.txt: there is another list already; "
+        f"error: {tmp_path}/lists/labeled.txt: the file already holds another list; "
         "delete it, or name another file in the config\n"
     )
     assert drawn(tmp_path) == before
@@ -105,7 +105,7 @@ def test_several_lists_are_drawn_from_and_repeated_lines_count_once(
 
 @pytest.fixture
 def folder(tiny: dict[str, Any], data: Path) -> None:
-    """One folder for the labeled, the unlabeled and the val images, told apart by lists of ids."""
+    """One folder for the labeled, the unlabeled and the val images, selected by lists of ids."""
     sources = tiny["ingest"]["sources"]
     for role in ("labeled", "unlabeled", "val"):
         folders = {"images": "all/images", "ids": f"lists/{role}.txt"}
@@ -120,7 +120,7 @@ def folder(tiny: dict[str, Any], data: Path) -> None:
     (data / "all" / "masks" / "a" / "5.png").unlink()
 
 
-def test_a_folder_is_drawn_from_without_what_other_sources_have(
+def test_images_of_other_sources_are_not_drawn_from_a_folder(
     split: Split, folder: None, tmp_path: Path
 ) -> None:
     (tmp_path / "lists").mkdir()
@@ -132,7 +132,7 @@ def test_a_folder_is_drawn_from_without_what_other_sources_have(
     assert sorted(labeled + unlabeled) == ["a/0", "a/1", "a/2", "a/4"]
 
 
-def test_what_was_drawn_can_be_ingested(
+def test_a_drawn_split_can_be_ingested(
     split: Split,
     folder: None,
     tmp_path: Path,
@@ -147,8 +147,11 @@ def test_what_was_drawn_can_be_ingested(
 
 
 ERRORS: list[tuple[list[object], str]] = [
-    (["--labeled", 50], r"--labeled: 50 of 50 images cannot .*; draw 1 to 49"),
-    (["--labeled", 0], r"--labeled: 0 of 50 images cannot"),
+    (
+        ["--labeled", 50],
+        r"--labeled: cannot draw 50 labeled images from 50 and leave unlabeled ones; draw 1 to 49",
+    ),
+    (["--labeled", 0], r"--labeled: cannot draw 0 labeled images from 50 and"),
     (["--labeled", 3, "--from", "none.txt"], r"--from none.txt: cannot read the list: No such"),
 ]
 
@@ -166,17 +169,22 @@ def test_a_draw_that_cannot_be_is_one_line(
 def test_a_list_alone_is_no_folder_to_draw_from(split: Split) -> None:
     done = split("--labeled", 3)
     assert done.returncode == 1
-    assert "labeled.source: a list has no folder to draw from; name the lists" in done.stderr
+    assert (
+        "labeled.source: images can be drawn only from a source `folder`, "
+        "and this is another kind; name the lists to draw from with --from\n" in done.stderr
+    )
 
 
 def test_the_config_must_say_where_to_write(split: Split, pool: Path, tiny: dict[str, Any]) -> None:
     sources = tiny["ingest"]["sources"]
     sources["labeled"]["source"]["file"] = "labeled.parquet"
     done = split("--labeled", 3, "--from", pool)
-    assert "the labeled source has no list of its own; name the text file" in done.stderr
+    assert "the labeled source has no list file; name the text file" in done.stderr
     sources["more"] = sources["labeled"]
     done = split("--labeled", 3, "--from", pool)
-    assert "ingest.sources: 2 sources are labeled; name one, whose list" in done.stderr
+    assert (
+        "ingest.sources: 2 sources have the role labeled; use exactly one; its list" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,7 @@ def test_one_file_is_not_the_list_of_both(
     assert (done.returncode, done.stdout) == (1, "")
     where = f"{tmp_path}/config.yaml: ingest.sources"
     assert done.stderr == (
-        f"error: {where}.labeled.source: its list {tmp_path}/lists/labeled.txt is that of "
-        f"{where}.unlabeled.source too; name a file for each\n"
+        f"error: {where}.labeled.source: its list {tmp_path}/lists/labeled.txt is also the list of "
+        f"{where}.unlabeled.source; name a file of its own for each source\n"
     )
     assert not (tmp_path / "lists").exists()

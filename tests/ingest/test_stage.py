@@ -17,7 +17,7 @@ def draw(path: Path, color: str = "green") -> None:
     Image.new("RGB", (32, 24), color).save(path)
 
 
-def test_every_image_gets_a_row_a_shard_and_what_is_known_of_it(ingest: Ingest, rows: Rows) -> None:
+def test_every_image_gets_a_row_with_all_columns(ingest: Ingest, rows: Rows) -> None:
     done = ingest()
     assert done.returncode == 0, done.stderr
     table = rows()
@@ -118,7 +118,7 @@ def test_a_changed_image_makes_only_its_shard_stale(
     assert rows().image_id["ood/images/1.png"] != first.image_id["ood/images/1.png"]
 
 
-def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, data: Path) -> None:
+def test_bad_images_are_rows_and_counted_at_the_end(ingest: Ingest, rows: Rows, data: Path) -> None:
     (data / "ood/images/0.png").write_bytes(b"")
     (data / "labeled/images/1.png").write_text("<html>")
     done = ingest()
@@ -133,16 +133,16 @@ def test_bad_images_are_rows_and_told_at_the_end(ingest: Ingest, rows: Rows, dat
     assert table.error_message["labeled/images/1.png"] == "an HTML page, which is not decoded"
 
 
-def test_classes_that_nobody_labeled_are_told(ingest: Ingest, data: Path) -> None:
+def test_classes_without_labeled_pixels_are_warned_about(ingest: Ingest, data: Path) -> None:
     for number in range(2):
         path = data / f"labeled/masks/{number}.png"
         with Image.open(path) as mask:
             class_ids = np.asarray(mask)
         Image.fromarray(class_ids % 2).save(path)
-    assert ingest().stderr.endswith("warning: no labeled pixel of: box\n")
+    assert ingest().stderr.endswith("warning: no labeled image has pixels of: box\n")
 
 
-def test_a_comment_changes_nothing_and_a_role_its_shards(
+def test_a_changed_role_makes_its_shards_stale_and_a_comment_none(
     ingest: Ingest,
     maskmill: Ingest,
     rows: Rows,
@@ -162,7 +162,7 @@ def test_a_comment_changes_nothing_and_a_role_its_shards(
     assert set(rows().role) == {"test", "val", "labeled", "unlabeled"}
 
 
-def test_a_class_s_name_makes_nothing_stale_and_a_scheme_only_what_it_reads(
+def test_a_changed_scheme_makes_its_shards_stale_and_a_class_name_none(
     ingest: Ingest, rows: Rows, tiny: dict[str, Any]
 ) -> None:
     names = ("nothing", "round", "square")

@@ -94,7 +94,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         (
             ["run", "digest"],
             "maskmill run: no such stage: 'digest'; "
-            "use one of: sandbox, ingest, propose, pseudolabel, train, evaluate",
+            "use one of: sandbox, ingest, propose, pseudolabel, train, evaluate, report",
         ),
         (
             ["run", "train"],
@@ -149,9 +149,22 @@ def test_status_for_programs_has_this_form(maskmill: Maskmill, config: Path) -> 
                 "shards": {"fresh": 1, "stale": 1, "missing": 1},
                 "reasons": ["1 image gone: shard 1", "1 image new: shard 2"],
                 "causes": [
-                    {"reason": "1 image gone", "images": 1, "units": ["shard 1"], "shards": [1]},
-                    {"reason": "1 image new", "images": 1, "units": ["shard 2"], "shards": [2]},
+                    {
+                        "kind": "images changed",
+                        "reason": "1 image gone",
+                        "images": 1,
+                        "units": ["shard 1"],
+                        "shards": [1],
+                    },
+                    {
+                        "kind": "images changed",
+                        "reason": "1 image new",
+                        "images": 1,
+                        "units": ["shard 2"],
+                        "shards": [2],
+                    },
                 ],
+                "remarks": [],
             }
         ],
     }

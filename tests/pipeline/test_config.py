@@ -191,7 +191,7 @@ WRONG_VALUES = {
     "ingset={}": "{file}: ingset: unknown key; did you mean 'ingest'?",
     "runn=a": "{file}: runn: unknown key; did you mean 'run'?",
     "speed=1": "{file}: speed: unknown key; use one of: cluster, data, evaluate, ingest, "
-    "propose, pseudolabel, run, sandbox, train, vocabulary, workspace",
+    "propose, pseudolabel, report, run, sandbox, train, vocabulary, workspace",
     "cluster.worker=1": "{file}: cluster.worker: unknown key; did you mean 'workers'?",
     "cluster.address=localhost": "{file}: cluster.address: 'localhost' is wrong; ",
     "ingest.shard_sise=8": "{file}: ingest.shard_sise: unknown key; did you mean 'shard_size'?",

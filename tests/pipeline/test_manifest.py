@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.records import manifest, tables
+from pipeline.records import manifest, part_file, tables
 
 FACTS: dict[str, Any] = {"stage.version": 1, "inputs.images": "00ff"}
 
@@ -29,7 +29,7 @@ def rows(shard: int, count: int = 4) -> list[dict[str, Any]]:
 
 def write(folder: Path, shard: int, **facts: Any) -> Path:
     path = folder / f"part-{shard:05d}.parquet"
-    manifest.write_part(path, tables.IMAGES.rows(rows(shard)), {**FACTS, **facts}, {"a": [1]})
+    part_file.write_part(path, tables.IMAGES.rows(rows(shard)), {**FACTS, **facts}, {"a": [1]})
     return path
 
 
@@ -51,15 +51,15 @@ def test_parts_read_back_as_one_table_in_order(tmp_path: Path) -> None:
 def test_bits_that_fell_over_anywhere_in_a_part_are_damage(tmp_path: Path) -> None:
     path = write(tmp_path, 0)
     good = path.read_bytes()
-    table, record = pq.read_table(path).to_pylist(), manifest.read_record(path)
+    table, record = pq.read_table(path).to_pylist(), part_file.read_record(path)
     missed = []
     for position in range(4, len(good), 7):
         content = bytearray(good)
         content[position] ^= 1
         path.write_bytes(content)
         try:
-            found = manifest.read_record(path)
-            if found is None or not manifest.damage(path, found):
+            found = part_file.read_record(path)
+            if found is None or not part_file.damage(path, found):
                 assert found == record
                 assert pq.read_table(path).to_pylist() == table
         except StorageError:
@@ -83,7 +83,7 @@ def test_pandas_reads_a_folder_with_the_documented_columns(
     folder = tmp_path / table.name
     for shard in range(2):
         path = folder / "labeler=clip" if table is tables.PSEUDO_LABELS else folder
-        manifest.write_part(path / f"part-{shard:05d}.parquet", table.rows([{}]), FACTS, {})
+        part_file.write_part(path / f"part-{shard:05d}.parquet", table.rows([{}]), FACTS, {})
     (folder / ".lock").touch()
     (folder / ".part-00009.parquet.7.tmp").touch()
     frame = pd.read_parquet(folder)
@@ -94,24 +94,24 @@ def test_pandas_reads_a_folder_with_the_documented_columns(
 
 def test_a_part_tells_what_it_was_made_from(tmp_path: Path) -> None:
     path = write(tmp_path, 0)
-    assert manifest.read_facts(path) == FACTS
-    assert manifest.read_facts(tmp_path / "part-00001.parquet") is None
+    assert part_file.read_facts(path) == FACTS
+    assert part_file.read_facts(tmp_path / "part-00001.parquet") is None
     record = json.loads(pq.read_metadata(path).metadata[b"maskmill"])
-    assert record["fingerprint"] == manifest.digest(FACTS)
+    assert record["fingerprint"] == part_file.digest(FACTS)
     assert record["config"] == {"a": [1]}
     assert {"maskmill", "numpy", "torch", "zarr"} <= record["versions"].keys()
 
 
 def test_a_digest_knows_no_order_of_keys() -> None:
-    assert manifest.digest({"a": 1, "b": [2, None]}) == manifest.digest({"b": [2, None], "a": 1})
-    assert manifest.digest({"a": 1}) != manifest.digest({"a": 2})
-    assert manifest.digest([1, 2]) != manifest.digest([2, 1])
+    assert part_file.digest({"a": 1, "b": [2, None]}) == part_file.digest({"b": [2, None], "a": 1})
+    assert part_file.digest({"a": 1}) != part_file.digest({"a": 2})
+    assert part_file.digest([1, 2]) != part_file.digest([2, 1])
 
 
 def test_a_part_is_replaced_as_a_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     write(tmp_path, 0, key="old")
     path = write(tmp_path, 0, key="new")
-    assert (manifest.read_facts(path) or {})["key"] == "new"
+    assert (part_file.read_facts(path) or {})["key"] == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -137,7 +137,7 @@ def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Pat
         path.write_bytes(damaged)
         for read in (
             lambda: manifest.read(tmp_path, tables.IMAGES).to_pylist(),
-            lambda: manifest.read_facts(path),
+            lambda: part_file.read_facts(path),
         ):
             try:
                 read()
@@ -145,7 +145,7 @@ def test_damage_anywhere_in_a_part_is_an_error_that_names_the_part(tmp_path: Pat
                 messages.append(str(error))
     assert len(messages) > 300
     assert set(messages) == {
-        f"{path}: damaged manifest part; do it again with: maskmill verify --rerun"
+        f"{path}: damaged manifest part; make it again with: maskmill verify --rerun"
     }
     path.write_bytes(good)
     assert manifest.read(tmp_path, tables.IMAGES).equals(table)
@@ -159,22 +159,22 @@ def test_what_is_no_part_is_an_error_that_names_it(content: bytes, tmp_path: Pat
     with pytest.raises(StorageError, match=r"part-00001\.parquet: damaged manifest part"):
         manifest.read(tmp_path, tables.IMAGES)
     with pytest.raises(StorageError, match=r"part-00001\.parquet: damaged manifest part"):
-        manifest.read_facts(path)
+        part_file.read_facts(path)
 
 
 def test_a_parquet_file_of_somebody_else_is_no_part(tmp_path: Path) -> None:
     path = tmp_path / "part-00000.parquet"
     pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
     with pytest.raises(StorageError, match="damaged manifest part"):
-        manifest.read_facts(path)
+        part_file.read_facts(path)
 
 
 def test_a_full_disk_leaves_the_part_that_was_there(small_disk: Path) -> None:
     path = small_disk / "part-00000.parquet"
-    manifest.write_part(path, tables.IMAGES.rows(rows(0)), FACTS, {})
+    part_file.write_part(path, tables.IMAGES.rows(rows(0)), FACTS, {})
     noise = [{"uri": random.Random(number).randbytes(64).hex()} for number in range(3000)]
     with pytest.raises(OSError, match="No space left on device") as error:
-        manifest.write_part(path, tables.IMAGES.rows(noise), {}, {})
+        part_file.write_part(path, tables.IMAGES.rows(noise), {}, {})
     assert error.value.filename == str(path)
-    assert manifest.read_facts(path) == FACTS
+    assert part_file.read_facts(path) == FACTS
     assert list(small_disk.iterdir()) == [path]

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.records import manifest, tables
+from pipeline.records import manifest, part_file, tables
 from pipeline.records.part_index import PartIndex
 
 COLUMNS = ["image_id", "row", "status"]
@@ -23,7 +23,7 @@ def write(folder: Path, shard: int, status: str = "ok", **facts: Any) -> None:
     ]
     path = folder / f"part-{shard:05d}.parquet"
     facts = {"ingest.version": 1, "inputs.images": f"{shard:x}", **facts}
-    manifest.write_part(path, tables.IMAGES.rows(rows), facts, {}, failed=shard % 2)
+    part_file.write_part(path, tables.IMAGES.rows(rows), facts, {}, failed=shard % 2)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_one_stage_alone_leaves_the_others_as_they_are(
     call("run ingest")
     (data / "labeled/images/1.png").write_bytes((data / "labeled/images/0.png").read_bytes())
     told = call("run --only pseudolabel").stderr
-    assert "warning: ingest is not fresh; pseudolabel works on what it left" in told
+    assert "warning: ingest is not fresh; pseudolabel uses its present output" in told
     assert len(parts(workspace)) == 2
     told = call("run").stderr
     assert "ingest: 1 image changed: shard " in told
@@ -159,7 +159,7 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
     assert done.stdout == (
         f"ingest: {folder}/images/part-00000.parquet: damaged manifest part\n"
         f"ingest: {folder}/images/part-00001.parquet: damaged manifest part\n"
-        "2 parts damaged that others are planned from; "
+        "2 damaged parts that other units depend on; "
         "do them again with: maskmill verify --rerun\n"
     )
     assert call("verify --rerun").stdout.endswith("5 units checked, no damage\n")
@@ -172,7 +172,7 @@ def test_verify_mends_a_damaged_part_that_others_are_planned_from(
 def test_before_anything_ran_there_is_neither_damage_nor_garbage(call: Call) -> None:
     done = call("verify")
     assert done.stdout == "0 units checked, no damage\n"
-    assert "not looked at: " in done.stderr
+    assert "not checked: " in done.stderr
     assert call("gc").stdout == "nothing to delete\n"
 
 
@@ -186,7 +186,10 @@ def test_garbage_is_what_nothing_points_to(call: Call, workspace: Path) -> None:
     (orphan,) = {path.parents[4] for path in kept}
     left = next(iter(new)).parent / ".0.123.tmp"
     left.write_bytes(bytes(1000))
-    size = 1000 + sum(path.stat().st_size for path in orphan.rglob("*") if path.is_file())
+    former = [path for path in (workspace / "manifests/tiny/.kept").rglob("*") if path.is_file()]
+    assert len(former) == 3  # two shards and the report card
+    garbage = [path for path in orphan.rglob("*") if path.is_file()] + former
+    size = 1000 + sum(path.stat().st_size for path in garbage)
     told = call("gc --dry-run", "pseudolabel.size_px=48").stdout
     assert f"pseudolabel: would delete {orphan}, " in told
     assert f"pseudolabel: would delete {left}, 1.0 kB\n" in told
@@ -195,6 +198,7 @@ def test_garbage_is_what_nothing_points_to(call: Call, workspace: Path) -> None:
     assert call("gc", "pseudolabel.size_px=48").stdout.endswith(f"freed {size / 1000:.1f} kB\n")
     assert set(shard_files(workspace)) == new
     assert not orphan.exists()
+    assert not any(path.exists() for path in former)
     assert "nothing to do" in call("run", "pseudolabel.size_px=48").stderr
 
 

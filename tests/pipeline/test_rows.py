@@ -14,6 +14,7 @@ TYPES = {
     tables.REPORT_CARD: rows.CardRow,
     tables.METRICS: rows.MetricRow,
     tables.CONFUSION: rows.ConfusionRow,
+    tables.REPORT: rows.ReportRow,
 }
 
 

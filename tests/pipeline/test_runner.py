@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pipeline.console import Console
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError, DataError
-from pipeline.records import manifest, tables
+from pipeline.records import manifest, part_file, tables
 
 
 class CountConfig(Section):
@@ -19,7 +20,15 @@ class CountConfig(Section):
     fails_at: int | None = None
 
 
-class Count(Stage):
+@dataclass(frozen=True)
+class NumberKey:
+    number: int
+
+    def __str__(self) -> str:
+        return f"unit {self.number}"
+
+
+class Count(Stage[NumberKey]):
     """Writes a row a unit."""
 
     name = "count"
@@ -33,20 +42,19 @@ class Count(Stage):
         self.section = section
         self.folder = context.config.manifests / self.name
 
-    def plan(self) -> Sequence[Unit]:
+    def plan(self) -> Sequence[Unit[NumberKey]]:
         facts = {**self.version_facts, f"{self.name}.factor": self.section.factor}
         return [
-            Unit(f"unit {number}", self.folder / f"part-{number}.parquet", facts)
+            Unit(NumberKey(number), self.folder / f"part-{number}.parquet", facts)
             for number in range(self.section.count)
         ]
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit[NumberKey]]) -> None:
         for unit in units:
-            number = int(unit.name[5:])
-            if number == self.section.fails_at:
+            if unit.key.number == self.section.fails_at:
                 raise DataError("no luck", where=unit.name, fix="try again")
-            rows = tables.METRICS.rows([{"name": unit.name, "value": number}])
-            manifest.write_part(unit.part, rows, unit.facts, {})
+            rows = tables.METRICS.rows([{"name": unit.name, "value": unit.key.number}])
+            self.commit(unit, rows)
 
     def summarize(self) -> None:
         found = manifest.read(self.folder, tables.METRICS).num_rows
@@ -59,12 +67,12 @@ class Total(Count):
     name = "total"
     needs = ("count",)
 
-    def plan(self) -> Sequence[Unit]:
+    def plan(self) -> Sequence[Unit[NumberKey]]:
         rows = manifest.read(self.context.config.manifests / "count", tables.METRICS)
         if not rows.num_rows:
             raise DataError("nothing to add up", where="count", fix="run it")
-        facts = {**self.version_facts, "inputs.rows": manifest.digest(rows.to_pylist())}
-        return [Unit("unit 0", self.folder / "part-0.parquet", facts)]
+        facts = {**self.version_facts, "inputs.rows": part_file.digest(rows.to_pylist())}
+        return [Unit(NumberKey(0), self.folder / "part-0.parquet", facts)]
 
 
 Build = Callable[..., Runner]

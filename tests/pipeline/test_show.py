@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.records import manifest, tables
+from pipeline.records import manifest, part_file, tables
 from pipeline.records.label_store import LabelStore
 
 Maskmill = Callable[..., CompletedProcess[str]]
@@ -48,7 +48,7 @@ def labeled(image: dict[str, Any], tmp_path: Path) -> Callable[..., None]:
         row |= {"store": GROUP, "height": 24, "width": 32, "status": "ok", **columns}
         folder = workspace / "manifests/tiny/pseudo_labels/labeler=clip"
         part = folder / f"part-{image['shard']:05d}.parquet"
-        manifest.write_part(part, tables.PSEUDO_LABELS.rows([row]), {}, {})
+        part_file.write_part(part, tables.PSEUDO_LABELS.rows([row]), {}, {})
 
     return write
 

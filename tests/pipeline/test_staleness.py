@@ -6,26 +6,27 @@ from pydantic import JsonValue
 
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Stage, Unit
-from pipeline.engine.staleness import State, inspect
-from pipeline.records import manifest, tables
+from pipeline.engine.staleness import inspect
+from pipeline.engine.states import State
+from pipeline.records import part_file, tables
 
 FACTS: Facts = {"stage.version": 1, "stage.threshold": 0.5, "inputs.images": "00ff"}
 
 
-class Planned(Stage):
+class Planned(Stage[str]):
     """A stage of given units."""
 
     name = "planned"
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, units: Sequence[Unit[str]]) -> None:
         self.units = units
 
-    def plan(self) -> Sequence[Unit]:
+    def plan(self) -> Sequence[Unit[str]]:
         return self.units
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit[str]]) -> None:
         for unit in units:
-            manifest.write_part(unit.part, tables.METRICS.rows([]), unit.facts, {})
+            part_file.write_part(unit.part, tables.METRICS.rows([]), unit.facts, {})
 
 
 def planned(folder: Path, count: int = 3, **facts: JsonValue) -> Planned:

@@ -1,4 +1,4 @@
-"""SAM's published checkpoints: fetched on first use, by a real command from a real server."""
+"""SAM's published checkpoints: downloaded on first use, by a real command from a real server."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def published(
     machine_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Published:
-    """A tiny vit_b on a server of this machine, which is known as the published one."""
+    """A tiny vit_b on a server of this machine, which stands for the published one."""
     server, address = file_server
     content = io.BytesIO()
     torch.save(build_sam().state_dict(), content)
@@ -82,7 +82,7 @@ def test_status_downloads_nothing_and_run_does(
     assert masks(tmp_path, "tiny") == masks(tmp_path, "local")
 
 
-def test_what_is_done_stays_fresh_without_the_file_and_with_a_copy_of_it(
+def test_finished_masks_stay_fresh_without_the_file_and_with_a_copy_of_it(
     call: Call, published: Published, tmp_path: Path
 ) -> None:
     call("run")
@@ -104,7 +104,7 @@ def test_offline_it_is_one_line_that_says_which_file_to_put_where(
         "error: propose.model: vit_b: sam_vit_b.pth cannot be downloaded: the server says 404 Not "
         f"Found; where there is a connection, fetch {published.url} and put it at {published.path}"
     )
-    published.path.write_bytes(content)  # by hand, as told
+    published.path.write_bytes(content)  # by hand, as the error says
     assert call("run").returncode == 0
 
 

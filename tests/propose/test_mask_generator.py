@@ -9,11 +9,11 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import Sam
 
-from stages.propose.config import SANDBOX_FOLDER
+from stages.models.embedded import sam_network
+from stages.models.embedded.models import SAM
 from stages.propose.generator.mask_generator import MaskGenerator, Proposal
-from stages.sandbox import sam_folder
-from stages.sandbox.sam_metrics import GENERATOR
 from stages.sandbox.world.world import render
+from tools.sandbox.sam_metrics import GENERATOR
 
 OPEN: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 4}
 Masks = npt.NDArray[np.bool_]
@@ -28,7 +28,7 @@ def sam(build_sam: Callable[[], Sam]) -> Sam:
 
 @pytest.fixture(scope="module")
 def shipped() -> Any:
-    return sam_folder.build(SANDBOX_FOLDER)
+    return sam_network.build(SAM.folder)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def image() -> Draw:
 
 
 def scene(index: int) -> Pixels:
-    """A web scene of a seed that no training saw and nothing was chosen on."""
+    """A web scene of a seed that was used neither for training nor to choose settings."""
     return render("web", 4_000_000, index).image
 
 
@@ -69,7 +69,7 @@ def assert_official(sam: Any, pixels: Pixels, **options: Any) -> None:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "defaults": {},
     "many points": {"points_per_side": 13},
     "few points a batch": {"points_per_batch": 3},
     "some pass": {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.8},
@@ -88,25 +88,27 @@ def test_its_masks_are_the_official_generators(shipped: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("size", [(24, 32), (75, 40), (32, 32)])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
-def test_so_they_are_of_a_sam_of_random_weights(
+def test_they_are_for_a_sam_with_random_weights(
     sam: Sam, image: Draw, size: tuple[int, int], crop_n_layers: int
 ) -> None:
     assert_official(sam, image(*size), crop_n_layers=crop_n_layers, **OPEN)
 
 
-def test_so_they_are_of_the_published_architecture(image: Draw) -> None:
+def test_they_are_for_the_published_architecture(image: Draw) -> None:
     narrow = _build_sam(32, 1, 2, [0])
     assert_official(narrow, image(60, 80), **{**OPEN, "points_per_side": 1})
 
 
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
-def test_mended_masks_are_the_official_generators(shipped: Any, crop_n_layers: int) -> None:
-    pytest.importorskip("cv2", reason="segment_anything mends with OpenCV, we do not")
+def test_masks_without_small_regions_are_the_official_generators(
+    shipped: Any, crop_n_layers: int
+) -> None:
+    pytest.importorskip("cv2", reason="segment_anything needs OpenCV for it, we do not")
     options = {**GENERATOR, "crop_n_layers": crop_n_layers, "min_mask_region_area": 40}
     assert_official(shipped, scene(0), **{**options, "points_per_side": 5})
 
 
-def test_mending_leaves_no_small_islands(shipped: Any) -> None:
+def test_no_small_islands_are_left(shipped: Any) -> None:
     options: dict[str, Any] = {**GENERATOR, "stability_score_thresh": 0.2}
     before, after = (
         MaskGenerator(shipped, min_mask_region_area=area, **options)([scene(0)])[0]
@@ -121,10 +123,10 @@ def test_mending_leaves_no_small_islands(shipped: Any) -> None:
 def test_an_image_has_the_same_masks_in_any_batch(shipped: Any, mode: Any) -> None:
     images = [scene(0), scene(1)[:70], scene(2)[:, :33], scene(3)]
     options = {**GENERATOR, "mode": mode, "crop_n_layers": 1, "points_per_side": 5}
-    alone = [MaskGenerator(shipped, **options)([pixels])[0] for pixels in images]
+    one_by_one = [MaskGenerator(shipped, **options)([pixels])[0] for pixels in images]
     batch = {"points_per_batch": 37, "images_per_batch": 7}
     together = MaskGenerator(shipped, **{**options, **batch})(images)
-    for pixels, one, other in zip(images, alone, together, strict=True):
+    for pixels, one, other in zip(images, one_by_one, together, strict=True):
         assert len(one) == len(other) > 0
         assert (decoded(one, pixels) != decoded(other, pixels)).mean() < 0.001
 
@@ -162,7 +164,7 @@ def test_no_images_have_no_masks(sam: Sam) -> None:
 
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 @pytest.mark.parametrize("size", [(1, 32), (32, 1), (1, 1), (2, 48), (1, 48), (1, 500), (500, 1)])
-def test_a_line_of_pixels_is_no_accident(
+def test_a_line_of_pixels_is_no_error(
     sam: Sam, image: Draw, size: tuple[int, int], crop_n_layers: int
 ) -> None:
     for mode in ("exact", "fast"):

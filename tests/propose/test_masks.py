@@ -1,4 +1,4 @@
-"""T23 of methods.md, and what masks go through, piece by piece."""
+"""The parts of the mask generator, one by one, against segment_anything's own functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,18 +8,18 @@ import pytest
 import torch
 from pycocotools import mask as coco
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import calculate_stability_score, remove_small_regions
+from segment_anything.utils import amg
 from torch.testing import assert_close
 
-from stages.propose.config import SANDBOX_FOLDER
-from stages.propose.generator.candidates import Answers, Thresholds, boxes_of
+from stages.models.embedded import sam_network
+from stages.models.embedded.models import SAM
+from stages.propose.generator.candidates import PointMasks, Thresholds, boxes_of
 from stages.propose.generator.crops import Crop, crops
 from stages.propose.generator.mask_decoder import SharedMaskDecoder
 from stages.propose.generator.resampling import MaskResampler
 from stages.propose.generator.run_lengths import area, compress, decode, run_lengths
 from stages.propose.generator.searches import FastSearch
-from stages.propose.generator.small_regions import mend
-from stages.sandbox import sam_folder
+from stages.propose.generator.small_regions import remove_small_regions
 
 
 def plan(layers: int, **options: Any) -> list[Crop]:
@@ -48,7 +48,7 @@ def test_points_of_crops() -> None:
 
 def test_stability_of_four_pixels() -> None:
     logits = torch.tensor([[[2, 0.5], [-0.5, -2]]])
-    assert_close(calculate_stability_score(logits, 0, 1), torch.tensor([1 / 3]))
+    assert_close(amg.calculate_stability_score(logits, 0, 1), torch.tensor([1 / 3]))
 
 
 def test_boxes() -> None:
@@ -99,16 +99,16 @@ def test_masks_are_scaled_as_sam_does(build_sam: Callable[[], Sam], size: tuple[
 
 @pytest.mark.parametrize("kind", ["one layer", "two layers"])
 def test_the_decoder_is_sams(build_sam: Callable[[], Sam], kind: str) -> None:
-    sam: Any = build_sam() if kind == "one layer" else sam_folder.build(SANDBOX_FOLDER)
+    sam: Any = build_sam() if kind == "one layer" else sam_network.build(SAM.folder)
     prompts, side = sam.prompt_encoder, sam.image_encoder.img_size
     with torch.inference_mode():
         embeddings = torch.randn(3, prompts.embed_dim, *prompts.image_embedding_size)
         points = torch.rand(6, 2, dtype=torch.float64) * side
         decoder, counts = SharedMaskDecoder(sam), [3, 1, 2]
-        decoded = decoder.decode(points, decoder.image_sides(embeddings), counts)
+        decoded = decoder.decode(points, decoder.project_images(embeddings), counts)
         wanted = torch.ones(6, 3, dtype=torch.bool)
         wanted[1], wanted[4, 1] = False, False
-        drawn = decoder.draw(decoded, wanted)
+        logits = decoder.mask_logits(decoded, wanted)
         masks, ious = [], []
         for embedding, own in zip(embeddings, torch.split(points, counts), strict=True):
             sparse, dense = prompts((own[:, None], torch.ones(len(own), 1)), None, None)
@@ -117,46 +117,46 @@ def test_the_decoder_is_sams(build_sam: Callable[[], Sam], kind: str) -> None:
             masks.append(mask)
             ious.append(iou)
     assert_close(decoded.ious, torch.cat(ious), atol=1e-5, rtol=1e-5)
-    assert_close(drawn, torch.cat(masks)[wanted], atol=1e-4, rtol=1e-4)
+    assert_close(logits, torch.cat(masks)[wanted], atol=1e-4, rtol=1e-4)
 
 
-def test_mending_fills_holes_then_drops_islands() -> None:
+def test_holes_are_filled_then_islands_removed() -> None:
     mask = np.zeros((12, 12), dtype=bool)
     mask[1:7, 1:7], mask[3, 3], mask[9, 9] = True, False, True
     expected = np.zeros_like(mask)
     expected[1:7, 1:7] = True
-    mended, edited = mend(mask, 3)
-    assert edited
-    np.testing.assert_array_equal(mended, expected)
-    same, edited = mend(expected, 3)
-    assert not edited
+    cleaned, changed = remove_small_regions(mask, 3)
+    assert changed
+    np.testing.assert_array_equal(cleaned, expected)
+    same, changed = remove_small_regions(expected, 3)
+    assert not changed
     np.testing.assert_array_equal(same, expected)
 
 
 def test_of_small_islands_the_largest_stays() -> None:
     mask = np.zeros((9, 9), dtype=bool)
     mask[0, 0], mask[5, 5:7] = True, True
-    mended, edited = mend(mask, 5)
-    assert edited
-    assert np.argwhere(mended).tolist() == [[5, 5], [5, 6]]
+    cleaned, changed = remove_small_regions(mask, 5)
+    assert changed
+    assert np.argwhere(cleaned).tolist() == [[5, 5], [5, 6]]
 
 
-def test_mending_is_what_opencv_does() -> None:
-    pytest.importorskip("cv2", reason="it is what segment_anything mends with")
+def test_small_regions_are_those_of_opencv() -> None:
+    pytest.importorskip("cv2", reason="segment_anything removes small regions with it")
     rng = np.random.default_rng(0)
     for _ in range(300):
         height, width = rng.integers(1, 14, 2)
         mask = rng.random((height, width)) < rng.choice([0.05, 0.2, 0.5, 0.8, 1])
         for min_area in (1, 3, 9):
-            filled, changed = remove_small_regions(mask, min_area, "holes")
-            expected, changed_too = remove_small_regions(filled, min_area, "islands")
-            found, edited = mend(mask, min_area)
-            assert edited == (changed or changed_too)
+            filled, has_filled = amg.remove_small_regions(mask, min_area, "holes")
+            expected, has_removed = amg.remove_small_regions(filled, min_area, "islands")
+            found, changed = remove_small_regions(mask, min_area)
+            assert changed == (has_filled or has_removed)
             np.testing.assert_array_equal(found, expected)
 
 
-def test_fast_asks_around_the_best_masks_and_where_none_is() -> None:
-    """One mask of the left half, told of the first point alone."""
+def test_fast_searches_around_the_best_masks_and_where_none_is() -> None:
+    """One mask of the left half, given for the first point only."""
     [crop] = crops(
         (32, 32),
         encoder_px=32,
@@ -167,20 +167,20 @@ def test_fast_asks_around_the_best_masks_and_where_none_is() -> None:
     )
     limits = Thresholds(0.0, 0.5, 0.5, 1.0, 0.7)
     search = FastSearch(crop, (16, 16), limits, torch.device("cpu"))
-    coarse = search.ask()
+    coarse = search.next_points()
     assert set(coarse.tolist()) == {16 * y + x for y in range(0, 16, 2) for x in range(0, 16, 2)}
     logits = torch.full((1, 16, 16), -9.0)
     logits[..., :8] = 9
-    search.tell(Answers(logits, torch.tensor([0.9]), coarse[:1]))
-    asked = search.ask().tolist()
-    assert {1, 2 * 16 + 1, 16, 17} <= set(asked)  # around the first point
-    assert 16 * 10 + 11 in asked  # of the next coarse grid, not covered
-    assert 16 * 10 + 3 not in asked  # covered
+    search.add(PointMasks(logits, torch.tensor([0.9]), coarse[:1]))
+    second = search.next_points().tolist()
+    assert {1, 2 * 16 + 1, 16, 17} <= set(second)  # around the first point
+    assert 16 * 10 + 11 in second  # of the next coarse grid, not covered
+    assert 16 * 10 + 3 not in second  # covered
     rest = []
-    while len(points := search.ask()):
+    while len(points := search.next_points()):
         rest += points.tolist()
-    everything = [*coarse.tolist(), *asked, *rest]
+    everything = [*coarse.tolist(), *second, *rest]
     # The right half, the coarse grid of the left one, and 4 x 4 points around the first.
     assert len(everything) == len(set(everything)) == 128 + 32 + 12
-    [found] = search.found().runs
+    [found] = search.result().runs
     assert area(found) == 16 * 32

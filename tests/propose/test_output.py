@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.records.manifest import write_part
+from pipeline.records.part_file import write_part
 from pipeline.records.tables import PROPOSALS
 from stages.propose.output import Proposals, proposals_part, read_proposals
 
 
 def test_run_lengths_become_masks() -> None:
-    """T23 of methods.md: [1, 3], [0, 4] and [0, 1, 3], which COCO writes as digits."""
+    """Runs [1, 3], [0, 4] and [0, 1, 3], which COCO writes as digits."""
     found = Proposals((2, 2), ("13", "04", "013"), (0.0,) * 3, (0.0,) * 3).masks()
     assert found.dtype == np.bool_
     assert found.tolist() == [
@@ -45,5 +45,5 @@ def test_a_part_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     part.write_bytes(b"no Parquet")
     with pytest.raises(StorageError) as damaged:
         read_proposals(part)
-    what = "damaged manifest part; do it again with: maskmill verify --rerun"
+    what = "damaged manifest part; make it again with: maskmill verify --rerun"
     assert str(damaged.value) == f"{part}: {what}"

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.config import config as config_file
 from stages.graph import GRAPH
 from stages.propose.output import Proposals
-from stages.sandbox.sam_metrics import GENERATOR
+from tools.sandbox.sam_metrics import GENERATOR
 
 
 def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(

@@ -70,7 +70,9 @@ def test_every_image_has_the_masks_of_the_generator(
         image = images.loc[row["row"]]
         assert (row["image_id"], row["shard"]) == (image["image_id"], image["shard"])
         assert (row["status"], row["height"], row["width"]) == ("ok", 36, 48)
-        [expected] = generator([fitted_pixels(dict(image), 48)])
+        [expected] = generator(
+            [fitted_pixels({"uri": image["uri"], "image_id": image["image_id"]}, 48)]
+        )
         assert expected
         assert list(row["rle"]) == [proposal.rle for proposal in expected]
         own = read_proposals(proposals_part(manifests, row["shard"]))[row["row"]]
@@ -181,12 +183,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": "vit_h", "weights": "weights/sam.pth"},
         "propose.weights: weights/sam.pth: there is no such file; download "
         "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth and put it there, "
-        "or leave out the key to have that done",
+        "or leave out the key and run again",
     ),
     "the sandbox's and a file": (
         {"model": "sandbox", "weights": "sam.pth"},
         "{config}: propose: these keys are wrong; "
-        "leave out `weights`: the sandbox's SAM brings its own",
+        "leave out `weights`: the sandbox's SAM has its own",
     ),
 }
 

@@ -47,7 +47,7 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders, in open_clip's layout, of tiny CLIPs with random weights; one a kind of tower."""
+    """Folders in open_clip's layout of tiny CLIPs with random weights, one per kind of tower."""
 
     @cache
     def build(tower: str) -> Path:
@@ -78,7 +78,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 def sed_checkpoint(
     clip_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A checkpoint as detectron2 saves one, of a SED with random weights, in the CLIP's folder."""
+    """A checkpoint of SED with random weights, as detectron2 saves it, in a CLIP folder."""
     folder = tmp_path_factory.mktemp("sed")
     for name in ("open_clip_config.json", "bpe.txt.gz"):
         shutil.copy(clip_folder("convnext") / name, folder)
@@ -110,7 +110,7 @@ def vocabulary() -> Callable[..., Vocabulary]:
 
 @pytest.fixture(scope="session")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary], Path]:
-    """What trainings of `small_unet` might end with, with random weights; a file a vocabulary."""
+    """Model files of `small_unet` with random weights, one per vocabulary."""
 
     def build(classes: Vocabulary) -> Path:
         names = json.dumps(classes.class_names)
@@ -127,7 +127,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary]
 
 @pytest.fixture(scope="session")
 def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders, as `hf download` leaves them, of tiny models with random weights; one a kind."""
+    """Folders of tiny models with random weights, as from `hf download`, one per model type."""
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
     @cache

@@ -114,7 +114,7 @@ def test_isotonic_maps_are_the_least_squares_of_rising_steps() -> None:
 
 
 def test_isotonic_pools_what_violates_the_order() -> None:
-    """Right 1 of 4 at level 100, 3 of 4 at 50: both get 1/2; between 100 and 200 it is linear."""
+    """1 of 4 right at level 100, 3 of 4 at 50: both get 1/2; linear between 100 and 200."""
     maps = fit(folds(counts((0, 50, 1, 3), (0, 100, 3, 1), (0, 200, 0, 4))), "isotonic")
     assert maps is not None
     assert maps[0, [0, 50, 100, 150, 200, 255]].tolist() == [128, 128, 128, 191, 255, 255]
@@ -174,7 +174,7 @@ def test_labels_all_right_are_certain(method: Calibration) -> None:
 
 @pytest.mark.parametrize(("method", "level"), [("isotonic", 0), ("temperature", 128)])
 def test_labels_all_wrong_count_little(method: Calibration, level: int) -> None:
-    """No temperature brings the winner of two classes below a half."""
+    """The best of two classes is at least 1/2 at any temperature."""
     maps = fit(folds(counts((0, 180, 9, 0))), method)
     assert maps is not None
     assert abs(int(maps[0, 180]) - level) <= 1
@@ -192,7 +192,7 @@ def test_a_class_has_a_map_of_its_own_where_four_folds_and_enough_pixels_have_it
 
 
 def test_calibration_is_not_judged_on_what_it_was_fitted_on() -> None:
-    """Perfectly right on one image, perfectly wrong on the other, which its confidence tells."""
+    """One image is all right, the other all wrong, and their confidences differ."""
     found = folds(counts((0, 200, 0, 10)), counts((0, 50, 10, 0)))
     maps = fit(found, "isotonic")
     assert maps is not None

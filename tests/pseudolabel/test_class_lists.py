@@ -1,4 +1,4 @@
-"""Class lists and variants on the command line: what is asked anew, and what cannot be."""
+"""Class lists and variants on the command line: cached text embeddings, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def call(
     clip_folder: Callable[[str], Path],
     write_config: Callable[..., Path],
 ) -> Call:
-    """The command line with the vocabulary as it is now: ``call("run", classes=[...])``."""
+    """The command line with the current vocabulary: ``call("run", classes=[...])``."""
     clip = {"name": "dense_clip", "model": f"local-dir:{clip_folder('vit')}"}
     labelers = {"clip": {**clip, "window_px": 32, "stride_px": 16}}
     values = {**tiny, "pseudolabel": {"size_px": 48, "labelers": labelers}}

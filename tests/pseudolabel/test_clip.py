@@ -104,7 +104,9 @@ def test_a_prompt_that_would_be_cut_is_refused(clip_folder: ClipFolder) -> None:
     limit = clip.network.context_length
     longest = " ".join("a" * (limit - 2))  # beside the tokens that start and end it
     assert clip.encode_text([longest]).isfinite().all()
-    with pytest.raises(ConfigError, match=f"reads {limit} tokens, and the prompt 'a .* has more"):
+    with pytest.raises(
+        ConfigError, match=f"the prompt 'a .* is longer than the model's {limit} tokens"
+    ):
         clip.encode_text(["a", f"{longest} a"])
 
 
@@ -129,7 +131,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(clip_folder: ClipFolder, tmp_
         load(tmp_path, 16)
     start = f"model: local-dir:{tmp_path}: the weights do not fit the folder's config: "
     assert str(raised.value).startswith(start)
-    assert str(raised.value).endswith("; set `model` to what they were saved from")
+    assert str(raised.value).endswith("; set `model` to the architecture they were trained with")
     assert "\n" not in str(raised.value)
 
 
@@ -148,7 +150,7 @@ def test_a_checkpoint_never_runs_code(
         load_clip("ViT-B-16", Path(name), window_px=224, device=CPU)
     assert str(raised.value).startswith(f"weights: {name}: cannot be read as plain tensors: ")
     assert str(raised.value).endswith(
-        "; use a checkpoint saved by open_clip, at best its open_clip_model.safetensors"
+        "; use a checkpoint saved by open_clip, preferably open_clip_model.safetensors"
     )
     assert not Path("unpickled").exists()
 
@@ -182,17 +184,17 @@ def test_unknown_names_are_answered_with_known_ones(model: str, weights: str, me
         (
             "vit",
             20,
-            "no multiple of 8, the pixels that a feature of local-dir:{} stands for; use 16 or 24",
+            "it must be a multiple of 8, the stride of local-dir:{}; use 16 or 24",
         ),
         (
             "resnet",
             16,
-            "no multiple of 32, the pixels that a feature of local-dir:{} stands for; use 32",
+            "it must be a multiple of 32, the stride of local-dir:{}; use 32",
         ),
         (
             "convnext",
             40,
-            "no multiple of 32, the pixels that a feature of local-dir:{} stands for; use 32 or 64",
+            "it must be a multiple of 32, the stride of local-dir:{}; use 32 or 64",
         ),
     ],
 )
@@ -206,7 +208,8 @@ def test_a_window_that_does_not_suit_is_refused(
 
 
 def test_a_tower_without_features_of_locations_is_refused(clip_folder: ClipFolder) -> None:
-    with pytest.raises(ConfigError, match="use a ViT such as ViT-B-16, or a ResNet or ConvNeXt"):
+    match = "no per-location features to compare with text; use a ViT such as ViT-B-16, or a ResNet"
+    with pytest.raises(ConfigError, match=match):
         load(clip_folder("vit_pooled"), 160)
 
 
@@ -216,30 +219,32 @@ def test_a_tower_without_features_of_locations_is_refused(clip_folder: ClipFolde
         (
             "resnet",
             Dense("gem"),
-            "variant: gem: local-dir:{} is a ResNet, which has no such variant; use maskclip",
+            "variant: gem: local-dir:{} is a ResNet, which does not support this variant; "
+            "use maskclip",
         ),
         (
             "resnet",
             Dense("vanilla"),
-            "variant: vanilla: local-dir:{} is a ResNet, which has no such variant; use maskclip",
+            "variant: vanilla: local-dir:{} is a ResNet, which does not support this variant; "
+            "use maskclip",
         ),
         (
             "convnext",
             Dense("sclip"),
-            "variant: sclip: local-dir:{} is without attention, which has no such variant; "
-            "use vanilla or maskclip",
+            "variant: sclip: local-dir:{} is a network without attention, which does not support "
+            "this variant; use vanilla or maskclip",
         ),
         (
             "timm_vit",
             Dense("gem"),
-            "variant: gem: local-dir:{} is a ViT of timm, which has no such variant; "
+            "variant: gem: local-dir:{} is a ViT of timm, which does not support this variant; "
             "use vanilla or maskclip",
         ),
         (
             "convnext",
             Dense(ffn=False),
-            "residual, ffn: local-dir:{} is without attention, of which they cannot be left out; "
-            "leave both keys out, or use a ViT of open_clip's own such as ViT-B-16",
+            "residual, ffn: local-dir:{} is a network without attention, which does not support "
+            "these keys; leave out both keys, or use a ViT of open_clip such as ViT-B-16",
         ),
     ],
 )

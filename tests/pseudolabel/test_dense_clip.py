@@ -218,11 +218,11 @@ def test_the_learned_scale_counts_where_none_is_given(
         ),
         (
             {"model": "sandbox", "weights": "openai"},
-            "leave out `weights`: sandbox brings its own",
+            "leave out `weights`: sandbox has its own",
         ),
         (
             {"model": "local-dir:here", "weights": "openai"},
-            "leave out `weights`: local-dir:here brings its own",
+            "leave out `weights`: local-dir:here has its own",
         ),
         (
             {"model": "ViT-B-16", "weights": "openai", "stand_in": "sandbox"},
@@ -279,8 +279,8 @@ def test_weights_are_a_tag_unless_there_is_such_a_file(
         ),
         (
             {"model": "local-dir:nowhere"},
-            "model: local-dir:nowhere: no folder with open_clip_config.json and weights in "
-            "open_clip's layout; put open_clip_config.json and open_clip_model.safetensors there",
+            "model: local-dir:nowhere: the folder does not contain both open_clip_config.json and "
+            "weights; put open_clip_config.json and open_clip_model.safetensors there",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(
     with pytest.raises(WeightsError) as raised:
         loaded(vocabulary(cat=None), model="RN50", weights=weights)
     assert str(raised.value).startswith(f"weights: {weights}: the weights do not fit RN50: ")
-    assert str(raised.value).endswith("; set `model` to what they were saved from")
+    assert str(raised.value).endswith("; set `model` to the architecture they were trained with")
 
 
 def test_facts_tell_weights_apart(clip_folder: ClipFolder, vocabulary: BuildVocabulary) -> None:
@@ -338,9 +338,9 @@ def test_the_stand_in_labels_and_says_so(vocabulary: BuildVocabulary) -> None:
     own = sandbox.weights_facts()
     assert labeler.weights_facts() == {**own, "weights": f"stand-in sandbox: {own['weights']}"}
     assert labeler.warnings() == [
-        f"weights/none/{CHECKPOINT} is missing, its stand-in is the sandbox's CLIP, which was "
-        "trained on drawn scenes and knows nothing of real photos, so that its labels of photos "
-        f"are near chance; {FETCH} --local-dir weights/none`"
+        f"weights/none/{CHECKPOINT} is missing, so the stand-in is used: the sandbox's CLIP was "
+        "trained on drawn scenes and knows nothing of real photos (labels of photos are near "
+        f"chance); {FETCH} --local-dir weights/none`"
     ]
 
 
@@ -353,9 +353,8 @@ def test_the_sandboxs_clip_warns_where_it_is_asked_about_other_things(
     assert warnings("sandbox", model="sandbox") == []
     assert warnings("voc", model="ViT-B-16", weights="openai") == []
     assert warnings("voc", model="sandbox") == [
-        "vocabulary voc is asked of the sandbox's CLIP, which was trained on drawn scenes and "
-        "knows nothing of real photos, so that its labels of photos are near chance; "
-        "use another model"
+        "vocabulary voc: the sandbox's CLIP was trained on drawn scenes and knows nothing of real "
+        "photos (labels of photos are near chance); use another model"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Several labels made one: the rules on pixels, and the labeler in its stage."""
+"""Merged labels: the rules on pixels, and the labeler `ensemble` in its stage."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def pixels(*members: list[tuple[int, float]]) -> tuple[Tensor, Tensor]:
-    """Masks and confidences (M, 1, W): a list of (class, confidence) a member."""
+    """Masks and confidences (M, 1, W) from a list of (class, confidence) per member."""
     masks = torch.tensor([[[value for value, _ in own]] for own in members])
     return masks, torch.tensor([[[sure for _, sure in own]] for own in members])
 
@@ -35,10 +35,10 @@ def test_agreement_keeps_what_enough_members_name() -> None:
     mask, confidence = voting.agreement(masks, confidences, 3)
     assert mask.tolist() == [[1, 255, 255, 255, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0, 0, 0, 0]]))
-    mask, confidence = voting.agreement(masks, confidences, 2)  # two votes outweigh a sure one
+    mask, confidence = voting.agreement(masks, confidences, 2)  # two votes beat a confident one
     assert mask.tolist() == [[1, 2, 2, 255, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0.4, 0.6, 0, 0]]))
-    mask, confidence = voting.agreement(masks, confidences, 1)  # of equal votes the surer
+    mask, confidence = voting.agreement(masks, confidences, 1)  # equal votes: the more confident
     assert mask.tolist() == [[1, 2, 2, 4, 255]]
     torch.testing.assert_close(confidence, torch.tensor([[0.6, 0.4, 0.6, 0.6, 0]]))
 
@@ -88,7 +88,7 @@ def test_of_one_class_alone_all_are_certain() -> None:
 
 @pytest.fixture
 def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str, Any]:
-    """A config whose first labeler is made of the second and the third."""
+    """A config whose first labeler merges the second and the third."""
     model = f"local-dir:{clip_folder('vit')}"
     clip = {"name": "dense_clip", "model": model, "window_px": 32, "stride_px": 16}
     both = {"name": "ensemble", "members": ["one", "two"], "rule": "agreement"}
@@ -98,7 +98,7 @@ def values(tiny: dict[str, Any], clip_folder: Callable[[str], Path]) -> dict[str
 
 @pytest.fixture
 def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
-    """The command line with the config as it is now: ``call("run", "pseudolabel.size_px=64")``."""
+    """The command line with the current config: ``call("run", "pseudolabel.size_px=64")``."""
     return lambda verb, *overrides: call(verb, write_config(values), *overrides)
 
 
@@ -125,7 +125,7 @@ def test_labels_are_made_of_what_the_members_stored(
     assert np.array_equal(both[0], np.where(agree, one[0], 255))
     whole = agree.reshape(len(agree), 12, 4, 12, 4).all(axis=(2, 4))
     mean = (one[1].astype(float) + two[1])[whole] / 2
-    # Cells are smoothed between those beside them, and become cells again.
+    # Cells are interpolated to pixels, and averaged to cells again.
     assert np.corrcoef(both[1][whole], mean)[0, 1] > 0.9
     assert abs(both[1][whole].mean() - mean.mean()) < 3
     assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
@@ -134,17 +134,17 @@ def test_labels_are_made_of_what_the_members_stored(
 def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) -> None:
     call("run")
     before = rows(tmp_path, "both")["fingerprint"].tolist()
-    told = call("run", "pseudolabel.labelers.two.threshold=0.4").stderr
-    assert "pseudolabel.labelers.two.threshold 0.0 -> 0.4: shards 0, 1" in told
-    assert "2 fresh" in told  # those of the other member
+    shown = call("run", "pseudolabel.labelers.two.threshold=0.4").stderr
+    assert "pseudolabel.labelers.two.threshold 0.0 -> 0.4: shards 0, 1" in shown
+    assert "2 fresh" in shown  # those of the other member
     after = rows(tmp_path, "both")
     assert not set(before) & set(after["fingerprint"])
     one, two, both = (stored(tmp_path, name)[0] for name in ("one", "two", "both"))
     assert np.array_equal(both, np.where(one == two, one, 255))
-    # Another rule makes no member label again.
+    # Another rule leaves the members' labels fresh.
     keys = ["two.threshold=0.4", "both.rule=confidence"]
-    told = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
-    (found,) = [s for s in json.loads(told)["stages"] if s["name"] == "pseudolabel"]
+    shown = call("status --json", *(f"pseudolabel.labelers.{key}" for key in keys)).stdout
+    (found,) = [s for s in json.loads(shown)["stages"] if s["name"] == "pseudolabel"]
     rule = "pseudolabel.labelers.both.rule agreement -> confidence: shards 0, 1"
     assert found["reasons"] == [rule, "labels changed: both report card"]
 
@@ -152,13 +152,13 @@ def test_what_a_member_depends_on_its_ensemble_does(call: Call, tmp_path: Path) 
 def test_an_image_without_a_members_label_is_a_failed_row(
     call: Call, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Web images have no label files: not worth another try either."""
+    """Web images have no label files, so the failed rows are not tried again."""
     values["pseudolabel"]["labelers"]["two"] = {"name": "files"}
     call("run")
     found = rows(tmp_path, "both")
     assert found["status"].value_counts().to_dict() == {"ok": 2, "failed": 2}
-    told = found["error_message"].dropna().unique().tolist()
-    assert told == ["two has no label of it as it is now"]
+    shown = found["error_message"].dropna().unique().tolist()
+    assert shown == ["labeler two has no label for the current version of this image"]
     assert "pseudolabel: nothing to do, 9 fresh" in call("run").stderr
     mask = tmp_path / "data/labeled/masks/0.png"
     mask.write_bytes((tmp_path / "data/labeled/masks/1.png").read_bytes())
@@ -177,7 +177,7 @@ def test_ensembles_of_ensembles_come_last(
     values["pseudolabel"]["labelers"] = {"whole": whole, **values["pseudolabel"]["labelers"]}
     done = call("run")
     assert done.returncode == 0, done.stderr
-    # Where the others agree it is their class, and elsewhere that of the one which has one.
+    # `both` is equal to `one` or ignore at each pixel, so the result is `one`.
     assert np.array_equal(stored(tmp_path, "whole")[0], stored(tmp_path, "one")[0])
 
 
@@ -188,8 +188,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "itself": (
         {"members": ["one", "both"]},
-        "pseudolabel.labelers.both.members: it reads its own labels, by way of both -> both; "
-        "leave one of them out",
+        "pseudolabel.labelers.both.members: the labeler would read its own labels: both -> both; "
+        "remove one of these members",
     ),
     "none": (
         {"members": []},
@@ -198,7 +198,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "twice": (
         {"members": ["one", "one"]},
-        "pseudolabel.labelers.both: these keys are wrong; name each of `members` once",
+        "pseudolabel.labelers.both: these keys are wrong; list each of `members` once",
     ),
     "quorum": (
         {"quorum": 3},
@@ -206,17 +206,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights": (
         {"rule": "probabilities", "weights": [1, 2, 3]},
-        "pseudolabel.labelers.both: these keys are wrong; give 2 `weights`, one a member",
+        "pseudolabel.labelers.both: these keys are wrong; set 2 `weights`, one per member",
     ),
     "weights of agreement": (
         {"weights": [1, 2]},
         "pseudolabel.labelers.both: these keys are wrong; "
-        "leave out `weights`: they belong to `rule: probabilities`",
+        "remove `weights`: only `rule: probabilities` uses them",
     ),
     "quorum of confidence": (
         {"rule": "confidence", "quorum": 1},
         "pseudolabel.labelers.both: these keys are wrong; "
-        "leave out `quorum`: it belongs to `rule: agreement`",
+        "remove `quorum`: only `rule: agreement` uses it",
     ),
 }
 
@@ -233,15 +233,15 @@ def test_members_that_cannot_be_read_are_one_line(
         assert done.stderr == f"error: {tmp_path / 'config.yaml'}: {text}\n"
 
 
-def test_a_circle_is_one_line(call: Call, values: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cycle_is_one_line(call: Call, values: dict[str, Any], tmp_path: Path) -> None:
     labelers = values["pseudolabel"]["labelers"]
     for name, members in {"a": ["b", "one"], "b": ["c", "two"], "c": ["one", "b"]}.items():
         labelers[name] = {"name": "ensemble", "members": members, "rule": "confidence"}
     done = call("status")
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {tmp_path / 'config.yaml'}: pseudolabel.labelers.b.members: it reads its own "
-        "labels, by way of b -> c -> b; leave one of them out\n"
+        f"error: {tmp_path / 'config.yaml'}: pseudolabel.labelers.b.members: the labeler would "
+        "read its own labels: b -> c -> b; remove one of these members\n"
     )
 
 

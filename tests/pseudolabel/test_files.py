@@ -23,7 +23,7 @@ SCHEME = {"0": "background", "10": "disc", "20": "box", "30": "ignore"}
 
 @pytest.fixture
 def call(call: Call, tiny: dict[str, Any], write_config: Callable[..., Path], data: Path) -> Call:
-    """Runs with label files of two web images' kind: values 10 and 20; of the first one alone."""
+    """Runs with label files of values 10 and 20 for the first of two web images."""
     masks = data / "ood/masks"
     masks.mkdir()
     values = np.zeros((24, 32), np.uint8)
@@ -86,7 +86,7 @@ def test_files_become_labels_and_missing_ones_failed_rows(
         **{"labeled/0": "ok", "labeled/1": "ok"},
         **{"ood/0": "ok", "ood/1": "failed"},
     }
-    assert table.loc["ood/1", "error_message"] == "it has no label file"
+    assert table.loc["ood/1", "error_message"] == "this image has no label file"
     assert (stored(tmp_path, table, "ood/1")[0] == 255).all()
 
 

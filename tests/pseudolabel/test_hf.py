@@ -1,4 +1,4 @@
-"""Models of transformers, of the real classes with random weights."""
+"""The real model classes of transformers with random weights."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ Load = Callable[..., Hf]
 
 @pytest.fixture
 def load(hf_folder: Callable[[str], Path], vocabulary: Callable[..., Vocabulary]) -> Load:
-    """The labeler with a model of a kind: ``load("sam3", threshold=0.5)``."""
+    """The labeler with a model type: ``load("sam3", threshold=0.5)``."""
 
     def build(kind: str, **keys: Any) -> Hf:
         config = HfConfig.model_validate({"model": f"local-dir:{hf_folder(kind)}", **keys})
@@ -54,7 +54,7 @@ def batch() -> ImageBatch:
 
 
 def prepared(image: Tensor, folder: Path) -> tuple[Tensor, Any]:
-    """An image as the folder says that the model wants it, and its tokenizer."""
+    """An image preprocessed as the folder's config says, and the tokenizer."""
     told = json.loads((folder / "preprocessor_config.json").read_text())
     side = told["size"].get("height") or told["size"]["shortest_edge"]
     mean, std = (torch.tensor(told[key])[:, None, None] for key in ("image_mean", "image_std"))
@@ -81,7 +81,7 @@ def check(found: PseudoLabels, probabilities: Tensor) -> None:
 def test_clipseg_is_asked_concept_by_concept(
     load: Load, batch: ImageBatch, hf_folder: Callable[[str], Path]
 ) -> None:
-    """Against forwards of transformers, which is given each query's mean embedding."""
+    """Compared with the forward of transformers on each query's mean embedding."""
     network = transformers.CLIPSegForImageSegmentation.from_pretrained(hf_folder("clipseg")).eval()
     pixels, tokenizer = prepared(batch.pixels[0, :, : SIZE[0]].float(), hf_folder("clipseg"))
     maps = []
@@ -99,7 +99,7 @@ def test_clipseg_is_asked_concept_by_concept(
 def test_groupvit_finds_the_classes_of_transformers(
     load: Load, batch: ImageBatch, hf_folder: Callable[[str], Path]
 ) -> None:
-    """Its logits are transformers' own divided by the scale, which these count twice."""
+    """Logits are those of transformers divided by the scale, which it applies twice."""
     network = transformers.GroupViTModel.from_pretrained(hf_folder("groupvit")).eval()
     pixels, tokenizer = prepared(batch.pixels[0, :, : SIZE[0]].float(), hf_folder("groupvit"))
     names = ["cat", "dog", "sky"]
@@ -171,8 +171,8 @@ def test_a_folder_that_is_no_model_is_one_line(
     with pytest.raises(ConfigError) as wrong:
         labeler.load(CPU)
     assert str(wrong.value) == (
-        f"model: {tmp_path}: transformers knows it as bert, which is not asked here; "
-        "use one of the kinds clipseg, groupvit, sam3"
+        f"model: {tmp_path}: unsupported transformers model type bert; "
+        "use a model of one of the types clipseg, groupvit, sam3"
     )
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
@@ -210,7 +210,7 @@ def test_repositories_of_all_years_are_read(
     hf_folder: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    """Older ones spell the tokenizer out and pickle the weights, newer ones join processors."""
+    """Older ones have vocab.json, merges.txt and pickles; newer ones one processor config."""
     built, old, new = load("clipseg"), tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         shutil.copytree(hf_folder("clipseg"), folder)

@@ -1,4 +1,4 @@
-"""What every labeler must hold to: a new file in labelers/ is tested by being there."""
+"""The contract of labelers; it finds every file in labelers/ and tests it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,13 +43,13 @@ MODES: list[tuple[str, dict[str, Any]]] = [
     ("ensemble", {"rule": "confidence"}),
     ("sed", {"mode": "fast", "topk": 1}),
 ]
-"""Ways to work other than a labeler's default."""
+"""Modes other than a labeler's default."""
 Build = Callable[..., Labeler]
 
 
 @pytest.fixture(params=names(FAMILY))
 def component(request: pytest.FixtureRequest) -> type[Labeler]:
-    base: Any = Labeler  # abstract, which is what a family's base is
+    base: Any = Labeler  # mypy refuses an abstract class as type[Labeler]
     found: type[Labeler] = find(FAMILY, request.param, base)
     return found
 
@@ -73,7 +73,7 @@ def build(
     if component is Segmenter:
         keys = {"model": {"name": "small_unet", "encoder_weights": None}}
     if component is Hf:
-        folder = request.getfixturevalue("hf_folder")("clipseg")  # only where transformers is
+        folder = request.getfixturevalue("hf_folder")("clipseg")  # skips without transformers
         keys = {"model": f"local-dir:{folder}"}
     if component is Ensemble:
         keys = {"members": MEMBERS, "rule": "probabilities"}
@@ -93,7 +93,7 @@ def loaded(labeler: Labeler) -> Labeler:
 
 
 def batch_of(component: type[Labeler], *sizes: tuple[int, int], classes: int = 2) -> ImageBatch:
-    """Noise, with four masks an image and label files for the labelers that need such."""
+    """Noise, with four masks per image and label files for labelers that need them."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.zeros(len(sizes), 3, CANVAS, CANVAS, dtype=torch.uint8)
     proposals, label_files = [], []
@@ -115,7 +115,7 @@ def batch_of(component: type[Labeler], *sizes: tuple[int, int], classes: int = 2
 
 
 def members_of(batch: ImageBatch, classes: int) -> tuple[PseudoLabels, ...]:
-    """What labelers may have stored of a batch: noise, some of it ignore."""
+    """Stored labels of members for a batch: noise, partly ignore."""
     generator = torch.Generator().manual_seed(2)
     members = []
     for _ in MEMBERS:
@@ -166,7 +166,7 @@ def test_four_images_at_once_are_labeled_as_one_by_one(
 
 
 @pytest.mark.parametrize(("component", "mode"), MODES, indirect=["component"])
-def test_so_they_are_in_every_mode(
+def test_batches_do_not_matter_in_any_mode(
     component: type[Labeler], build: Build, mode: dict[str, Any]
 ) -> None:
     holds_for_four(loaded(build(mode, **CLASSES)), batch_of(component, *SIZES))
@@ -185,7 +185,7 @@ def holds_for_four(labeler: Labeler, batch: ImageBatch) -> None:
 
 
 def test_the_same_again_gives_the_same(component: type[Labeler], build: Build) -> None:
-    """Bit by bit, also from a labeler loaded anew, and whatever was labeled in between."""
+    """Bit by bit, also from a labeler loaded again, and after other batches."""
     labeler, batch = loaded(build(**CLASSES)), batch_of(component, *SIZES)
     first = labeler.label(batch)
     labeler.label(batch_of(component, (7, 48)))
@@ -211,12 +211,12 @@ def test_any_number_of_classes(component: type[Labeler], build: Build, classes: 
     assert (labels.mask != 255).any()
 
 
-def test_a_vocabulary_with_nothing_to_ask_is_one_line_of_error(
+def test_a_vocabulary_without_concepts_is_one_line_of_error(
     component: type[Labeler], build: Build
 ) -> None:
     labeler = build(cat=[], dog=[])
     if "vocabulary.concepts.cat" not in build(**CLASSES).vocabulary_facts():
-        loaded(labeler)  # no text is asked for, so that there is nothing to miss
+        loaded(labeler)  # uses no texts, so it needs no concepts
         return
     for ask in (labeler.vocabulary_facts, lambda: loaded(labeler)):
         with pytest.raises(ConfigError) as raised:
@@ -233,12 +233,12 @@ def test_facts_can_be_had_before_anything_is_loaded(build: Build) -> None:
     assert all("\n" not in line for line in labeler.warnings())
 
 
-def test_an_own_folder_for_what_is_kept_changes_nothing(
+def test_a_cache_folder_changes_nothing(
     component: type[Labeler], build: Build, tmp_path: Path
 ) -> None:
     batch = batch_of(component, *SIZES)
     plain = loaded(build(**CLASSES)).label(batch)
-    for _ in range(2):  # first filling it, then from it
+    for _ in range(2):  # fills the cache, then reads it
         labeler = build(**CLASSES)
         labeler.load(torch.device("cpu"), tmp_path)
         kept = labeler.label(batch)

@@ -23,14 +23,13 @@ def test_a_mask_holds_the_mean_of_its_pixels() -> None:
 
 
 def test_what_is_constant_in_a_mask_is_its_mean() -> None:
-    """T29 of methods.md."""
     dense = torch.tensor([0.25, 0.75])[:, None, None].expand(2, 5, 7)
     found = mask_means(dense, torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) > 0.5)
     torch.testing.assert_close(found, dense[:, 0, 0].expand(3, 2))
 
 
 def test_smaller_masks_are_painted_over_larger_ones() -> None:
-    """T29 of methods.md; an empty mask paints nothing, an uncovered pixel keeps what it had."""
+    """An empty mask paints nothing; an uncovered pixel keeps its dense probabilities."""
     expected = torch.tensor([[[0.6, 0.45, 0.45, 0.2]], [[0.4, 0.55, 0.55, 0.8]]])
     for order in (["###.", ".##.", "...."], ["....", ".##.", "###."]):
         given = masks(*order)
@@ -64,7 +63,7 @@ def test_masks_of_no_weight_change_nothing_and_faint_ones_count_in_full(weight: 
 
 
 def test_an_empty_mask_is_skipped() -> None:
-    """T29 of methods.md, however much it would weigh."""
+    """Whatever its weight."""
     found = pooled_softly(masks("##..", "...."), [1.0, 100.0], share=0.5)
     torch.testing.assert_close(found, pooled_softly(masks("##.."), [1.0], share=0.5))
 

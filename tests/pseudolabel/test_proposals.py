@@ -1,4 +1,4 @@
-"""The labeler `sam_clip` in its stage: masks of propose, and configs that have none for it."""
+"""The labeler `sam_clip` in its stage: masks of propose, and configs without them."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def values(
 
 @pytest.fixture
 def call(call: Call, values: dict[str, Any], write_config: Callable[..., Path]) -> Call:
-    """The command line with the config as it is now: ``call("run", templates=...)``."""
+    """The command line with the current config: ``call("run", templates=...)``."""
 
     def command(verb: str, *overrides: str, **vocabulary: Any) -> CompletedProcess[str]:
         return call(verb, write_config(values, **vocabulary), *overrides)
@@ -104,11 +104,13 @@ def test_an_image_without_masks_is_a_failed_row(
     stage.run(units)
     (tmp_path / "away.png").rename(image)
     done = call("run --only pseudolabel")
-    assert "warning: propose is not fresh; pseudolabel works on what it left" in done.stderr
+    assert "warning: propose is not fresh; pseudolabel uses its present output" in done.stderr
     assert labels(tmp_path, "dense")["status"].tolist() == ["ok"] * 4
     rows = labels(tmp_path, "sam").set_index("status")
     assert rows.index.value_counts().to_dict() == {"ok": 3, "failed": 1}
-    assert rows.loc["failed", "error_message"] == "propose found no masks in it as it is now"
+    assert rows.loc["failed", "error_message"] == (
+        "no SAM masks for the current version of this image; run `propose`"
+    )
     again = call("run pseudolabel").stderr  # now that the image is back
     assert "propose: 1 image could not be read: shard " in again
     assert "pseudolabel: 1 image could not be read: sam shard " in again
@@ -118,7 +120,7 @@ def test_an_image_without_masks_is_a_failed_row(
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no section": (
         {"propose": None},
-        "{config}: pseudolabel.labelers.sam: it needs SAM's masks, and the config has no section "
+        "{config}: pseudolabel.labelers.sam: the labeler needs SAM's masks, but the config has no section "
         "`propose`; add `propose: {{model: ...}}` to it",
     ),
     "roles": (
@@ -128,7 +130,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "size": (
         {"pseudolabel.size_px": 64},
-        "{config}: propose.size_px: 48, where pseudolabel.labelers.sam needs masks of the labels' "
+        "{config}: propose.size_px: masks of 48 px, but pseudolabel.labelers.sam needs masks of the labels' "
         "size; set it to pseudolabel.size_px, 64",
     ),
 }

@@ -1,4 +1,4 @@
-"""Published recipes end to end: what a labeler makes of cosines, now as ever."""
+"""Published recipes end to end: labels from given cosines."""
 
 import re
 import textwrap
@@ -22,12 +22,12 @@ from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.clip.clip import Clip, load_clip
 from stages.models.clip.clip_weights import ClipConfig
 from stages.models.clip.text import Channels, channels
+from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.inputs import LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.labelers.dense_clip import DenseClip
 from stages.pseudolabel.labelers.sed import SedConfig
 from stages.pseudolabel.pixels.windows import corners
-from stages.pseudolabel.stage import PseudolabelConfig
 from stages.sandbox.world.world import render
 
 CPU = torch.device("cpu")
@@ -165,8 +165,8 @@ def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary
         with pytest.raises(ConfigError) as raised:
             ask()
         assert str(raised.value) == (
-            "vocabulary test: the prompts stack-80 keep an axis of 80, which dense features have "
-            "no use for; use mean-80, their mean"
+            "vocabulary test: CLIP labelers do not support `prompts: stack-80`; "
+            "use `prompts: mean-80`"
         )
 
 
@@ -203,7 +203,7 @@ def test_compiled_labels_are_the_same_up_to_rounding(
 
 
 def test_the_sandboxs_labels_are_what_they_were() -> None:
-    """The default job's keys, by the one formula there was before there were variants."""
+    """The default config's labels, by the formula from before the variants."""
     sections = {stage.name: stage.Config for stage in GRAPH}
     config = config_file.load(CONFIGS / "sandbox.yaml", sections, [])
     section = config.sections["pseudolabel"]

@@ -133,7 +133,7 @@ def test_without_masks_its_labels_are_those_of_dense_clip(
 
 
 def test_scores_that_are_no_shares_do_no_harm(labeler: Callable[..., SamClip]) -> None:
-    """SAM's estimates are no probabilities; a stability of 0/0 is NaN."""
+    """SAM's estimates are not probabilities; a stability of 0/0 is NaN."""
     pixels = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
     masks = encoded(torch.ones(3, 64, 64, dtype=torch.bool))
     scores = ((-0.2, 1.3, 0.5), (0.5, 1.0, float("nan")))
@@ -147,7 +147,7 @@ def test_scores_that_are_no_shares_do_no_harm(labeler: Callable[..., SamClip]) -
 def test_a_masks_mean_feature_names_it(
     labeler: Callable[..., SamClip], batch: ImageBatch, softmax_over: str
 ) -> None:
-    """T29 of methods.md: the feature of a mask on one location is that location's own."""
+    """The feature of a mask on one location is the feature of that location."""
     built = labeler(classify="features", fusion="paint", softmax_over=softmax_over)
     image = batch.pixels[:1, :, :32, :32]
     masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.6
@@ -189,7 +189,7 @@ def test_crops_show_a_mask_alone_in_the_middle_of_a_square() -> None:
 def test_a_cropped_mask_is_named_as_clip_names_whole_images(
     labeler: Callable[..., SamClip], batch: ImageBatch, softmax_over: str
 ) -> None:
-    """Against open_clip itself; in the painted labels a pixel is as sure as its segment."""
+    """Compared with open_clip; painted pixels have the confidence of their mask."""
     built = labeler(classify="crop", fusion="paint", softmax_over=softmax_over, batch_size=4)
     masks = torch.from_numpy(batch.proposals[0].masks())
     found = built.crop_probabilities(batch.pixels[0], masks)
@@ -214,7 +214,7 @@ def test_a_cropped_mask_is_named_as_clip_names_whole_images(
 def test_a_residual_networks_crops_are_of_its_own_size(
     clip_folder: Callable[[str], Path], vocabulary: Callable[..., Vocabulary], batch: ImageBatch
 ) -> None:
-    """Its attention pool knows 32 px alone; windows of other sizes do without."""
+    """The attention pool takes 32 px only; windows of other sizes skip it."""
     clip = {"model": f"local-dir:{clip_folder('resnet')}", "window_px": 64, "stride_px": 64}
     config = SamClipConfig.model_validate({**clip, "classify": "crop"})
     built = SamClip(config, vocabulary(cat=["cat"], dog=["dog"]))

@@ -60,7 +60,7 @@ def many(count: int) -> dict[str, Any]:
     [
         (
             {"model": "ViT-B-16"},
-            "there is no SED on 'ViT-B-16'; use convnext_large_d_320 (SED-L), "
+            "no SED was published for 'ViT-B-16'; use convnext_large_d_320 (SED-L), "
             "convnext_base_w_320 (SED-B), or local-dir:FOLDER",
         ),
         ({"input_px": 100}, "multiple of 32"),
@@ -80,7 +80,7 @@ def test_a_wrong_key_is_told(keys: dict[str, Any], message: str) -> None:
     [
         ("convnext_large_d_320", f"SED (L) from {LARGE}"),
         ("convnext_base_w_320", f"SED (B) from {BASE}"),
-        ("local-dir:nowhere", "a checkpoint of SED on that model"),
+        ("local-dir:nowhere", "a SED checkpoint of that model"),
     ],
 )
 def test_a_missing_file_says_which_to_get_and_where_to_put_it(
@@ -96,7 +96,7 @@ def test_a_missing_file_says_which_to_get_and_where_to_put_it(
         with pytest.raises(WeightsError) as raised:
             ask()
         assert str(raised.value) == (
-            f"weights: weights/sed.pth: there is no such file; download {what} and put it there"
+            f"weights: weights/sed.pth: there is no such file; download {what} and save it there"
         )
 
 
@@ -107,7 +107,7 @@ def test_a_folder_that_is_none_is_told(
     with pytest.raises(WeightsError) as raised:
         Sed(config, vocabulary(cat=None)).load(CPU)
     assert str(raised.value) == (
-        f"model: local-dir:{tmp_path}: no folder with open_clip_config.json; put it there"
+        f"model: local-dir:{tmp_path}: the folder has no open_clip_config.json; save it there"
     )
 
 
@@ -126,18 +126,18 @@ Change = Callable[[dict[str, Tensor]], object]
         (
             lambda tensors: tensors.pop(f"{PREFIX}transformer.head.bias"),
             "1 tensors missing, such as transformer.head.bias",
-            "use a checkpoint of SED",
+            "use a SED checkpoint",
         ),
         (
             lambda tensors: tensors.update(pixel_mean=torch.zeros(3)),
-            "1 tensors not of it, such as pixel_mean",
-            "use a checkpoint of SED",
+            "1 tensors unknown, such as pixel_mean",
+            "use a SED checkpoint",
         ),
         (
             lambda tensors: tensors.update(
                 {f"{PREFIX}clip_model.visual.trunk.stem.0.weight": torch.zeros(192, 3, 4, 4)}
             ),
-            "1 tensors of another shape, such as clip_model.visual.trunk.stem.0.weight",
+            "1 tensors with the wrong shape, such as clip_model.visual.trunk.stem.0.weight",
             "set `model: convnext_large_d_320`",
         ),
     ],
@@ -156,12 +156,12 @@ def test_a_checkpoint_must_fit_in_every_tensor(
     with pytest.raises(WeightsError) as raised:
         load_sed(model, weights, CPU)
     assert str(raised.value) == (
-        f"weights: {weights}: no weights of SED on {model}: {message}; {fix}"
+        f"weights: {weights}: not a checkpoint of SED with {model}: {message}; {fix}"
     )
 
 
 class Harmful:
-    """What a pickle could run on loading."""
+    """Code that a pickle would run on loading."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return print, ("harm",)
@@ -242,7 +242,7 @@ def test_an_image_is_labeled_alike_to_the_last_bit_in_any_batch(loaded: Build, m
 
 
 def test_fast_mode_that_rejects_nothing_labels_as_normal_mode(loaded: Build) -> None:
-    """T22, through the labeler: as many of the best as there are classes, or more."""
+    """`topk` of the number of classes, or more, rejects none."""
     batch = batch_of((64, 64), (20, 64))
     normal = loaded(many(6)).label(batch)
     for topk in (6, 20):
@@ -261,7 +261,7 @@ def test_classes_given_up_win_nothing(loaded: Build) -> None:
 
 
 def test_scores_are_resized_before_the_best_concept_counts(loaded: Build) -> None:
-    """As SemiOVS merges the background: max over the channels, at the resolution of the image."""
+    """As in SemiOVS: the maximum over background channels, at the image's resolution."""
     classes = {
         "other": ["wall"],
         "cat": [["cat", "kitten"]],
@@ -303,7 +303,7 @@ def test_pixels_below_the_threshold_are_ignored(loaded: Build) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_of_the_full_size_labels(vocabulary: BuildVocabulary, tmp_path: Path) -> None:
-    """SED-B as published but for its numbers, 0.7 GB, at 768 pixels, in both modes."""
+    """SED-B as published, with random weights of 0.7 GB, at 768 pixels, in both modes."""
     torch.manual_seed(0)
     weights = tmp_path / "sed_b.pth"
     built = build("convnext_base_w_320")

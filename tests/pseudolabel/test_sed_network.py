@@ -1,4 +1,4 @@
-"""SED's network against the published description: names, shapes, and every step by itself."""
+"""SED's network compared with the published description: names, shapes and each step."""
 
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from stages.pseudolabel.sed.checkpoint import build, differences, load_sed
+from stages.pseudolabel.sed.checkpoint import build, checkpoint_diff, load_sed
 from stages.pseudolabel.sed.class_attention import ClassAttention, linear_attention
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder, cost_volume, survivors
 from stages.pseudolabel.sed.fusion import FusionBlock
@@ -22,7 +22,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def module(name: str, *weight: int, bias: bool = True) -> Shapes:
-    """A weight and its bias, as long as the outputs; transposed ones are told by hand."""
+    """A weight and its bias, as long as the outputs; transposed ones are given by hand."""
     return {f"{name}.weight": weight} | ({f"{name}.bias": weight[:1]} if bias else {})
 
 
@@ -109,7 +109,7 @@ def official(model: str) -> Shapes:
 
 @cache
 def bare(model: str) -> Sed:
-    """SED of the full size, of which there is nothing but the shapes."""
+    """SED of the full size on the meta device."""
     with torch.device("meta"):
         return build(model).eval()
 
@@ -121,13 +121,13 @@ def bare(model: str) -> Sed:
 def test_names_and_shapes_are_the_official_ones(
     model: str, tensors: int, decoder_parameters: int
 ) -> None:
-    """T21: parameter counts, and a strict load of the full size with nothing missing."""
+    """Parameter counts, and a strict load of the full size."""
     checkpoint = {
         name: torch.empty(shape, device="meta") for name, shape in official(model).items()
     }
     network = bare(model)
     assert len(checkpoint) == tensors
-    assert differences(network.state_dict(), checkpoint) is None
+    assert checkpoint_diff(network.state_dict(), checkpoint) is None
     result = network.load_state_dict(checkpoint, strict=True, assign=True)
     assert (result.missing_keys, result.unexpected_keys) == ([], [])
     decoder = network.transformer
@@ -137,7 +137,7 @@ def test_names_and_shapes_are_the_official_ones(
 
 @pytest.mark.parametrize("model", ["convnext_large_d_320", "convnext_base_w_320"])
 def test_what_the_weights_do_not_say_is_as_published(model: str) -> None:
-    """Epsilons, activations and heads: a checkpoint would load into others without a word."""
+    """Epsilons, activations and heads, which loading a checkpoint does not check."""
     clip = bare(model).clip_model
     trunk = clip.visual.trunk
     norms = [part for part in trunk.modules() if isinstance(part, nn.LayerNorm)]
@@ -153,13 +153,13 @@ def test_an_image_side_without_stages_is_refused() -> None:
     with torch.device("meta"), pytest.raises(ConfigError) as raised:
         build("ViT-B-32")
     assert str(raised.value) == (
-        "model: SED needs a ConvNeXt as image side; "
+        "model: SED needs a ConvNeXt image encoder; "
         "use convnext_large_d_320 (SED-L) or convnext_base_w_320 (SED-B)"
     )
 
 
 def test_attention_that_tells_nothing_apart_is_the_mean() -> None:
-    """T21: Q = K = 0."""
+    """Q = K = 0."""
     values = torch.randn(3, 7, 4, 5)
     zeros = torch.zeros(3, 7, 4, 5)
     mean = values.mean(1, keepdim=True).expand_as(values)
@@ -262,7 +262,7 @@ def described(
     texts: Tensor,
     topk: int | None = None,
 ) -> Tensor:
-    """The decoder as the methods describe it, the rejected classes left in place."""
+    """The decoder in plain steps; rejected classes stay in place."""
     w = dict(decoder.named_parameters())
     image, texts = image / image.norm(dim=0), texts / texts.norm(dim=-1, keepdim=True)
     cost = torch.einsum("chw,tpc->tphw", image, texts)
@@ -319,7 +319,7 @@ def test_many_places_are_worked_off_in_parts(decoder: GradualFusionDecoder) -> N
 
 
 def test_fast_mode_that_rejects_nothing_is_normal_mode(decoder: GradualFusionDecoder) -> None:
-    """T22: k = T."""
+    """k = T."""
     image, guides, texts = scene(5)
     normal = decoder(image, guides, texts)
     assert torch.equal(decoder(image, guides, texts, topk=5), normal)
@@ -327,7 +327,7 @@ def test_fast_mode_that_rejects_nothing_is_normal_mode(decoder: GradualFusionDec
 
 
 def test_sizes_are_the_published_ones() -> None:
-    """T21: a cost volume of 80 x T x 24 x 24 becomes T x 192 x 192; SED-B's widths."""
+    """A cost volume of 80 x T x 24 x 24 becomes T x 192 x 192; SED-B's widths."""
     torch.manual_seed(0)
     network = GradualFusionDecoder((512, 256, 128)).requires_grad_(False)
     image, texts = torch.randn(640, 24, 24), torch.randn(2, 80, 640)

@@ -224,5 +224,8 @@ def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path, devic
     result = maskmill("run", "--config", config, "--set", f"pseudolabel.device={device}")
     assert result.returncode == 1
     fix = "use auto, cpu, or cuda on a machine with a GPU"
-    assert result.stderr.splitlines()[-1] == f"error: device: no device {device!r} here; {fix}"
+    assert (
+        result.stderr.splitlines()[-1]
+        == f"error: device: this machine has no device {device!r}; {fix}"
+    )
     assert "Traceback" not in result.stderr

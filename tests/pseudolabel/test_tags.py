@@ -97,7 +97,7 @@ def test_other_bytes_than_the_hub_has_the_digest_of_are_refused(
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {KEY}: weights: own: {tmp_path}/hub/")
     assert line.endswith(
-        " was not what was published, and is deleted; run again to download it anew"
+        " differed from the published file and was deleted; run again to download it"
     )
     assert kept(tmp_path) == []
     hub.files[PATH] = content

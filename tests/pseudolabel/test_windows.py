@@ -7,7 +7,7 @@ from stages.pseudolabel.pixels.windows import corners, scaled_size, sliding_scor
 
 
 def gray(windows: Tensor) -> Tensor:
-    """A score with one channel a window pixel can be followed by: the first input channel."""
+    """A score with one channel, the first input channel, so that pixels can be followed."""
     return windows[:, :1]
 
 

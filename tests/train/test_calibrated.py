@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.records.manifest import read_facts
+from pipeline.records.part_file import read_facts
 
 Call = Callable[..., CompletedProcess[str]]
 

@@ -20,10 +20,10 @@ from pipeline.console import Console
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
 from pipeline.records import manifest
-from pipeline.records.manifest import digest, read_facts
+from pipeline.records.part_file import digest, read_facts
 from pipeline.records.tables import METRICS
 from stages.graph import GRAPH
-from stages.models.segmenters.builders.small_unet import SANDBOX_WEIGHTS
+from stages.models.embedded.models import CLIP
 from stages.train.config import TrainConfig
 from stages.train.loop.build import Trainer
 from stages.train.output import TrainingFiles
@@ -164,7 +164,7 @@ def test_a_frozen_encoder_ends_as_it_was_pretrained(
     model = {"name": "small_unet", "encoder_weights": "sandbox"}
     values["train"] |= {"model": model, "freeze_encoder": True, "precision": "bfloat16"}
     assert call("run", write_config(values)).returncode == 0
-    pretrained = load_file(SANDBOX_WEIGHTS)
+    pretrained = load_file(CLIP.weights)
     for name in ("plain", "plus"):
         trained = load_file(
             folder(values, "artifacts") / f"checkpoints/{name}/seed-0/model.safetensors"

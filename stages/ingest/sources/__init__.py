@@ -1,1 +1,1 @@
-"""One file a source: where images come from."""
+"""Sources of images, one file each."""

@@ -1,4 +1,4 @@
-"""What every source is: a listing of files, made without opening an image."""
+"""The base class of sources: a source lists files without opening an image."""
 
 import re
 from abc import ABC, abstractmethod
@@ -31,9 +31,9 @@ IMAGE_ENDINGS = frozenset(
         ".webp",
     ]
 )
-"""Names of files that are taken for images; what they really are, their bytes tell."""
+"""Endings of files that are listed as images; the format is found in the bytes later."""
 _BATCH = 2**16
-"""Images whose texts are made a column at once; of so many they are far from Arrow's 2 GiB."""
+"""Images a column chunk; the texts of so many stay far below Arrow's limit of 2 GiB."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,13 +41,13 @@ class Listed(NamedTuple):
     """An image of a source.
 
     Attributes:
-        image: Its address: a path, or a place in a tar archive (`pipeline.files.tar`).
-        mask: Address of the label file that belongs to it, if any.
-        caption: What the source says of it.
-        url: Where the source got it.
-        problem: Why it must not be read, where the listing shows that already.
-        stamp: Of the file that it is in, to see changes without reading; None without a file.
-        mask_stamp: Of the label file.
+        image: Its address: a path, or a position in a tar archive (`pipeline.files.tar`).
+        mask: Address of its label file, if any.
+        caption: The source's text for it.
+        url: Address that the source got it from.
+        problem: Why it must not be read, if the listing shows that already.
+        stamp: Stamp of the file that holds it, which shows changes; None if there is no file.
+        mask_stamp: Stamp of the label file.
     """
 
     image: str
@@ -60,29 +60,30 @@ class Listed(NamedTuple):
 
 
 LISTING = pa.schema([(name, pa.string()) for name in Listed._fields])
-"""Columns of a listing: a million images are a table, not as many objects."""
+"""Columns of a listing. A table, as a million objects would take too much memory."""
 
 
 def listing(images: Iterable[Listed]) -> pa.Table:
-    """Images as a table of the schema `LISTING`.
+    """Turns images into a table of the schema `LISTING`.
 
-    What is no text is escaped; in a name it is a problem. No two images get one place by that.
+    Bytes that are not UTF-8 are escaped; in a name they are a problem. Escaping never gives two
+    images the same address.
     """
     listed = [*images]
     taken = {tar.place(one.image) for one in listed if "\\u" in one.image}
-    plain = [_with_text_alone(one, taken) for one in listed]
+    plain = [_escaped_listed(one, taken) for one in listed]
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))
     columns = ([arrays.texts(column) for column in zip(*batch, strict=True)] for batch in batches)
     tables = [pa.table(each, schema=LISTING) for each in columns]
     return pa.concat_tables(tables or [arrays.empty(LISTING)])
 
 
-def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:
-    """The same, without the surrogates that stand for bytes which are no UTF-8.
+def _escaped_listed(listed: Listed, taken: set[str]) -> Listed:
+    """Escapes the surrogates that stand for bytes which are not UTF-8.
 
     Args:
         listed: The image.
-        taken: Places that are names of other images.
+        taken: Addresses of other images.
     """
     try:
         "".join(filter(None, listed)).encode()
@@ -93,27 +94,27 @@ def _with_text_alone(listed: Listed, taken: set[str]) -> Listed:
             return escaped
         image = listed.image
         if escaped.image != image:
-            forms = (_escaped(image, "0" * zeros) for zeros in count())
+            forms = (_escaped_name(image, "0" * zeros) for zeros in count())
             image = next(form for form in forms if tar.place(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
 
 
-def _escaped(name: str, zeros: str) -> str:
+def _escaped_name(name: str, zeros: str) -> str:
     r"""A name as text: surrogates as \udcff, or with zeros as \u0dcff; a backslash as two.
 
-    Names that differ get texts that do. Only a name that is text itself may read like one of them,
-    for such names stay what they are; then there are the zeros.
+    Different names get different texts. Only a name that needs no escaping can be equal to an
+    escaped one, as it stays unchanged; the zeros avoid that.
     """
     doubled = name.replace("\\", r"\\")
     return _SURROGATE.sub(lambda found: rf"\u{zeros}{ord(found[0]):x}", doubled)
 
 
 def text_columns(table: pa.Table, names: Iterable[str]) -> pa.Table:
-    """Columns of a table that somebody else wrote, as text; those that it has.
+    """Reads the columns of these names that a user's table has, as text.
 
     Raises:
-        ArrowException: One of them is there twice, holds no text, or text that is not UTF-8.
+        ArrowException: The table has a column twice, or one that is not UTF-8 text.
     """
     texts: dict[str, pa.ChunkedArray] = {}
     for name in names:
@@ -135,38 +136,41 @@ class Source(Component, ABC):
     Args:
         config: The source's own keys, an instance of its `Config`.
         data: Folder that its relative image paths start from.
-        beside: Folder of the config file, that its relative list paths start from.
-        cache: Folder for what it would rather not work out again; may be missing or read-only.
+        config_folder: Folder of the config file, which its relative list paths start from.
+        cache: Folder for cached results; may be missing or read-only.
         where: Config file and key of the source, for errors.
 
     Attributes:
-        remarks: What `list` found that a user should know and no row tells, in lines.
+        remarks: Lines for the user about what `list` found and no row shows.
     """
 
     def __init__(
-        self, config: Section, *, data: Path, beside: Path, cache: Path, where: str
+        self, config: Section, *, data: Path, config_folder: Path, cache: Path, where: str
     ) -> None:
         self.config = config
         self.data = data
-        self.beside = beside
+        self.config_folder = config_folder
         self.cache = cache
         self.where = where
         self.remarks: list[str] = []
 
     @property
     @abstractmethod
-    def places(self) -> Mapping[str, Path]:
-        """The folders and files that the config names, by what it calls them: {"a/images": ...}."""
+    def paths(self) -> Mapping[str, Path]:
+        """Folders and files that the config names, by their spelling there: {"a/images": ...}."""
 
     @property
     def list_file(self) -> Path | None:
-        """The text file that says which images are its own, there or not, if it has one."""
+        """The text file that names the images of the source, if it has one; it may be missing."""
         return None
 
     @abstractmethod
     def list(self) -> pa.Table:
-        """The source's files in a stable order, none of them twice: a table as `LISTING`.
+        """Lists the source's files, each once and in a stable order.
+
+        Returns:
+            A table of the schema `LISTING`.
 
         Raises:
-            DataError: Something the config names is missing, empty, or does not fit together.
+            DataError: Something that the config names is missing, empty or contradictory.
         """

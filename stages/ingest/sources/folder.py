@@ -1,4 +1,4 @@
-"""A folder of images, whole or by a list of ids, with or without a folder of label files."""
+"""A folder of images: all of them or those of a list; with or without a folder of label files."""
 
 import os
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from stages.ingest.containment import Root
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
 
 _Files = dict[str, tuple[str, str | None]]
-"""Path and problem of files by their path below a folder; where masks or ids go by their names,
-without the ending."""
+"""Path and problem of files by id: the path below the folder, without the ending if there are masks
+or a list of ids."""
 
 
 class FolderConfig(Section):
@@ -24,11 +24,11 @@ class FolderConfig(Section):
     images: Location
     """Folder, or address s3://bucket/prefix, of image files; subfolders are searched too."""
     ids: Path | None = None
-    """Text file of ids, one a line: a file's path below `images`, its ending optional. The file's
-    own relative path starts at the config file. Default: every image file."""
+    """Text file of ids, one a line: a file's path below `images`, its ending optional. A relative
+    path of this file starts at the config file. Default: every image file."""
     masks: Location | None = None
-    """Folder of label files, each at its image's place and name, with any ending. Web and unlabeled
-    images may have some too, for the labeler `files`."""
+    """Folder of label files, each with the subfolder and name of its image and any ending. Web and
+    unlabeled images may have some too, for the labeler `files`."""
     follow_links: bool = False
     """Whether links below the folders may lead out of them."""
 
@@ -41,18 +41,18 @@ class FolderSource(Source):
     config: FolderConfig
 
     @property
-    def places(self) -> Mapping[str, Path]:
-        """See `Source.places`."""
+    def paths(self) -> Mapping[str, Path]:
+        """See `Source.paths`."""
         folders = [folder for folder in (self.config.images, self.config.masks) if folder]
-        places = {str(folder): storage.below(self.data, folder) for folder in folders}
+        paths = {str(folder): storage.below(self.data, folder) for folder in folders}
         if self.list_file is not None:
-            places[str(self.config.ids)] = self.list_file
-        return places
+            paths[str(self.config.ids)] = self.list_file
+        return paths
 
     @property
     def list_file(self) -> Path | None:
         """See `Source.list_file`."""
-        return None if self.config.ids is None else self.beside / self.config.ids
+        return None if self.config.ids is None else self.config_folder / self.config.ids
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list file, else sorted by path."""
@@ -71,7 +71,7 @@ class FolderSource(Source):
         )
 
     def labeled_files(self) -> Mapping[str, str]:
-        """Paths of the images that have label files, whether `ids` names them or not, by id."""
+        """Paths of all images that have label files, by id, whether `ids` names them or not."""
         images = self._files("images", self.config.images)
         masks = self._masks(images) if self.config.masks is not None else {}
         return {key: path for key, (path, _) in images.items() if key in masks}
@@ -96,7 +96,7 @@ class FolderSource(Source):
         folder = storage.below(self.data, relative)
         where = f"{self.where}.{key}: {folder}"
         if not folder.is_dir():
-            fix = "create it, correct the path, or set `data` to the folder it starts from"
+            fix = "create it, correct the path, or set `data` to the folder that it starts from"
             raise DataError("no such folder", where=where, fix=fix)
         found: _Files = {}
         by_name = self.config.masks is not None or self.config.ids is not None
@@ -115,20 +115,19 @@ class FolderSource(Source):
             found[identifier] = (path, problem)
         if not found:
             endings = " ".join(sorted(IMAGE_ENDINGS))
-            raise DataError(
-                "no image file in the folder", where=where, fix=f"put in any of {endings}"
-            )
+            fix = f"add images with one of the endings {endings}"
+            raise DataError("the folder has no image file", where=where, fix=fix)
         return dict(sorted(found.items()))
 
     def _chosen(self, images: _Files, ids: Path) -> _Files:
-        """The images that a list file names, in its order."""
-        file = self.beside / ids
+        """The images that a list file names, in the order of the list."""
+        file = self.config_folder / ids
         where = f"{self.where}.ids: {file}"
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
-            fix = "write a text file of one image id a line, or leave `ids` out"
+            fix = "write a text file with one image id a line, or leave out `ids`"
             raise DataError(f"cannot read the list: {reason}", where=where, fix=fix) from error
         chosen: _Files = {}
         repeated = 0
@@ -147,5 +146,5 @@ class FolderSource(Source):
         if not chosen:
             raise DataError("the list is empty", where=where, fix="write one image id a line")
         if repeated:
-            self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
+            self.remarks.append(f"{repeated:,} lines of {file} repeat an image")
         return chosen

@@ -1,4 +1,4 @@
-"""A list of images: a text file of paths, or a CSV or Parquet table with what is known of each."""
+"""A list of images: a text file of paths, or a CSV or Parquet table with captions and URLs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.config.config_section import Section
 from pipeline.errors import DataError
 from pipeline.files import storage, tar
 from pipeline.files.storage import Location
-from stages.ingest.containment import Root, plainly
+from stages.ingest.containment import Root, normalized_path
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
 
 _TABLES = (".csv", ".parquet")
@@ -29,42 +29,43 @@ class ListConfig(Section):
     """Keys of a list source."""
 
     file: Path
-    """Text file of image paths, one a line, or of image and label file with a space between, as
-    published splits have them; or a .csv or .parquet table with a column `uri` (or `path`) and,
-    where they are known, `mask_uri`, `caption` and `url`: rows picked from the images manifest of
-    another run are such a table. Its own relative path starts at the config file."""
+    """Text file of image paths, one a line, or of image and label file separated by a space, as in
+    published splits; or a .csv or .parquet table with a column `uri` (or `path`) and optionally
+    `mask_uri`, `caption` and `url`, such as rows of another run's images manifest. A relative path
+    of this file starts at the config file."""
     root: Location = Path()
-    """Folder, or address s3://bucket/prefix, that relative paths start from, and that no path may
-    leave; itself below `data`."""
+    """Folder, or address s3://bucket/prefix, that relative paths start from and that no path may
+    leave. A relative path of this folder starts at `data`."""
     masks: bool = True
-    """Whether to take the label files that the list names. false: unlabeled images of a split whose
-    lists name them for all."""
+    """Whether to use the label files that the list names. Set false for unlabeled images of a split
+    whose lists name the label files of all images."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
 
 class ListSource(Source):
-    """Images that a list names."""
+    """Images named by a list."""
 
     Config = ListConfig
     version = 2
     config: ListConfig
 
     @property
-    def places(self) -> Mapping[str, Path]:
-        """See `Source.places`; without a `root` of its own, what the list names is below `data`."""
+    def paths(self) -> Mapping[str, Path]:
+        """See `Source.paths`; without the key `root` the paths of the list start at `data`."""
         root = storage.below(self.data, self.config.root)
-        return {str(self.config.root): root, str(self.config.file): self.beside / self.config.file}
+        file = self.config_folder / self.config.file
+        return {str(self.config.root): root, str(self.config.file): file}
 
     @property
     def list_file(self) -> Path | None:
         """See `Source.list_file`."""
         is_text = self.config.file.suffix.lower() not in _TABLES
-        return self.beside / self.config.file if is_text else None
+        return self.config_folder / self.config.file if is_text else None
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list."""
-        file = self.beside / self.config.file
+        file = self.config_folder / self.config.file
         where = f"{self.where}.file: {file}"
         folder = storage.below(self.data, self.config.root)
         if not folder.is_dir():
@@ -79,16 +80,16 @@ class ListSource(Source):
             if uri is None:
                 continue
             if _SCHEME.match(uri) and not (storage.is_object(uri) and storage.is_object(folder)):
-                what = f"image {number}: {uri!r} is no file"
-                fix = "fetch the images first, e.g. with img2dataset, then use source webdataset"
+                what = f"image {number}: {uri!r} is not the path of a file"
+                fix = "download the images, e.g. with img2dataset, and use a source `webdataset`"
                 raise DataError(what, where=where, fix=fix)
-            one = self._listed(uri, row, root, number, where)
-            repeated += (place := tar.place(one.image)) in listed
-            listed.setdefault(place, one)
+            image = self._listed(uri, row, root, number, where)
+            repeated += (key := tar.place(image.image)) in listed
+            listed.setdefault(key, image)
         if not listed:
             raise DataError("the list is empty", where=where, fix="write one image path a line")
         if repeated:
-            self.remarks.append(f"{repeated:,} lines of {file} name an image once more")
+            self.remarks.append(f"{repeated:,} lines of {file} repeat an image")
         return listing(listed.values())
 
     def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
@@ -99,25 +100,29 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamp = storage.stamp(image_file) if problem is None else None  # not outside the folder
+        stamp = storage.stamp(image_file) if problem is None else None  # it may be outside the root
         stamps = (stamp, mask_file and storage.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 
 def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
-    """An address that starts at the folder, the file, and why it must not be read, if so."""
+    """Resolves an address of a list.
+
+    Returns:
+        The full address, the file that holds the image, and why it must not be read, if so.
+    """
     full = uri if storage.is_object(uri) else os.path.join(root.folder, uri)
     if (member := tar.parse(full)) is None:
-        full = file = plainly(full)
+        full = file = normalized_path(full)
     else:
-        file = plainly(member.archive)
+        file = normalized_path(member.archive)
         full = replace(member, archive=file).uri
     return full, file, root.problem(file)
 
 
 def _rows(file: Path, where: str) -> Iterator[_Row]:
-    """The list's rows; `uri` is None in empty ones."""
-    fix = "write a text file of one image path a line, or a .csv or .parquet table"
+    """Yields the rows of the list; `uri` is None in empty ones."""
+    fix = "write a text file with one image path a line, or a .csv or .parquet table"
     try:
         if file.suffix.lower() in _TABLES:
             yield from _table_rows(file, where)
@@ -128,13 +133,13 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
         raise DataError(what, where=where, fix=fix) from error
     if b"\0" in content:
         raise DataError("cannot read the list: it is not a text file", where=where, fix=fix)
-    # Names of files are bytes; those that are not UTF-8 become rows that say so.
+    # File names are bytes; those that are not UTF-8 become rejected rows.
     for line in content.removeprefix(b"\xef\xbb\xbf").splitlines():
         yield _text_row(os.fsdecode(line.strip()))
 
 
 def _text_row(line: str) -> _Row:
-    """An image, or an image and its label file: if one space alone is between two such names."""
+    """Splits a line into image and label file, if exactly one space separates two image names."""
     parts = line.split(" ")
     ends = [os.path.splitext(part)[1].lower() in IMAGE_ENDINGS for part in parts]
     cuts = [count for count in range(1, len(parts)) if ends[count - 1]]
@@ -150,12 +155,12 @@ def _table_rows(file: Path, where: str) -> Iterator[_Row]:
     except (pa.ArrowException, UnicodeDecodeError) as error:
         is_header = isinstance(error, UnicodeDecodeError)
         reason = "it is not UTF-8 text" if is_header else str(error).partition("\n")[0]
-        fix = f"save it anew as {file.suffix} with columns of text"
+        fix = f"save it again as {file.suffix} with columns of text"
         raise DataError(f"cannot read the table: {reason}", where=where, fix=fix) from error
     key = next((name for name in ("uri", "path") if name in texts.column_names), None)
     if key is None:
         found = ", ".join(table.column_names)
-        fix = f"name the one that holds the paths so; it has: {found}"
+        fix = f"rename the column that holds the paths; its columns are: {found}"
         raise DataError("the table has no column `uri` or `path`", where=where, fix=fix)
     for batch in texts.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():

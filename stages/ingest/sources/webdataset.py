@@ -1,4 +1,4 @@
-"""Tar shards as img2dataset writes them: read where they are, nothing is unpacked."""
+"""Tar archives as img2dataset writes them; they are read without unpacking."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from pipeline.files import storage
 from pipeline.files.storage import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import Listed, Source, listing
-from stages.ingest.tar_index import index
+from stages.ingest.tar_index import read_index
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -24,7 +24,7 @@ class WebdatasetConfig(Section):
 
     shards: Location
     """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet
-    file of the same name beside one is its sidecar: caption and url by key."""
+    file of the same name next to an archive is its sidecar: caption and url by key."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -37,8 +37,8 @@ class WebdatasetSource(Source):
     config: WebdatasetConfig
 
     @property
-    def places(self) -> Mapping[str, Path]:
-        """See `Source.places`."""
+    def paths(self) -> Mapping[str, Path]:
+        """See `Source.paths`."""
         return {str(self.config.shards): storage.below(self.data, self.config.shards)}
 
     def list(self) -> pa.Table:
@@ -46,7 +46,7 @@ class WebdatasetSource(Source):
         folder = storage.below(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
-            fix = "create it, correct the path, or set `data` to the folder it starts from"
+            fix = "create it, correct the path, or set `data` to the folder that it starts from"
             raise DataError("no such folder", where=where, fix=fix)
         listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
@@ -56,27 +56,28 @@ class WebdatasetSource(Source):
                 problem = "a compressed archive; decompress it: its images are read at random"
             elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
                 continue
-            if (problem := problem or _no_file(path)) is not None:
+            if (problem := problem or _not_a_file(path)) is not None:
                 listed.append(listing([Listed(path, problem=problem, stamp=storage.stamp(path))]))
                 continue
-            found = index(path, self.cache)
+            found = read_index(path, self.cache)
             listed.append(found.listed)
             failures.update(found.failures)
             if found.remark is not None:
                 self.remarks.append(found.remark)
         if not listed:
-            fix = "put in the .tar files of `img2dataset --output_format webdataset`"
-            raise DataError("no .tar file in the folder", where=where, fix=fix)
+            fix = "add the .tar files of `img2dataset --output_format webdataset`"
+            raise DataError("the folder has no .tar file", where=where, fix=fix)
         if failures:
             (reason, count), *_ = failures.most_common(1)
             self.remarks.append(
-                f"img2dataset could not get {failures.total():,} more images; "
-                f"most often ({count:,}): {reason}"
+                f"img2dataset could not download {failures.total():,} more images; "
+                f"most frequent reason ({count:,}): {reason}"
             )
         return pa.concat_tables(listed)
 
 
-def _no_file(path: str) -> str | None:
+def _not_a_file(path: str) -> str | None:
+    """Says why an archive is not a file that can be read, as the message of a row."""
     if storage.is_object(path):
         return None
     try:

@@ -1,4 +1,4 @@
-"""CLIPs of open_clip: their image sides, location by location, and class lists as text embeddings.
+"""CLIP models of open_clip: features for each location of an image, and texts as embeddings.
 
-No stage of its own: segmenters may be built on one, and pseudolabel labels with them.
+Segmenters and labelers use them.
 """

@@ -1,8 +1,8 @@
-"""Vision transformers of open_clip with other attention in their last blocks, without training.
+"""Training-free changes of attention in the last blocks of open_clip's vision transformers.
 
-With X the tokens that enter a block, q, k, v made of LN1(X) head by head, s one over the square
-root of a head's width, O the output projection and P the final LN and projection, the block itself
-is X' = X + O(softmax(s q k^T) v), X'' = X' + FFN(LN2(X')). Layer scales belong to O and FFN.
+Let X be the input tokens of a block, q, k and v the projections of LN1(X) for each head, s one over
+the square root of a head's width, and O the output projection. The block computes
+X' = X + O(softmax(s q k^T) v), X'' = X' + FFN(LN2(X')). Layer scales are part of O and FFN.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from torch.nn import functional as F
 from stages.models.clip.clip_weights import Dense
 
 Block: TypeAlias = Any
-"""One of open_clip's two residual attention blocks; it publishes no types."""
+"""Either of open_clip's residual attention blocks, which have no type annotations."""
 
 VARIANTS = ("vanilla", "maskclip", "sclip", "gem")
-"""What these transformers can do."""
+"""Variants that these transformers support."""
 
 GEM_BLOCKS = 6
-"""How many of the last blocks GEM replaces: its published depth of 7 counts the block before."""
+"""Number of last blocks that GEM replaces; its published depth of 7 counts one more block."""
 
 
 def projected_tokens(visual: VisionTransformer, windows: Tensor, dense: Dense) -> Tensor:
-    """The patches of windows in the joint space, by one of the variants.
+    """Projects the patches of windows into the joint space, by one of the variants.
 
     Args:
-        visual: The image side.
-        windows: (B, 3, H, W) float, normalised, of the size that its positions are for.
+        visual: The image encoder.
+        windows: (B, 3, H, W) float, normalised, of the size of its position embeddings.
         dense: The variant, and whether the last block keeps its residual and its FFN.
 
     Returns:
-        (B, N, D), a token a patch, row by row, of any length.
+        (B, N, D), one token for each patch, row by row, of any length.
     """
     blocks = visual.transformer.resblocks
     replaced = GEM_BLOCKS if dense.variant == "gem" else 1
@@ -50,9 +50,9 @@ def projected_tokens(visual: VisionTransformer, windows: Tensor, dense: Dense) -
 
 
 def self_self_attention(tokens: Tensor, values: Tensor, kappa: Tensor) -> Tensor:
-    """GEM's attention of tokens to what is like them (arXiv 2312.00878), one iteration.
+    """GEM's attention of tokens to similar tokens (arXiv 2312.00878), one iteration.
 
-    With t of length 1, t becomes softmax(kappa t t^T) t, is brought to length 1 again, and the
+    With t normalised to length 1, t becomes softmax(kappa t t^T) t and is normalised again; the
     result is softmax(kappa t t^T) v.
 
     Args:
@@ -71,15 +71,15 @@ def self_self_attention(tokens: Tensor, values: Tensor, kappa: Tensor) -> Tensor
 
 
 def attended_otherwise(block: Block, tokens: Tensor, dense: Dense) -> Tensor:
-    """A block with MaskCLIP's (arXiv 2112.01071) or SCLIP's (arXiv 2312.01597) attention.
+    """Runs a block with MaskCLIP's (arXiv 2112.01071) or SCLIP's (arXiv 2312.01597) attention.
 
-    MaskCLIP's is the identity, so that a token's value comes back. SCLIP's is softmax(s q q^T) +
-    softmax(s k k^T): a sum, whose rows add up to 2.
+    MaskCLIP's attention is the identity: a token gets its own value. SCLIP's is softmax(s q q^T) +
+    softmax(s k k^T), so its rows sum to 2.
 
     Args:
-        block: Of a tower.
-        tokens: (B, N, width), what enters it.
-        dense: The variant, any but gem, and whether the block keeps its residual and its FFN.
+        block: The block.
+        tokens: (B, N, width), its input.
+        dense: The variant, except gem, and whether the block keeps its residual and its FFN.
 
     Returns:
         (B, N, width).
@@ -101,10 +101,10 @@ def attended_otherwise(block: Block, tokens: Tensor, dense: Dense) -> Tensor:
 
 
 def _gem(blocks: Sequence[Block], tokens: Tensor) -> Tensor:
-    """GEM's stream: G + O(mean over t in q, k, v of its attention's output), without any FFN.
+    """GEM's stream: G + O(mean over t in q, k, v of the attention's output), without FFN.
 
-    q, k, v come from the original stream, which runs on beside it. The inverse temperature is s
-    times the mean length of LN1(X) over the tokens of an image.
+    q, k and v come from the original stream, which is computed in parallel. The inverse temperature
+    is s times the mean length of LN1(X) over the tokens of an image.
     """
     original = stream = tokens
     for position, block in enumerate(blocks):
@@ -122,20 +122,20 @@ def _gem(blocks: Sequence[Block], tokens: Tensor) -> Tensor:
 def _heads(block: Block, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v of a block, (B, heads, N, d) each, from its LN1(X), (B, N, width)."""
     own = block.attn
-    together = F.linear(normed, own.in_proj_weight, own.in_proj_bias)
-    apart = together.reshape(*together.shape[:2], 3, own.num_heads, -1)
-    q, k, v = apart.permute(2, 0, 3, 1, 4)
-    if isinstance(own, Attention):  # of open_clip's custom blocks
+    projected = F.linear(normed, own.in_proj_weight, own.in_proj_bias)
+    split = projected.reshape(*projected.shape[:2], 3, own.num_heads, -1)
+    q, k, v = split.permute(2, 0, 3, 1, 4)
+    if isinstance(own, Attention):  # in open_clip's custom blocks
         return own.ln_q(q), own.ln_k(k), v
     return q, k, v
 
 
 def _output(block: Block, attended: Tensor) -> Tensor:
-    """O: (B, heads, N, d) of attended values to (B, N, width), as the block would add them."""
+    """O: attended values, (B, heads, N, d), to the block's output before its sum, (B, N, width)."""
     own, is_custom = block.attn, isinstance(block.attn, Attention)
     if is_custom and own.head_scale is not None:
         attended = attended * own.head_scale
-    joined = attended.transpose(1, 2).flatten(2)
-    output = own.out_proj(own.ln_inner(joined) if is_custom else joined)
+    merged = attended.transpose(1, 2).flatten(2)
+    output = own.out_proj(own.ln_inner(merged) if is_custom else merged)
     scaled: Tensor = block.ls_1(block.ln_attn(output) if is_custom else output)
     return scaled

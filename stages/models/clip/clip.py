@@ -1,4 +1,4 @@
-"""CLIP models of open_clip: loading them, and a feature for every location of an image."""
+"""Loads CLIP models of open_clip and computes features of images, locations and texts."""
 
 import difflib
 import re
@@ -20,23 +20,23 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.files.checksum import digest
 from stages.models.clip import towers
 from stages.models.clip.clip_weights import MASKCLIP, Dense
-from stages.sandbox import trunk
+from stages.models.embedded import trunk
 
 _HUB_FILE = "open_clip_model.safetensors"
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-"""The smallest text side, where none is wanted."""
+"""The smallest text encoder, for networks that need none."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP in evaluation mode; its text side computes in float32.
+    """A CLIP in evaluation mode; its text encoder computes in float32.
 
     Attributes:
         network: open_clip's CLIP, or its CustomTextCLIP.
-        tokenizer: Prompts to (N, context length) int64 tokens, as open_clip's are.
-        mean: (3, 1, 1) float, of the channels of its training images in [0, 1].
-        std: (3, 1, 1) float, likewise.
-        precision: What its image side computes in.
+        tokenizer: Maps prompts to (N, context length) int64 tokens; open_clip's.
+        mean: (3, 1, 1) float, channel means of its training images in [0, 1].
+        std: (3, 1, 1) float, their standard deviations.
+        precision: Number format of its image encoder.
     """
 
     network: open_clip.CLIP
@@ -47,18 +47,18 @@ class Clip:
 
     @property
     def logit_scale(self) -> float:
-        """What the model learned to multiply cosines by before a softmax."""
+        """Factor on cosines before the softmax, as the model learned it."""
         return float(self.network.logit_scale.exp())
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 to float, as the network's training images were normalised."""
+        """Normalises (..., 3, H, W) uint8 images as in the network's training, to float."""
         return (images.float() / 255 - self.mean) / self.std
 
     def encode_text(self, prompts: Sequence[str], *, normalize: bool = True) -> Tensor:
-        """Prompts to (N, D) float, of length 1 unless told not to normalise.
+        """Embeds prompts, (N, D) float, of length 1 unless `normalize` is False.
 
         Raises:
-            ConfigError: One is longer than what the model reads.
+            ConfigError: A prompt has more tokens than the model reads.
         """
         tokens = self.tokenizer(list(prompts))
         self._check_whole(prompts, tokens)
@@ -67,25 +67,25 @@ class Clip:
         return embeddings
 
     def _check_whole(self, prompts: Sequence[str], tokens: Tensor) -> None:
-        """Refuses prompts that the tokenizer cuts: what is left may mean something else."""
+        """Raises an error for a prompt that the tokenizer cuts: its meaning could change."""
         limit = tokens.shape[1]
         with_room = self.tokenizer(list(prompts), context_length=limit + 1)[:, :limit]
         for prompt, is_cut in zip(prompts, (tokens != with_room).any(1).tolist(), strict=True):
             if is_cut:
-                what = f"the model reads {limit} tokens, and the prompt {prompt!r} has more"
+                what = f"the prompt {prompt!r} is longer than the model's {limit} tokens"
                 raise ConfigError(what, where="vocabulary", fix="shorten the concept or template")
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Squares of `towers.whole_px`, (B, 3, S, S) float, normalised, to (B, D) of length 1."""
+        """Embeds (B, 3, S, S) float, normalised, S `towers.whole_px`, as (B, D) of length 1."""
         embeddings = self.network.encode_image(images.to(self.precision))
         return F.normalize(embeddings.float(), dim=-1)
 
     def dense_features(self, windows: Tensor, dense: Dense = MASKCLIP) -> Tensor:
-        """A feature for each location, comparable with texts, without any training.
+        """Computes a feature for each location, comparable with texts, without training.
 
         Args:
             windows: (B, 3, H, W) float, normalised.
-            dense: How.
+            dense: The variant of attention.
 
         Returns:
             (B, D, h, w) float32 of length 1 over D, at the resolution of the last feature map.
@@ -103,21 +103,21 @@ def load_clip(
     dense: Dense = MASKCLIP,
     precision: torch.dtype = torch.float32,
 ) -> Clip:
-    """Loads a model whose image side takes squares of a given size.
+    """Loads a model whose image encoder sees squares of a given size.
 
-    Positions of a vision transformer are resized bicubically to that size.
+    Position embeddings of a vision transformer are resized bicubically to that size.
 
     Args:
         model: An architecture of open_clip, or a folder in its layout.
-        weights: The checkpoint file of either, or an architecture's tag, downloaded if need be.
-        window_px: Side of the images it will see.
-        device: Where it will run.
-        dense: How it will be asked for features of locations.
-        precision: What its image side will compute in.
+        weights: A checkpoint file, or an architecture's tag, which is downloaded if needed.
+        window_px: Side of the images.
+        device: The device to run on.
+        dense: The variant of attention that it must support.
+        precision: Number format of its image encoder.
 
     Raises:
-        ConfigError: There is no such model or tag, or the size or the way does not suit it.
-        WeightsError: The weights cannot be downloaded, read, or are those of another model.
+        ConfigError: The model or tag is unknown, or does not support the size or the variant.
+        WeightsError: The weights cannot be downloaded or read, or belong to another model.
     """
     trunk.register()
     name = f"local-dir:{model}" if isinstance(model, Path) else model
@@ -126,11 +126,11 @@ def load_clip(
     options: dict[str, Any] = {}
     if isinstance(weights, str):
         tag = _tag(name, weights)
-        # The tag knows best: open_clip only warns where the architecture has another activation.
+        # open_clip only warns if the architecture has another activation than the tag.
         options["force_quick_gelu"] = tag.get("quick_gelu", False)
         options["force_preprocess_cfg"] = {"mean": tag["mean"], "std": tag["std"]}
         weights = fetch_tag(name, weights)
-    if isinstance(model, str):  # in a folder open_clip finds the file itself
+    if isinstance(model, str):  # in a folder, open_clip finds the file
         options["pretrained"] = str(weights)
     vision = config["vision_cfg"]
     if "timm_model_name" not in vision and isinstance(vision["layers"], int):
@@ -139,10 +139,10 @@ def load_clip(
     try:
         network = open_clip.create_model(name, **options).eval().requires_grad_(False)
         tokenizer = tokenizer_of(name, config)
-    except Exception as error:  # whatever open_clip stumbles over in a checkpoint it does not know
+    except Exception as error:  # open_clip raises many types for an unknown checkpoint
         architecture = "the folder's config" if isinstance(model, Path) else name
         what = f"the weights do not fit {architecture}: {_reason(error)}"
-        fix = "set `model` to what they were saved from"
+        fix = "set `model` to the architecture they were trained with"
         raise WeightsError(what, where=where, fix=fix) from error
     towers.check(network.visual, name, window_px, dense)
     mean, std = (
@@ -158,13 +158,12 @@ def tower_config(model: str | Path, tag: str | None, window_px: int) -> dict[str
     """The architecture of the image side that `load_clip` loads, as plain values for JSON.
 
     Args:
-        model: An architecture of open_clip, or a folder in its layout, of which its config is read.
-        tag: Of the weights that `load_clip` would load, for it decides on the activation; None if
-            they are a file.
-        window_px: Side of the images it will see.
+        model: An architecture of open_clip, or a folder in its layout, whose config is read.
+        tag: Tag of the weights, which decides on the activation; None if they are a file.
+        window_px: Side of the images.
 
     Raises:
-        ConfigError: There is no such model or tag.
+        ConfigError: The model or tag is unknown.
         WeightsError: The folder is not in open_clip's layout.
     """
     trunk.register()
@@ -198,16 +197,16 @@ def untrained_tower(config: Mapping[str, Any]) -> towers.Tower:
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """What open_clip knows of an architecture, or of local-dir:FOLDER.
+    """open_clip's config of an architecture, or of local-dir:FOLDER.
 
     Raises:
-        ConfigError: There is no such architecture.
+        ConfigError: The architecture is unknown.
         WeightsError: The folder is not in open_clip's layout.
     """
     try:
         config: dict[str, Any] | None = open_clip.get_model_config(name)
     except (OSError, ValueError) as error:
-        fix = "give a folder with open_clip_config.json, as open_clip saves it"
+        fix = "use a folder with open_clip_config.json, as open_clip saves it"
         raise WeightsError(_reason(error), where=f"model: {name}", fix=fix) from error
     if config is None:
         close = difflib.get_close_matches(name, open_clip.list_models(), n=1)
@@ -248,12 +247,12 @@ def fetch_tag(model: str, name: str, console: Console | None = None) -> Path:
     where = f"weights: {name}"
     try:
         if not huggingface_hub.try_to_load_from_cache(repository, file):
-            # One request: offline, the hub's own retries would take most of a minute.
+            # A single request first: offline, the hub's own retries take most of a minute.
             huggingface_hub.file_exists(repository, file)
             if console is not None:
                 console.note(f"downloads {file} of {repository}")
         path = Path(open_clip.download_pretrained(tag))
-    except Exception as error:  # depends on the hub's version and its http library
+    except Exception as error:  # its type depends on the versions of the hub and its http library
         quick = f"{model}-quickgelu"
         renamed = tag.get("quick_gelu") and quick in open_clip.list_models()
         fix = (
@@ -264,30 +263,30 @@ def fetch_tag(model: str, name: str, console: Console | None = None) -> Path:
         what = f"cannot be downloaded ({_reason(error)})"
         raise WeightsError(what, where=where, fix=fix) from error
     blob = path.resolve()
-    # Large files lie in the hub's cache under the SHA-256 that the hub has of them.
+    # In the hub's cache, the name of a large file is its published SHA-256.
     if re.fullmatch("[0-9a-f]{64}", blob.name) and digest(blob) != blob.name:
         path.unlink()
         blob.unlink()
-        what = f"{path} was not what was published, and is deleted"
-        raise WeightsError(what, where=where, fix="run again to download it anew")
+        what = f"{path} differed from the published file and was deleted"
+        raise WeightsError(what, where=where, fix="run again to download it")
     return path
 
 
 def _check_readable(checkpoint: Path, where: str) -> None:
-    """Refuses what is not plain tensors before open_clip, which may fall back to unpickling."""
+    """Raises an error for files other than plain tensors, which open_clip might unpickle."""
     try:
         if checkpoint.suffix == ".safetensors":
             with safe_open(checkpoint, framework="pt"):
                 return
         torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can fail anywhere in the readers
+    except Exception as error:  # the readers raise many types for a broken file
         what = f"cannot be read as plain tensors: {_reason(error)}"
-        fix = f"use a checkpoint saved by open_clip, at best its {_HUB_FILE}"
+        fix = f"use a checkpoint saved by open_clip, preferably {_HUB_FILE}"
         raise WeightsError(what, where=where, fix=fix) from error
 
 
 def tokenizer_of(name: str, config: dict[str, Any]) -> Callable[..., Tensor]:
-    """The tokenizer of an architecture or folder whose `model_config` that is."""
+    """The tokenizer of an architecture or folder with this `model_config`."""
     options = {}
     if merges := (config["text_cfg"].get("tokenizer_kwargs") or {}).get("bpe_path"):
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)

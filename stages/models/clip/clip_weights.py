@@ -1,4 +1,4 @@
-"""Which CLIP is asked: the keys for it, and the files behind them. Needs no torch."""
+"""Config keys that choose a CLIP, and the files they stand for. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from pydantic import Field, model_validator
 from pipeline.config.config_section import Facts, RunOnly, Section
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum
+from stages.models.embedded.models import CLIP, SANDBOX, SandboxName
 
-SANDBOX = "sandbox"
-_SANDBOX_FOLDER = Path(__file__).resolve().parents[2] / "sandbox" / "clip"
 FOLDER_PREFIX = "local-dir:"
 FOLDER_CONFIG = "open_clip_config.json"
 _CHECKPOINT_ENDINGS = frozenset([".bin", ".pt", ".pth", ".safetensors"])
 
-# In the order in which open_clip prefers them, so that the file we hash is the file it loads.
+# In open_clip's order of preference, so that the file we hash is the file that it loads.
 _CHECKPOINT_NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -31,7 +30,7 @@ _CHECKPOINT_NAMES = (
     "model.pth",
 )
 
-# Repositories of OpenAI's weights; open_clip knows them too, but importing it takes torch.
+# Repositories of OpenAI's weights. open_clip lists them too, but importing it imports torch.
 _OPENAI_REPOSITORIES = {
     "RN50": "timm/resnet50_clip.openai",
     "RN101": "timm/resnet101_clip.openai",
@@ -43,12 +42,12 @@ _OPENAI_REPOSITORIES = {
 
 
 Variant = Literal["vanilla", "maskclip", "sclip", "gem"]
-"""What takes the place of CLIP's attention where features of locations are read."""
+"""How the last blocks attend where a feature for each location is computed."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """How a feature for each location is had; see the keys of `ClipConfig`."""
+    """Settings for a feature at each location; see the keys of `ClipConfig`."""
 
     variant: Variant = "maskclip"
     residual: bool = True
@@ -60,13 +59,14 @@ MASKCLIP = Dense()
 
 
 class ClipChoice(Section):
-    """Keys of whatever asks a CLIP: which one."""
+    """Keys that choose a CLIP."""
 
     model: Annotated[str, Field(min_length=1)]
     """An open_clip architecture (ViT-B-16), local-dir:FOLDER in open_clip's layout, or sandbox."""
     weights: Annotated[str, Field(min_length=1)] | None = None
     """An architecture's weights: an open_clip tag (openai), downloaded on first use, or a file.
-    OpenAI's weights in a file need the architecture that ends in -quickgelu; a tag sees to that."""
+    For a file of OpenAI's weights choose the architecture that ends in -quickgelu; with a tag this
+    is automatic."""
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> Self:
@@ -75,21 +75,21 @@ class ClipChoice(Section):
                 f"name the `weights` of {self.model}: an open_clip tag such as openai, or a file"
             )
         if self.folder is not None and self.weights is not None:
-            raise ValueError(f"leave out `weights`: {self.model} brings its own")
+            raise ValueError(f"leave out `weights`: {self.model} has its own")
         return self
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the model is, if it is one."""
+        """The model's folder; None if it is an architecture of open_clip."""
         if self.model == SANDBOX:
-            return _SANDBOX_FOLDER
+            return CLIP.folder
         if self.model.startswith(FOLDER_PREFIX):
             return Path(self.model.removeprefix(FOLDER_PREFIX))
         return None
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that `weights` names, there or not; None for a tag."""
+        """The file that `weights` names, which may be missing; None for a tag."""
         if self.weights is None:
             return None
         path = Path(self.weights)
@@ -102,6 +102,8 @@ class ClipChoice(Section):
         Raises:
             WeightsError: A local file is missing.
         """
+        if self.model == SANDBOX:
+            return _sandbox()
         if self.folder is not None:
             return self.folder, _checkpoint_in(self.folder)
         assert self.weights is not None
@@ -112,7 +114,7 @@ class ClipChoice(Section):
         return self.model, file or self.weights
 
     def weights_facts(self) -> Facts:
-        """Tag, or checksum of the file; of a folder also that of its config, half the model.
+        """The tag, or the file's checksum; for a folder also the checksum of its config.
 
         Raises:
             WeightsError: A local file is missing.
@@ -126,16 +128,16 @@ class ClipChoice(Section):
         return facts
 
     def text_facts(self) -> Facts:
-        """What embeddings of texts depend on: weights, and the architecture that reads them."""
+        """Facts that text embeddings depend on: the weights and the architecture."""
         facts = self.weights_facts()
         return facts if "weights.config" in facts else {**facts, "model": self.model}
 
     def how_to_go_on(self) -> str:
-        """What to do where the file that `weights` names is missing."""
+        """What to do if the file that `weights` names is missing."""
         return self.how_to_fetch()
 
     def how_to_fetch(self) -> str:
-        """The command that fetches weights for the architecture, and what to set then."""
+        """The command that downloads weights for the architecture, and the keys to set then."""
         repository = _OPENAI_REPOSITORIES.get(self.model.removesuffix("-quickgelu"))
         if repository is None or self.weights_file is None:
             return f"save a checkpoint of {self.model} there"
@@ -150,42 +152,42 @@ class ClipChoice(Section):
 
 
 class ClipConfig(ClipChoice):
-    """Keys of every labeler that asks a CLIP."""
+    """Keys of every labeler that uses a CLIP."""
 
-    stand_in: Literal["sandbox"] | None = None
-    """What labels, with a warning, where `weights` is a file that is not there."""
+    stand_in: SandboxName | None = None
+    """The model that labels, with a warning, if `weights` is a file that is missing."""
     variant: Variant = "maskclip"
-    """Of a ViT: vanilla, its own attention; maskclip, each place sees itself alone in the last
-    block; sclip, places see what is like them; gem, so in the last six. Of a ConvNeXt vanilla and
-    maskclip are one, its dense projection; a ResNet of CLIP has maskclip alone."""
+    """Attention of a ViT: vanilla, its own; maskclip, in the last block each location attends only
+    to itself; sclip, to locations that resemble it; gem, likewise in the last six blocks. Vanilla
+    and maskclip are the same for a ConvNeXt; a ResNet of CLIP has only maskclip."""
     residual: bool = True
-    """Whether the last block adds its attention to what came in; not of gem."""
+    """Whether the last block adds its input to its attention; not for gem."""
     ffn: bool = True
-    """Whether the last block ends with its feed-forward network; not of gem."""
+    """Whether the last block ends with its feed-forward network; not for gem."""
     short_side_px: Annotated[int, Field(ge=1)] | None = None
-    """Images are resized to this short side before they are cut. Default: as they are stored."""
+    """Short side that images are resized to before they are cut. Default: their stored size."""
     window_px: Annotated[int, Field(ge=1, le=8192)]
     """Side of the squares that the model sees; a multiple of its patch size."""
     stride_px: Annotated[int, Field(ge=1)]
-    """Distance between windows; what several windows cover is averaged."""
+    """Distance between windows; where windows overlap, scores are averaged."""
     logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Cosines are multiplied by this before the softmax. Default: what the model learned."""
+    """Factor on cosines before the softmax. Default: the factor that the model learned."""
     softmax_over: Literal["classes", "concepts"] = "classes"
-    """What probabilities are shared among: classes, each as its best concept (SemiVL), or all
-    concepts, after which the best concept's probability is the class's (SCLIP)."""
+    """classes: the score of a class is that of its best concept, before the softmax (SemiVL);
+    concepts: its probability is that of its best concept, after the softmax (SCLIP)."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Pixels whose best class is less probable are ignored."""
+    """Pixels whose best class has a lower probability are ignored."""
     prob_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Pixels whose best class is less probable are background, and ignored where the vocabulary has
-    none (SCLIP)."""
+    """Pixels whose best class has a lower probability become background, or are ignored if the
+    vocabulary has no background (SCLIP)."""
     area_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Classes that win at most this share of what is not background are out in an image (SCLIP)."""
+    """Classes with at most this share of an image's foreground are removed from it (SCLIP)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the image side computes in; the halves are meant for GPUs."""
+    """Number format of the image encoder; the two half-precision formats are meant for GPUs."""
     compile: Annotated[bool, RunOnly] = False
-    """Whether torch compiles the image side first; equal labels up to rounding, as of a device."""
+    """Whether torch compiles the image encoder; labels change only by rounding."""
     batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
-    """Windows a forward."""
+    """Windows per forward pass."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -196,7 +198,7 @@ class ClipConfig(ClipChoice):
             )
         if self.variant == "gem" and not (self.residual and self.ffn):
             raise ValueError(
-                "leave out `residual` and `ffn`: gem adds up blocks, and has no feed-forward anyway"
+                "leave out `residual` and `ffn`: gem adds up blocks without feed-forward networks"
             )
         if self.stride_px > self.window_px:
             raise ValueError(
@@ -207,26 +209,26 @@ class ClipConfig(ClipChoice):
 
     @property
     def dense(self) -> Dense:
-        """How features of locations are had."""
+        """Settings for a feature at each location."""
         return Dense(self.variant, self.residual, self.ffn)
 
     @property
     def stands_in(self) -> bool:
-        """Whether the stand-in labels, since the file that was asked for is missing."""
+        """Whether the stand-in is used, because the file that `weights` names is missing."""
         file = self.weights_file
         return self.stand_in is not None and file is not None and not file.is_file()
 
     def chosen(self) -> tuple[str | Path, str | Path]:
-        """See `ClipChoice.chosen`; maybe the stand-in."""
+        """See `ClipChoice.chosen`; the stand-in's files if it is used."""
         if self.stands_in:
-            return _SANDBOX_FOLDER, _checkpoint_in(_SANDBOX_FOLDER)
+            return _sandbox()
         return super().chosen()
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts` and `ClipChoice.weights_facts`."""
         facts = super().weights_facts()
         if self.stands_in:
-            facts["weights"] = f"stand-in {SANDBOX}: {facts['weights']}"
+            facts["weights"] = f"stand-in {self.stand_in}: {facts['weights']}"
         return facts
 
     def how_to_go_on(self) -> str:
@@ -234,10 +236,15 @@ class ClipConfig(ClipChoice):
         return f"{super().how_to_go_on()}; or set `stand_in: {SANDBOX}` to try without it"
 
 
+def _sandbox() -> tuple[Path, Path]:
+    CLIP.check()
+    return CLIP.folder, CLIP.weights
+
+
 def _checkpoint_in(folder: Path) -> Path:
     found = [folder / name for name in _CHECKPOINT_NAMES if (folder / name).is_file()]
     if not (found and (folder / FOLDER_CONFIG).is_file()):
-        what = f"no folder with {FOLDER_CONFIG} and weights in open_clip's layout"
+        what = f"the folder does not contain both {FOLDER_CONFIG} and weights"
         fix = f"put {FOLDER_CONFIG} and {_CHECKPOINT_NAMES[0]} there"
         raise WeightsError(what, where=f"model: {FOLDER_PREFIX}{folder}", fix=fix)
     return found[0]

@@ -1,4 +1,4 @@
-"""A vocabulary as text embeddings: one a query, and classes as the best of their queries."""
+"""Text embeddings of a vocabulary: one for each query; a class is the best of its queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.models.clip.text_cache import TextCache
 
 _PROMPTS_A_FORWARD = 256
 
-# Their order is the published one; `stack-80` keeps it, since a cost volume convolves over it.
+# In the published order: with `stack-80`, a cost volume convolves over it.
 _IMAGENET_80 = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 TEMPLATES: dict[PromptSet, tuple[str, ...]] = {
@@ -24,20 +24,20 @@ TEMPLATES: dict[PromptSet, tuple[str, ...]] = {
     "mean-80": _IMAGENET_80,
     "stack-80": _IMAGENET_80,
 }
-"""Templates of the published prompt sets; {} stands for the name asked for."""
+"""Templates of the published prompt sets; {} stands for a name."""
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What scores are compared between: the classes that have concepts, and perhaps a background.
+    """Candidates for a pixel: the classes that have concepts, and perhaps a background.
 
     Attributes:
-        queries: What gets an embedding of its own, class by class, then the background concepts;
-            of each the names whose embeddings are averaged.
-        members: Per channel, the positions of its queries.
-        values: Per channel, the mask value of the pixels it wins: a class id, or 255 = ignore.
-        averages_raw: Whether names are averaged before they are normalised, as SemiVL's concept-avg
-            does, rather than after, as SED does with synonyms.
+        queries: K concepts, class by class, then the background concepts. Each is a tuple of names
+            whose embeddings are averaged.
+        members: For each channel, the positions of its queries.
+        values: For each channel, the mask value of its pixels: a class id, or 255 = ignore.
+        averages_raw: Whether names are averaged before they are normalised, as in SemiVL's
+            concept-avg, or after, as in SED for synonyms.
     """
 
     queries: tuple[tuple[str, ...], ...]
@@ -52,7 +52,7 @@ class Channels:
             scores: (..., K) float, in the order of `queries`.
 
         Returns:
-            (..., C) float, one score a channel.
+            (..., C) float, one score for each channel.
         """
         best = [scores[..., list(positions)].amax(-1) for positions in self.members]
         return torch.stack(best, -1)
@@ -61,11 +61,11 @@ class Channels:
 def channels(vocabulary: Vocabulary) -> Channels:
     """The channels of a vocabulary.
 
-    Classes without a concept get none, so they never win. Background concepts join the class that
-    the vocabulary calls its background; without one they are a last channel of value 255.
+    A class without concepts has no channel, so no pixel gets it. Background concepts belong to the
+    vocabulary's background class; if it has none, they are a last channel of value 255.
 
     Raises:
-        ConfigError: No class has a concept, or two have the same.
+        ConfigError: No class has a concept, or two classes have the same concept.
     """
     vocabulary.check_concepts()
     queries: list[tuple[str, ...]] = []
@@ -84,16 +84,16 @@ def embed(
     *,
     cache: TextCache | None = None,
 ) -> Tensor:
-    """Embeds queries template by template: SED's stack (arXiv 2311.15537), where it ends.
+    """Embeds queries in each template, as SED does (arXiv 2311.15537).
 
-    A name in all templates is a forward of its own: its embeddings depend, to the last bit, on no
-    other name, so that cached and new ones agree.
+    Each name has a forward pass of its own, with all templates: its embeddings do not depend on
+    other names, not even by rounding, so cached and new ones are equal.
 
     Args:
-        encode: From N prompts to (N, D) float embeddings of any length.
-        channels: Whose queries.
-        templates: P of them; {} stands for a name.
-        cache: Where embeddings of names are kept.
+        encode: Maps N prompts to (N, D) float embeddings of any length.
+        channels: The queries, K of them.
+        templates: P templates; {} stands for a name.
+        cache: A cache for embeddings of names.
 
     Returns:
         (K, P, D) float32 of length 1, on the CPU.
@@ -109,12 +109,12 @@ def embed(
 
 
 def ensemble(stack: Tensor) -> Tensor:
-    """The mean over templates, normalised again, as CLIP's prompt ensemble: (K, P, D) to (K, D)."""
+    """CLIP's prompt ensemble: the mean over templates, normalised; (K, P, D) to (K, D)."""
     return F.normalize(stack.mean(1), dim=-1)
 
 
 def templates_of(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """The templates that a vocabulary asks in."""
+    """The prompt templates of a vocabulary."""
     return vocabulary.templates if vocabulary.prompts is None else TEMPLATES[vocabulary.prompts]
 
 
@@ -124,7 +124,7 @@ def _templated(
     templates: Sequence[str],
     cache: TextCache | None,
 ) -> Tensor:
-    """(P, D) float32 on the CPU, a name's raw embedding in each template."""
+    """Raw embeddings of a name in each template, (P, D) float32 on the CPU."""
     if cache is not None and (known := cache.read(name, templates)) is not None:
         return known
     prompts = [template.replace("{}", name) for template in templates]

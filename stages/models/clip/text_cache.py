@@ -1,4 +1,4 @@
-"""Text embeddings on disk, a file a text: a changed class list embeds only what is new."""
+"""Text embeddings on disk, a file for each text: a changed class list embeds only new texts."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from torch import Tensor
 
 from pipeline.config.config_section import Facts
 from pipeline.files import storage
-from pipeline.records.manifest import digest
+from pipeline.records.part_file import digest
 
 _VERSION = 1
-"""Raised when the same text model would be asked otherwise, or files are laid out otherwise."""
+"""Increased when embeddings are computed differently, or the format of files changes."""
 
 
 class TextCache:
-    """Embeddings of one text model. Several processes may use a folder at a time.
+    """Embeddings of one text model. Several processes may use the folder at the same time.
 
-    It may be deleted at any moment, for whatever is missing or damaged is embedded again.
+    The folder may be deleted at any time: missing or damaged files are computed again.
 
     Args:
         folder: Holds a folder for each text model.
-        model: What tells this model from others: its weights, and its architecture.
+        model: Facts that identify the model: its weights and its architecture.
     """
 
     def __init__(self, folder: Path, model: Facts) -> None:
         self._folder = folder / digest({"version": _VERSION, **model})
 
     def read(self, text: str, templates: Sequence[str]) -> Tensor | None:
-        """(P, D) float32, what was written for a text in P templates; None where nothing was."""
+        """The embeddings of a text in P templates, (P, D) float32; None if they are not cached."""
         try:
             content = storage.read_bytes(self._path(text, templates))
-            with np.load(BytesIO(content), allow_pickle=False) as file:  # checks its checksums
+            with np.load(BytesIO(content), allow_pickle=False) as file:  # verifies checksums
                 embeddings = file["embeddings"]
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
@@ -45,10 +45,10 @@ class TextCache:
         return torch.from_numpy(embeddings) if is_whole else None
 
     def write(self, text: str, templates: Sequence[str], embeddings: Tensor) -> None:
-        """Keeps the (P, D) float32 embeddings of a text, on the CPU.
+        """Writes the embeddings of a text, (P, D) float32 on the CPU.
 
         Raises:
-            OSError: There is no room, say.
+            OSError: The file cannot be written, for example because the disk is full.
             StorageError: The object store does not answer.
         """
         content = BytesIO()

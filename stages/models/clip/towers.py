@@ -1,4 +1,4 @@
-"""The image sides of CLIPs: a feature for each location, where they were trained to give one."""
+"""Image encoders of CLIPs, and the feature for each location that they give."""
 
 from typing import Any, TypeAlias
 
@@ -13,18 +13,18 @@ from stages.models.clip import attention
 from stages.models.clip.clip_weights import Dense
 
 Tower: TypeAlias = Any
-"""An image side of open_clip, a torch module; it publishes no types."""
+"""An image encoder of open_clip, a torch module without type annotations."""
 
 _RESNET_STRIDE = 32
 
 
 def dense_features(visual: Tower, windows: Tensor, dense: Dense) -> Tensor:
-    """A feature for each location of a tower that `check` has let pass.
+    """Computes a feature for each location, by a tower that passed `check`.
 
     Args:
-        visual: open_clip's image side.
-        windows: (B, 3, H, W) float, normalised; of a transformer of the size it was prepared for.
-        dense: How.
+        visual: open_clip's image encoder.
+        windows: (B, 3, H, W) float, normalised; for a transformer, of the size it is prepared for.
+        dense: The variant of attention.
 
     Returns:
         (B, D, h, w), in the joint space of images and texts, of any length.
@@ -40,47 +40,47 @@ def dense_features(visual: Tower, windows: Tensor, dense: Dense) -> Tensor:
 
 
 def check(visual: Tower, model: str, window_px: int, dense: Dense) -> None:
-    """Refuses what a tower cannot do.
+    """Checks that a tower supports what a config asks of it.
 
     Raises:
-        ConfigError: Its features cannot be held against texts, there is no such variant of it, or
-            windows do not end where its features do.
+        ConfigError: The tower has no features to compare with text, or not the variant, or its
+            stride does not divide the windows.
     """
     variants: tuple[str, ...]
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
         stride, kind, variants = visual.patch_size[0], "a ViT", attention.VARIANTS
     elif isinstance(visual, ModifiedResNet):
-        # Its attention pool has positions for one size only; the value path does without them.
+        # The position embeddings of its attention pool fit one size; the value path needs none.
         stride, kind, variants = _RESNET_STRIDE, "a ResNet", ("maskclip",)
     elif _is_timm_transformer(visual):
         stride, kind = visual.trunk.patch_embed.patch_size[0], "a ViT of timm"
         variants = ("vanilla", "maskclip")
     elif isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
         stride = visual.trunk.feature_info[-1]["reduction"]
-        kind, variants = "without attention", ("vanilla", "maskclip")
+        kind, variants = "a network without attention", ("vanilla", "maskclip")
     else:
-        what = "its image side gives no feature for each location that texts can be held against"
+        what = "this image encoder has no per-location features to compare with text"
         fix = "use a ViT such as ViT-B-16, or a ResNet or ConvNeXt"
         raise ConfigError(what, where=f"model: {model}", fix=fix)
     if dense.variant not in variants:
-        what = f"{model} is {kind}, which has no such variant"
+        what = f"{model} is {kind}, which does not support this variant"
         raise ConfigError(what, where=f"variant: {dense.variant}", fix=f"use {_either(variants)}")
     if not (dense.residual and dense.ffn) and not isinstance(visual, VisionTransformer):
-        what = f"{model} is {kind}, of which they cannot be left out"
-        fix = "leave both keys out, or use a ViT of open_clip's own such as ViT-B-16"
+        what = f"{model} is {kind}, which does not support these keys"
+        fix = "leave out both keys, or use a ViT of open_clip such as ViT-B-16"
         raise ConfigError(what, where="residual, ffn", fix=fix)
     if window_px % stride:
         below = window_px // stride * stride
         sizes = f"{below} or {below + stride}" if below else f"{stride}"
-        what = f"no multiple of {stride}, the pixels that a feature of {model} stands for"
+        what = f"it must be a multiple of {stride}, the stride of {model}"
         raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
 
 
 def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
-    """A tower ready for windows of a size: its positions resized, its numbers in a precision.
+    """Prepares a tower for a window size and a precision.
 
-    open_clip resizes the positions of its own transformers when it reads their weights; timm does
-    it afterwards, bicubically too.
+    open_clip resizes the position embeddings of its own transformers when it reads their weights;
+    those of timm's are resized here, also bicubically.
     """
     if _is_timm_transformer(visual):
         visual.trunk.set_input_size(img_size=(window_px, window_px))
@@ -90,9 +90,9 @@ def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
 
 
 def whole_px(visual: Tower, window_px: int) -> int:
-    """Side of the squares that a tower prepared for windows of a side takes for whole images.
+    """Side of the square that a tower prepared for `window_px` needs for a whole image.
 
-    The attention pool of a ResNet has positions for the size of its training alone.
+    The position embeddings of a ResNet's attention pool only fit the size of its training.
     """
     if not isinstance(visual, ModifiedResNet):
         return window_px
@@ -101,13 +101,13 @@ def whole_px(visual: Tower, window_px: int) -> int:
 
 
 def _is_timm_transformer(visual: Tower) -> bool:
-    """Whether it is a plain ViT or an EVA of timm; a Swin has no blocks of its own."""
+    """Whether it is a plain ViT or an EVA of timm; a Swin has no attribute `blocks`."""
     needed = ("set_input_size", "blocks", "num_prefix_tokens")
     return isinstance(visual, TimmModel) and all(hasattr(visual.trunk, name) for name in needed)
 
 
 def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
-    """MaskCLIP's value path of the attention pool, which leaves its positions out."""
+    """MaskCLIP's value path through the attention pool, without position embeddings."""
     last = visual.forward_intermediates(windows, indices=1, intermediates_only=True)
     values = visual.attnpool.v_proj(last["image_intermediates"][0].movedim(1, -1))
     features: Tensor = visual.attnpool.c_proj(values)
@@ -115,11 +115,11 @@ def _attention_pool_features(visual: ModifiedResNet, windows: Tensor) -> Tensor:
 
 
 def location_features(visual: TimmModel, maps: Tensor) -> Tensor:
-    """Each location through the trunk's and the model's head, as if it were a whole image.
+    """Applies the heads of trunk and model to each location as if it were a whole image.
 
     Args:
         visual: A tower without attention.
-        maps: (B, C, h, w), what leaves its last stage.
+        maps: (B, C, h, w), output of its last stage.
 
     Returns:
         (B, D, h, w), in the joint space of images and texts, of any length.
@@ -131,22 +131,22 @@ def location_features(visual: TimmModel, maps: Tensor) -> Tensor:
 
 
 def _timm_transformer_features(visual: TimmModel, windows: Tensor, dense: Dense) -> Tensor:
-    """Each patch through the heads as if it were all tokens of an image, whichever they pool."""
+    """Applies the heads to each patch as if it were all tokens of an image."""
     trunk = visual.trunk
 
-    def itself_alone(block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    def only_itself(block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         count = args[0].shape[1]
         mask = args[0].new_full((count, count), -torch.inf).fill_diagonal_(0)
         return args, {**kwargs, "attn_mask": mask}
 
     if dense.variant == "maskclip":
-        with trunk.blocks[-1].register_forward_pre_hook(itself_alone, with_kwargs=True):
+        with trunk.blocks[-1].register_forward_pre_hook(only_itself, with_kwargs=True):
             tokens = trunk.forward_features(windows)
     else:
         tokens = trunk.forward_features(windows)
     patches = tokens[:, trunk.num_prefix_tokens :]
-    alone = patches.flatten(0, 1)[:, None].expand(-1, 1 + trunk.num_prefix_tokens, -1)
-    features: Tensor = visual.head(trunk.forward_head(alone))
+    repeated = patches.flatten(0, 1)[:, None].expand(-1, 1 + trunk.num_prefix_tokens, -1)
+    features: Tensor = visual.head(trunk.forward_head(repeated))
     rows = windows.shape[-2] // trunk.patch_embed.patch_size[0]
     return _as_map(features.reshape(*patches.shape[:2], -1), rows)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.config import Config
 from pipeline.config.config_section import RunOnly, Section
 
 _MAX_ASPECT = 4
@@ -77,3 +78,8 @@ class Protocol(Section):
 
 WHOLE_IMAGE = Protocol()
 """One pass at the image's own size."""
+
+
+def protocol_of(config: Config) -> Protocol:
+    """How a run predicts images: by its section `evaluate`, else each as a whole."""
+    return config.section(Protocol) or WHOLE_IMAGE

@@ -1,1 +1,1 @@
-"""An image in, SAM's masks of everything in it out."""
+"""Images in, SAM's masks of everything in them out."""

@@ -1,4 +1,4 @@
-"""Where SAM is asked what it sees: crops of images, and a grid of points on each."""
+"""Crops of images, and the grid of points on each that prompt SAM."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop of an image; the first is the image itself.
+    """A crop of an image; the first one is the whole image.
 
     Attributes:
-        box: Left, top, right, bottom in the image, right and bottom outside.
+        box: Left, top, right, bottom in the image; right and bottom are exclusive.
         image_px: Height and width of the image.
-        encoder_px: Side of the square that the encoder sees.
-        input_px: Height and width of the crop in it; the rest is padding.
-        points_per_side: Of the grid on it.
+        encoder_px: Side of the encoder's square input.
+        input_px: Height and width of the crop in the encoder's input; the rest is padding.
+        points_per_side: Points along each side of the grid.
     """
 
     box: tuple[int, int, int, int]
@@ -36,7 +36,7 @@ class Crop:
         return bottom - top, right - left
 
     def points(self) -> npt.NDArray[np.float64]:
-        """(P, 2) x and y in the encoder's input, row by row."""
+        """(P, 2) x and y of the points in the encoder's input, row by row."""
         height, width = self.size_px
         grid = build_point_grid(self.points_per_side) * (width, height)
         scaled: npt.NDArray[np.float64] = grid * (
@@ -46,7 +46,7 @@ class Crop:
         return scaled
 
     def inputs(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The crop of an image (H, W, 3), as the encoder sees it."""
+        """Cuts the crop out of its image (H, W, 3) and scales it to `input_px`, without padding."""
         left, top, right, bottom = self.box
         resize = ResizeLongestSide(self.encoder_px)
         scaled: npt.NDArray[np.uint8] = resize.apply_image(pixels[top:bottom, left:right])
@@ -62,15 +62,15 @@ def crops(
     overlap_ratio: float,
     points_downscale_factor: int,
 ) -> Iterator[Crop]:
-    """The crops of an image, the image itself first.
+    """Yields the crops of an image, the whole image first.
 
     Args:
         image_px: Height and width of the image.
         encoder_px: Long side that crops are scaled to.
-        points_per_side: Of the image itself.
-        layers: Layers of crops beside it; layer i, from 1, has 4^i.
-        overlap_ratio: How much crops of the first layer overlap, in short sides.
-        points_downscale_factor: Layer i has this to the power of i times fewer points a side.
+        points_per_side: Points along each side of the whole image.
+        layers: Further layers of crops; layer i = 1, 2, ... has 4^i crops.
+        overlap_ratio: Overlap of crops of the first layer, as a share of the short side.
+        points_downscale_factor: Layer i has points_per_side / factor^i points a side.
     """
     for box, layer in zip(*generate_crop_boxes(image_px, layers, overlap_ratio), strict=True):
         left, top, right, bottom = box

@@ -18,14 +18,14 @@ def separate_heads(projected: Tensor, heads: int) -> Tensor:
 
 
 def scores_on_shared(tokens: Tensor, image: Tensor) -> Tensor:
-    """Scores of all prompts' tokens on one image.
+    """Attention scores between the tokens of all prompts and the same image.
 
     Args:
         tokens: (P, T, H c), projected.
         image: (H, N, c), projected.
 
     Returns:
-        (H, P, T, N), scaled.
+        (H, P, T, N), divided by sqrt(c).
     """
     heads, _, channels = image.shape
     rows = separate_heads(tokens.flatten(0, 1) / math.sqrt(channels), heads)  # (H, P T, c)
@@ -33,7 +33,7 @@ def scores_on_shared(tokens: Tensor, image: Tensor) -> Tensor:
 
 
 def read_shared(weights: Tensor, values: Tensor) -> Tensor:
-    """What tokens read of one image.
+    """Attention output of tokens that share one image.
 
     Args:
         weights: (H, P, T, N), of sum 1 over N.
@@ -47,30 +47,31 @@ def read_shared(weights: Tensor, values: Tensor) -> Tensor:
 
 
 class ImageAttention:
-    """One of SAM's cross-attentions, where every prompt has an image of its own.
+    """One of SAM's cross-attentions, for prompts that each have their own image features.
 
-    Locations outnumber tokens by hundreds, so what the module projects on the side of the image is
-    done on the side of the tokens: (W x) . q = x . (W^T q) for scores, and
-    sum_n a_n W x_n = W (sum_n a_n x_n) for values. The position of a location is the same in all
-    images, so its part of the scores is projected here.
+    Locations outnumber tokens by hundreds, so the projections of the image are applied to the
+    tokens instead: (W x) . q = x . (W^T q) for scores, and sum_n a_n W x_n = W (sum_n a_n x_n) for
+    values. The position encoding of the locations is the same for all images; its part of the
+    scores is projected once, here.
 
     Args:
         attention: A `segment_anything.modeling.transformer.Attention`.
         position: (N, C) encoding of the locations.
-        asks: Whether locations ask the tokens; else tokens ask the locations.
+        image_is_query: Whether the locations are the queries and the tokens the keys, or the other
+            way round.
     """
 
-    def __init__(self, attention: Any, position: Tensor, *, asks: bool) -> None:
+    def __init__(self, attention: Any, position: Tensor, *, image_is_query: bool) -> None:
         self._module, self._heads = attention, attention.num_heads
-        image = attention.q_proj if asks else attention.k_proj
-        self._tokens = attention.k_proj if asks else attention.q_proj
+        image = attention.q_proj if image_is_query else attention.k_proj
+        self._tokens = attention.k_proj if image_is_query else attention.q_proj
         self._image = image.weight.view(self._heads, -1, image.in_features)  # (H, c, C)
-        # A softmax over locations does not see what is the same for all of them; one over tokens
-        # does see what a location's bias has to say of each.
+        # The bias matters only where the locations are the queries: a softmax over locations does
+        # not change if the same number is added to the scores of all locations.
         self._position = separate_heads(position @ image.weight.T + image.bias, self._heads)
 
     def scores(self, tokens: Tensor, keys: Tensor) -> Tensor:
-        """Scores between tokens (P, T, C), in their places, and keys (P, N, C): (P, H, T, N)."""
+        """Scores between tokens (P, T, C), with positions, and keys (P, N, C): (P, H, T, N)."""
         rows = self._tokens(tokens)
         shared = scores_on_shared(rows, self._position).transpose(0, 1)
         scaled = separate_heads(rows, self._heads) / math.sqrt(self._image.shape[1])
@@ -79,7 +80,7 @@ class ImageAttention:
         return found.view(shared.shape)
 
     def read(self, tokens: Tensor, keys: Tensor) -> Tensor:
-        """What tokens read of keys: (P, T, C)."""
+        """Attention output of tokens (P, T, C) that attend to keys (P, N, C): (P, T, C)."""
         weights = self.scores(tokens, keys).softmax(-1)
         read = (weights.flatten(1, 2) @ keys).view(*weights.shape[:3], -1)  # (P, H, T, C)
         values = self._module.v_proj
@@ -89,10 +90,10 @@ class ImageAttention:
         return projected
 
     def write(self, keys: Tensor, scores: Tensor, tokens: Tensor) -> Tensor:
-        """Adds to keys what their locations read of tokens.
+        """Adds to keys the attention output of their locations, which attend to tokens.
 
         Args:
-            keys: (P, N, C), or (1, N, C) where all prompts still have the same.
+            keys: (P, N, C), or (1, N, C) while all prompts have the same keys.
             scores: (P, H, T, N).
             tokens: (P, T, C).
 
@@ -102,7 +103,7 @@ class ImageAttention:
         weights = scores.softmax(2)
         output = self._module.out_proj
         values = separate_heads(self._module.v_proj(tokens), self._heads)  # (P, H, T, c)
-        # Weights of a head sum to 1, so each head adds its share of the bias.
+        # The weights of a head sum to 1, so each of the H heads can add 1/H of the bias.
         weight = output.weight.T.reshape(self._heads, -1, output.out_features)  # (H, c, C)
         rows = values @ weight + output.bias / self._heads
         return torch.baddbmm(keys, weights.flatten(1, 2).mT, rows.flatten(1, 2))

@@ -1,4 +1,4 @@
-"""Masks of everything in images: SAM asked about a grid of points, many images at once."""
+"""Masks of everything in images: SAM prompted with a grid of points, many images at once."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from stages.propose.generator.candidates import (
-    Answers,
     Candidates,
+    PointMasks,
     Thresholds,
     boxes_of,
-    without_duplicates,
+    suppress_overlaps,
 )
 from stages.propose.generator.crops import Crop, crops
-from stages.propose.generator.mask_decoder import ImageSide, SharedMaskDecoder
+from stages.propose.generator.mask_decoder import ImageProjections, SharedMaskDecoder
 from stages.propose.generator.run_lengths import area, compress, decode, run_lengths
 from stages.propose.generator.searches import ExactSearch, FastSearch
-from stages.propose.generator.small_regions import mend
+from stages.propose.generator.small_regions import remove_small_regions
 
 Pixels = npt.NDArray[np.uint8]
 Mode = Literal["exact", "fast"]
 
 _SEARCHES: dict[Mode, type[ExactSearch]] = {"exact": ExactSearch, "fast": FastSearch}
-_CACHE_BYTES = 2**24  # on a CPU; more prompts at a time only wait for memory
+_CACHE_BYTES = 2**24  # of a CPU; larger batches of prompts are slower, as they leave the cache
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Proposal:
 
     Attributes:
         rle: COCO's compressed run lengths, column by column.
-        area: Its pixels.
+        area: Number of pixels.
         bbox: Left, top, and the distances to the right and the bottom pixel.
-        predicted_iou: What SAM thinks of it, about 0 to 1.
-        stability_score: IoU of its logits cut low and cut high, 0 to 1.
+        predicted_iou: IoU with the true mask as SAM predicts it, about 0 to 1.
+        stability_score: IoU of the masks at a higher and a lower threshold of the logits, 0 to 1.
     """
 
     rle: str
@@ -54,16 +54,17 @@ class Proposal:
 
 
 class MaskGenerator:
-    """Proposes masks.
+    """Proposes masks with SAM (Kirillov et al. 2023, arXiv 2304.02643, appendix B).
 
     Args:
-        sam: In eval mode, on the device to use.
-        mode: exact gives what `SamAutomaticMaskGenerator` gives; fast nearly that (`FastSearch`).
-        points_per_batch: Points a forward of the decoder, of any number of images.
-        images_per_batch: Images, or crops of them, a forward of the encoder.
-        min_mask_region_area: Holes and islands of fewer pixels are mended; 0 leaves masks alone.
+        sam: The model in eval mode, on the device to use.
+        mode: `exact` gives the masks of `SamAutomaticMaskGenerator`, `fast` nearly the same ones
+            (`FastSearch`).
+        points_per_batch: Points in a forward pass of the decoder, of any number of images.
+        images_per_batch: Images, or crops of them, in a forward pass of the encoder.
+        min_mask_region_area: Holes and islands with fewer pixels are removed; 0 turns this off.
 
-    The other arguments are those of `SamAutomaticMaskGenerator` (methods.md section 10).
+    The other arguments are those of `SamAutomaticMaskGenerator`.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class MaskGenerator:
         self._min_mask_region_area = min_mask_region_area
 
     def __call__(self, images: Sequence[Pixels]) -> list[list[Proposal]]:
-        """The masks of images, (H, W, 3) uint8 RGB of any sizes; none is a possible answer.
+        """Proposes masks in images, (H, W, 3) uint8 RGB of any sizes.
 
-        A strip so thin that of a crop not a row of pixels would reach the network has none.
+        Returns:
+            The masks of each image. There may be none, and there are none if a crop is so thin that
+            it has no row or column of pixels in the network's input.
         """
         plans = [self._crops(pixels.shape[0], pixels.shape[1]) for pixels in images]
         queue = [
@@ -122,54 +125,54 @@ class MaskGenerator:
         with torch.inference_mode():
             batches = (queue[start : start + self._images_per_batch] for start in starts)
             found = chain.from_iterable(self._search(batch) for batch in batches)
-            return [self._finished(plan, list(islice(found, len(plan)))) for plan in plans]
+            return [self._proposals(plan, list(islice(found, len(plan)))) for plan in plans]
 
     def _crops(self, height: int, width: int) -> list[Crop]:
         found = list(self._crops_of((height, width)))
         return found if all(min(crop.input_px) > 0 for crop in found) else []
 
     def _search(self, queue: Sequence[tuple[Pixels, Crop]]) -> list[Candidates]:
-        """The masks of each of some crops."""
+        """The masks of each of these crops."""
         sam, device = self._sam, self._sam.device
         scaled = [torch.from_numpy(crop.inputs(pixels)).to(device) for pixels, crop in queue]
         inputs = torch.stack([sam.preprocess(pixels.permute(2, 0, 1)) for pixels in scaled])
-        sides = self._decoder.image_sides(sam.image_encoder(inputs))
+        projections = self._decoder.project_images(sam.image_encoder(inputs))
         height, width = self._decoder.embedding_px
         kind = _SEARCHES[self._mode]
         searches = [kind(crop, (4 * height, 4 * width), self._limits, device) for _, crop in queue]
-        while sum(map(len, asked := [search.ask() for search in searches])):
-            for batch in _batches([len(points) for points in asked], self._points_per_batch):
-                self._decode([(searches[i], sides[i], asked[i][some]) for i, some in batch])
-        return [search.found() for search in searches]
+        while sum(map(len, points := [search.next_points() for search in searches])):
+            for batch in _batches([len(own) for own in points], self._points_per_batch):
+                self._decode([(searches[i], projections[i], points[i][own]) for i, own in batch])
+        return [search.result() for search in searches]
 
-    def _decode(self, asked: Sequence[tuple[ExactSearch, ImageSide, Tensor]]) -> None:
-        """Asks about points of each search, in one forward, and tells the answers."""
-        counts = [len(points) for _, _, points in asked]
-        places = torch.cat([search.points[points] for search, _, points in asked])
-        decoded = self._decoder.decode(places, [side for _, side, _ in asked], counts)
+    def _decode(self, prompts: Sequence[tuple[ExactSearch, ImageProjections, Tensor]]) -> None:
+        """Decodes points of each search in one forward pass, and adds the masks to the searches."""
+        counts = [len(points) for _, _, points in prompts]
+        positions = torch.cat([search.points[points] for search, _, points in prompts])
+        decoded = self._decoder.decode(positions, [image for _, image, _ in prompts], counts)
         wanted = decoded.ious > self._limits.predicted_iou
         if self._limits.predicted_iou == 0:
             wanted[:] = True
-        logits, ious = self._decoder.draw(decoded, wanted), decoded.ious[wanted]
-        points = torch.cat([points for _, _, points in asked])[wanted.nonzero()[:, 0]]
+        logits, ious = self._decoder.mask_logits(decoded, wanted), decoded.ious[wanted]
+        points = torch.cat([points for _, _, points in prompts])[wanted.nonzero()[:, 0]]
         sizes = [int(own.sum()) for own in torch.split(wanted, counts)]
-        answers = (torch.split(field, sizes) for field in (logits, ious, points))
-        for (search, _, _), *own in zip(asked, *answers, strict=True):
-            search.tell(Answers(*own))
+        masks = (torch.split(field, sizes) for field in (logits, ious, points))
+        for (search, _, _), *own in zip(prompts, *masks, strict=True):
+            search.add(PointMasks(*own))
 
-    def _finished(self, plan: list[Crop], parts: list[Candidates]) -> list[Proposal]:
-        """The masks of an image, of those of its crops."""
+    def _proposals(self, plan: list[Crop], parts: list[Candidates]) -> list[Proposal]:
+        """Merges the masks of an image's crops."""
         if not plan:
             return []
-        found = Candidates.joined(parts)
-        if len(plan) > 1:  # masks of smaller crops are finer
+        found = Candidates.concatenated(parts)
+        if len(plan) > 1:  # masks of smaller crops are preferred, as they have more detail
             areas = [crop.size_px[0] * crop.size_px[1] for crop in plan]
             scores = [1 / area for area, part in zip(areas, parts, strict=True) for _ in part.runs]
             preference = torch.tensor(scores, device=found.boxes.device)
-            found = without_duplicates(found, preference, self._crop_nms_thresh)
+            found = suppress_overlaps(found, preference, self._crop_nms_thresh)
         height, width = plan[0].image_px
         if self._min_mask_region_area > 0 and found.runs:
-            found = self._mended(found, height, width)
+            found = self._without_small_regions(found, height, width)
         return [
             Proposal(compress(runs, height, width), area(runs), bbox, iou, stability)
             for runs, bbox, iou, stability in zip(
@@ -184,24 +187,29 @@ class MaskGenerator:
             )
         ]
 
-    def _mended(self, found: Candidates, height: int, width: int) -> Candidates:
-        """Without small holes and islands, nor what has become a duplicate by that."""
+    def _without_small_regions(self, found: Candidates, height: int, width: int) -> Candidates:
+        """Removes small holes and islands, and masks that have become duplicates by that."""
         pairs = [
-            mend(decode(runs, height, width), self._min_mask_region_area) for runs in found.runs
+            remove_small_regions(decode(runs, height, width), self._min_mask_region_area)
+            for runs in found.runs
         ]
         masks = torch.from_numpy(np.stack([mask for mask, _ in pairs]))
         device = found.boxes.device
-        mended = replace(found, runs=run_lengths(masks), boxes=boxes_of(masks).to(device))
-        preference = torch.tensor([float(not edited) for _, edited in pairs], device=device)
+        cleaned = replace(found, runs=run_lengths(masks), boxes=boxes_of(masks).to(device))
+        preference = torch.tensor([float(not changed) for _, changed in pairs], device=device)
         limit = max(self._limits.nms, self._crop_nms_thresh)
-        return without_duplicates(mended, preference, limit)
+        return suppress_overlaps(cleaned, preference, limit)
 
 
 def _batches(counts: Sequence[int], limit: int) -> Iterator[list[tuple[int, slice]]]:
-    """Cuts counted items of several owners, one after the other, into batches.
+    """Cuts counted items of several owners into batches, in order.
+
+    Args:
+        counts: Number of items of each owner.
+        limit: Most items a batch.
 
     Yields:
-        Batches of at most `limit` items: who owns some of them, and which of the owner's they are.
+        Batches: for each owner with items in it, the owner's index and a slice of its items.
     """
     batch: list[tuple[int, slice]] = []
     room = limit

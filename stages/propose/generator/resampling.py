@@ -1,4 +1,4 @@
-"""Logits of SAM's decoder at the size of the image, as `Sam.postprocess_masks` makes them."""
+"""Scales logits of SAM's decoder to the size of the image, as `Sam.postprocess_masks` does."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_BLOCK_PX = 64  # of the output; short enough to leave most of the matrix, which is zeros, out
+_BLOCK_PX = 64  # output pixels a block; short enough to skip most zeros of the matrix
 
 
 class _Block(NamedTuple):
-    """What some neighbouring output pixels of a line are made of.
+    """Weights that compute some neighbouring output pixels of a line.
 
     Attributes:
-        outputs: Which pixels they are.
-        inputs: Which pixels they are made of.
+        outputs: The output pixels.
+        inputs: The input pixels that they depend on.
         weights: (outputs, inputs).
     """
 
@@ -26,17 +26,17 @@ class _Block(NamedTuple):
 
 
 class MaskResampler:
-    """Scales masks to the encoder's input, cuts the padding off, scales to the image.
+    """Scales masks to the encoder's input, cuts the padding off, and scales them to the image.
 
-    Both steps are bilinear, so together they are one sparse matrix for rows and one for columns,
-    and neither the square of the encoder's size nor its padding is ever computed.
+    Both scalings are bilinear, so together they are one sparse matrix for rows and one for columns.
+    This avoids computing masks at the encoder's size, with padding.
 
     Args:
         mask_px: Height and width of the decoder's masks.
         padded_px: Side of the encoder's input.
-        unpadded_px: Height and width of the image within it.
-        image_px: Height and width of the image itself.
-        device: Of the masks.
+        unpadded_px: Height and width of the image in the encoder's input.
+        image_px: Height and width of the image.
+        device: Device of the masks.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MaskResampler:
         )
 
     def __call__(self, masks: Tensor) -> Tensor:
-        """(M, h, w) logits of the decoder to (M, H, W)."""
+        """Scales (M, h, w) logits of the decoder to (M, H, W)."""
         height, width = self._image_px
         wide = masks.new_empty(*masks.shape[:2], width)
         for block in self._columns:
@@ -66,7 +66,7 @@ class MaskResampler:
 
 
 def _matrix(before: int, padded: int, between: int, after: int, device: torch.device) -> Tensor:
-    """(after, before) of one axis: what becomes of lines that are 1 at one pixel and else 0."""
+    """The matrix (after, before) of one axis: the scaled unit vectors."""
     ones = torch.eye(before, device=device)[:, None]
     cut = functional.interpolate(ones, padded, mode="linear")[..., :between]
     return functional.interpolate(cut, after, mode="linear")[:, 0].T

@@ -1,4 +1,4 @@
-"""SAM models: the published ones from their checkpoints, and the sandbox's."""
+"""Loads SAM: the published models from their checkpoints, or the sandbox's."""
 
 import textwrap
 from pathlib import Path
@@ -10,31 +10,31 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from stages.propose.config import SANDBOX, SANDBOX_FOLDER
+from stages.models.embedded.models import SAM, SANDBOX
 
 
 def load_sam(model: str, weights: Path | None) -> Sam:
-    """Reads a SAM.
+    """Loads a SAM.
 
     Args:
-        model: sandbox, or a name of `segment_anything.sam_model_registry`.
-        weights: The checkpoint of the latter: plain tensors, .pth or .safetensors.
+        model: sandbox, or a name in `segment_anything.sam_model_registry`.
+        weights: The checkpoint, plain tensors in .pth or .safetensors; None for sandbox.
 
     Returns:
         The model in eval mode and float32, on the CPU.
 
     Raises:
-        WeightsError: The file cannot be read, or is of another model.
+        WeightsError: The file cannot be read, or belongs to another model.
     """
     if model == SANDBOX:
-        from stages.sandbox import sam_folder
+        from stages.models.embedded import sam_network
 
-        return sam_folder.build(SANDBOX_FOLDER)
+        return sam_network.build(SAM.folder)
     assert weights is not None
     sam: Sam = sam_model_registry[model]()
     try:
         sam.load_state_dict(_read(weights))
-    except Exception as error:  # a broken file can fail anywhere in the readers
+    except Exception as error:  # torch and safetensors raise many types for a broken file
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
         fix = f"use segment_anything's checkpoint of {model}, or set `model` to what the file is of"
         where = f"propose.weights: {weights}"

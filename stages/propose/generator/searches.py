@@ -1,4 +1,4 @@
-"""Which points of a crop are asked about, and what is kept of the answers."""
+"""Searches of a crop: the points to prompt SAM with, and the masks that are kept."""
 
 from __future__ import annotations
 
@@ -8,116 +8,116 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.propose.generator.candidates import (
-    Answers,
     Candidates,
+    PointMasks,
     Thresholds,
     select,
-    without_duplicates,
+    suppress_overlaps,
 )
 from stages.propose.generator.crops import Crop
 from stages.propose.generator.resampling import MaskResampler
 
-_COARSE = 2  # every so many points a side are asked about first
-_DENSE = 16  # points a side from which on neighbours are on the same objects
+_COARSE = 2  # step of the coarse grid, whose points come first
+_DENSE = 16  # points a side from which neighbours tend to be on the same object
 _NEAR = 3  # steps of the grid around the points of the best masks
-_MARGIN = 0.1  # what stability may gain at full size; all masks below are dropped before
+_MARGIN = 0.1  # how much the stability score may increase at full size
 
 
 class ExactSearch:
-    """Asks about every point and looks at every mask in full, as `SamAutomaticMaskGenerator` does.
+    """Prompts with every point and filters masks at full size, as `SamAutomaticMaskGenerator` does.
 
     Args:
-        crop: To search.
+        crop: The crop to search.
         mask_px: Height and width of the decoder's masks.
-        limits: What a mask has to pass.
-        device: For the points.
+        limits: Thresholds of the masks.
+        device: Device of the points.
     """
 
     def __init__(
         self, crop: Crop, mask_px: tuple[int, int], limits: Thresholds, device: torch.device
     ) -> None:
         self.points = torch.from_numpy(crop.points()).to(device)
-        """(P, 2) float64, x and y in the encoder's input."""
+        """(P, 2) float64 x and y in the encoder's input."""
         self._crop, self._mask_px, self._limits = crop, mask_px, limits
         self._resample = MaskResampler(
             mask_px, crop.encoder_px, crop.input_px, crop.size_px, device
         )
         self._parts: list[Candidates] = []
-        self._unasked = torch.ones(len(self.points), dtype=torch.bool, device=device)
+        self._remaining = torch.ones(len(self.points), dtype=torch.bool, device=device)
 
-    def ask(self) -> Tensor:
-        """Indices of the points to ask about next, int64; none at the end."""
-        return self._taken(self._unasked)
+    def next_points(self) -> Tensor:
+        """Indices of the points to prompt with next, int64; empty at the end."""
+        return self._take(self._remaining)
 
-    def tell(self, answers: Answers) -> None:
-        """Takes answers to some of the points, of masks that passed the predicted IoU."""
-        self._keep(answers)
+    def add(self, masks: PointMasks) -> None:
+        """Adds masks of some of the points; they passed the threshold of the predicted IoU."""
+        self._keep(masks)
 
-    def found(self) -> Candidates:
-        """The masks so far, the surest first."""
-        joined = Candidates.joined(self._parts)
-        return without_duplicates(joined, joined.predicted_iou, self._limits.nms)
+    def result(self) -> Candidates:
+        """The masks so far, the highest predicted IoU first."""
+        kept = Candidates.concatenated(self._parts)
+        return suppress_overlaps(kept, kept.predicted_iou, self._limits.nms)
 
-    def _keep(self, answers: Answers) -> Tensor:
-        """Which of the answers are masks to keep, (M,) bool."""
-        masks, kept = select(answers, self._crop, self._resample, self._limits)
-        self._parts.append(masks)
-        return kept
+    def _keep(self, masks: PointMasks) -> Tensor:
+        """Keeps the masks that pass; returns (M,) bool, True for these."""
+        candidates, selected = select(masks, self._crop, self._resample, self._limits)
+        self._parts.append(candidates)
+        return selected
 
-    def _taken(self, chosen: Tensor) -> Tensor:
-        self._unasked = self._unasked & ~chosen
+    def _take(self, chosen: Tensor) -> Tensor:
+        self._remaining = self._remaining & ~chosen
         return chosen.nonzero()[:, 0]
 
 
 class FastSearch(ExactSearch):
-    """Leaves out points that masks already cover, but looks around the points of the best masks.
+    """Skips points that masks already cover, but searches around the points of the best masks.
 
-    The points of a coarse grid come first, then, grid by grid, those in between that no mask
-    covers. Neighbours on an object tend to get the same masks, of which the surest stays: so in
-    each round, and until there are none left, the neighbours of the points whose masks would stay
-    are asked about as well, which climbs to where SAM is surest. Masks that are far from stable at
-    the decoder's resolution are never scaled up.
+    The points of a coarse grid come first, then, grid by grid, the points in between that no mask
+    covers. Neighbouring points on an object tend to give the same mask, of which the one with the
+    highest predicted IoU stays. So each round also adds the neighbours of the points whose masks
+    would stay, until there are no new ones: a hill climb to the point with the highest predicted
+    IoU. Masks that are far from stable at the decoder's resolution are never scaled up.
     """
 
     def __init__(
         self, crop: Crop, mask_px: tuple[int, int], limits: Thresholds, device: torch.device
     ) -> None:
         super().__init__(crop, mask_px, limits, device)
-        self._covered = torch.zeros_like(self._unasked)
+        self._covered = torch.zeros_like(self._remaining)
         step = _COARSE if crop.points_per_side >= _DENSE else 1
         side = torch.arange(crop.points_per_side, device=device) % step
-        grids = side[:, None] * step + side  # which coarse grid a point is of
+        grids = side[:, None] * step + side  # number of the coarse grid of a point
         self._grids = [(grids == grid).flatten() for grid in range(step**2)]
         strides = [side / crop.encoder_px for side in mask_px]
         self._unpadded = [
             -int(-px * stride // 1) for px, stride in zip(crop.input_px, strides, strict=True)
         ]
         x, y = (self.points * torch.tensor(strides[::-1], device=device)).long().T
-        self._places = y, x
+        self._mask_positions = y, x
 
-    def ask(self) -> Tensor:
-        """See `ExactSearch.ask`."""
-        chosen = self._near_best() & self._unasked
+    def next_points(self) -> Tensor:
+        """See `ExactSearch.next_points`."""
+        chosen = self._near_best() & self._remaining
         while self._grids:
-            chosen = chosen | (self._grids.pop(0) & ~self._covered & self._unasked)
+            chosen = chosen | (self._grids.pop(0) & ~self._covered & self._remaining)
             if chosen.any():
                 break
-        return self._taken(chosen)
+        return self._take(chosen)
 
-    def tell(self, answers: Answers) -> None:
-        """See `ExactSearch.tell`."""
+    def add(self, masks: PointMasks) -> None:
+        """See `ExactSearch.add`."""
         limits, (height, width) = self._limits, self._unpadded
-        seen = answers.logits[:, :height, :width]
-        stability = calculate_stability_score(seen, limits.mask, limits.stability_offset)
+        unpadded = masks.logits[:, :height, :width]
+        stability = calculate_stability_score(unpadded, limits.mask, limits.stability_offset)
         promising = stability >= limits.stability_score - _MARGIN
-        answers = Answers(*(field[promising] for field in answers))
-        at_points = answers.logits[self._keep(answers)][:, *self._places]
+        masks = PointMasks(*(field[promising] for field in masks))
+        at_points = masks.logits[self._keep(masks)][:, *self._mask_positions]
         self._covered = self._covered | (at_points > limits.mask).any(0)
 
     def _near_best(self) -> Tensor:
-        """(P,) bool, the points around those whose masks would stay."""
+        """(P,) bool, True for the points around those whose masks would stay."""
         side = self._crop.points_per_side
         best = torch.zeros(1, side, side, device=self.points.device)
         if self._parts:
-            best.view(-1)[self.found().point] = 1
+            best.view(-1)[self.result().point] = 1
         return functional.max_pool2d(best, 2 * _NEAR + 1, 1, _NEAR).view(-1) > 0

@@ -1,4 +1,4 @@
-"""Mending masks: small holes filled, small islands removed."""
+"""Fills small holes of masks and removes small islands."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import numpy.typing as npt
 from scipy import ndimage
 
 Mask = npt.NDArray[np.bool_]
-_NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch, too
+_NEIGHBOURS = np.ones((3, 3), dtype=bool)  # pixels that share a corner are connected
 
 
-def mend(mask: Mask, min_area: int) -> tuple[Mask, bool]:
-    """Fills holes, then removes islands, of fewer than so many pixels.
+def remove_small_regions(mask: Mask, min_area: int) -> tuple[Mask, bool]:
+    """Fills holes, then removes islands, with fewer than `min_area` pixels.
 
-    The same as segment_anything's `remove_small_regions` for holes and then for islands; what is
-    background at the edge of the image is a hole as well. Of islands that are all too small the
-    largest stays.
+    Equals segment_anything's `remove_small_regions` for holes and then for islands. Background at
+    the edge of the image is a hole, too. If all islands are too small, the largest one stays.
+
+    Args:
+        mask: (H, W) bool.
+        min_area: Smallest region that stays, in pixels.
 
     Returns:
-        The mask, and whether it is another one now.
+        The new mask, and whether it differs from the old one.
     """
     holes, sizes = _regions(~mask)
     small = sizes < min_area
@@ -35,13 +38,13 @@ def mend(mask: Mask, min_area: int) -> tuple[Mask, bool]:
 
 
 def _regions(mask: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Regions numbered from 1, 0 elsewhere, and their sizes by number; that of 0 means nothing."""
+    """Regions numbered from 1 (0 = no region), and sizes by number; the size of 0 is not used."""
     regions, count = ndimage.label(mask, _NEIGHBOURS)
     return regions, np.bincount(regions.ravel(), minlength=count + 1)
 
 
 def _first_largest(regions: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> int:
-    """Of the largest regions the one that OpenCV numbers first: it scans 2 x 2 pixels at a time."""
+    """The largest region; of several the one that OpenCV, scanning 2 x 2 blocks, numbers first."""
     largest = 1 + np.flatnonzero(sizes[1:] == sizes[1:].max())
     rows, columns = np.nonzero(np.isin(regions, largest))
     first = np.lexsort((columns // 2, rows // 2))[0]

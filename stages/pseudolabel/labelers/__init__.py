@@ -1,1 +1,1 @@
-"""One file a labeler: anything that turns images into pseudo-labels without the student."""
+"""Labelers, one per file: they turn images into pseudo-labels without the student."""

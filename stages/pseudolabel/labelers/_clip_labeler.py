@@ -1,4 +1,4 @@
-"""What labelers that ask a CLIP share: probabilities of every class at every pixel."""
+"""The base of CLIP labelers: probabilities of every class at every pixel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
-from stages.models.clip.clip_weights import SANDBOX, ClipConfig
+from stages.models.clip.clip_weights import ClipConfig
+from stages.models.embedded.models import CLIP, SANDBOX, knows
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -37,25 +38,22 @@ class ClipLabeler(Labeler):
         """See `Labeler.vocabulary_facts`.
 
         Raises:
-            ConfigError: No class has a concept, or prompts are asked for that only others can use.
+            ConfigError: No class has a concept, or the prompts are stack-80.
         """
         if self.vocabulary.prompts == "stack-80":
-            what = "the prompts stack-80 keep an axis of 80, which dense features have no use for"
+            what = "CLIP labelers do not support `prompts: stack-80`"
             where = f"vocabulary {self.vocabulary.name}"
-            raise ConfigError(what, where=where, fix="use mean-80, their mean")
-        return super().vocabulary_facts()
+            raise ConfigError(what, where=where, fix="use `prompts: mean-80`")
+        return self.vocabulary.prompt_facts()
 
     def warnings(self) -> list[str]:
-        """See `Labeler.warnings`: where the sandbox's CLIP is asked about other things."""
-        ignorance = (
-            "the sandbox's CLIP, which was trained on drawn scenes and knows nothing of real "
-            "photos, so that its labels of photos are near chance"
-        )
+        """See `Labeler.warnings`: the sandbox's CLIP labels something else."""
+        limits = f"{CLIP.limits} (labels of photos are near chance)"
         if self.config.stands_in:
-            missing = f"{self.config.weights} is missing, its stand-in is {ignorance}"
-            return [f"{missing}; {self.config.how_to_fetch()}"]
-        if self.config.model == SANDBOX and self.vocabulary.name != SANDBOX:
-            return [f"vocabulary {self.vocabulary.name} is asked of {ignorance}; use another model"]
+            missing = f"{self.config.weights} is missing, so the stand-in is used"
+            return [f"{missing}: {limits}; {self.config.how_to_fetch()}"]
+        if self.config.model == SANDBOX and not knows(self.vocabulary.name):
+            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model"]
         return []
 
     def fetch(self, console: Console) -> None:
@@ -67,7 +65,7 @@ class ClipLabeler(Labeler):
             fetch_tag(model, weights, console)
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
+        """See `Labeler.load`; also embeds the vocabulary and caches the embeddings."""
         from functools import partial
 
         import torch
@@ -77,7 +75,7 @@ class ClipLabeler(Labeler):
         from stages.models.clip.text_cache import TextCache
 
         config = self.config
-        self.vocabulary_facts()  # what cannot be asked is not worth loading for
+        self.vocabulary_facts()  # fails before the slow part if the vocabulary cannot be used
         self._channels = text.channels(self.vocabulary)
         model, weights = config.chosen()
         self._clip = load_clip(
@@ -102,12 +100,12 @@ class ClipLabeler(Labeler):
         """See `Labeler.label`; confidence is the probability of the class."""
         import torch
 
-        from stages.pseudolabel.pixels.classify_pixels import decide
+        from stages.pseudolabel.pixels.classify_pixels import classify_pixels
 
         config, device = self.config, self._queries.device
         values = torch.tensor(self._channels.values, device=device)
         labels = (
-            decide(
+            classify_pixels(
                 self.refined(dense, images, index),
                 values,
                 self.vocabulary.background_id,
@@ -120,31 +118,31 @@ class ClipLabeler(Labeler):
         return images.place(labels, device)
 
     def refined(self, dense: Tensor, images: ImageBatch, index: int) -> Tensor:
-        """What else is known about an image, worked into its probabilities.
+        """Refines the dense probabilities of an image. Default: returns them unchanged.
 
         Args:
             dense: (C, H, W) float, probabilities of the channels.
             images: The batch.
-            index: Which of its images.
+            index: Position of the image in the batch.
 
         Returns:
-            (C, H, W) float; here as they came.
+            (C, H, W) float.
         """
         return dense
 
     def dense_probabilities(self, images: ImageBatch) -> Iterator[Tensor]:
-        """(C, H, W) float in [0, 1] of each image in turn, a channel a class.
+        """(C, H, W) float in [0, 1] for each image in order, one channel per class.
 
-        They sum to 1 over C, or to less where the softmax is over concepts.
+        They sum to 1 over C, or to less if the softmax is over concepts.
         """
         yield from map(self._softmax, self._maps(images, self._window_scores))
 
     def dense_features(self, images: ImageBatch) -> Iterator[Tensor]:
-        """(D, H, W) float of each image in turn, in the joint space, of length 1 at the most."""
+        """(D, H, W) float for each image in order, in CLIP's joint space, of length at most 1."""
         return self._maps(images, self._features)
 
     def _maps(self, images: ImageBatch, score: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-        """(C, H, W) of each image in turn, from (N, C, h, w) of windows (N, 3, S, S)."""
+        """(C, H, W) for each image in order; `score` maps windows (N, 3, S, S) to (N, C, h, w)."""
         from stages.pseudolabel.pixels.windows import sliding_scores
 
         canvases = zip(images.pixels.to(self._queries.device), images.sizes, strict=True)
@@ -159,7 +157,7 @@ class ClipLabeler(Labeler):
             yield found if found.shape[1:] == size else _resized(found, size)
 
     def _scaled(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8 to normalised float, at the size at which windows are cut."""
+        """(3, H, W) uint8 to normalised float, at the size from which windows are cut."""
         from stages.pseudolabel.pixels.windows import scaled_size
 
         normal = self._clip.normalize(image)
@@ -171,22 +169,22 @@ class ClipLabeler(Labeler):
     def _window_scores(self, windows: Tensor) -> Tensor:
         """(N, 3, H, W) windows to (N, C, h, w) cosines with each channel's best concept.
 
-        Where the softmax is over classes the maximum is taken here, before any resizing: between a
-        place of one concept and a place of another the class is as sure as at either, where
-        blending concept by concept would dip, and a map for each class is all that need be kept.
-        Where it is over concepts there is a map for each of them, (N, K, h, w).
+        With a softmax over classes the maximum is taken here, before resizing: halfway between
+        locations of two concepts of a class, the blended maximum stays high, while a maximum of
+        blended concepts would dip. It also needs only one map per class. With a softmax over
+        concepts there is one map per concept, (N, K, h, w).
         """
         features = self._features(windows)
         return self._scores((features.movedim(1, -1) @ self._queries.T).movedim(-1, 1), 1)
 
     def _scores(self, cosines: Tensor, dim: int) -> Tensor:
-        """Cosines of queries to scores of what the softmax is over, along a dimension."""
+        """Cosines of queries to the scores that the softmax takes, along a dimension."""
         return (
             cosines if self.config.softmax_over == "concepts" else self._of_channels(cosines, dim)
         )
 
     def _softmax(self, scores: Tensor) -> Tensor:
-        """Scores, along the first dimension, to probabilities of channels."""
+        """Scores to probabilities of channels, along the first dimension."""
         probabilities = ((self.config.logit_scale or self._clip.logit_scale) * scores).softmax(0)
         if self.config.softmax_over == "concepts":
             return self._of_channels(probabilities)

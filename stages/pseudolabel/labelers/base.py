@@ -1,4 +1,4 @@
-"""What every labeler is: built once a worker, then asked for batches."""
+"""The interface of labelers: built once per worker, then called with batches of images."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ImageBatch:
     Attributes:
         pixels: (B, 3, S, S) uint8 RGB, 0 outside the image.
         sizes: (height, width) in pixels of each image; the longer one is S, the shorter at least 1.
-        proposals: SAM's masks of each image, of its size; empty unless the labeler needs them.
+        proposals: SAM masks of each image, at its size; empty unless the labeler needs them.
         label_files: The label file of each image, (height, width) uint8 class ids, 255 = ignore;
             empty unless the labeler needs them.
-        members: What each of the labeler's members stored for the batch; empty if it has none.
+        members: Stored labels of each of the labeler's members; empty if it has no members.
     """
 
     pixels: Tensor
@@ -43,11 +43,11 @@ class ImageBatch:
     members: tuple[PseudoLabels, ...] = ()
 
     def place(self, labels: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> PseudoLabels:
-        """Puts labels of the images on canvases (B, S, S); ignore with confidence 0 beside them.
+        """Puts labels on canvases (B, S, S), with ignore and confidence 0 outside the images.
 
         Args:
-            labels: (H, W) mask and (H, W) confidence of each image in turn, of the image's size.
-            device: Where they are.
+            labels: (H, W) mask and (H, W) confidence of each image in order, at the image's size.
+            device: The device of the labels.
         """
         import torch
 
@@ -63,17 +63,18 @@ class ImageBatch:
 
 
 class Labeler(Component, ABC):
-    """Names the pixels of images without the student.
+    """Labels the pixels of images without the student.
 
-    Building one is cheap; `load` reads weights and is called once a worker, before `label`.
+    Construction is cheap; `load` reads weights and is called once per worker, before `label`. The
+    defaults are those of a labeler without weights and without texts.
 
     Attributes:
-        needs_proposals: Whether its batches must hold SAM's masks, made by the stage propose.
-        needs_label_files: Whether they must hold the images' label files.
+        needs_proposals: Whether batches must have SAM masks, which the stage propose makes.
+        needs_label_files: Whether batches must have the images' label files.
 
     Args:
         config: The labeler's own keys, an instance of its `Config`.
-        vocabulary: The classes to tell apart.
+        vocabulary: The classes.
     """
 
     needs_proposals: ClassVar[bool] = False
@@ -85,45 +86,51 @@ class Labeler(Component, ABC):
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Labelers of the section whose stored labels its batches must hold, in this order."""
+        """Labelers of the section whose stored labels batches must have, in this order."""
         return ()
 
-    @abstractmethod
     def weights_facts(self) -> Facts:
-        """Which weights the labels come from: tag, or checksum of a local file. No torch needed.
+        """The weights that the labels depend on: a tag, or the checksum of a local file.
+
+        Must not import torch. Default: no weights.
 
         Raises:
             WeightsError: A local file is missing.
         """
+        return {}
 
     def vocabulary_facts(self) -> Facts:
-        """What of the vocabulary the labels depend on; here its texts too."""
-        return self.vocabulary.prompt_facts()
+        """The parts of the vocabulary that the labels depend on. Default: class names, no texts.
+
+        Raises:
+            ConfigError: The labeler cannot use this vocabulary.
+        """
+        return self.vocabulary.class_facts()
 
     def warnings(self) -> list[str]:
-        """What a user should know before trusting the labels; one line each, here none."""
+        """Reasons not to trust the labels, one line each. Default: none."""
         return []
 
     def fetch(self, console: Console) -> None:
-        """Downloads what `load` will read, where it is not on this machine yet; here nothing.
+        """Downloads the files that `load` reads, if they are not on this machine yet.
 
         Args:
-            console: Where to tell of it, which `load`, on a worker, cannot.
+            console: Shows the download; `load` runs on a worker, which has no console.
 
         Raises:
-            WeightsError: It cannot be downloaded, or is not what was published.
+            WeightsError: A file cannot be downloaded, or differs from the published one.
         """
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """Reads the weights.
 
         Args:
-            device: Where it will run.
-            cache: A folder of the run, shared by workers, for what takes long and can be had again;
-                without one nothing is kept.
+            device: The device to label on.
+            cache: A folder of the run, shared by workers, for results that are slow to compute;
+                None caches nothing.
 
         Raises:
-            WeightsError: They are missing, cannot be downloaded, or belong to another model.
+            WeightsError: A file is missing, cannot be downloaded, or belongs to another model.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Open-vocabulary labels from CLIP's own features, with no training: MaskCLIP, SCLIP, GEM."""
+"""Training-free open-vocabulary labels from CLIP features: MaskCLIP, SCLIP, GEM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from stages.pseudolabel.labelers._clip_labeler import ClipLabeler
 
 
 class DenseClip(ClipLabeler):
-    """Compares a CLIP feature of every location with the texts of all classes."""
+    """Compares the CLIP feature of every location with the texts of all classes."""
 
     Config = ClipConfig
     version = 2

@@ -1,4 +1,4 @@
-"""Labels of several labelers made one: by agreement, by confidence, or by their probabilities."""
+"""Merged labels of several labelers: by agreement, by confidence, or by mean probability."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.config_section import Facts, Name, Section
+from pipeline.config.config_section import Name, Section
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -22,36 +22,36 @@ class EnsembleConfig(Section):
     """Keys of the labeler `ensemble`."""
 
     members: Annotated[tuple[Name, ...], Field(min_length=2)]
-    """Labelers of the section, by name; their stored labels are read, no model is run."""
+    """Labelers of the section, by name. Their stored labels are read; no model runs again."""
     rule: Literal["agreement", "confidence", "probabilities"]
-    """agreement: the class that most members name, where at least `quorum` do, elsewhere ignore;
-    confidence: the class of the member that is surest; probabilities: the most probable class of
-    their weighted mean, each spreading what its confidence leaves over the other classes."""
+    """agreement: the class with the most votes, or ignore if it has fewer than `quorum` votes;
+    confidence: the class of the most confident member; probabilities: the most probable class of
+    the members' weighted mean, where the rest of a confidence is spread over the other classes."""
     quorum: Annotated[int, Field(ge=1)] | None = None
-    """Of `agreement`: how many members must name the class. Default: all."""
+    """For `agreement`: how many members must vote for the class. Default: all."""
     weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
-    """Of `probabilities`: what each member counts, in their order. Default: all the same."""
+    """For `probabilities`: weights of the members, in their order. Default: equal weights."""
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _check_rule(self) -> Self:
         if len(set(self.members)) < len(self.members):
-            raise ValueError("name each of `members` once")
+            raise ValueError("list each of `members` once")
         if self.quorum is not None and self.rule != "agreement":
-            raise ValueError("leave out `quorum`: it belongs to `rule: agreement`")
+            raise ValueError("remove `quorum`: only `rule: agreement` uses it")
         if self.quorum is not None and self.quorum > len(self.members):
             raise ValueError(f"lower `quorum`: there are {len(self.members)} members")
         if self.weights is not None and self.rule != "probabilities":
-            raise ValueError("leave out `weights`: they belong to `rule: probabilities`")
+            raise ValueError("remove `weights`: only `rule: probabilities` uses them")
         if self.weights is not None and len(self.weights) != len(self.members):
-            raise ValueError(f"give {len(self.members)} `weights`, one a member")
+            raise ValueError(f"set {len(self.members)} `weights`, one per member")
         return self
 
 
 class Ensemble(Labeler):
-    """Makes one label of those that its members have stored.
+    """Merges the stored labels of its members.
 
-    Of a member there is a class and a confidence for each pixel, and no probability of the other
-    classes: where `rule: probabilities` wants them, they share the rest evenly.
+    The store has a class and a confidence per pixel, but no probabilities of the other classes:
+    `rule: probabilities` gives those equal shares of the rest.
     """
 
     Config = EnsembleConfig
@@ -63,14 +63,6 @@ class Ensemble(Labeler):
         """See `Labeler.members`."""
         return self.config.members
 
-    def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; it has none but its members'."""
-        return {}
-
-    def vocabulary_facts(self) -> Facts:
-        """See `Labeler.vocabulary_facts`; no text is asked for."""
-        return self.vocabulary.class_facts()
-
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`."""
         import torch
@@ -78,7 +70,7 @@ class Ensemble(Labeler):
         return images.place(self._voted(images), torch.device("cpu"))
 
     def _voted(self, images: ImageBatch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Mask and confidence of each image."""
+        """(H, W) mask and (H, W) confidence of each image."""
         import torch
 
         from stages.pseudolabel.pixels import voting

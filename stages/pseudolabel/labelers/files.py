@@ -1,10 +1,10 @@
-"""Labels that are there already: the label files of the images, made by people or another tool."""
+"""Labels from the label files of the images, made by people or another tool."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.config_section import Facts, Section
+from pipeline.config.config_section import Section
 from pipeline.config.vocabulary import IGNORE
 from stages.pseudolabel.labelers.base import Labeler
 
@@ -18,19 +18,11 @@ class FilesConfig(Section):
 
 
 class Files(Labeler):
-    """Takes every class in a label file for certain."""
+    """Copies the label file, with confidence 1."""
 
     Config = FilesConfig
     version = 1
     needs_label_files = True
-
-    def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; there are none."""
-        return {}
-
-    def vocabulary_facts(self) -> Facts:
-        """See `Labeler.vocabulary_facts`; no text is asked for."""
-        return self.vocabulary.class_facts()
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`."""

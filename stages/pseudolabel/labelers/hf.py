@@ -1,4 +1,4 @@
-"""Models of Hugging Face's transformers that take texts: CLIPSeg, GroupViT and SAM 3."""
+"""Text-prompted models of Hugging Face transformers: CLIPSeg, GroupViT and SAM 3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEEDED: tuple[tuple[_Files, ...], ...] = (
     (("preprocessor_config.json",), ("processor_config.json",)),
     (("tokenizer.json",), ("vocab.json", "merges.txt")),
 )
-"""Files of a folder; of each line one of several forms, which repositories of other years have."""
+"""Required files of a folder: one of the alternatives on each line."""
 _ALSO_READ = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -38,30 +38,30 @@ class HfConfig(Section):
     """A repository of huggingface.co, downloaded on first use (CIDAS/clipseg-rd64-refined,
     nvidia/groupvit-gcc-yfcc, facebook/sam3), or local-dir:FOLDER, as `hf download` leaves it."""
     revision: str = "main"
-    """Of a repository: its branch or commit."""
+    """Branch or commit of the repository."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Pixels whose best class is less probable are ignored."""
     prob_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Pixels whose best class is less probable are background, and ignored where the vocabulary has
-    none. CLIPSeg and SAM 3 tell of each concept whether it is there, on its own: 0.5 is even."""
+    """Pixels whose best class is less probable are background, or ignored if the vocabulary has no
+    background. CLIPSeg and SAM 3 score each concept independently; 0.5 means as likely as not."""
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the model is, if it is one."""
+        """The model's folder, if it is not a repository."""
         if self.model.startswith(FOLDER_PREFIX):
             return Path(self.model.removeprefix(FOLDER_PREFIX))
         return None
 
 
 class Hf(Labeler):
-    """Scores every concept at every pixel; a class is as probable as its best concept."""
+    """Scores every concept at every pixel; a class has the probability of its best concept."""
 
     Config = HfConfig
     version = 1
     config: HfConfig
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; of a folder all that the model is read from."""
+        """See `Labeler.weights_facts`; for a folder, checksums of all files that are read."""
         folder = self.config.folder
         if folder is None:
             return {"weights": f"{self.config.model}@{self.config.revision}"}
@@ -76,11 +76,19 @@ class Hf(Labeler):
             raise WeightsError(what, where=f"model: {self.config.model}", fix=fix)
         return {f"weights.{name}": checksum(folder / name) for name in there}
 
-    def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; texts are embedded anew each time.
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`.
 
         Raises:
-            ConfigError: transformers is not installed, or knows the model as another kind.
+            ConfigError: No class has a concept.
+        """
+        return self.vocabulary.prompt_facts()
+
+    def load(self, device: torch.device, cache: Path | None = None) -> None:
+        """See `Labeler.load`; embeddings of texts are not cached.
+
+        Raises:
+            ConfigError: transformers is not installed, or the model type is not supported.
         """
         if find_spec("transformers") is None:
             what = "the library transformers is not installed"
@@ -89,26 +97,26 @@ class Hf(Labeler):
         from stages.models.clip import text
         from stages.pseudolabel.transformers_models import load_model
 
-        self.vocabulary_facts()  # what cannot be asked is not worth loading for
-        self.weights_facts()  # nor is what is not there
+        self.vocabulary_facts()  # both fail before the slow part
+        self.weights_facts()
         self._channels = text.channels(self.vocabulary)
         self._model = load_model(self.config.folder or self.config.model, self.config.revision)
         self._model.network.to(device)
-        self._model.ask(self._channels, text.templates_of(self.vocabulary), device)
+        self._model.set_texts(self._channels, text.templates_of(self.vocabulary))
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class.
 
-        Images go through one by one, stretched to the square that the model takes.
+        Images are processed one by one, stretched to the model's square input.
         """
         import torch
 
-        from stages.pseudolabel.pixels.classify_pixels import decide
+        from stages.pseudolabel.pixels.classify_pixels import classify_pixels
 
         device = self._model.device
         values = torch.tensor(self._channels.values, device=device)
         labels = (
-            decide(
+            classify_pixels(
                 self._model.probabilities(canvas[:, :height, :width]),
                 values,
                 self.vocabulary.background_id,

@@ -1,4 +1,4 @@
-"""CLIP labels that follow SAM's masks: each is named as a whole, by what CLIP sees of it."""
+"""CLIP labels that follow SAM masks: CLIP classifies each mask as a whole."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class SamClipConfig(ClipConfig):
     """Keys of the labeler `sam_clip`."""
 
     classify: Literal["pooled", "features", "crop"] = "pooled"
-    """What names a mask: pooled, the mean of the dense probabilities in it; features, the mean of
-    the dense features (ZPL); crop, CLIP as it was trained, shown the mask alone on a blank square
-    (OVSeg), a forward of the image side a mask."""
+    """How a mask is classified: pooled, by the mean of its dense probabilities; features, by the
+    mean of its dense features (ZPL); crop, by CLIP on a crop that is blank outside the mask
+    (OVSeg), which takes one forward pass of the image encoder per mask."""
     fusion: Literal["soft", "paint"] = "soft"
-    """How masks that overlap become pixels: mixed with the dense probabilities, or painted hard,
-    small masks over large ones. Masks can harm: choose on the labeled images."""
+    """How overlapping masks become pixels: soft, mixed with the dense probabilities; paint, small
+    masks over large ones. Masks can lower the scores: compare on the labeled images."""
     sam_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Of `soft`: share of the masks' probabilities, the rest is dense."""
+    """For `soft`: share of the masks' probabilities; the rest is dense probabilities."""
     power: Annotated[float, Field(ge=0, le=64)] = 4.0
-    """Of `soft`: masks weigh (predicted IoU x stability) to this power."""
+    """For `soft`: the weight of a mask is (predicted IoU x stability) to this power."""
 
 
 class SamClip(ClipLabeler):
-    """Gives masks probabilities, and those to their pixels; the others keep their dense ones."""
+    """Classifies SAM masks with CLIP; pixels outside all masks keep their dense probabilities."""
 
     Config = SamClipConfig
     version = 2
@@ -65,35 +65,35 @@ class SamClip(ClipLabeler):
         return pooling.soft(dense, masks, own, weights, self.config.sam_share)
 
     def feature_probabilities(self, images: ImageBatch, index: int, masks: Tensor) -> Tensor:
-        """What the mean feature of each mask is like: SAM-based pooling (arXiv 2505.19846).
+        """Probabilities from the mean feature of each mask: SAM-based pooling (arXiv 2505.19846).
 
         Args:
             images: The batch.
-            index: Which of its images; it goes through the image side once more.
+            index: Position of the image in the batch; it is encoded once more.
             masks: (P, H, W) bool.
 
         Returns:
-            (P, C) float, of the channels of the dense probabilities.
+            (P, C) float, with the channels of the dense probabilities.
         """
         from torch.nn import functional as F
 
         from stages.pseudolabel.labelers.base import ImageBatch
         from stages.pseudolabel.pixels.pooling import mask_means
 
-        alone = ImageBatch(images.pixels[index : index + 1], (images.sizes[index],))
-        (features,) = self.dense_features(alone)
+        image = ImageBatch(images.pixels[index : index + 1], (images.sizes[index],))
+        (features,) = self.dense_features(image)
         pooled = F.normalize(mask_means(features, masks), dim=-1)
         return self._softmax(self._scores(self._queries @ pooled.T, 0)).T
 
     def crop_probabilities(self, image: Tensor, masks: Tensor) -> Tensor:
-        """What CLIP takes each mask for, when it is shown nothing else.
+        """Probabilities from a crop of each mask, blank outside the mask (arXiv 2210.04150).
 
         Args:
             image: (3, H, W) uint8.
             masks: (P, H, W) bool.
 
         Returns:
-            (P, C) float, of the channels of the dense probabilities.
+            (P, C) float, with the channels of the dense probabilities.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""SED: a segmenter trained on COCO-Stuff that takes any list of texts, and labels for SemiOVS."""
+"""SED: an open-vocabulary segmenter trained on COCO-Stuff, the labeler of SemiOVS."""
 
 from __future__ import annotations
 
@@ -28,72 +28,72 @@ _PUBLISHED = {
     "convnext_large_d_320": f"SED (L) from {_DRIVE}1zAXE0QXy47n0cVn7j_2cSR85eqxdDGg8/view",
     "convnext_base_w_320": f"SED (B) from {_DRIVE}1qx6zGZgSPkF6TObregRz4uzQqSRHrgUw/view",
 }
-_NOT_ASKED = frozenset(["vocabulary.templates", "vocabulary.prompts"])
+_UNUSED_FACTS = frozenset(["vocabulary.templates", "vocabulary.prompts"])
 
 
 class SedConfig(Section):
     """Keys of the labeler `sed`."""
 
     model: str
-    """Its CLIP as open_clip calls it: convnext_large_d_320 (SED-L), convnext_base_w_320 (SED-B), or
-    local-dir:FOLDER with open_clip_config.json, of any ConvNeXt."""
+    """The open_clip name of its CLIP: convnext_large_d_320 (SED-L), convnext_base_w_320 (SED-B), or
+    local-dir:FOLDER with the open_clip_config.json of any ConvNeXt CLIP."""
     weights: Annotated[str, Field(min_length=1)]
-    """The checkpoint file, as https://github.com/xb534/SED links it, or as .safetensors."""
+    """The checkpoint file from https://github.com/xb534/SED, or its tensors as .safetensors."""
     mode: Literal["normal", "fast"] = "normal"
-    """Whether classes are given up early (`fast`) where they are among the best of no pixel."""
+    """`fast` drops classes early that are not among the best of any pixel."""
     topk: Annotated[int, Field(ge=1)] = 8
-    """Of `fast`: how many classes are the best of a pixel."""
+    """For `fast`: how many classes count as the best of a pixel."""
     input_px: Annotated[int, Field(ge=_STRIDE_PX, le=4096, multiple_of=_STRIDE_PX)] = 768
-    """Side of the square that an image is stretched to; time and memory grow with its square."""
+    """Side of the square that images are stretched to; time and memory grow with its area."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Pixels whose best class scores less are ignored."""
+    """Pixels whose best class has a lower score are ignored."""
 
     @model_validator(mode="after")
-    def _knows_the_model(self) -> Self:
+    def _check_model(self) -> Self:
         if self.folder is None and self.model not in _PUBLISHED:
             raise ValueError(
-                f"there is no SED on {self.model!r}; use convnext_large_d_320 (SED-L), "
+                f"no SED was published for {self.model!r}; use convnext_large_d_320 (SED-L), "
                 f"convnext_base_w_320 (SED-B), or {FOLDER_PREFIX}FOLDER"
             )
         return self
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the model is, if it is one."""
+        """The model's folder, if it is not an open_clip name."""
         if self.model.startswith(FOLDER_PREFIX):
             return Path(self.model.removeprefix(FOLDER_PREFIX))
         return None
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; of a folder also its config, which is half the model.
+        """See `Labeler.weights_facts`; for a folder also its config, which defines the network.
 
         Raises:
             WeightsError: A file is missing.
         """
         weights = Path(self.weights)
         if not weights.is_file():
-            published = _PUBLISHED.get(self.model, "a checkpoint of SED on that model")
-            fix = f"download {published} and put it there"
+            published = _PUBLISHED.get(self.model, "a SED checkpoint of that model")
+            fix = f"download {published} and save it there"
             raise WeightsError("there is no such file", where=f"weights: {weights}", fix=fix)
         facts: Facts = {"weights": checksum(weights)}
         if self.folder is not None:
             config = self.folder / FOLDER_CONFIG
             if not config.is_file():
-                what = f"no folder with {FOLDER_CONFIG}"
-                raise WeightsError(what, where=f"model: {self.model}", fix="put it there")
+                what = f"the folder has no {FOLDER_CONFIG}"
+                raise WeightsError(what, where=f"model: {self.model}", fix="save it there")
             facts["weights.config"] = checksum(config)
         return facts
 
     def text_facts(self) -> Facts:
-        """What embeddings of texts depend on."""
+        """The facts that embeddings of texts depend on."""
         facts = self.weights_facts()
         return facts if "weights.config" in facts else {**facts, "model": self.model}
 
 
 class Sed(Labeler):
-    """Scores every class at every pixel, and takes the best; scores are independent of each other.
+    """Scores every class at every pixel independently, and takes the best.
 
-    It always asks in CLIP's 80 templates, over which its first layer convolves.
+    It always uses CLIP's 80 templates, over which its first layer convolves.
     """
 
     Config = SedConfig
@@ -105,24 +105,24 @@ class Sed(Labeler):
         return self.config.weights_facts()
 
     def vocabulary_facts(self) -> Facts:
-        """See `Labeler.vocabulary_facts`; how the vocabulary asks others is not among them.
+        """See `Labeler.vocabulary_facts`; without templates and prompts, which SED does not use.
 
         Raises:
             ConfigError: No class has a concept.
         """
         facts = self.vocabulary.prompt_facts()
-        return {key: value for key, value in facts.items() if key not in _NOT_ASKED}
+        return {key: value for key, value in facts.items() if key not in _UNUSED_FACTS}
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; it also embeds the vocabulary, keeping texts in the cache."""
+        """See `Labeler.load`; also embeds the vocabulary and caches the embeddings."""
         from functools import partial
 
         from stages.models.clip import text
         from stages.models.clip.text_cache import TextCache
         from stages.pseudolabel.sed.checkpoint import load_sed
 
-        self.vocabulary_facts()  # what cannot be asked is not worth loading for
-        self.weights_facts()  # nor is what cannot be read
+        self.vocabulary_facts()  # both fail before the slow part
+        self.weights_facts()
         self._channels = text.channels(self.vocabulary)
         self._network, self._clip = load_sed(self.config.model, Path(self.config.weights), device)
         self._queries = text.embed(
@@ -136,22 +136,22 @@ class Sed(Labeler):
         """See `Labeler.label`; confidence is the score of the class."""
         import torch
 
-        from stages.pseudolabel.pixels.classify_pixels import decide
+        from stages.pseudolabel.pixels.classify_pixels import classify_pixels
 
         device = self._queries.device
         values = torch.tensor(self._channels.values, device=device)
         background, threshold = self.vocabulary.background_id, self.config.threshold
         labels = (
-            decide(scores, values, background, threshold=threshold)
+            classify_pixels(scores, values, background, threshold=threshold)
             for scores in self.class_scores(images)
         )
         return images.place(labels, device)
 
     def class_scores(self, images: ImageBatch) -> Iterator[Tensor]:
-        """(C, H, W) float in [0, 1] of each image in turn, a channel a class.
+        """(C, H, W) float in [0, 1] for each image in order, one channel per class.
 
-        Images go through the network one by one: which classes `fast` gives up, where two score
-        all but the same, must not depend on what else is in a batch.
+        Images are processed one by one: if two classes have almost the same score, the one that
+        `fast` drops must not depend on the rest of the batch.
         """
         from torch.nn import functional as F
 

@@ -48,10 +48,6 @@ class Segmenter(Labeler):
                 "there is no such file", where=f"weights: {path}", fix=fix
             ) from error
 
-    def vocabulary_facts(self) -> Facts:
-        """See `Labeler.vocabulary_facts`; no text is asked for."""
-        return self.vocabulary.class_facts()
-
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; refuses a segmenter of other classes too."""
         from stages.models.segmenters.predictor import Predictor

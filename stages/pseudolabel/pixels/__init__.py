@@ -1,1 +1,1 @@
-"""From scores to a class and a confidence for each pixel; no config, no files."""
+"""Scores to a class and a confidence per pixel; no config, no files."""

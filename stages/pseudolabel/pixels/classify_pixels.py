@@ -1,4 +1,4 @@
-"""From the probabilities of channels to a class and a confidence for each pixel of an image."""
+"""Turns the probabilities of channels into a class and a confidence per pixel."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from pipeline.config.vocabulary import IGNORE
 
 
-def decide(
+def classify_pixels(
     probabilities: Tensor,
     values: Tensor,
     background: int,
@@ -15,27 +15,28 @@ def decide(
     prob_threshold: float = 0.0,
     area_threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The most probable channel of each pixel, with SCLIP's two thresholds (arXiv 2312.01597).
+    """Gives each pixel its most probable channel, with SCLIP's thresholds (arXiv 2312.01597).
 
     Args:
         probabilities: (C, H, W) float in [0, 1].
         values: (C,) int64, the mask value of each channel.
-        background: Mask value of pixels in which nothing is seen: a class id, or 255 = ignore.
+        background: Mask value of pixels without a class: a class id, or 255 = ignore.
         threshold: Pixels whose best channel is less probable are ignored.
-        prob_threshold: Such pixels are background, and not ignored for it.
-        area_threshold: Channels that win at most this share of what all but the background win are
-            out in this image, and their pixels go to the next best.
+        prob_threshold: Pixels whose best channel is less probable become background, even if they
+            are below `threshold` too.
+        area_threshold: Channels that are best in at most this share of the pixels without
+            background are removed from the image; their pixels go to the next best channel.
 
     Returns:
         (H, W) int64 mask, 255 = ignore, and (H, W) float confidence, 0 where the mask is ignore:
-        the probability of the best channel, also where the background stepped in for it.
+        the probability of the best channel, also of pixels that became background.
     """
     if area_threshold is not None:
         probabilities = _without_small(probabilities, values != background, area_threshold)
     best, channel = probabilities.max(0)
-    sees_nothing = (best < prob_threshold) | (best <= 0)
-    kept = sees_nothing | (best >= threshold)
-    mask = values[channel].where(~sees_nothing, background).where(kept, IGNORE)
+    is_background = (best < prob_threshold) | (best <= 0)
+    kept = is_background | (best >= threshold)
+    mask = values[channel].where(~is_background, background).where(kept, IGNORE)
     return mask, best.clamp(max=1).where(mask != IGNORE, 0)
 
 

@@ -1,14 +1,14 @@
-"""What each mask of an image shows, as an image of its own."""
+"""Crops of an image around its masks."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def masked_crops(image: Tensor, masks: Tensor, size_px: int) -> Tensor:
-    """The square around each mask with all else in it blanked (OVSeg, arXiv 2210.04150, 3.1).
+    """Square crops around masks, blank outside the mask (OVSeg, arXiv 2210.04150, section 3.1).
 
-    The square is as long as the longer side of the mask's box and centred on it; what of it lies
-    outside the image is blank too.
+    The side of the square is the longer side of the mask's bounding box, and both have the same
+    centre. The part of the square outside the image is blank too.
 
     Args:
         image: (3, H, W) float, normalised, so that 0 is the mean colour.
@@ -16,7 +16,7 @@ def masked_crops(image: Tensor, masks: Tensor, size_px: int) -> Tensor:
         size_px: Side of the crops.
 
     Returns:
-        (P, 3, size_px, size_px) float; all blank for a mask without a pixel.
+        (P, 3, size_px, size_px) float; blank for an empty mask.
     """
     crops = image.new_zeros(len(masks), 3, size_px, size_px)
     for crop, mask in zip(crops, masks, strict=True):
@@ -26,8 +26,9 @@ def masked_crops(image: Tensor, masks: Tensor, size_px: int) -> Tensor:
         y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
         shown = image[:, y, x] * mask[y, x]
         height, width = shown.shape[1:]
-        below, beside = max(width - height, 0), max(height - width, 0)
-        padding = (beside // 2, beside - beside // 2, below // 2, below - below // 2)
+        rows_px, columns_px = max(width - height, 0), max(height - width, 0)
+        left, top = columns_px // 2, rows_px // 2
+        padding = (left, columns_px - left, top, rows_px - top)
         square = F.pad(shown, padding)[None]
         crop[:] = F.interpolate(square, (size_px, size_px), mode="bilinear", antialias=True)[0]
     return crops

@@ -1,4 +1,4 @@
-"""Probabilities of masks, and masks that overlap turned back into pixels.
+"""Pooling of dense maps over masks, and fusion of overlapping masks back into pixels.
 
 Shapes: C channels, P masks, H x W pixels.
 """
@@ -10,14 +10,14 @@ _MASKS_AT_ONCE = 64
 
 
 def mask_means(maps: Tensor, masks: Tensor) -> Tensor:
-    """The mean over each mask, of probabilities or of features (methods.md section 11, ZPL).
+    """Means of probabilities or features over each mask (ZPL, arXiv 2505.19846).
 
     Args:
         maps: (C, H, W) float.
         masks: (P, H, W) bool.
 
     Returns:
-        (P, C) float; 0 for a mask without a pixel.
+        (P, C) float; 0 for an empty mask.
     """
     pixels = maps.flatten(1).T
     sums = [
@@ -28,14 +28,15 @@ def mask_means(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def soft(dense: Tensor, masks: Tensor, of_masks: Tensor, weights: Tensor, share: float) -> Tensor:
-    """Dense probabilities mixed with the weighted mean of those of the masks over a pixel.
+    """Mixes dense probabilities with the weighted mean of the masks that cover each pixel.
 
     Args:
-        dense: (C, H, W) float.
+        dense: (C, H, W) float, probabilities.
         masks: (P, H, W) bool.
-        of_masks: (P, C) float, the probabilities of each.
+        of_masks: (P, C) float, the probabilities of each mask.
         weights: (P,) float, at least 0.
-        share: Of the masks, 0 to 1; where none of any weight covers a pixel it is 0.
+        share: Weight of the masks in the mix, 0 to 1. A pixel keeps its dense probabilities if no
+            mask with a positive weight covers it.
 
     Returns:
         (C, H, W) float.
@@ -54,12 +55,14 @@ def soft(dense: Tensor, masks: Tensor, of_masks: Tensor, weights: Tensor, share:
 
 
 def paint(dense: Tensor, masks: Tensor, of_masks: Tensor) -> Tensor:
-    """Those of the smallest mask over each pixel; dense probabilities where there is none.
+    """Gives each pixel the probabilities of the smallest mask that covers it.
+
+    A pixel that no mask covers keeps its dense probabilities.
 
     Args:
-        dense: (C, H, W) float.
-        masks: (P, H, W) bool; of equally large ones the later wins.
-        of_masks: (P, C) float, the probabilities of each.
+        dense: (C, H, W) float, probabilities.
+        masks: (P, H, W) bool; of masks with equal areas the last one wins.
+        of_masks: (P, C) float, the probabilities of each mask.
 
     Returns:
         (C, H, W) float.

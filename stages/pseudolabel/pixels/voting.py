@@ -1,8 +1,8 @@
-"""One label of several for each pixel of an image.
+"""Rules that merge the labels of several members, pixel by pixel.
 
 Shapes: M members, H x W pixels. Masks are (M, H, W) int64 class ids, 255 = ignore; confidences are
 (M, H, W) float in [0, 1]. Each rule returns a (H, W) int64 mask, and a (H, W) float confidence that
-is 0 where the mask is ignore; of classes that are equally good the first member's is taken.
+is 0 where the mask is ignore. In a tie the class of the first member wins.
 """
 
 import torch
@@ -12,19 +12,19 @@ from pipeline.config.vocabulary import IGNORE
 
 
 def agreement(masks: Tensor, confidences: Tensor, quorum: int) -> tuple[Tensor, Tensor]:
-    """The class that most members name, ignore where fewer than `quorum` do.
+    """The class with the most votes; ignore where it has fewer than `quorum` votes.
 
-    Where several classes have as many votes, the one whose voters are surer wins. Confidence is the
-    mean of its voters' confidences.
+    If several classes have the same number of votes, the one with the higher mean confidence wins.
+    Confidence is the mean over the members that voted for the class.
     """
     votes = torch.zeros_like(confidences)
     support = torch.zeros_like(confidences)
     for mask, confidence in zip(masks, confidences, strict=True):
-        names_it = (masks == mask) & (mask != IGNORE)
-        votes += names_it
-        support += names_it * confidence
+        agrees = (masks == mask) & (mask != IGNORE)
+        votes += agrees
+        support += agrees * confidence
     mean = support / votes.clamp(min=1)
-    # Means are at most 1, so that halved they never outweigh a vote.
+    # A mean is at most 1, so half of it only breaks ties between equal numbers of votes.
     winner = (votes + mean / 2).argmax(0)[None]
     kept = votes.gather(0, winner)[0] >= quorum
     mask = masks.gather(0, winner)[0].where(kept, IGNORE)
@@ -32,7 +32,7 @@ def agreement(masks: Tensor, confidences: Tensor, quorum: int) -> tuple[Tensor, 
 
 
 def surest(masks: Tensor, confidences: Tensor) -> tuple[Tensor, Tensor]:
-    """The class and the confidence of the member that is surest, of those that name one."""
+    """The class and the confidence of the most confident member that has a class."""
     winner = confidences.where(masks != IGNORE, -1.0).argmax(0)[None]
     mask = masks.gather(0, winner)[0]
     return mask, confidences.gather(0, winner)[0].where(mask != IGNORE, 0)
@@ -43,13 +43,13 @@ def mean_probability(
 ) -> tuple[Tensor, Tensor]:
     """The most probable class of the weighted mean of the members' probabilities.
 
-    A member that names a class gives it its confidence, at least 1 / C, and each of the other C - 1
-    classes an equal share of the rest: more is not known. One that names none gives each 1 / C. So
-    no class that nobody names is ever more probable than one that somebody does.
+    The store has only the probability of each member's class. That class gets the confidence, but
+    at least 1 / C; each of the other C - 1 classes gets an equal share of the rest. A member whose
+    label is ignore gives 1 / C to every class. So a class without a vote never wins.
 
     Args:
-        masks: As above.
-        confidences: As above.
+        masks: (M, H, W) int64, 255 = ignore.
+        confidences: (M, H, W) float.
         weights: (M,) float, positive.
         num_classes: C.
     """

@@ -1,4 +1,4 @@
-"""Sliding windows: images of any size through a model that takes squares of one size."""
+"""Sliding windows for a model that takes squares of one size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from stages.models.segmenters.windows import starts
 
 MAX_ASPECT = 6
-"""Longest side allowed in short sides; SCLIP (arXiv 2312.01597) bounds it alike, 2048 to 336."""
+"""Largest ratio of long to short side; SCLIP (arXiv 2312.01597) has about the same, 2048 to 336."""
 
 
 def scaled_size(height_px: int, width_px: int, short_side_px: int) -> tuple[int, int]:
-    """The size of an image brought to a short side, its shape kept.
+    """The size of an image scaled to a short side, with its aspect ratio kept.
 
-    A strip longer than `MAX_ASPECT` times its width is brought to the long side that such an image
-    would have: a line of pixels must not turn into thousands of windows.
+    An image with an aspect ratio above `MAX_ASPECT` is scaled to a long side of `MAX_ASPECT` short
+    sides instead: a line of pixels must not become thousands of windows.
     """
     short, long = sorted((height_px, width_px))
     scale = min(short_side_px / short, MAX_ASPECT * short_side_px / long)
@@ -27,7 +27,8 @@ def scaled_size(height_px: int, width_px: int, short_side_px: int) -> tuple[int,
 def corners(height_px: int, width_px: int, window_px: int, stride_px: int) -> list[tuple[int, int]]:
     """(top, left) of the windows that cover an image, row by row.
 
-    The last of a row or column is moved back inside; a side shorter than a window has one, at 0.
+    The last window of a row or column is moved back inside the image. A side shorter than a window
+    has one window, at 0.
     """
     tops, lefts = (starts(side, window_px, stride_px, "snap") for side in (height_px, width_px))
     return list(product(tops, lefts))
@@ -41,18 +42,18 @@ def sliding_scores(
     stride_px: int,
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """Scores images by windows, filling each forward with windows of several images.
+    """Scores images in windows; one batch of windows may come from several images.
 
     Args:
-        images: (3, H, W) float each, any sizes; beyond an edge its pixels go on.
-        score: From (N, 3, window_px, window_px) to (N, C, h, w), a coarse map for each window.
+        images: (3, H, W) float each, any sizes; padded with the pixels of their edges.
+        score: Function from (N, 3, window_px, window_px) to coarse maps (N, C, h, w).
         window_px: Side of a window.
         stride_px: Distance between windows, at most `window_px`.
-        batch_size: Most windows in one call of `score`.
+        batch_size: Maximum number of windows per call of `score`.
 
     Yields:
-        (C, H, W) float for each image in turn: the mean over the windows that cover a pixel, each
-        resized bilinearly to the window.
+        (C, H, W) float for each image in order: the mean over the windows that cover a pixel, each
+        map resized bilinearly to its window.
     """
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     places = [corners(height, width, window_px, stride_px) for height, width in sizes]

@@ -1,1 +1,1 @@
-"""SED (arXiv 2311.15537): an image and the embeddings of texts in, a score a text and pixel out."""
+"""SED (arXiv 2311.15537): scores each text at each pixel of an image."""

@@ -1,4 +1,4 @@
-"""Loading SED by the names that its official checkpoints use, and nothing missing or left over."""
+"""Loads SED from its official checkpoints; every tensor must match."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from stages.models.clip.clip import Clip, model_config, tokenizer_of
 from stages.pseudolabel.sed.network import Sed
 
 PREFIX = "sem_seg_head.predictor."
-"""What the names of a checkpoint's tensors begin with."""
+"""Prefix of the tensor names in a checkpoint."""
 
 _WRAPPER = "model"
 _STEM = "clip_model.visual.trunk.stem.0.weight"
@@ -23,48 +23,48 @@ _ARCHITECTURES = {128: "convnext_base_w_320", 192: "convnext_large_d_320"}
 
 
 def build(model: str) -> Sed:
-    """SED on a CLIP, with random weights.
+    """Builds SED on a CLIP, with random weights.
 
     Args:
-        model: An architecture that open_clip knows, or local-dir:FOLDER.
+        model: An architecture of open_clip, or local-dir:FOLDER.
 
     Raises:
-        ConfigError: There is no such architecture, or it is no ConvNeXt.
-        WeightsError: The folder is not in open_clip's layout.
+        ConfigError: The architecture is unknown, or not a ConvNeXt.
+        WeightsError: The folder does not have open_clip's layout.
     """
     config = model_config(model)
-    # Not by open_clip's `create_model`, which warns that there are no weights.
+    # open_clip's `create_model` would warn that there are no weights.
     return Sed(open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"]))
 
 
 def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip]:
-    """SED with the weights of a checkpoint, and the CLIP in it, which embeds texts.
+    """Loads SED from a checkpoint, with the CLIP inside it, which embeds texts.
 
     Args:
         model: See `build`.
-        weights: A file as detectron2 saves it, where other entries than `model` (optimizer,
-            scheduler, iteration) go unread; or the tensors alone, also as .safetensors.
-        device: Where they will run.
+        weights: A checkpoint of detectron2, of which only the entry `model` is read, or a file
+            of only the tensors, also as .safetensors.
+        device: The device of both networks.
 
     Returns:
-        Both in eval mode and float32.
+        Both networks in eval mode and float32.
 
     Raises:
         ConfigError: See `build`.
-        WeightsError: The file cannot be read, or is not of this model.
+        WeightsError: The file cannot be read, or belongs to another model.
     """
     network = build(model)
     tensors = _tensors(weights)
-    if difference := differences(network.state_dict(), tensors):
+    if difference := checkpoint_diff(network.state_dict(), tensors):
         stem = tensors.get(_STEM)
         name = None if stem is None else _ARCHITECTURES.get(stem.shape[0])
-        fix = "use a checkpoint of SED" if name in (None, model) else f"set `model: {name}`"
-        what = f"no weights of SED on {model}: {difference}"
+        fix = "use a SED checkpoint" if name in (None, model) else f"set `model: {name}`"
+        what = f"not a checkpoint of SED with {model}: {difference}"
         raise WeightsError(what, where=f"weights: {weights}", fix=fix)
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False).to(device)
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)  # the layout that tensor cores convolve in
+        network.to(memory_format=torch.channels_last)  # faster on tensor cores
     mean, std = (
         torch.tensor(value, device=device)[:, None, None]
         for value in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -72,36 +72,36 @@ def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip
     return network, Clip(network.clip_model, tokenizer_of(model, model_config(model)), mean, std)
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """How a checkpoint differs from a model in names and shapes: a few words, None for not at all.
+def checkpoint_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Describes how the names and shapes of a checkpoint differ from a model's; None if equal.
 
-    Nothing may be missing, and nothing is ignored: all that SED keeps in its checkpoints is used.
+    Unknown tensors count too: SED uses every tensor of its checkpoints.
     """
     shapes = {name for name in expected.keys() & found if expected[name].shape != found[name].shape}
     kinds = {
         "missing": expected.keys() - found.keys(),
-        "not of it": found.keys() - expected.keys(),
-        "of another shape": shapes,
+        "unknown": found.keys() - expected.keys(),
+        "with the wrong shape": shapes,
     }
-    told = [
+    found_kinds = [
         f"{len(names)} tensors {kind}, such as {min(names)}"
         for kind, names in kinds.items()
         if names
     ]
-    return "; ".join(told) or None
+    return "; ".join(found_kinds) or None
 
 
 def _tensors(weights: Path) -> dict[str, Tensor]:
-    """Tensors by name, without the prefix."""
+    """Reads the tensors by name, without the prefix."""
     try:
         if weights.suffix == ".safetensors":
             read: dict[str, Any] = load_file(weights)
         else:
-            # Mapped: of a checkpoint with an optimizer half would be read for nothing.
+            # Memory-mapped, so that the optimizer's half of the file is not read.
             read = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
             read = read.get(_WRAPPER, read)
         return {name.removeprefix(PREFIX): tensor.float() for name, tensor in read.items()}
-    except Exception as error:  # a broken file can fail anywhere in the readers
+    except Exception as error:  # damaged files raise many kinds of errors
         what = f"cannot be read as plain tensors: {_reason(error)}"
         fix = "use an official checkpoint, or save the tensors of its `model` as .safetensors"
         raise WeightsError(what, where=f"weights: {weights}", fix=fix) from error

@@ -1,4 +1,4 @@
-"""Attention among classes, at each location for itself: what else is in the vocabulary matters."""
+"""Attention among classes, separately at each location."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ from torch.nn import functional as F
 _HEADS = 4
 _EPSILON = 1e-6
 
-# Locations know nothing of each other here, so that memory need not grow with the resolution.
+# Locations are independent here; chunks keep the memory constant at any resolution.
 _LOCATIONS_AT_ONCE = 2048
 
 
 def linear_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention in time linear in T (arXiv 2006.16236, equation 5), with phi = elu + 1.
+    """Attention in linear time in T (arXiv 2006.16236, equation 5), with phi = elu + 1.
 
     Args:
         queries: (N, T, heads, D) float.
@@ -29,7 +29,7 @@ def linear_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 class _Projections(nn.Module):
-    """Linear attention with queries, keys and values of its own, and no projection after it."""
+    """Linear attention with query, key and value projections, and no output projection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class _Projections(nn.Module):
 
 
 class ClassAttention(nn.Module):
-    """A transformer layer over the class axis, added to what comes in.
+    """A residual transformer layer over the class axis.
 
-    Trained on maps pooled 2 x 2, asked without pooling, as published: a location sees itself.
+    As published, training pools the maps 2 x 2 and inference does not.
 
     Args:
         channels: C.
@@ -55,7 +55,7 @@ class ClassAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.attention = _Projections(channels)
-        self.MLP = nn.Sequential(  # the checkpoints' spelling
+        self.MLP = nn.Sequential(  # named as in the checkpoints
             nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
         )
         self.norm1 = nn.LayerNorm(channels)

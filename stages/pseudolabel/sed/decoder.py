@@ -1,4 +1,4 @@
-"""SED's decoder: how alike each place and each text are, made into a score a class and pixel."""
+"""SED's decoder: turns cosines of locations and texts into a score per class and pixel."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _GUIDES = (32, 16, 8)
 
 
 def cost_volume(image: Tensor, texts: Tensor) -> Tensor:
-    """Cosines of every place with every text in every template, without a temperature.
+    """Cosines of every location with every text in every template, without a temperature.
 
     Args:
         image: (D, h, w) float.
@@ -28,11 +28,11 @@ def cost_volume(image: Tensor, texts: Tensor) -> Tensor:
 
 
 def survivors(logits: Tensor, topk: int) -> Tensor:
-    """Category early rejection: the classes that are among the best of at least one pixel.
+    """Category early rejection: the classes among the best of at least one pixel.
 
     Args:
         logits: (T, 1, H, W) float.
-        topk: How many are the best; with T or more of them all stay.
+        topk: How many classes of a pixel count as the best; T or more keep all.
 
     Returns:
         (t,) int64, positions in T, ascending.
@@ -43,12 +43,12 @@ def survivors(logits: Tensor, topk: int) -> Tensor:
 
 
 class GradualFusionDecoder(nn.Module):
-    """Three steps from stride 32 to stride 4, guided by the image and by the cost volume itself.
+    """Three steps from stride 32 to stride 4, guided by image features and the cost volume.
 
-    Its parts are named as in the official checkpoints: 115 tensors.
+    Modules are named as in the official checkpoints: 115 tensors.
 
     Args:
-        guide_channels: Channels of the image's maps at strides 16, 8 and 4.
+        guide_channels: Channels of the image features at strides 16, 8 and 4.
     """
 
     def __init__(self, guide_channels: Sequence[int]) -> None:
@@ -72,17 +72,17 @@ class GradualFusionDecoder(nn.Module):
     def forward(
         self, image: Tensor, guides: Sequence[Tensor], texts: Tensor, topk: int | None = None
     ) -> Tensor:
-        """Scores one image; early rejection is a matter of one image.
+        """Scores one image; early rejection needs one image at a time.
 
         Args:
-            image: (D, h, w) float, its dense embedding at stride 32.
-            guides: Its maps at strides 16, 8 and 4, (C, 2h, 2w) and so on.
+            image: (D, h, w) float, the dense embedding at stride 32.
+            guides: Image features at strides 16, 8 and 4: (C, 2h, 2w) and so on.
             texts: (T, 80, D) float, each text in the 80 templates, in their published order.
-            topk: Before each step, keep the classes that an auxiliary head ranks among this many
-                at any place; None keeps all.
+            topk: Before each step, keep the classes that an auxiliary head ranks among the best
+                `topk` at any location; None keeps all.
 
         Returns:
-            (T, 8h, 8w) float in [0, 1], independent scores; 0 for classes that were rejected.
+            (T, 8h, 8w) float in [0, 1], independent scores; 0 for rejected classes.
         """
         cost = cost_volume(image, texts)
         maps = by_class(self.conv1, cost)

@@ -1,4 +1,4 @@
-"""A step of SED's gradual fusion: refine the maps, double their size, join what guides them."""
+"""A step of SED's gradual fusion: refines maps, doubles their size, and adds guidance."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +11,12 @@ from stages.pseudolabel.sed.class_attention import ClassAttention
 _KERNEL = 9
 _CHANNELS_A_GROUP = 16
 
-# Outside of the attention a class knows nothing of the others, so that memory need not grow with
-# their number.
+# Classes are independent outside the attention; chunks keep the memory constant for any number.
 _CLASSES_AT_ONCE = 32
 
 
 def by_class(module: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """Runs a module over (T, ...) maps some classes at a time, to the same end as all at once."""
+    """Runs a module over (T, ...) maps in chunks of classes; the result is the same."""
     parts = zip(*(torch.split(one, _CLASSES_AT_ONCE) for one in maps), strict=True)
     return torch.cat([module(*part) for part in parts])
 
@@ -42,7 +41,7 @@ class _ConvNextBlock(nn.Module):
 
 
 class _DoubleConv(nn.Module):
-    """Twice a 3 x 3 convolution, group norm and ReLU."""
+    """Two 3 x 3 convolutions, each with group norm and ReLU."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -57,17 +56,17 @@ class _DoubleConv(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        joined: Tensor = self.double_conv(maps)
-        return joined
+        convolved: Tensor = self.double_conv(maps)
+        return convolved
 
 
 class FusionBlock(nn.Module):
-    """Maps of every class to maps of twice the size; its parts are named as in the checkpoints.
+    """Maps of every class to maps of twice the size; modules are named as in the checkpoints.
 
     Args:
-        channels: C of the maps that come in.
-        out: C' of those that leave.
-        guides: G, channels of the image's guidance, and again of the cost volume's.
+        channels: C of the input maps.
+        out: C' of the output maps.
+        guides: G, channels of the image's guidance and of the cost volume's guidance.
     """
 
     def __init__(self, channels: int, out: int, guides: int) -> None:
@@ -78,20 +77,20 @@ class FusionBlock(nn.Module):
         self.conv = _DoubleConv(channels + guides, out)
 
     def forward(self, maps: Tensor, image: Tensor, cost: Tensor) -> Tensor:
-        """Fuses.
+        """Fuses maps with their guidance.
 
         Args:
             maps: (T, C, H, W) float.
-            image: (1, G, 2H, 2W) float, the image's guidance, the same for every class.
-            cost: (T, G, 2H, 2W) float, the cost volume's.
+            image: (1, G, 2H, 2W) float, the image's guidance, shared by all classes.
+            cost: (T, G, 2H, 2W) float, the cost volume's guidance.
 
         Returns:
             (T, C', 2H, 2W) float.
         """
         refined = self.attention(by_class(self.cnext, maps))
-        return by_class(partial(self._joined, image), refined, cost)
+        return by_class(partial(self._fuse, image), refined, cost)
 
-    def _joined(self, image: Tensor, maps: Tensor, cost: Tensor) -> Tensor:
+    def _fuse(self, image: Tensor, maps: Tensor, cost: Tensor) -> Tensor:
         guides = image.expand(len(maps), -1, -1, -1)
-        joined: Tensor = self.conv(torch.cat([self.up(maps), guides, cost], 1))
-        return joined
+        fused: Tensor = self.conv(torch.cat([self.up(maps), guides, cost], 1))
+        return fused

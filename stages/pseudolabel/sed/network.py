@@ -1,4 +1,4 @@
-"""SED whole: a ConvNeXt-CLIP of open_clip as hierarchical encoder, and the decoder on top."""
+"""The SED network: a ConvNeXt CLIP of open_clip as hierarchical encoder, and the decoder."""
 
 from typing import Any
 
@@ -16,32 +16,32 @@ _SHORT_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768
 
 
 class Sed(nn.Module):
-    """Segments an image by any list of texts.
+    """Scores any list of texts at every location of an image.
 
     Args:
-        clip: Both towers; the image side a ConvNeXt.
+        clip: The CLIP; its image encoder must be a ConvNeXt.
 
     Raises:
-        ConfigError: The image side is another network.
+        ConfigError: The image encoder is another network.
     """
 
     def __init__(self, clip: open_clip.CLIP) -> None:
         super().__init__()
         if not (isinstance(clip.visual, TimmModel) and isinstance(clip.visual.trunk, ConvNeXt)):
             fix = "use convnext_large_d_320 (SED-L) or convnext_base_w_320 (SED-B)"
-            raise ConfigError("SED needs a ConvNeXt as image side", where="model", fix=fix)
+            raise ConfigError("SED needs a ConvNeXt image encoder", where="model", fix=fix)
         self.clip_model = clip
         stages: list[dict[str, Any]] = clip.visual.trunk.feature_info
         channels = [stage["num_chs"] for stage in stages]
         self.transformer = GradualFusionDecoder(channels[-2::-1])
 
     def forward(self, image: Tensor, texts: Tensor, topk: int | None = None) -> Tensor:
-        """Scores every text at every place.
+        """Scores every text at every location.
 
         Args:
             image: (3, S, S) float, normalised, S a multiple of 32; published: 768.
             texts: (T, 80, D) float, see `GradualFusionDecoder`.
-            topk: Early rejection, see there.
+            topk: Early rejection, see `GradualFusionDecoder.forward`.
 
         Returns:
             (T, S/4, S/4) float in [0, 1].
@@ -54,7 +54,7 @@ class Sed(nn.Module):
 
 
 def fitted(image: Tensor, input_px: int) -> Tensor:
-    """An image as SED is shown it: at `resized_size` rounded to 8 bits, then stretched to a square.
+    """Resizes an image for SED: to `resized_size`, rounded to 8 bits, then stretched to a square.
 
     Args:
         image: (3, H, W) uint8.
@@ -69,9 +69,9 @@ def fitted(image: Tensor, input_px: int) -> Tensor:
 
 
 def resized_size(height_px: int, width_px: int, input_px: int) -> tuple[int, int]:
-    """The size between: short side 640, or as much as leaves 2560 for the long one.
+    """The intermediate size, (height, width): short side 640, but long side at most 2560.
 
-    That is where the square is 768; the sizes grow and shrink with it.
+    These sizes are for a square of 768 pixels; they scale with `input_px`.
     """
     short, long = sorted((height_px, width_px))
     scale = min(_SHORT_PX / short, _LONG_PX / long) * input_px / _INPUT_PX

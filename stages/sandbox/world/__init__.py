@@ -1,1 +1,1 @@
-"""The drawn world: domain, seed and index in, a scene with image, classes and caption out."""
+"""The drawn world: `world.render` makes a scene from a domain, a seed and an index."""

@@ -1,4 +1,4 @@
-"""What happens to a picture before it reaches us: one camera at dusk, or the web."""
+"""Degradations of a drawn picture: by one camera at dusk, or by uploads to the web."""
 
 import io
 from functools import cache
@@ -17,8 +17,8 @@ def dusk_camera(image: Image.Image, rng: np.random.Generator) -> Pixels:
     """The target domain's only camera: low light, colour cast, vignette, sensor noise.
 
     Args:
-        image: RGB, as bright as day.
-        rng: Where exposure and noise come from.
+        image: RGB, in daylight.
+        rng: Draws exposure and noise.
 
     Returns:
         (H, W, 3) uint8.
@@ -73,11 +73,11 @@ def _jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def web(image: Image.Image, rng: np.random.Generator) -> Pixels:
-    """What uploads go through: each of haze, blur, noise, a watermark and JPEG, or none.
+    """Degradations of uploads: haze, blur, noise, a watermark and JPEG, each with a probability.
 
     Args:
         image: RGB.
-        rng: Where the choices come from.
+        rng: Draws the choices.
 
     Returns:
         (H, W, 3) uint8.

@@ -1,4 +1,4 @@
-"""What the web writes beside its images, and how a segmenter asks for a name."""
+"""Captions of web images, and prompt templates for names."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,15 @@ TEMPLATES = (
     "there is a {} in the scene",
     "a blurry photo of a {}",
 )
-"""The prompt templates the text tower has learned; `{}` stands for a word of `SYNONYMS`."""
+"""Prompt templates that the text encoder was trained on; `{}` stands for a synonym."""
 
 
 def caption(medium: str, tags: Sequence[str], rng: np.random.Generator) -> str:
-    """Words for a picture.
+    """Composes a caption.
 
     Args:
-        medium: What it is, "photo" say.
-        tags: Names of what it shows, objects and stuff.
+        medium: Medium of the picture, for example "photo".
+        tags: Names of the objects and stuff in it.
         rng: Chooses the synonyms.
 
     Returns:

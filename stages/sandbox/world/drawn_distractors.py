@@ -1,4 +1,4 @@
-"""What stands around that nobody asked for, drawn: per name a drawing or two."""
+"""Drawings of the distractors, one or two for each name."""
 
 from stages.sandbox.world.shapes import (
     Drawing,
@@ -193,4 +193,4 @@ DRAWN_DISTRACTORS: dict[str, tuple[Drawing, ...]] = {
     "balloon": BALLOONS,
     "rocket": ROCKETS,
 }
-"""Name of a distractor -> its drawings."""
+"""Drawings by name."""

@@ -1,4 +1,4 @@
-"""The eight targets, drawn: per name a few drawings that differ in kind or pose."""
+"""Drawings of the eight targets, several for each name that differ in kind or pose."""
 
 from stages.sandbox.world.shapes import (
     Drawing,
@@ -197,4 +197,4 @@ DRAWN_TARGETS: dict[str, tuple[Drawing, ...]] = {
     "tree": TREES,
     "flower": FLOWERS,
 }
-"""Name of a target -> its drawings."""
+"""Drawings by name."""

@@ -1,4 +1,4 @@
-"""Scenes as the files that a user would have."""
+"""Encodes scenes as image and label files."""
 
 from io import BytesIO
 
@@ -9,7 +9,7 @@ from stages.sandbox.world.world import Scene
 
 
 def encoded_image(scene: Scene, ending: str) -> bytes:
-    """The image as a file that ends so: .jpg or .png."""
+    """Encodes the image; the file name's ending is .jpg or .png."""
     buffer = BytesIO()
     if ending == ".jpg":
         Image.fromarray(scene.image).save(buffer, "JPEG", quality=90)
@@ -19,7 +19,7 @@ def encoded_image(scene: Scene, ending: str) -> bytes:
 
 
 def encoded_classes(scene: Scene) -> bytes:
-    """The label file: a PNG of class ids."""
+    """Encodes the label file, a PNG of class ids."""
     buffer = BytesIO()
     Image.fromarray(scene.classes.astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Where things stand: the setting of a scene, and the objects placed into it."""
+"""Layout of a scene: its ground and backdrop, and the objects placed into it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,29 +20,29 @@ _HOMES = {
     "sand": ("cactus", "umbrella", "tent", "person", "dog", "cat", "bus", "boat", "flower"),
     "snow": ("tree", "house", "fox", "person", "dog", "bird", "car", "cat", "truck"),
 }
-"""What belongs on which ground."""
+"""Names that belong on each ground."""
 
 _AIRBORNE = ("balloon", "bird", "rocket")
 
 SPURIOUS_CUES = {"boat": "water", "bus": "road"}
-"""Targets, and the grounds that give them away where such cues are switched on."""
+"""Targets, each with the ground that predicts it if spurious cues are switched on."""
 
 _GROUNDS = tuple(_HOMES)
 _BACKDROPS = ("paper", "pattern", "wall", *_GROUNDS)
 
 _SIZES = {"house": 1.5, "tree": 1.5, "bus": 1.4, "truck": 1.3, "boat": 1.3, "car": 1.1}
 _SIZES |= {"flower": 0.75, "mushroom": 0.7, "bird": 0.75, "cat": 0.8, "fish": 0.7}
-"""How large a name is beside a person, where that is not 1; softened so that all can be seen."""
+"""Sizes relative to a person, where not 1; less extreme than real ones, so all are visible."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The stuff of a scene.
+    """The ground and the backdrop of a scene.
 
     Attributes:
         far: Stuff above the horizon.
         near: Stuff below it.
-        horizon: Its height as a share of the image's, from the top; 0 where all is `near`.
+        horizon: Distance from the top as a share of the image's height; 0 if all is `near`.
     """
 
     far: str
@@ -55,11 +55,11 @@ class Placement:
     """One object in a scene.
 
     Attributes:
-        name: What it is.
+        name: Name of the object.
         variant: Which of its drawings, as a share of their number.
         centre: (2,) x and y in pixels.
         size_px: Half its longer side.
-        pose: (2, 2) turns, flips and stretches the drawing.
+        pose: (2, 2) matrix that turns, flips and stretches the drawing.
     """
 
     name: str
@@ -78,7 +78,7 @@ def _setting(domain: Domain, rng: np.random.Generator) -> Setting:
 
 
 def _targets(ground: str, spurious_cues: bool) -> tuple[str, ...]:
-    """The targets that may stand on a ground."""
+    """The targets that may be on a ground."""
     if not spurious_cues:
         return TARGETS
     given_away = tuple(name for name, cue in SPURIOUS_CUES.items() if cue == ground)
@@ -86,7 +86,7 @@ def _targets(ground: str, spurious_cues: bool) -> tuple[str, ...]:
 
 
 def _name(setting: Setting, at_home: float, spurious_cues: bool, rng: np.random.Generator) -> str:
-    """A target two times in three, at home on this ground with probability `at_home`."""
+    """Draws a target two times in three; it belongs here with probability `at_home` or more."""
     is_target = rng.random() < 0.66
     names = _targets(setting.near, spurious_cues) if is_target else DISTRACTORS
     home = _HOMES.get(setting.near, ()) + (_AIRBORNE if setting.horizon else ())
@@ -103,7 +103,7 @@ def _pose(turn: float, stretch: float, rng: np.random.Generator) -> npt.NDArray[
 
 
 def _within(extent_px: int, size_px: float, rng: np.random.Generator) -> float:
-    """A coordinate at which at least three quarters of an object are in the picture."""
+    """Draws a coordinate at which three quarters of an object or more are in the picture."""
     margin = min(0.5 * size_px, 0.4 * extent_px)
     return float(rng.uniform(margin, extent_px - margin))
 
@@ -131,14 +131,14 @@ def _place(
 def arrange(
     domain: Domain, width: int, height: int, rng: np.random.Generator, *, spurious_cues: bool
 ) -> tuple[Setting, list[Placement]]:
-    """Composes a scene of one to five objects that hide each other at most in part.
+    """Composes a scene of one to five objects that may partly hide each other.
 
     Args:
-        domain: `id` keeps things where they belong, upright and in perspective.
+        domain: In `id`, objects are mostly where they belong, upright and in perspective.
         width: Of the image in pixels.
         height: Of the image in pixels.
-        rng: Where all choices come from.
-        spurious_cues: Whether `SPURIOUS_CUES` hold without exception, both ways.
+        rng: Draws all choices.
+        spurious_cues: Whether `SPURIOUS_CUES` hold without exception in both directions.
 
     Returns:
         The setting, and the placements from back to front.

@@ -1,4 +1,4 @@
-"""The colours of things, and the media of the web that change them."""
+"""Colours of objects and stuff, and the web's media that change them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def _pick(rng: np.random.Generator, choices: str) -> tuple[int, ...]:
 
 
 def object_colours(name: str, rng: np.random.Generator) -> Colours:
-    """One object's natural colours, (len(ROLES), 3) float in 0 to 1."""
+    """Draws an object's natural colours, (len(ROLES), 3) float in [0, 1]."""
     choices = _ANY | _OBJECTS.get(name, {})
     colours = {role: np.array(_pick(rng, choices[role])) for role in choices}
     colours["shade"] = 0.7 * colours["main"]
@@ -64,7 +64,7 @@ def object_colours(name: str, rng: np.random.Generator) -> Colours:
 
 
 def stuff_colours(name: str, rng: np.random.Generator) -> Colours:
-    """The two colours a stuff's grain mixes, (2, 3) float in 0 to 1."""
+    """Draws the two colours of a texture, (2, 3) float in [0, 1]."""
     first, second = (_pick(rng, choices) for choices in _STUFF[name])
     return np.array([first, second]) / 255
 
@@ -74,12 +74,12 @@ def _natural(colours: Colours, rng: np.random.Generator) -> Colours:
 
 
 def _odd(colours: Colours, rng: np.random.Generator) -> Colours:
-    """Channels swapped, and every colour drawn towards a random one."""
+    """Swaps channels and mixes a random colour into each colour."""
     return 0.6 * colours[:, rng.permutation(3)] + 0.4 * rng.random(colours.shape)
 
 
 def _bold(colours: Colours, rng: np.random.Generator) -> Colours:
-    """Three levels a channel, as printed with few inks."""
+    """Reduces each channel to three levels, as if printed with few inks."""
     levels: Colours = np.round(2 * np.clip(1.5 * (_odd(colours, rng) - 0.5) + 0.5, 0, 1))
     return levels / 2
 
@@ -97,12 +97,12 @@ def _pale(colours: Colours, rng: np.random.Generator) -> Colours:
 
 @dataclass(frozen=True)
 class Medium:
-    """How a picture was made.
+    """A technique that pictures are made with.
 
     Attributes:
-        word: What a caption calls it.
-        recolour: Turns natural colours (K, 3) into those of the medium.
-        grain: Strength of textures, light and shadow, from 0 to 1.
+        word: Its name in captions.
+        recolour: Changes natural colours, (K, 3), to those of the medium.
+        grain: Strength of textures, light and shadow, in [0, 1].
         outline: Probability that edges are drawn in ink.
     """
 

@@ -1,19 +1,19 @@
-"""What the drawn world is made of: the names of its objects and stuff, and other words for them."""
+"""Names of the objects and stuff in the drawn world, and synonyms for them."""
 
 TARGETS = ("car", "bus", "cat", "dog", "boat", "house", "tree", "flower")
-"""The classes a user of the sandbox wants; class ids 1 to 8, in this order."""
+"""Classes of the sandbox's vocabulary: class ids 1 to 8, in this order."""
 
 DISTRACTORS = (
     *("truck", "fox", "sheep", "person", "fish", "bird"),
     *("tent", "cactus", "mushroom", "umbrella", "balloon", "rocket"),
 )
-"""Objects outside the target vocabulary, several of them easily taken for a target."""
+"""Objects outside the vocabulary; several of them resemble a target."""
 
 STUFF = ("sky", "grass", "road", "sand", "water", "snow", "wall", "paper", "pattern")
-"""What surrounds the objects."""
+"""Grounds and backdrops."""
 
 NAMES = TARGETS + DISTRACTORS + STUFF
-"""Every name; a pixel of `Scene.names` is a position in this tuple."""
+"""All names; a pixel of `Scene.names` is an index into this tuple."""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "car": ("car", "automobile", "sedan"),
@@ -46,4 +46,4 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "paper": ("paper", "blank page"),
     "pattern": ("pattern", "wallpaper", "textile"),
 }
-"""The words captions and prompts use for each name, the name itself first."""
+"""Words for each name in captions and prompts; the name itself is first."""

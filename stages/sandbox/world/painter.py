@@ -1,4 +1,4 @@
-"""The drawing hand: part ids on a fine canvas first, so that masks are exact, then colours."""
+"""Draws scenes: part ids on a fine canvas first, so that masks are exact, then their colours."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.float32]
 
 _DRAWINGS = DRAWN_TARGETS | DRAWN_DISTRACTORS
 _SMOOTH = 2  # canvas pixels a side for each image pixel, so that edges come out anti-aliased
-_CAMOUFLAGE = 0.2  # an object nearer than this to its ground's colour would not be seen
+_CAMOUFLAGE = 0.2  # an object whose colour differs less from its ground would be invisible
 _FAR, _NEAR, _FIRST = 0, 1, 2  # part ids: the two stuffs, then each object's roles in a row
 
 
@@ -27,14 +27,14 @@ def outline(
     height: int,
     rng: np.random.Generator,
 ) -> Parts:
-    """Decides which part of what is seen where.
+    """Draws the part that is visible at each pixel.
 
     Args:
         setting: The stuff.
         placements: The objects from back to front, 25 at most.
         width: Of the image.
         height: Of the image.
-        rng: Bends the horizon.
+        rng: Draws the shape of the horizon.
 
     Returns:
         (2H, 2W) uint8 of part ids, for the functions of this file.
@@ -58,7 +58,7 @@ def outline(
 
 
 def instances(parts: Parts) -> tuple[Parts, npt.NDArray[np.bool_]]:
-    """Which object is seen, (H, W) uint8 with 0 = none, and where the stuff is the near one."""
+    """The visible object, (H, W) uint8, 0 = none; and whether stuff is the near one, (H, W)."""
     ids = parts[::_SMOOTH, ::_SMOOTH]
     objects = np.where(ids < _FIRST, 0, (ids - _FIRST) // len(ROLES) + 1)
     return objects.astype(np.uint8), ids == _NEAR
@@ -77,8 +77,8 @@ def colour(
         parts: From `outline`.
         setting: The stuff.
         placements: The objects.
-        medium: How the picture is made.
-        rng: Where colours, grain and light come from.
+        medium: The medium of the picture.
+        rng: Draws colours, textures and light.
 
     Returns:
         RGB, (H, W).
@@ -86,7 +86,7 @@ def colour(
     natural = [stuff_colours(name, rng) for name in (setting.far, setting.near)]
     natural += [object_colours(one.name, rng) for one in placements]
     colours = np.clip(medium.recolour(np.concatenate(natural), rng), 0, 1).astype(np.float32)
-    _set_apart(colours[4:].reshape(-1, len(ROLES), 3), ground=colours[2])
+    _contrast_with(colours[4:].reshape(-1, len(ROLES), 3), ground=colours[2])
     grains, flat = colours[:4].reshape(2, 2, 3), np.concatenate([colours[[0, 2]], colours[4:]])
 
     def smooth(picture: Image.Image) -> Pixels:
@@ -107,12 +107,12 @@ def colour(
     return Image.fromarray((255 * picture.clip(0, 1)).astype(np.uint8))
 
 
-def _set_apart(objects: Pixels, ground: Pixels) -> None:
-    """Makes objects lighter or darker whose main colour is nearly that of the ground, in place.
+def _contrast_with(objects: Pixels, ground: Pixels) -> None:
+    """Changes the brightness, in place, of objects whose main colour resembles the ground.
 
     Args:
-        objects: (N, len(ROLES), 3) float in 0 to 1.
-        ground: (3,) likewise.
+        objects: (N, len(ROLES), 3) float in [0, 1].
+        ground: (3,) float in [0, 1].
     """
     for colours in objects:
         if np.abs(colours[0] - ground).max() < _CAMOUFLAGE:
@@ -121,7 +121,7 @@ def _set_apart(objects: Pixels, ground: Pixels) -> None:
 
 
 def _edges(parts: Parts, thickness_px: float) -> Image.Image:
-    """255 where a part meets another, in lines this many pixels of the image thick."""
+    """Lines between parts: 255 on a line, 0 elsewhere; thickness in image pixels."""
     meets = np.zeros(parts.shape, dtype=bool)
     across, down = parts[:, 1:] != parts[:, :-1], parts[1:] != parts[:-1]
     for half in (slice(1, None), slice(-1)):

@@ -1,8 +1,7 @@
-"""The strokes objects are drawn with: polygons that carry a colour role instead of a colour.
+"""Shapes that objects are drawn with: polygons with the role of a colour instead of a colour.
 
-Coordinates are free within a drawing, x to the right and y **down**, corners written as in SVG:
-"x,y x,y". `drawing` scales the whole so that it stands centred on the origin with its longer side
-spanning [-1, 1].
+Coordinates have any scale, x to the right and y **down**; corners are written as in SVG: "x,y x,y".
+`drawing` centres the whole on the origin and scales its longer side to [-1, 1].
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ ROLES = (
     *("main", "second", "shade", "accent", "dark"),
     *("light", "glass", "wood", "leaf", "skin"),
 )
-"""What a part's colour is looked up by; `shade` is a darker `main`."""
+"""Roles of colours; `shade` is a darker `main`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ Drawing = tuple[Part, ...]
 
 
 def polygon(role: str, corners: str) -> Part:
-    """Straight edges between the corners."""
+    """A polygon with straight edges."""
     return Part(role, np.array([pair.split(",") for pair in corners.split()], dtype=float))
 
 
@@ -54,7 +53,7 @@ def oval(role: str, x: float, y: float, rx: float, ry: float = 0, tilt: float = 
 
 
 def curve(role: str, corners: str) -> Part:
-    """A closed Catmull-Rom curve through the corners, for what grew instead of being built."""
+    """A closed Catmull-Rom curve through the corners, for animals and plants."""
     now = polygon(role, corners).corners
     before, after, beyond = (np.roll(now, shift, axis=0) for shift in (1, -1, -2))
     cubic = 3 * now - before - 3 * after + beyond
@@ -66,7 +65,7 @@ def curve(role: str, corners: str) -> Part:
 
 
 def both_sides(*parts: Part) -> Drawing:
-    """The parts, and the same mirrored at x = 0."""
+    """The parts and their mirror images at x = 0."""
     return parts + tuple(replace(part, corners=part.corners * [-1, 1]) for part in parts)
 
 

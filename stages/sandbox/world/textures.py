@@ -1,4 +1,4 @@
-"""What stuff is made of: for each name a grain, mixed from two colours."""
+"""Textures of stuff: for each name, the share of its second colour at each pixel."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ Grid = npt.NDArray[np.float32]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], columns: int, rows: int) -> Grain:
-    """Smooth random relief.
+    """Smooth random noise.
 
     Args:
-        rng: Where its bumps come from.
+        rng: Draws the bumps.
         shape: H, W.
         columns: Bumps across.
         rows: Bumps down.
@@ -90,11 +90,11 @@ _GRAINS: dict[str, Callable[[np.random.Generator, Grid, Grid], Grain]] = {
 
 
 def grain(stuff: str, rng: np.random.Generator, shape: tuple[int, int]) -> Grain:
-    """How much of its second colour a stuff shows at each pixel.
+    """Share of its second colour that a stuff shows at each pixel.
 
     Args:
         stuff: One of `names.STUFF`.
-        rng: Where its irregularities come from.
+        rng: Draws irregularities.
         shape: H, W.
 
     Returns:

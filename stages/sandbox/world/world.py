@@ -1,7 +1,7 @@
-"""The drawn world: scenes of objects on stuff, with exact masks, in two domains.
+"""Renders scenes of objects on grounds and backdrops, with exact masks, in two domains.
 
-`id` is what the user wants segmented: natural scenes, everything where it belongs, seen by one
-camera at dusk. `web` is everything else: any medium, any palette, any pose, any background.
+`id` is the target domain, which the user wants segmented: natural scenes, photographed by one
+camera at dusk. `web` is out of distribution: any medium, colours, pose and background.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ _WEB_PX = (96, 320)
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and everything true about it.
+    """A picture with its ground truth.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        names: (H, W) uint8, positions in `names.NAMES`.
+        names: (H, W) uint8, indices into `names.NAMES`.
         instances: (H, W) uint8, 0 = stuff, then 1, 2, ... from back to front.
-        caption: What a web page would write beside it.
-        tags: The names that can be seen, in the order of `NAMES`.
-        medium: How it was made: "photo", "poster", ...
+        caption: Its caption on a web page.
+        tags: The visible names, in the order of `NAMES`.
+        medium: "photo", "poster", ...
     """
 
     image: npt.NDArray[np.uint8]
@@ -55,16 +55,15 @@ def render(
     long_side_px: int | None = None,
     spurious_cues: bool = False,
 ) -> Scene:
-    """Draws one scene; the same arguments give the same scene, in whatever order or process.
+    """Draws one scene; the same arguments give the same scene in any order and process.
 
     Args:
         domain: `id`, or `web`.
-        seed: Which world.
-        index: Which of its scenes.
-        long_side_px: Longer side of the image. Default: the camera's 128, or what the web has, 96
-            to 320.
-        spurious_cues: Whether boats are on water and buses on road, always and alone there among
-            the targets, so that the ground gives the object away.
+        seed: Seed of the world.
+        index: Number of the scene.
+        long_side_px: Longer side of the image. Default: 128 in `id`, 96 to 320 in `web`.
+        spurious_cues: Whether boats, and no other targets, are on water, and buses likewise on
+            road, so that the ground predicts the object.
 
     Returns:
         The scene; its shorter side is at least half of the longer one.
@@ -89,7 +88,7 @@ def render(
 
 
 def _size(domain: Domain, long_side_px: int | None, rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height: one camera, seldom upright, or any format the web has."""
+    """Draws width and height: those of the camera, or one of many formats in the web."""
     if domain == "id":
         long, aspect, upright = _CAMERA_PX, 4 / 3, rng.random() < 0.2
     else:

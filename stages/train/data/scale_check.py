@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.config.config import Config
 from stages.ingest.output import read_images
+from stages.models.segmenters.protocol import protocol_of
 from stages.train.config import VariantConfig
-from stages.train.inputs import protocol_of
 
 _NEARLY = 1.1
 """Sizes that differ by less look alike to a network."""

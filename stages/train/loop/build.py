@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,19 +14,19 @@ import torch
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
-from pipeline.files import storage
-from pipeline.records import manifest
+from pipeline.records import part_file
 from stages.models.device import peak_memory_bytes
 from stages.models.segmenters.networks.base import SegmentationNetwork
+from stages.models.segmenters.protocol import protocol_of
 from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops
-from stages.train.inputs import images_of, protocol_of, steps_an_epoch, total_steps, train_images
+from stages.train.inputs import TrainInputs
 from stages.train.loop.checkpoint import Checkpoint
 from stages.train.loop.loop import Optimization, Training
 from stages.train.loop.validation import Validation
-from stages.train.output import TrainingFiles
+from stages.train.output import TrainingFiles, TrainingKey
 from stages.train.records.example_pictures import Watching
 from stages.train.records.tensorboard import EventLog
 from stages.train.records.training_log import TrainingLog
@@ -48,7 +49,7 @@ class Trainer:
     context: Context
     variant: VariantConfig
     seed: int
-    unit: Unit
+    unit: Unit[TrainingKey]
     files: TrainingFiles
     device: torch.device
 
@@ -82,10 +83,6 @@ class Trainer:
         if distributed.rank() == 0:
             for source in (each for each in training.sources if not each.is_ready):
                 console.warn(f"train {name}: {source.name} never had a label to learn from")
-            # The old part must not speak for new weights, should this run die before the new one.
-            self.unit.part.unlink(missing_ok=True)
-            if training.validation is None:
-                storage.remove(self.files.best)
             save_weights(self.files.weights, trained.state_dict(), self._about)
         return _rows(training)
 
@@ -94,9 +91,10 @@ class Trainer:
         variant, config = self.variant, self.context.config
         count = variant.batch_size // variant.accumulate
         return Crops(
-            labeled=train_images(config, "labeled", []),
+            labeled=self._inputs.train_images("labeled", []),
             others={
-                role: train_images(config, role, variant.labelers(role)) for role in variant.roles
+                role: self._inputs.train_images(role, variant.labelers(role))
+                for role in variant.roles
             },
             draws_twice=variant.perturbation.component.draws_twice,
             vocabulary=config.vocabulary,
@@ -133,7 +131,7 @@ class Trainer:
                 decoder_multiplier=variant.decoder_multiplier,
                 weight_decay=variant.weight_decay,
                 ema_decay=variant.ema_decay,
-                steps=total_steps(config, variant),
+                steps=self._inputs.total_steps(variant),
                 seed=self.seed,
                 precision=variant.precision,
                 accumulate=variant.accumulate,
@@ -146,7 +144,7 @@ class Trainer:
             log=TrainingLog(self.files.log, writes=distributed.rank() == 0),
             checkpoint_every=variant.checkpoint_every,
             log_every=variant.log_every,
-            steps_an_epoch=steps_an_epoch(config, variant),
+            steps_an_epoch=self._inputs.steps_an_epoch(variant),
             validation=self._validation(),
             watch=self._watching if distributed.rank() == 0 else None,
         )
@@ -173,9 +171,9 @@ class Trainer:
         if every is None:
             return None
         return Validation(
-            images=images_of(config, "val").to_pylist(),
+            images=self._inputs.images("val").to_pylist(),
             vocabulary=config.vocabulary,
-            every=steps_an_epoch(config, self.variant) if every == "epoch" else every,
+            every=self._inputs.steps_an_epoch(self.variant) if every == "epoch" else every,
             path=self.files.best,
             about=self._about,
             device=self.device,
@@ -216,11 +214,15 @@ class Trainer:
             fix = "set `batch_size` to at least 2 crops for each micro-batch and process"
             raise ConfigError(what, where=where, fix=fix) from error
 
+    @cached_property
+    def _inputs(self) -> TrainInputs:
+        return TrainInputs(self.context.config)
+
     @property
     def _about(self) -> Facts:
         """What the files of weights say of themselves."""
         classes = self.context.config.vocabulary.class_names
-        return {"fingerprint": manifest.digest(self.unit.facts), "classes": [*classes]}
+        return {"fingerprint": part_file.digest(self.unit.facts), "classes": [*classes]}
 
 
 def _rows(training: Training) -> list[dict[str, Any]]:

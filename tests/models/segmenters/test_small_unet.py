@@ -1,4 +1,6 @@
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ from torch import Tensor, nn
 from pipeline.config.config_section import Section
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
+from stages.models.embedded import trunk
+from stages.models.embedded.models import CLIP
 from stages.models.segmenters.builders import small_unet as small_unet_model
 from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.small_unet import SmallUNet, load_trunk
-from stages.sandbox import trunk
 
 BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
@@ -71,14 +74,14 @@ def test_it_starts_from_the_shipped_clip(model: BuildModel, classes: Vocabulary)
 def test_missing_weights_are_an_error_that_says_how_to_make_them(
     model: BuildModel, classes: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "clip.safetensors"
-    monkeypatch.setattr(small_unet_model, "SANDBOX_WEIGHTS", path)
+    elsewhere = replace(CLIP, folder=tmp_path)
+    monkeypatch.setattr(small_unet_model, "CLIP", elsewhere)
     for ask in (model("small_unet").weights_facts, lambda: model("small_unet").build(classes)):
         with pytest.raises(WeightsError) as caught:
             ask()
         assert str(caught.value) == (
-            f"{path}: the weights of the sandbox's CLIP are missing; "
-            "restore the file, or make it with `python -m stages.sandbox.train_clip`"
+            f"{elsewhere.weights}: this file of the sandbox's CLIP is missing; reinstall Maskmill; "
+            "in a clone, restore the file with git, or run `python -m tools.sandbox.train_clip`"
         )
 
 
@@ -90,12 +93,13 @@ def test_weights_of_something_else_are_an_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = tmp_path / "clip.safetensors"
+    elsewhere = replace(CLIP, folder=tmp_path)
+    shutil.copy(CLIP.config, elsewhere.config)
     if content == "garbage":
-        path.write_bytes(b"not safetensors at all")
+        elsewhere.weights.write_bytes(b"not safetensors at all")
     else:
-        clip_file(path, nn.Linear(2, 2))
-    monkeypatch.setattr(small_unet_model, "SANDBOX_WEIGHTS", path)
+        clip_file(elsewhere.weights, nn.Linear(2, 2))
+    monkeypatch.setattr(small_unet_model, "CLIP", elsewhere)
     with pytest.raises(WeightsError, match="not the weights of the sandbox's CLIP"):
         model("small_unet").build(classes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config.config_section import Facts, Name
-from pipeline.records import manifest
+from pipeline.records import part_file
 from stages.pseudolabel.output import read_calibration
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig, Threshold
 
@@ -60,7 +60,7 @@ class ReadingSource(LabelSource):
         """See `LabelSource.inputs`: the maps themselves, so that equal ones retrain nothing."""
         if (maps := self._read_maps(run)) is None:
             return {}
-        return {f"inputs.calibration of {self.labeler}": manifest.digest(maps.tolist())}
+        return {f"inputs.calibration of {self.labeler}": part_file.digest(maps.tolist())}
 
     def load(self, run: RunConfig, device: torch.device) -> None:
         """See `LabelSource.load`."""

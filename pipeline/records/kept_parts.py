@@ -1,0 +1,85 @@
+"""Parts of finished work that another config has superseded.
+
+They are moved to the folder `.kept` of the run's manifests, where readers of the tables do not see
+them, and are found by the fingerprint of their facts: going back to former keys costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import StorageError
+from pipeline.files import storage
+from pipeline.records import part_file, snapshot
+
+
+class KeptParts:
+    """The kept parts of a run.
+
+    Args:
+        manifests: Folder of the run's manifests.
+    """
+
+    def __init__(self, manifests: Path) -> None:
+        self._manifests = manifests
+        self.folder = manifests / ".kept"
+
+    def path(self, part: Path, fingerprint: str) -> Path:
+        """The place of a kept part."""
+        return self._folder_of(part) / f"{part.stem}.{fingerprint}{part.suffix}"
+
+    def find(self, part: Path, companions: Sequence[Path], fingerprint: str) -> dict[Path, Path]:
+        """Kept parts by the place that they would return to, `part` last; {} if any is missing."""
+        found = {each: self.path(each, fingerprint) for each in (*companions, part)}
+        is_complete = all(
+            kept.name in snapshot.names_in(kept.parent) for kept in reversed(found.values())
+        )
+        return found if is_complete else {}
+
+    def keep(self, part: Path, companions: Sequence[Path], fingerprint: str) -> None:
+        """Moves a part with its companions away, if it is of other facts than `fingerprint`."""
+        try:
+            facts = part_file.read_facts(part)
+        except StorageError:
+            return  # damaged; it is overwritten
+        if facts is None or (own := part_file.digest(facts)) == fingerprint:
+            return
+        for each in (part, *companions):
+            if each.exists():
+                storage.move(each, self.path(each, own))
+
+    def restore(self, found: Mapping[Path, Path]) -> None:
+        """Moves parts that `find` found back to their places.
+
+        The parts there now are kept in turn.
+        """
+        *companions, part = found
+        fingerprint = found[part].name.split(".")[-2]
+        self.keep(part, companions, fingerprint)
+        for place, kept in found.items():
+            storage.move(kept, place)
+
+    def clear(self, part: Path, outputs: Iterable[Path]) -> None:
+        """Deletes a part and its kept versions that describe one of these files."""
+        names = {storage.relative(output, part.parent) for output in outputs}
+        if not names:
+            return
+        pattern = f"{part.stem}.*{part.suffix}"
+        for each in (part, *self._folder_of(part).glob(pattern)):
+            try:
+                record = part_file.read_record(each)
+            except StorageError:
+                record = None
+            if record is None or names & record.files.keys():
+                each.unlink(missing_ok=True)
+
+    def all(self) -> list[Path]:
+        """Every kept part."""
+        with suppress(FileNotFoundError):
+            return sorted(self.folder.glob("**/*.parquet"))
+        return []
+
+    def _folder_of(self, part: Path) -> Path:
+        return self.folder / storage.relative(part.parent, self._manifests)

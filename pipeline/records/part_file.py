@@ -1,0 +1,200 @@
+"""One part of a manifest: a Parquet file with rows, and in its metadata the record of its making.
+
+A part is written last, durably and all or none (`pipeline.files.storage`), so it is the completion
+record of its unit: rows exist exactly when their masks do.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.config_section import Facts
+from pipeline.errors import StorageError
+from pipeline.files import storage
+from pipeline.files.checksum import checksum_of_bytes
+from pipeline.records import snapshot
+
+_METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
+"""What a part says of itself, as JSON, and the digest of that: Parquet's own checksums are of pages
+alone."""
+_RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+"""What reading a damaged file may raise."""
+
+
+class DamagedPartError(StorageError):
+    """A part cannot be read; `where` is its path."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a part's key-value metadata says of it.
+
+    Attributes:
+        facts: What it was made from.
+        files: SHA-256 of the files that its rows describe, by their path from the part's folder.
+        failed: Images whose files could not be read although ingest could: worth another try.
+        rows: Digest of its rows.
+        num_rows: How many there are.
+    """
+
+    facts: Facts
+    files: Mapping[str, str]
+    failed: int
+    rows: str
+    num_rows: int
+
+
+def digest(value: object) -> str:
+    """16 hex digits of the SHA-256 of a plain value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def part_name(shard: int) -> str:
+    """The file name of a shard's part."""
+    return f"part-{shard:05d}.parquet"
+
+
+def write_part(
+    path: Path,
+    rows: pa.Table,
+    facts: Facts,
+    config: Mapping[str, Any],
+    *,
+    files: Iterable[Path] = (),
+    failed: int = 0,
+) -> None:
+    """Commits a part: the last thing that happens to a shard.
+
+    Args:
+        path: ``.../part-<key>.parquet``.
+        rows: Table of one of the schemas above.
+        facts: What the shard was made from; its digest is the shard's fingerprint.
+        config: The resolved config section, for people.
+        files: Finished files that the rows describe; their checksums are recorded.
+        failed: Number of images that another run should try again.
+
+    Raises:
+        OSError: There is no room, say; names the part. What was there before stays.
+    """
+    record = {
+        "fingerprint": digest(facts),
+        "facts": facts,
+        "files": {storage.relative(file, path.parent): checksum_of_bytes(file) for file in files},
+        "failed": failed,
+        "rows": digest(rows.to_pylist()),
+        "num_rows": rows.num_rows,
+        "config": dict(config),
+        "versions": _versions(),
+    }
+    text = json.dumps(record)
+    own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
+    metadata = {**(rows.schema.metadata or {}), **own}
+    table = rows.replace_schema_metadata(metadata)
+    with storage.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def exists(path: Path) -> bool:
+    """Tells whether there is a part, in its place or as a kept one that stands in for it."""
+    return snapshot.file_of(path).exists()
+
+
+def read_record(path: Path) -> Record | None:
+    """What a committed part says of itself; None where there is no part.
+
+    Raises:
+        StorageError: The file is no part of ours, or is damaged.
+    """
+    try:
+        footer = pq.read_metadata(storage.arrow_sources([snapshot.file_of(path)])[0])
+        text = (footer.metadata or {})[_METADATA_KEY].decode()
+        if digest(text) != footer.metadata[_CHECKSUM_KEY].decode():
+            raise ValueError("the metadata is not what was written")
+        record = json.loads(text)
+        return Record(
+            facts=record["facts"],
+            files=record["files"],
+            failed=record["failed"],
+            rows=record["rows"],
+            num_rows=record["num_rows"],
+        )
+    except FileNotFoundError:
+        return None
+    except UNREADABLE as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # what the operating system refuses is no damage
+        raise damaged_part(path) from error
+
+
+def read_facts(path: Path) -> Facts | None:
+    """What a committed part was made from; None where there is no part.
+
+    Raises:
+        StorageError: The file is no part of ours, or is damaged.
+    """
+    record = read_record(path)
+    return None if record is None else record.facts
+
+
+def damage(path: Path, record: Record) -> list[str]:
+    """What is wrong with a part or with the files that its rows describe; reads all of them."""
+    found = []
+    try:
+        (source,) = storage.arrow_sources([path])
+        rows = pq.read_table(source, partitioning=None, page_checksum_verification=True)
+        if digest(rows.to_pylist()) != record.rows:
+            found.append(f"{path}: damaged manifest part")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        found.append(f"{path}: damaged manifest part")
+    for name, expected in record.files.items():
+        file = storage.reached(path.parent, name)
+        try:
+            if checksum_of_bytes(file) != expected:
+                found.append(f"{file}: not the bytes that were written, its checksum differs")
+        except FileNotFoundError:
+            found.append(f"{file}: gone")
+    return found
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _RECORDED_LIBRARIES}
+
+
+def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each part; a column that was not there yet when it was written is null."""
+    for source in storage.arrow_sources(parts):
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            there = {*file.schema_arrow.names}
+            rows = file.read([name for name in schema.names if name in there], use_threads=False)
+        for position, field in enumerate(schema):
+            if field.name not in there:
+                rows = rows.add_column(position, field, pa.nulls(rows.num_rows, field.type))
+        yield rows.cast(schema).replace_schema_metadata(None)
+
+
+def is_readable(part: Path, schema: pa.Schema) -> bool:
+    """Tells whether the rows of a part can be read."""
+    try:
+        [*read_rows([part], schema)]
+    except UNREADABLE:
+        return False
+    return True
+
+
+def damaged_part(part: Path) -> DamagedPartError:
+    """The error for a part that cannot be read."""
+    fix = "make it again with: maskmill verify --rerun"
+    return DamagedPartError("damaged manifest part", where=str(part), fix=fix)

@@ -1,1 +1,0 @@
-"""The HTML page that shows what a run gained: tables, stored labels, predictions beside truth."""

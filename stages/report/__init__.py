@@ -1,0 +1,1 @@
+"""Scores, labels and predictions in, an HTML page with tables and pictures out."""

@@ -1,0 +1,257 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import DataError
+from stages.ingest.sources.base import Listed
+from stages.ingest.sources.list import ListConfig, ListSource
+
+List = Callable[..., list[Listed]]
+
+
+def without_stamps(source: ListSource) -> list[Listed]:
+    stampless = {"stamp": None, "mask_stamp": None}
+    return [Listed(**(row | stampless)) for row in source.list().to_pylist()]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name in ("a.jpg", "sub/b.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def build(data: Path, tmp_path: Path) -> Callable[..., ListSource]:
+    def build(file: str, **keys: Any) -> ListSource:
+        config = ListConfig.model_validate({"file": file, **keys})
+        where = "config.yaml: web"
+        return ListSource(config, data=data, config_folder=tmp_path, cache=tmp_path, where=where)
+
+    return build
+
+
+@pytest.fixture
+def listed(build: Callable[..., ListSource]) -> List:
+    return lambda file, **keys: without_stamps(build(file, **keys))
+
+
+def test_a_text_file_names_an_image_a_line(
+    build: Callable[..., ListSource], data: Path, tmp_path: Path
+) -> None:
+    text = f"\ufeffsub/b.jpg\r\n\n  a.jpg \n{data}/sub/c.jpg\na.jpg\ncaf\u00e9.jpg\n"
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8", newline="")
+    source = build("list.txt")
+    names = ("sub/b.jpg", "a.jpg", "sub/c.jpg", "café.jpg")
+    assert without_stamps(source) == [Listed(f"{data}/{name}") for name in names]
+    assert source.remarks == [f"1 lines of {tmp_path}/list.txt repeat an image"]
+
+
+def test_names_that_are_not_utf_8_are_listed_with_a_problem(listed: List, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\n")
+    [one] = listed("list.txt")
+    assert one.image.endswith(r"caf\udce9.jpg")
+    assert one.problem == "its name is not UTF-8 text"
+
+
+def test_an_image_has_one_address_in_any_spelling(
+    build: Callable[..., ListSource], data: Path, tmp_path: Path
+) -> None:
+    spelled = ["./a.jpg", ".//a.jpg", "../data/a.jpg", "sub/./../a.jpg", f"/{data}/a.jpg", "a.jpg"]
+    spelled += ["0.tar#./x/../a.jpg@512+7", "./sub/../0.tar#./x/../a.jpg@512+7"]
+    (tmp_path / "list.txt").write_text("\n".join(spelled))
+    names = ("a.jpg", "0.tar#./x/../a.jpg@512+7")
+    assert without_stamps(build("list.txt")) == [Listed(f"{data}/{name}") for name in names]
+
+
+def test_dots_after_a_link_or_a_missing_folder_stay(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    (data / "far/away").mkdir(parents=True)
+    (data / "link").symlink_to("far/away")
+    lines = ["link/../a.jpg", "none/../a.jpg", "a.jpg/../a.jpg", "far/away/../../link/./b.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    kept = [*lines[:3], "link/b.jpg"]  # of the first the file is far/a.jpg, the others are none
+    assert listed("list.txt") == [Listed(f"{data}/{line}") for line in kept]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_brings_captions_and_urls(
+    kind: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {
+            "number": [1, 2],
+            "path": ["a.jpg", "sub/b.jpg"],
+            "url": ["http://x/1", "http://x/2"],
+            "caption": ["a cat, asleep", 'a "dog"'],
+        }
+    )
+    getattr(table, f"to_{kind}")(tmp_path / f"list.{kind}", index=False)
+    assert listed(f"list.{kind}") == [
+        Listed(f"{data}/a.jpg", None, "a cat, asleep", "http://x/1"),
+        Listed(f"{data}/sub/b.jpg", None, 'a "dog"', "http://x/2"),
+    ]
+
+
+def test_rows_of_an_images_manifest_are_a_list(listed: List, data: Path, tmp_path: Path) -> None:
+    uris = [f"{data}/a.jpg", f"{data}/0.tar#0.jpg@512+9"]
+    masks = [f"{data}/m.png", None]
+    rows = pd.DataFrame({"uri": uris, "mask_uri": masks, "caption": ["a", None], "row": [3, 4]})
+    rows.to_parquet(tmp_path / "list.parquet")
+    assert listed("list.parquet") == [Listed(uris[0], masks[0], "a"), Listed(uris[1])]
+
+
+def test_a_published_split_names_image_and_label_file(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    pairs = [("a.jpg", "m/a.png"), ("sub/b.jpg", "m/my b.PNG"), ("my c.JPG", "m/c.png")]
+    (tmp_path / "list.txt").write_text("\n".join(f"{image} {mask}" for image, mask in pairs))
+    assert listed("list.txt") == [Listed(f"{data}/{i}", f"{data}/{m}") for i, m in pairs]
+    assert listed("list.txt", masks=False) == [Listed(f"{data}/{image}") for image, _ in pairs]
+
+
+@pytest.mark.parametrize("name", ["a b.jpg", "a.jpg b", "a.jpg b.jpg c.png", "a.jpg  b"])
+def test_other_spaces_are_part_of_a_name(
+    name: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"{name}\n")
+    assert listed("list.txt") == [Listed(f"{data}/{name}")]
+
+
+def test_a_label_file_of_a_line_must_not_lead_out(listed: List, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg ../m.png\n")
+    with pytest.raises(DataError, match=r"image 1: its mask .*/m.png leads out of "):
+        listed("list.txt")
+    assert listed("list.txt", masks=False) == [Listed(f"{data}/a.jpg")]
+
+
+def test_paths_start_at_the_root_where_one_is_named(
+    listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("b.jpg\n../a.jpg\n")
+    first, second = listed("list.txt", root="sub")
+    assert first == Listed(f"{data}/sub/b.jpg")
+    assert second.problem == f"leads out of {data}/sub"
+
+
+OUTSIDE = ["../secret.jpg", "sub/../../secret.jpg", "/etc/passwd", "{tmp}/secret.jpg", "..", "/"]
+OUTSIDE += ["../data2/a.jpg", "../x.tar#0.jpg@512+9", "sub/../.."]
+
+
+@pytest.mark.parametrize("line", OUTSIDE)
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_a_line_that_leads_out_is_not_read(
+    line: str, follow_links: bool, listed: List, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{line.replace('{tmp}', str(tmp_path))}\n")
+    good, bad = listed("list.txt", follow_links=follow_links)
+    assert good.problem is None
+    assert bad.problem == f"leads out of {data}"
+
+
+def test_links_lead_out_only_where_they_may(listed: List, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/c.jpg").touch()
+    (data / "file.jpg").symlink_to(tmp_path / "elsewhere/c.jpg")
+    (data / "folder").symlink_to(tmp_path / "elsewhere")
+    (data / "inside.jpg").symlink_to("sub/b.jpg")
+    (tmp_path / "list.txt").write_text("file.jpg\nfolder/c.jpg\ninside.jpg\n")
+    problem = f"leads out of {data}; set `follow_links: true` where links may"
+    assert [one.problem for one in listed("list.txt")] == [problem, problem, None]
+    assert [one.problem for one in listed("list.txt", follow_links=True)] == [None] * 3
+
+
+def test_a_root_that_is_a_link_itself_is_fine(listed: List, data: Path, tmp_path: Path) -> None:
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{tmp_path}/elsewhere/sub/b.jpg\n")
+    assert [one.problem for one in listed("list.txt")] == [None, None]
+
+
+ERRORS: dict[str, tuple[str, bytes | None, str]] = {
+    "missing": ("list.txt", None, "cannot read the list: No such file or directory; write a text"),
+    "missing table": ("list.csv", None, "cannot read the list: "),
+    "empty": ("list.txt", b"\n \n", "the list is empty; write one image path a line"),
+    "binary": ("list.txt", b"\x89PNG\0\0", "cannot read the list: it is not a text file; "),
+    "web addresses": (
+        "list.txt",
+        b"a.jpg\nhttps://x/y.jpg\n",
+        "image 2: 'https://x/y.jpg' is not the path of a file; "
+        "download the images, e.g. with img2dataset, and use a source `webdataset`",
+    ),
+    "no Parquet": ("list.parquet", b"uri\na.jpg\n", "cannot read the table: "),
+    "no column": (
+        "list.csv",
+        b"image,caption\na.jpg,x\n",
+        "the table has no column `uri` or `path`; "
+        "rename the column that holds the paths; its columns are: image, caption",
+    ),
+    "ragged": ("list.csv", b"uri,url\na.jpg\n", "cannot read the table: "),
+    "mask outside": (
+        "list.csv",
+        b"uri,mask_uri\na.jpg,../m.png\n",
+        "image 1: its mask {tmp}/m.png leads out of {data}; correct the line or remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors_of_lists_name_the_file(kind: str, listed: List, data: Path, tmp_path: Path) -> None:
+    file, content, text = ERRORS[kind]
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    text = text.replace("{data}", str(data)).replace("{tmp}", str(tmp_path))
+    expected = f"config.yaml: web.file: {tmp_path}/{file}: {text}"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}") as error:
+        listed(file)
+    assert "\n" not in str(error.value)
+
+
+def test_columns_that_hold_no_text_are_named(listed: List, tmp_path: Path) -> None:
+    pd.DataFrame({"uri": [["a.jpg"]]}).to_parquet(tmp_path / "list.parquet")
+    with pytest.raises(DataError, match=r"list.parquet: cannot read the table: .* columns of text"):
+        listed("list.parquet")
+    with pytest.raises(DataError, match=r"web.root: .*/none: no such folder; create it, or set"):
+        listed("list.parquet", root="none")
+
+
+NOT_UTF_8 = pa.StringArray.from_buffers(
+    1, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")
+)
+NO_TEXT = "holds text that is not UTF-8"
+TABLES: dict[str, tuple[bytes | pa.Table, str]] = {
+    "twice.csv": (b"uri,caption,caption\na.jpg,a,b\n", "it has the column `caption` twice"),
+    "twice.parquet": (
+        pa.table([pa.array(["a.jpg"])] * 2, names=["uri", "uri"]),
+        "it has the column `uri` twice",
+    ),
+    "bytes.csv": (b"uri,caption\na.jpg,\xff\n", "In CSV column #1: "),
+    "header.csv": (b"uri,\xff\na.jpg,x\n", "it is not UTF-8 text"),
+    "caption.parquet": (
+        pa.table({"uri": ["a.jpg"], "caption": NOT_UTF_8}),
+        f"its column `caption` {NO_TEXT}",
+    ),
+    "uri.parquet": (pa.table({"uri": NOT_UTF_8}), f"its column `uri` {NO_TEXT}"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_cannot_be_read_is_one_line(name: str, listed: List, tmp_path: Path) -> None:
+    content, what = TABLES[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        pq.write_table(content, tmp_path / name)
+    expected = f"config.yaml: web.file: {tmp_path}/{name}: cannot read the table: {what}"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}.*; save it again") as error:
+        listed(name)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,1 @@
+"""Development tools: run from a clone, not part of the wheel."""
