@@ -22,7 +22,6 @@ from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallU
 from stages.models.segmenters.normalization import normalize
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import Protocol
-from stages.models.segmenters.weights import load_weights
 
 Call = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]
@@ -72,9 +71,8 @@ def test_variants_are_scored_on_val_and_test(
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
         network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
-        load_weights(
-            artifacts / "checkpoints" / variant / "seed-0/model.safetensors", network, fix=""
-        )
+        (weights,) = (artifacts / "checkpoints" / variant / "seed-0").glob("**/model.safetensors")
+        network.load_state_dict(load_file(weights))
         for split in ("val", "test"):
             pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))
             with torch.inference_mode():
@@ -191,7 +189,7 @@ def test_another_protocol_scores_trainings_anew_and_nothing_else(
 
     network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
     trained = manifests.parents[1] / "artifacts/tiny/checkpoints/web/seed-0/model.safetensors"
-    load_weights(trained, network, fix="")
+    network.load_state_dict(load_file(trained))
     predictor = Predictor(network, torch.device("cpu"), Protocol.model_validate(protocol))
     confusion = Confusion.empty(len(CLASSES))
     pixels = np.array(Image.open(data / "test/images/0.png"))

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from pipeline.config import components
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.data.crops import Crops, TrainImage
 from stages.train.loop.checkpoint import Checkpoint
@@ -127,7 +126,7 @@ def main(data: Path, folder: Path) -> None:
         feed = partial(drawn.batches, device=CPU, workers=1)
         teacher = made.run(feed, CPU, lambda *_: None)
         if distributed.rank() == 0:
-            save_weights(own / "model.safetensors", teacher.state_dict(), {})
+            save_file(teacher.state_dict(), own / "model.safetensors")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 
-from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import ConfigError
-from pipeline.records import part_file
 from stages.models.device import peak_memory_bytes
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.protocol import protocol_of
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops
@@ -83,7 +82,7 @@ class Trainer:
         if distributed.rank() == 0:
             for source in (each for each in training.sources if not each.is_ready):
                 console.warn(f"train {name}: {source.name} never had a label to learn from")
-            save_weights(self.files.weights, trained.state_dict(), self._about)
+            save_model_file(self.files.weights, trained.state_dict(), self._description)
         return _rows(training)
 
     def _crops(self) -> Crops:
@@ -175,7 +174,7 @@ class Trainer:
             vocabulary=config.vocabulary,
             every=self._inputs.steps_an_epoch(self.variant) if every == "epoch" else every,
             path=self.files.best,
-            about=self._about,
+            description=self._description,
             device=self.device,
             protocol=protocol_of(config),
         )
@@ -218,11 +217,13 @@ class Trainer:
     def _inputs(self) -> TrainInputs:
         return TrainInputs(self.context.config)
 
-    @property
-    def _about(self) -> Facts:
-        """What the files of weights say of themselves."""
-        classes = self.context.config.vocabulary.class_names
-        return {"fingerprint": part_file.digest(self.unit.facts), "classes": [*classes]}
+    @cached_property
+    def _description(self) -> ModelDescription:
+        """The description in the model files of this training."""
+        config = self.context.config
+        return ModelDescription.of_training(
+            self.variant.model, config.vocabulary, protocol_of(config), self.unit.facts
+        )
 
 
 def _rows(training: Training) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.images import images
 from stages.labels.confusion import Confusion
 from stages.labels.images import read_truth
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import Protocol
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 
 Bytes = npt.NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Validation:
         vocabulary: Of the label files.
         every: Steps between validations; there is one more after the last step.
         path: The file for the weights that had the best mean IoU.
-        about: What to say in it; see `save_weights`.
+        description: The description of the network in that file.
         device: Where networks are.
         protocol: How images are predicted.
         best: The best mean IoU so far.
@@ -51,7 +51,7 @@ class Validation:
     vocabulary: Vocabulary
     every: int
     path: Path
-    about: Facts
+    description: ModelDescription
     device: torch.device
     protocol: Protocol
     best: float = field(default=-1.0, init=False)
@@ -100,7 +100,7 @@ class Validation:
     def _keep(self, weights: Mapping[str, Tensor]) -> None:
         if distributed.rank() == 0:
             self._weights = {name: own.to("cpu", copy=True) for name, own in weights.items()}
-            save_weights(self.path, self._weights, self.about)
+            save_model_file(self.path, self._weights, self.description)
 
     def _read(self, rows: Sequence[Row]) -> Iterator[tuple[Bytes, Bytes]]:
         """Pixels and masks, some images ahead."""
