@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.images.images import content_id
@@ -71,7 +72,7 @@ def test_variants_are_scored_on_val_and_test(
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
         network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
-        (weights,) = (artifacts / "checkpoints" / variant / "seed-0").glob("**/model.safetensors")
+        weights = artifacts / "checkpoints" / variant / "seed-0/model.safetensors"
         network.load_state_dict(load_file(weights))
         for split in ("val", "test"):
             pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))

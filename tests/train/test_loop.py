@@ -11,9 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
+from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
 from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.builders.base import ModelBuilder
+from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
+from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.protocol import WHOLE_IMAGE
 from stages.train.data.batch import LabeledBatch, TrainBatch
@@ -105,7 +109,10 @@ def validation(tmp_path: Path, vocabulary: Vocabulary) -> Validation:
         row[key] = str(tmp_path / f"{key}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(row[key])
     path = tmp_path / "best.safetensors"
-    return Validation([row], vocabulary, 1, path, {}, CPU, WHOLE_IMAGE)
+    keys = SmallUNetConfig(encoder_weights=None)
+    model: Choice[ModelBuilder] = Choice("small_unet", SmallUNetModel, keys)
+    description = ModelDescription.of_training(model, vocabulary, WHOLE_IMAGE, {})
+    return Validation([row], vocabulary, 1, path, description, CPU, WHOLE_IMAGE)
 
 
 Draw = Callable[[range], Iterator[TrainBatch]]

@@ -15,7 +15,7 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
 from pipeline.files import storage
-from pipeline.records.manifest import digest
+from pipeline.records.part_file import digest
 from stages.models.segmenters.builders.base import ModelBuilder, ModelChoice
 from stages.models.segmenters.normalization import IMAGENET, Normalization
 from stages.models.segmenters.protocol import Protocol
@@ -37,8 +37,8 @@ class TrainingFacts(Section):
     """The training that a model file comes from."""
 
     fingerprint: str
-    """Digest of `facts`; also in the metadata of the training's manifest part."""
-    facts: dict[str, JsonValue]
+    """Digest of `depends_on`; also in the metadata of the training's manifest part."""
+    depends_on: dict[str, JsonValue]
     """Keys, versions, checksums and inputs that the weights depend on, by dotted name."""
 
 
@@ -89,7 +89,7 @@ class ModelDescription(Section):
             vocabulary=vocabulary.model_copy(update={"label_schemes": {}}),
             normalization=IMAGENET,
             protocol=protocol,
-            training=TrainingFacts(fingerprint=digest(facts), facts=facts),
+            training=TrainingFacts(fingerprint=digest(facts), depends_on=facts),
             versions={name: version(name) for name in ("maskmill", "torch")},
         )
 
@@ -155,7 +155,7 @@ def parse_description(content: bytes, path: Path) -> ModelDescription:
         what = f"a newer version of Maskmill wrote it (format {number}, this version reads 1)"
         raise WeightsError(what, where=str(path), fix="update Maskmill")
     try:
-        return ModelDescription.model_validate_json(text, strict=True)
+        return ModelDescription.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(error.errors()[0], values, path) from error
 
