@@ -43,9 +43,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     metrics: list[MetricRow] = []
     confusion: list[ConfusionRow] = []
     for prefix, (file, step) in weights.items():
-        predictor = load_model_file(
-            file, device, vocabulary=config.vocabulary, protocol=section
-        )
+        predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
             predicted = predictor.predict(read_pixels(image))

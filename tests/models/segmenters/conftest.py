@@ -67,10 +67,17 @@ def tiny_run(tiny: dict[str, Any], clip_folder: Path) -> dict[str, Any]:
     return {**tiny, "train": {**train, "device": "cpu", "variants": variants}, "evaluate": {}}
 
 
+@pytest.fixture
+def tiny_keys(clip_folder: Path) -> Callable[[str], dict[str, Any]]:
+    """Keys of a small network by its name."""
+    semivl = {"model": f"local-dir:{clip_folder}", "image_px": 32}
+    return lambda name: dict(semivl if name == "semivl" else TINY[name])
+
+
 @pytest.fixture(params=components.names(MODELS))
-def tiny_model(request: pytest.FixtureRequest, clip_folder: Path) -> ModelBuilder:
+def tiny_model(
+    request: pytest.FixtureRequest, tiny_keys: Callable[[str], dict[str, Any]]
+) -> ModelBuilder:
     """Each model, small."""
     name: str = request.param
-    if name == "semivl":
-        return named(name, model=f"local-dir:{clip_folder}", image_px=32)
-    return named(name, **TINY[name])
+    return named(name, **tiny_keys(name))

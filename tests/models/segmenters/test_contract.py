@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.base import ModelBuilder
-from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.model_file import load_model_file, save_model_file
+from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.protocol import WHOLE_IMAGE
 
 Draw = Callable[..., Tensor]

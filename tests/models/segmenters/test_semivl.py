@@ -15,9 +15,9 @@ from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip.clip import load_clip, tower_config, untrained_tower
 from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.builders.semivl import SemiVLConfig, SemiVLModel
-from stages.models.segmenters.networks.semivl import SemiVL
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.model_file import load_model_file, save_model_file
+from stages.models.segmenters.networks.semivl import SemiVL
 from stages.models.segmenters.protocol import WHOLE_IMAGE
 
 BuildModel = Callable[..., ModelBuilder]
