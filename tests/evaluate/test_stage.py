@@ -72,7 +72,8 @@ def test_variants_are_scored_on_val_and_test(
     assert call("run", config).returncode == 0
     for variant in ("plain", "web"):
         network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
-        weights = artifacts / "checkpoints" / variant / "seed-0/model.safetensors"
+        folder = artifacts / "checkpoints" / variant / "seed-0"
+        (weights,) = folder.glob("*/model.safetensors")
         network.load_state_dict(load_file(weights))
         for split in ("val", "test"):
             pixels = torch.from_numpy(np.array(Image.open(data / split / "images/0.png")))
@@ -189,7 +190,8 @@ def test_another_protocol_scores_trainings_anew_and_nothing_else(
     assert np.array_equal(matrix_of(manifests, "clip", "test", None), labeler)
 
     network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
-    trained = manifests.parents[1] / "artifacts/tiny/checkpoints/web/seed-0/model.safetensors"
+    folder = manifests.parents[1] / "artifacts/tiny/checkpoints/web/seed-0"
+    (trained,) = folder.glob("*/model.safetensors")
     network.load_state_dict(load_file(trained))
     predictor = Predictor(network, torch.device("cpu"), Protocol.model_validate(protocol))
     confusion = Confusion.empty(len(CLASSES))

@@ -125,7 +125,8 @@ def test_what_a_training_ended_with_labels_in_another_run(
     first["pseudolabel"] = {"size_px": 32, "labelers": labelers}
     done = maskmill("run", "train", "--config", write_config(first))
     assert done.returncode == 0, done.stderr
-    weights = tmp_path / "workspace/artifacts/first/checkpoints/plain/seed-0/model.safetensors"
+    folder = tmp_path / "workspace/artifacts/first/checkpoints/plain/seed-0"
+    (weights,) = folder.glob("*/model.safetensors")
     own = {"name": "segmenter", "weights": str(weights)}
     second = {**tiny, "pseudolabel": {"size_px": 32, "labelers": {"own": own}}}
     done = maskmill("run", "--config", write_config(second))

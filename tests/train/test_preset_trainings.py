@@ -159,7 +159,8 @@ def test_it_overfits_four_images(
     for source in (choice.create() for choice in parsed(keys).label_sources):
         if source.file_name() != "guidance":  # of a CLIP that knows nothing
             assert 0 < end[f"loss/{source.name}"] < 0.5 * start  # smoothed labels never cost 0
-    weights = Path(tiny["workspace"], "artifacts/tiny/checkpoints/default/seed-0/model.safetensors")
+    folder = Path(tiny["workspace"], "artifacts/tiny/checkpoints/default/seed-0")
+    (weights,) = folder.glob("*/model.safetensors")
     vocabulary = Vocabulary.model_validate(VOCABULARY)
     cpu = torch.device("cpu")
     predictor = load_model_file(weights, cpu, vocabulary=vocabulary)

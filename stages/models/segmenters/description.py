@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -23,7 +23,7 @@ from stages.models.segmenters.protocol import Protocol
 HEADER_KEY = "maskmill"
 """The entry of the safetensors metadata that holds the description, as JSON."""
 
-_FORMAT = 1
+_FORMAT: Final = 1
 _EARLIER_KEY = "about"
 _MAX_HEADER_BYTES = 2**24
 """A header is a hundred bytes per tensor and some kilobytes of description."""

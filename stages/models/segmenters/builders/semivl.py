@@ -101,7 +101,9 @@ class SemiVLModel(ModelBuilder):
             )
             visual, text = clip.network.visual, self._text(clip, vocabulary)
         else:
-            visual = untrained_tower(architecture["clip"])
+            tower = architecture["clip"]
+            assert isinstance(tower, dict)
+            visual = untrained_tower(tower)
             text = torch.zeros(vocabulary.num_classes, visual.output_dim)
         if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
             what, fix = f"{own.model} is no ViT of open_clip's own", "use one such as ViT-B-16"
