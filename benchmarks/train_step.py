@@ -46,7 +46,7 @@ def measured(
         device: Where they are.
     """
     torch.manual_seed(0)
-    network = variant.model.create().build(vocabulary, pretrained=False)
+    network = variant.model.create().build(vocabulary, architecture={})
     network = network.to(device).to(memory_format=torch.channels_last)
     sources = [choice.create() for choice in variant.label_sources]
     (previous,) = (each for each in sources if isinstance(each, PreviousSource))

@@ -13,9 +13,8 @@ from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
 from stages.labels.images import read_mask, read_pixels
 from stages.models.device import pick_device
-from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.model_file import load_model_file
 from stages.pseudolabel.output import labels_with_truth
-from stages.train.config import TrainConfig
 from stages.train.output import TrainingKey, read_training, training_part
 
 Rows = tuple[list[MetricRow], list[ConfusionRow]]
@@ -32,13 +31,11 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
         WeightsError: A file of weights is missing or damaged.
     """
     assert key.seed is not None
-    train = config.section(TrainConfig)
-    assert train is not None
     training = read_training(config, TrainingKey(key.name, key.seed))
     if training is None:
         where = str(training_part(config, TrainingKey(key.name, key.seed)))
         raise DataError("no finished training", where=where, fix="run `maskmill run train`")
-    device, fix = pick_device(section.device), "run `maskmill verify --rerun`: it trains again"
+    device = pick_device(section.device)
     weights = {"": (training.files.weights, training.steps)}
     if training.best_step is not None:
         weights[BEST] = (training.files.best, training.best_step)
@@ -46,8 +43,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     metrics: list[MetricRow] = []
     confusion: list[ConfusionRow] = []
     for prefix, (file, step) in weights.items():
-        model = train.variants[key.name].model
-        predictor = Predictor.load(model, file, config.vocabulary, device, fix, section)
+        predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
             predicted = predictor.predict(read_pixels(image))

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.images.images import content_id
@@ -24,7 +25,6 @@ from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallU
 from stages.models.segmenters.normalization import normalize
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import Protocol
-from stages.models.segmenters.weights import load_weights
 from tests.evaluate.reading import matrix_of, scores_of
 from tests.finished_run import CLASSES
 
@@ -44,7 +44,7 @@ def trained(artifacts: Path, variant: str, file: str = "model.safetensors") -> A
     """The network of a variant's only training that has this file."""
     network = SmallUNetModel(SmallUNetConfig(encoder_weights=None)).build(SHAPES).eval()
     (weights,) = (artifacts / "checkpoints" / variant / "seed-0").glob(f"*/{file}")
-    load_weights(weights, network, fix="")
+    network.load_state_dict(load_file(weights))
     return network
 
 

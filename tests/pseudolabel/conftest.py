@@ -13,9 +13,13 @@ import torch
 from open_clip.tokenizer import bytes_to_unicode
 from safetensors.torch import save_file
 
+from pipeline.config.components import Choice
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
-from stages.models.segmenters.weights import save_weights
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import save_model_file
+from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
 from stages.pseudolabel.sed.checkpoint import build
 
 TOWERS: dict[str, dict[str, Any]] = {
@@ -109,16 +113,17 @@ def vocabulary() -> Callable[..., Vocabulary]:
 
 
 @pytest.fixture(scope="session")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Vocabulary], Path]:
-    """Model files of `small_unet` with random weights, one per vocabulary."""
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Model files of `small_unet` with random weights, one per vocabulary and protocol."""
 
-    def build(classes: Vocabulary) -> Path:
-        names = json.dumps(classes.class_names)
+    def build(classes: Vocabulary, protocol: Protocol = WHOLE_IMAGE) -> Path:
+        names = json.dumps([classes.class_names, protocol.model_dump()])
         path = folder / f"{hashlib.sha256(names.encode()).hexdigest()}.safetensors"
         torch.manual_seed(0)
-        model = SmallUNetModel(SmallUNetConfig(encoder_weights=None))
-        weights = model.build(classes).state_dict()
-        save_weights(path, weights, {"classes": list(classes.class_names)})
+        keys = SmallUNetConfig(encoder_weights=None)
+        model: Choice[ModelBuilder] = Choice("small_unet", SmallUNetModel, keys)
+        description = ModelDescription.of_training(model, classes, protocol, {})
+        save_model_file(path, model.create().build(classes).state_dict(), description)
         return path
 
     folder = tmp_path_factory.mktemp("segmenter")

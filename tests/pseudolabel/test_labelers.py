@@ -70,8 +70,6 @@ def build(
     if component is Sed:
         model = f"local-dir:{sed_checkpoint.parent}"
         keys = {"model": model, "weights": str(sed_checkpoint), "input_px": 64}
-    if component is Segmenter:
-        keys = {"model": {"name": "small_unet", "encoder_weights": None}}
     if component is Hf:
         folder = request.getfixturevalue("hf_folder")("clipseg")  # skips without transformers
         keys = {"model": f"local-dir:{folder}"}

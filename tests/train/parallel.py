@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops, TrainImage
@@ -128,7 +128,7 @@ def main(data: Path, folder: Path) -> None:
         made = loop_in_folder(own, parts_of(config), config, seed=3, facts={}, steps_an_epoch=1)
         made.loop.run(feed)
         if distributed.rank() == 0:
-            save_weights(own / "model.safetensors", made.teacher.state_dict(), {})
+            save_file(made.teacher.state_dict(), own / "model.safetensors")
 
 
 if __name__ == "__main__":

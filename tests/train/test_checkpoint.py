@@ -1,6 +1,6 @@
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from pipeline.errors import StorageError, WeightsError
+from pipeline.errors import StorageError
 from stages.models.segmenters.networks.base import frozen_copy
-from stages.models.segmenters.weights import load_weights, replace, save_weights
+from stages.models.segmenters.weights import replace
 from stages.train.loop.checkpoint import Checkpoint, Stateful
 
 CPU = torch.device("cpu")
@@ -123,17 +123,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_weights_come_back(path: Path) -> None:
-    network, other, _ = trained(seed=0)
-    save_weights(path, network.state_dict(), {"fingerprint": "0123"})
-    load_weights(path, other, fix="")
-    assert all(map(torch.equal, network.state_dict().values(), other.state_dict().values()))
-
-
 def test_a_full_disk_leaves_no_weights(path: Path) -> None:
     network, *_ = trained(seed=0)
     with files_limited_to(100), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
-        save_weights(path, network.state_dict(), {})
+        replace(path, lambda temporary: save_file(network.state_dict(), temporary))
     assert list(path.parent.iterdir()) == []
 
 
@@ -146,27 +139,3 @@ def test_others_may_read_weights_as_they_may_any_file(path: Path, umask: int) ->
     finally:
         os.umask(before)
     assert path.stat().st_mode == path.with_name("log.jsonl").stat().st_mode
-
-
-def missing(path: Path) -> None:
-    path.unlink()
-
-
-def damaged(path: Path) -> None:
-    path.write_bytes(b"not weights")
-
-
-def foreign(path: Path) -> None:
-    save_weights(path, nn.Linear(2, 2).state_dict(), {})
-
-
-@pytest.mark.parametrize("spoil", [missing, damaged, foreign])
-def test_weights_that_cannot_be_loaded_are_an_error_with_a_way_out(
-    path: Path, spoil: Callable[[Path], None]
-) -> None:
-    network, *_ = trained(seed=0)
-    save_weights(path, network.state_dict(), {})
-    spoil(path)
-    with pytest.raises(WeightsError, match=rf"{path}: .*; train it anew") as info:
-        load_weights(path, network, fix="train it anew")
-    assert "\n" not in str(info.value)

@@ -15,7 +15,7 @@ from pipeline.config.config import parse_section
 from pipeline.config.config_section import Section
 from pipeline.config.vocabulary import Vocabulary
 from stages.labels.confusion import Confusion
-from stages.models.segmenters.predictor import Predictor
+from stages.models.segmenters.model_file import load_model_file
 from stages.train import preset
 from stages.train.config import TrainConfig, VariantConfig
 from tests.conftest import VOCABULARY
@@ -163,7 +163,7 @@ def test_it_overfits_four_images(
     weights = training_folder(Path(tiny["workspace"]), "default") / "model.safetensors"
     vocabulary = Vocabulary.model_validate(VOCABULARY)
     cpu = torch.device("cpu")
-    predictor = Predictor.load(parsed(keys).model, weights, vocabulary, cpu, fix="train it")
+    predictor = load_model_file(weights, cpu, vocabulary=vocabulary)
     confusion = Confusion.empty(vocabulary.num_classes)
     for path in sorted(data.glob("labeled/images/*.png")):
         truth = np.asarray(Image.open(data / "labeled/masks" / path.name))

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from PIL import Image
 
 from pipeline.config.vocabulary import Vocabulary
 from stages.labels.pseudo_labels import PseudoLabels
+from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.protocol import WHOLE_IMAGE
+from stages.train.config import VariantConfig
 from stages.train.data.batch import TrainBatch
 from stages.train.loop.validation import Validation
 from stages.train.step.label_sources.student import StudentSource
@@ -21,7 +23,9 @@ from tests.train.training_loops import CPU
 
 
 @pytest.fixture
-def validation(tmp_path: Path, vocabulary: Vocabulary) -> Validation:
+def validation(
+    tmp_path: Path, vocabulary: Vocabulary, variant: Callable[..., VariantConfig]
+) -> Validation:
     """On an image of noise, after each step."""
     rng = np.random.default_rng(0)
     files = {"uri": rng.integers(0, 256, (8, 8, 3)), "mask_uri": rng.integers(0, 3, (8, 8))}
@@ -30,7 +34,8 @@ def validation(tmp_path: Path, vocabulary: Vocabulary) -> Validation:
         row[key] = str(tmp_path / f"{key}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(row[key])
     path = tmp_path / "best.safetensors"
-    return Validation([row], vocabulary, 1, path, {}, CPU, WHOLE_IMAGE)
+    description = ModelDescription.of_training(variant().model, vocabulary, WHOLE_IMAGE, {})
+    return Validation([row], vocabulary, 1, path, description, CPU, WHOLE_IMAGE)
 
 
 class CountingSource(StudentSource):

@@ -3,7 +3,7 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,8 @@ def load_clip(
     return Clip(network, tokenizer, mean, std, precision)
 
 
-def untrained_tower(model: str | Path, tag: str | None, window_px: int) -> towers.Tower:
-    """The image encoder that `load_clip` loads, with random weights, for a later checkpoint.
+def tower_config(model: str | Path, tag: str | None, window_px: int) -> dict[str, Any]:
+    """The architecture of the image side that `load_clip` loads, as plain values for JSON.
 
     Args:
         model: An architecture of open_clip, or a folder in its layout, whose config is read.
@@ -175,8 +175,25 @@ def untrained_tower(model: str | Path, tag: str | None, window_px: int) -> tower
     quick_gelu = config.get("quick_gelu", False)
     if tag is not None:
         quick_gelu = quick_gelu or _tag(name, tag).get("quick_gelu", False)
-    # open_clip's `create_model` would warn that there are no weights.
-    return open_clip.CLIP(config["embed_dim"], vision, _NO_TEXT, quick_gelu=quick_gelu).visual
+    return {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": quick_gelu}
+
+
+def untrained_tower(config: Mapping[str, Any]) -> towers.Tower:
+    """An image side with random weights, for a checkpoint to fill; reads and downloads nothing.
+
+    Args:
+        config: From `tower_config`.
+
+    Raises:
+        ConfigError: The architecture is timm's, which could download weights.
+    """
+    vision = config["vision_cfg"]
+    if vision.get("timm_model_name"):
+        what = "the image side is not of open_clip's own architectures"
+        raise ConfigError(what, where="vision_cfg.timm_model_name", fix="use one such as ViT-B-16")
+    # Not by open_clip's `create_model`, which warns that there are no weights.
+    network = open_clip.CLIP(config["embed_dim"], vision, _NO_TEXT, quick_gelu=config["quick_gelu"])
+    return network.visual
 
 
 def model_config(name: str) -> dict[str, Any]:

@@ -1,17 +1,47 @@
-"""The normalization every network here expects."""
+"""The mean and standard deviation that images are normalized by."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Images (..., 3, H, W) in [0, 1], shifted and scaled by the mean and deviation of ImageNet."""
-    return normalize_(images.clone())
+@dataclass(frozen=True)
+class Normalization:
+    """The statistics that a network expects its images to be normalized by.
+
+    Attributes:
+        mean: Of the red, green and blue channel of images in [0, 1].
+        std: Standard deviation of the same channels.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 # the form that pydantic reads
+
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
 
 
-def normalize_(images: Tensor) -> Tensor:
-    """The same in place."""
-    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+"""The statistics of ImageNet, which every training here uses."""
+
+
+def normalize(images: Tensor, by: Normalization = IMAGENET) -> Tensor:
+    """Images (..., 3, H, W) in [0, 1], minus the mean and divided by the standard deviation."""
+    return normalize_(images.clone(), by)
+
+
+def normalize_(images: Tensor, by: Normalization = IMAGENET) -> Tensor:
+    """`normalize` in place."""
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))
     return images.sub_(mean).div_(std)

@@ -1,21 +1,16 @@
-"""Segmentation of whole images with a trained network."""
+"""Predictions of a trained network for whole images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.config.components import Choice
-from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.builders.base import Model
-from stages.models.segmenters.inference import pixel_scores
+from stages.models.segmenters.inference import pixel_probabilities, pixel_scores
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.models.segmenters.normalization import normalize
+from stages.models.segmenters.normalization import IMAGENET, Normalization
 from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
-from stages.models.segmenters.weights import load_weights
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -27,55 +22,17 @@ class Predictor:
     Attributes:
         network: In eval mode, on the device.
         device: Where it is.
-        protocol: How `predict` looks at an image.
+        protocol: How an image is predicted.
+        normalization: What the network's images are normalized by.
     """
 
     network: SegmentationNetwork
     device: torch.device
     protocol: Protocol = WHOLE_IMAGE
-
-    @classmethod
-    def load(
-        cls,
-        model: Choice[Model],
-        weights: Path,
-        vocabulary: Vocabulary,
-        device: torch.device,
-        fix: str,
-        protocol: Protocol = WHOLE_IMAGE,
-    ) -> "Predictor":
-        """Builds a network and fills it from the file its training ended with.
-
-        Args:
-            model: What was trained.
-            weights: The file.
-            vocabulary: The classes it was trained for.
-            device: Where it will run.
-            fix: What to do where the file cannot be loaded.
-            protocol: How `predict` looks at an image.
-
-        Raises:
-            WeightsError: The file is missing, holds another network, or one for other classes.
-        """
-        network = model.create().build(vocabulary, pretrained=False)
-        load_weights(weights, network, fix, vocabulary.class_names)
-        return cls(network.to(device).eval(), device, protocol)
-
-    def logits(self, image: Tensor) -> Tensor:
-        """Scores one image at its own resolution, in one pass.
-
-        Args:
-            image: (3, H, W) uint8 RGB.
-
-        Returns:
-            (C, H, W) float.
-        """
-        with torch.inference_mode():
-            logits: Tensor = self.network(normalize(image.to(self.device)[None].float() / 255))
-        return logits[0]
+    normalization: Normalization = IMAGENET
 
     def predict(self, pixels: Bytes) -> Bytes:
-        """Labels one image at its own resolution, as the protocol says.
+        """Predicts the classes of one image at its own resolution.
 
         Args:
             pixels: (H, W, 3) uint8 RGB.
@@ -85,6 +42,21 @@ class Predictor:
         """
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(self.device)
         with torch.inference_mode():
-            scores = pixel_scores(self.network, image, self.protocol)
+            scores = pixel_scores(self.network, image, self.protocol, self.normalization)
         classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes
+
+    def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicts the classes of one image at its own resolution, and how probable they are.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+
+        Returns:
+            (H, W) int64 class ids and (H, W) float probabilities of these classes, on the device.
+        """
+        with torch.inference_mode():
+            confidence, mask = pixel_probabilities(
+                self.network, image.to(self.device), self.protocol, self.normalization
+            ).max(dim=0)
+        return mask, confidence

@@ -1,14 +1,16 @@
-"""A segmenter that a training of ours made, as a labeler: self-training offline."""
+"""A trained segmenter as a labeler: offline self-training."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum
 from pipeline.files.locations import Location
-from stages.models.segmenters.builders.base import ModelChoice
+from stages.models.segmenters.description import read_description
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -23,47 +25,52 @@ if TYPE_CHECKING:
 class SegmenterConfig(Section):
     """Keys of the labeler `segmenter`."""
 
-    model: ModelChoice
-    """What was trained: `train.model` of the config it was trained by."""
     weights: Location
-    """The file that its training ended with, `model.safetensors` in the artifacts of its run. Of
-    another run than this: labels that come of themselves would never be fresh."""
+    """The model file of a training, `model.safetensors` in the artifacts of its run. It must be
+    another run than this one: labels that depend on themselves would never be fresh."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_model(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "model" in values:
+            fix = "remove it: the model file says which network was trained"
+            raise PydanticCustomError("unknown_key", "{fix}", {"key": "model", "fix": fix})
+        return values
 
 
 class Segmenter(Labeler):
-    """Labels each pixel by the network's most probable class, whole image by whole image."""
+    """Labels each pixel with the network's most probable class, by the model file's protocol."""
 
     Config = SegmenterConfig
-    version = 1
+    version = 2
     config: SegmenterConfig
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
+        read_description(self.config.weights)  # refuses a file that is missing or of another kind
+        return {"weights": checksum(self.config.weights)}
+
+    def vocabulary_facts(self) -> Facts:
+        """See `Labeler.vocabulary_facts`; refuses a network for other classes.
+
+        Raises:
+            WeightsError: The file is not a model file, or its classes are not the vocabulary's.
+        """
         path = self.config.weights
-        try:
-            return {"weights": checksum(path)}
-        except OSError as error:
-            fix = "train it, or name the model.safetensors of a training that is done"
-            raise WeightsError(
-                "there is no such file", where=f"weights: {path}", fix=fix
-            ) from error
+        read_description(path).check_classes(self.vocabulary, path)
+        return super().vocabulary_facts()
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
-        """See `Labeler.load`; refuses a segmenter of other classes too."""
-        from stages.models.segmenters.predictor import Predictor
+        """See `Labeler.load`; refuses a network for other classes too."""
+        from stages.models.segmenters.model_file import load_model_file
 
-        fix = "set `model` and `vocabulary` to what it was trained by, or train it"
-        model, path = self.config.model, self.config.weights
-        self._predictor = Predictor.load(model, path, self.vocabulary, device, fix)
+        self._predictor = load_model_file(self.config.weights, device, vocabulary=self.vocabulary)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""
-        from stages.labels.pseudo_labels import PseudoLabels
-
         predictor = self._predictor
-        found = [
-            PseudoLabels.from_logits(predictor.logits(canvas[:, :height, :width])[None])
+        labels = [
+            predictor.label(canvas[:, :height, :width])
             for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
         ]
-        labels = [(own.mask[0], own.confidence[0]) for own in found]
         return images.place(labels, predictor.device)

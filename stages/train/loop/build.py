@@ -10,14 +10,13 @@ from functools import partial
 
 import torch
 
-from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
-from pipeline.records import part_file
 from pipeline.records.rows import MetricRow
 from stages.models.device import peak_memory_bytes
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.models.segmenters.protocol import protocol_of
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops
@@ -57,10 +56,12 @@ class TrainingJob:
     inputs: TrainInputs
 
     @property
-    def description(self) -> Facts:
-        """The description that the files of weights carry."""
-        classes = self.context.config.vocabulary.class_names
-        return {"fingerprint": part_file.digest(self.unit.facts), "classes": [*classes]}
+    def description(self) -> ModelDescription:
+        """The description in the model files of this training."""
+        config = self.context.config
+        return ModelDescription.of_training(
+            self.variant.model, config.vocabulary, protocol_of(config), self.unit.facts
+        )
 
 
 def train(job: TrainingJob) -> list[MetricRow]:
@@ -94,7 +95,7 @@ def train(job: TrainingJob) -> list[MetricRow]:
     if distributed.rank() == 0:
         for source in (each for each in loop.parts.sources if not each.is_ready):
             console.warn(f"train {name}: the label source {source.name} never had labels")
-        save_weights(job.files.weights, loop.parts.teacher.state_dict(), job.description)
+        save_model_file(job.files.weights, loop.parts.teacher.state_dict(), job.description)
     return _log_rows(loop)
 
 
@@ -198,7 +199,7 @@ def _validation(job: TrainingJob) -> Validation | None:
         vocabulary=config.vocabulary,
         every=job.inputs.steps_an_epoch(job.variant) if every == "epoch" else every,
         path=job.files.best,
-        about=job.description,
+        description=job.description,
         device=job.device,
         protocol=protocol_of(config),
     )

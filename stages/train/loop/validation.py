@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.records.rows import ImageRow
 from stages.labels.confusion import Confusion
 from stages.labels.images import read_mask, read_pixels
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import Protocol
-from stages.models.segmenters.weights import save_weights
 from stages.train import distributed
 
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Validation:
         vocabulary: The vocabulary of the label files.
         every: Steps between validations; there is one more after the last step.
         path: The file for the weights with the best mean IoU.
-        about: The description in that file; see `save_weights`.
+        description: The description of the network in that file.
         device: The device of the networks.
         protocol: How images are predicted.
         best: The best mean IoU so far.
@@ -50,7 +50,7 @@ class Validation:
     vocabulary: Vocabulary
     every: int
     path: Path
-    about: Facts
+    description: ModelDescription
     device: torch.device
     protocol: Protocol
     best: float = field(default=-1.0, init=False)
@@ -99,7 +99,7 @@ class Validation:
     def _keep(self, weights: Mapping[str, Tensor]) -> None:
         if distributed.rank() == 0:
             self._weights = {name: own.to("cpu", copy=True) for name, own in weights.items()}
-            save_weights(self.path, self._weights, self.about)
+            save_model_file(self.path, self._weights, self.description)
 
     def _read(self, rows: Sequence[ImageRow]) -> Iterator[tuple[Bytes, Bytes]]:
         """Yields pixels and masks, read ahead in threads."""

@@ -1,5 +1,5 @@
-"""One file a model: the config of a network, and where its pretrained weights come from.
+"""The networks that a config can name, each with its keys and its pretrained weights.
 
-The file's name is the model's name in a config. To add one, add a file with a subclass of `Model`
-of base.py.
+A file's name is the network's name in a config. To add one, add a file with a subclass of
+`ModelBuilder`; the network itself goes to networks/.
 """

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.files.locations import MaybePath
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DeepLabV3PlusConfig(Section):
     """Of the encoder; UniMatch's Xception has 0.0003. Default: the encoder's own."""
 
 
-class DeepLabV3PlusModel(Model):
+class DeepLabV3PlusModel(ModelBuilder):
     """Builds `networks.deeplabv3plus.DeepLabV3Plus`."""
 
     Config = DeepLabV3PlusConfig
@@ -40,11 +40,13 @@ class DeepLabV3PlusModel(Model):
     config: DeepLabV3PlusConfig
 
     def weights_facts(self) -> Facts:
-        """See `Model.weights_facts`."""
+        """See `ModelBuilder.weights_facts`."""
         return weights_facts(self.config.encoder_weights, _WHERE)
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         from torch.nn.modules.batchnorm import _BatchNorm
 
         from stages.models.segmenters.encoders import convolutional_encoder
@@ -52,7 +54,7 @@ class DeepLabV3PlusModel(Model):
 
         encoder = convolutional_encoder(
             self.config.encoder,
-            self.config.encoder_weights if pretrained else None,
+            self.config.encoder_weights if architecture is None else None,
             _WHERE,
             output_stride=_OUTPUT_STRIDE,
         )

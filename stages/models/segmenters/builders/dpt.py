@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.config_section import Facts, Section
 from pipeline.errors import ConfigError
 from pipeline.files.locations import MaybePath
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class DPTConfig(Section):
     authors publish it; null = random."""
 
 
-class DPTModel(Model):
+class DPTModel(ModelBuilder):
     """Builds `networks.dpt.DPT`."""
 
     Config = DPTConfig
@@ -36,16 +36,18 @@ class DPTModel(Model):
     config: DPTConfig
 
     def weights_facts(self) -> Facts:
-        """See `Model.weights_facts`."""
+        """See `ModelBuilder.weights_facts`."""
         return weights_facts(self.config.encoder_weights, _WHERE)
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         from stages.models.segmenters.encoders import timm_encoder
         from stages.models.segmenters.networks.dpt import DPT
 
         name = self.config.encoder
-        weights = self.config.encoder_weights if pretrained else None
+        weights = self.config.encoder_weights if architecture is None else None
         try:
             encoder = timm_encoder(name, weights, _WHERE, dynamic_img_size=True)
         except TypeError as error:  # other architectures have no such option

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
 from pipeline.files.locations import MaybePath
 from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SemiVLConfig(ClipChoice):
         return values
 
 
-class SemiVLModel(Model):
+class SemiVLModel(ModelBuilder):
     """Builds `networks.semivl.SemiVL`."""
 
     Config = SemiVLConfig
@@ -59,7 +59,7 @@ class SemiVLModel(Model):
     config: SemiVLConfig
 
     def weights_facts(self) -> Facts:
-        """See `Model.weights_facts`."""
+        """See `ModelBuilder.weights_facts`."""
         facts = self.config.weights_facts()
         if self.config.conv_stem:
             stem = weights_facts(self.config.conv_stem_weights, _STEM_WHERE)
@@ -75,41 +75,60 @@ class SemiVLModel(Model):
             prompts = {"vocabulary.prompts": vocabulary.prompts}
         return {**vocabulary.class_facts(), **prompts}
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def architecture(self) -> dict[str, JsonValue]:
+        """The image side of the CLIP; see `ModelBuilder.architecture`."""
+        from stages.models.clip.clip import tower_config
+
+        own = self.config
+        tag = None if own.weights_file else own.weights
+        return {"clip": tower_config(own.folder or own.model, tag, self._window_px())}
+
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         import torch
         from open_clip.transformer import VisionTransformer
 
-        from stages.models.clip.clip import load_clip, model_config, untrained_tower
+        from stages.models.clip.clip import load_clip, untrained_tower
         from stages.models.segmenters.encoders import timm_encoder
         from stages.models.segmenters.networks.semivl import SemiVL
-        from stages.models.segmenters.resizing import nearest_multiples
 
         own = self.config
-        name = own.model if own.folder is None else f"{FOLDER_PREFIX}{own.folder}"
-        patch_px = model_config(name)["vision_cfg"].get("patch_size", 1)
-        size_px, _ = nearest_multiples((own.image_px, own.image_px), patch_px)
-        if pretrained:
+        if architecture is None:
             model, weights = own.chosen()
-            cpu = torch.device("cpu")
-            clip = load_clip(model, weights, window_px=size_px, device=cpu)
+            clip = load_clip(
+                model, weights, window_px=self._window_px(), device=torch.device("cpu")
+            )
             visual, text = clip.network.visual, self._text(clip, vocabulary)
         else:
-            tag = None if own.weights_file else own.weights
-            visual = untrained_tower(own.folder or own.model, tag, size_px)
+            tower = architecture["clip"]
+            assert isinstance(tower, dict)
+            visual = untrained_tower(tower)
             text = torch.zeros(vocabulary.num_classes, visual.output_dim)
         if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
             what, fix = f"{own.model} is no ViT of open_clip's own", "use one such as ViT-B-16"
             raise ConfigError(what, where="model.model", fix=fix)
         stem = None
         if own.conv_stem:
-            stem_weights = own.conv_stem_weights if pretrained else None
+            stem_weights = own.conv_stem_weights if architecture is None else None
             level = {"features_only": True, "out_indices": (1,)}
             stem = timm_encoder(_STEM, stem_weights, _STEM_WHERE, **level)
         statistics = (_CLIP_MEAN, _CLIP_STD) if own.clip_normalization else None
         return SemiVL(
             vocabulary.num_classes, visual, text, conv_stem=stem, clip_statistics=statistics
         )
+
+    def _window_px(self) -> int:
+        """Side of the squares that positions are learned for: a multiple of the patch."""
+        from stages.models.clip.clip import model_config
+        from stages.models.segmenters.resizing import nearest_multiples
+
+        own = self.config
+        name = own.model if own.folder is None else f"{FOLDER_PREFIX}{own.folder}"
+        patch_px = model_config(name)["vision_cfg"].get("patch_size", 1)
+        side_px, _ = nearest_multiples((own.image_px, own.image_px), patch_px)
+        return side_px
 
     def _text(self, clip: Clip, vocabulary: Vocabulary) -> Tensor:
         """(C, D) float32 of length 1, an embedding a class."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts, Section
 from stages.models.embedded.models import CLIP, SandboxName
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 
 if TYPE_CHECKING:
     from pipeline.config.vocabulary import Vocabulary
@@ -20,7 +20,7 @@ class SmallUNetConfig(Section):
     """Pretrained weights of the encoder: of the sandbox's CLIP, or null = random."""
 
 
-class SmallUNetModel(Model):
+class SmallUNetModel(ModelBuilder):
     """Builds `networks.small_unet.SmallUNet`."""
 
     Config = SmallUNetConfig
@@ -37,8 +37,10 @@ class SmallUNetModel(Model):
             return {"weights": None}
         return {"weights": CLIP.facts()["weights"]}
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         import timm
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -50,7 +52,7 @@ class SmallUNetModel(Model):
         trunk.register()
         encoder = timm.create_model(trunk.NAME, num_classes=0)
         assert isinstance(encoder, ByobNet)
-        if pretrained and self.config.encoder_weights is not None:
+        if architecture is None and self.config.encoder_weights is not None:
             CLIP.check()
             try:
                 load_trunk(encoder, load_file(CLIP.weights))

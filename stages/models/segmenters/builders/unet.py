@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.files.locations import MaybePath
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class UNetConfig(Section):
     """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
 
 
-class UNetModel(Model):
+class UNetModel(ModelBuilder):
     """Builds `networks.unet.UNet`."""
 
     Config = UNetConfig
@@ -33,14 +33,16 @@ class UNetModel(Model):
     config: UNetConfig
 
     def weights_facts(self) -> Facts:
-        """See `Model.weights_facts`."""
+        """See `ModelBuilder.weights_facts`."""
         return weights_facts(self.config.encoder_weights, _WHERE)
 
-    def build(self, vocabulary: Vocabulary, *, pretrained: bool = True) -> SegmentationNetwork:
-        """See `Model.build`."""
+    def build(
+        self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
+    ) -> SegmentationNetwork:
+        """See `ModelBuilder.build`."""
         from stages.models.segmenters.encoders import convolutional_encoder
         from stages.models.segmenters.networks.unet import UNet
 
-        weights = self.config.encoder_weights if pretrained else None
+        weights = self.config.encoder_weights if architecture is None else None
         encoder = convolutional_encoder(self.config.encoder, weights, _WHERE)
         return UNet(vocabulary.num_classes, encoder)

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.base import SegmentationNetwork
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 PUBLISHED = {"tu-resnet50s.gluon_in1k": 40.5, "tu-resnet101s.gluon_in1k": 59.5}
 
 
@@ -17,7 +17,7 @@ def of_classes(count: int) -> Vocabulary:
     return Vocabulary(name="test", classes=classes)
 
 
-def on_meta(model: Model, num_classes: int) -> SegmentationNetwork:
+def on_meta(model: ModelBuilder, num_classes: int) -> SegmentationNetwork:
     with torch.device("meta"):
         return model.build(of_classes(num_classes))
 

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import load_model_file, save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.models.segmenters.predictor import Predictor
-from stages.models.segmenters.weights import save_weights
+from stages.models.segmenters.protocol import WHOLE_IMAGE
 
 Draw = Callable[..., Tensor]
 NUM_CLASSES = 5
 
 
 @pytest.fixture
-def network(tiny_model: Model, classes: Vocabulary) -> SegmentationNetwork:
+def network(tiny_model: ModelBuilder, classes: Vocabulary) -> SegmentationNetwork:
     torch.manual_seed(0)
     return tiny_model.build(classes)
 
@@ -125,7 +126,7 @@ def test_a_few_steps_teach_where_the_bright_half_is(
 
 
 def test_what_is_saved_predicts_the_same(
-    tiny_model: Model,
+    tiny_model: ModelBuilder,
     network: SegmentationNetwork,
     classes: Vocabulary,
     images: Draw,
@@ -134,9 +135,10 @@ def test_what_is_saved_predicts_the_same(
     network.train()(images())  # so that running statistics are their own
     network.eval()
     path = tmp_path / "model.safetensors"
-    save_weights(path, network.state_dict(), {"classes": list(classes.class_names)})
     choice = Choice(tiny_model.file_name(), type(tiny_model), tiny_model.config)
-    predictor = Predictor.load(choice, path, classes, torch.device("cpu"), fix="")
+    description = ModelDescription.of_training(choice, classes, WHOLE_IMAGE, {})
+    save_model_file(path, network.state_dict(), description)
+    predictor = load_model_file(path, torch.device("cpu"), vocabulary=classes)
     loaded = predictor.network.state_dict()
     assert loaded.keys() == network.state_dict().keys()
     with torch.inference_mode():
@@ -146,10 +148,10 @@ def test_what_is_saved_predicts_the_same(
 def test_checking_configs_and_weights_needs_no_torch() -> None:
     program = """
 import sys
-from pipeline import components
-from stages.models.segmenters.builders.base import Model
+from pipeline.config import components
+from stages.models.segmenters.builders.base import ModelBuilder
 for name in components.names("stages.models.segmenters.builders"):
-    model = components.find("stages.models.segmenters.builders", name, Model)
+    model = components.find("stages.models.segmenters.builders", name, ModelBuilder)
     model(model.Config()).weights_facts()
 assert "torch" not in sys.modules
 """

@@ -12,14 +12,15 @@ from torch.nn.functional import interpolate, linear, normalize
 from pipeline.config.components import Choice
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import ConfigError, WeightsError
-from stages.models.clip.clip import load_clip, untrained_tower
-from stages.models.segmenters.builders.base import Model
+from stages.models.clip.clip import load_clip, tower_config, untrained_tower
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.builders.semivl import SemiVLConfig, SemiVLModel
+from stages.models.segmenters.description import ModelDescription
+from stages.models.segmenters.model_file import load_model_file, save_model_file
 from stages.models.segmenters.networks.semivl import SemiVL
-from stages.models.segmenters.predictor import Predictor
-from stages.models.segmenters.weights import save_weights
+from stages.models.segmenters.protocol import WHOLE_IMAGE
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
 CPU = torch.device("cpu")
 STREETS = Vocabulary(
@@ -49,7 +50,7 @@ def published(conv_stem: torch.nn.Module | None = None) -> SemiVL:
 
 
 @pytest.fixture
-def network(tiny_semivl: Model, classes: Vocabulary) -> SemiVL:
+def network(tiny_semivl: ModelBuilder, classes: Vocabulary) -> SemiVL:
     torch.manual_seed(0)
     built = tiny_semivl.build(classes)
     assert isinstance(built, SemiVL)
@@ -57,7 +58,7 @@ def network(tiny_semivl: Model, classes: Vocabulary) -> SemiVL:
 
 
 @pytest.fixture
-def tiny_semivl(clip_folder: Path) -> Model:
+def tiny_semivl(clip_folder: Path) -> ModelBuilder:
     return SemiVLModel(SemiVLConfig(model=f"local-dir:{clip_folder}", image_px=32))
 
 
@@ -151,7 +152,7 @@ def test_positions_are_resized_bicubically(network: SemiVL, images: Draw) -> Non
 
 
 def test_images_may_be_normalized_as_clips_were(
-    clip_folder: Path, classes: Vocabulary, images: Draw, tiny_semivl: Model
+    clip_folder: Path, classes: Vocabulary, images: Draw, tiny_semivl: ModelBuilder
 ) -> None:
     keys = {"model": f"local-dir:{clip_folder}", "image_px": 32, "clip_normalization": True}
     torch.manual_seed(0)
@@ -205,7 +206,7 @@ def test_the_conv_stem_gives_the_finest_skip(
     network.train()(images(2, 32, 64)).square().mean().backward()
     stem = list(network.encoder.get_submodule("conv").parameters())
     assert all(p.grad is not None for p in stem)
-    network.load_state_dict(model.build(classes, pretrained=False).state_dict())
+    network.load_state_dict(model.build(classes, architecture=model.architecture()).state_dict())
     # ResNet-101's stem of three convolutions, BatchNorm, and first stage of three blocks.
     deep_stem = 3 * 9 * 32 + 32 * 9 * 32 + 32 * 9 * 64 + 2 * (32 + 32 + 64)
     first = 64 * 64 + 9 * 64 * 64 + 64 * 256 + 64 * 256 + 2 * (64 + 64 + 256 + 256)
@@ -229,10 +230,11 @@ def test_what_was_trained_predicts_without_the_clips_weights(
     model = SemiVLModel(SemiVLConfig(model=f"local-dir:{folder}", image_px=32))
     network = model.build(classes).eval()
     path = tmp_path / "model.safetensors"
-    save_weights(path, network.state_dict(), {})
+    choice: Choice[ModelBuilder] = Choice("semivl", SemiVLModel, model.config)
+    description = ModelDescription.of_training(choice, classes, WHOLE_IMAGE, {})
+    save_model_file(path, network.state_dict(), description)
     (folder / "open_clip_model.safetensors").unlink()
-    choice: Choice[Model] = Choice("semivl", SemiVLModel, model.config)
-    predictor = Predictor.load(choice, path, classes, CPU, fix="")
+    predictor = load_model_file(path, CPU, vocabulary=classes)
     with torch.inference_mode():
         torch.testing.assert_close(predictor.network(images()), network(images()))
     with pytest.raises(WeightsError, match="put open_clip_config"):
@@ -250,7 +252,7 @@ def test_openais_vit_is_the_default() -> None:
 
 @pytest.mark.parametrize("tag", ["openai", "laion2b_s34b_b88k"])
 def test_a_tower_without_weights_has_the_activation_of_its_tag(tag: str) -> None:
-    tower = untrained_tower("ViT-B-16", tag, 512)
+    tower = untrained_tower(tower_config("ViT-B-16", tag, 512))
     activation = tower.transformer.resblocks[0].mlp.gelu
     assert isinstance(activation, QuickGELU) == (tag == "openai")
     assert tower.grid_size == (32, 32)

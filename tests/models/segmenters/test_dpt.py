@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.config.vocabulary import Vocabulary
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.networks.dpt import DPT
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
 UNUSED = 2 * (128 * 128 * 9 + 128)
 """The published deepest fusion has a unit for a finer level that it is never given."""
@@ -22,7 +22,7 @@ def size_of(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def on_meta(model: Model, classes: Vocabulary) -> SegmentationNetwork:
+def on_meta(model: ModelBuilder, classes: Vocabulary) -> SegmentationNetwork:
     with torch.device("meta"):
         return model.build(classes)
 

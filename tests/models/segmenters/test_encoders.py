@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError, WeightsError
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.encoders import convolutional_encoder, timm_encoder
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 WHERE = "model.encoder_weights"
 NAMES = {
     "resnet18": ("layer1.0.conv1.weight", "layer1.0.conv1.weight"),

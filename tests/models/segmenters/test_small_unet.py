@@ -16,10 +16,10 @@ from pipeline.errors import WeightsError
 from stages.models.embedded import trunk
 from stages.models.embedded.models import CLIP
 from stages.models.segmenters.builders import small_unet as small_unet_model
-from stages.models.segmenters.builders.base import Model
+from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.small_unet import SmallUNet, load_trunk
 
-BuildModel = Callable[..., Model]
+BuildModel = Callable[..., ModelBuilder]
 Draw = Callable[..., Tensor]
 
 
