@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pipeline.records import part_file
 from pipeline.records.part_file import digest, read_facts
 from pipeline.records.tables import METRICS
 from stages.models.embedded.models import CLIP
+from stages.models.segmenters.description import read_description
 from tests.trainings import training_folder
 
 WriteConfig = Callable[..., Path]
@@ -97,9 +97,9 @@ def test_every_variant_leaves_weights_a_checkpoint_and_metrics(
         facts = read_facts(
             folder(values, "manifests") / f"metrics/part-train-{name}-seed-0.parquet"
         )
-        about = {"fingerprint": digest(facts), "classes": ["background", "disc", "box"]}
-        with safe_open(files / "model.safetensors", "pt") as weights:
-            assert json.loads(weights.metadata()["about"]) == about
+        description = read_description(files / "model.safetensors")
+        assert description.training.fingerprint == digest(facts)
+        assert description.vocabulary.class_names == ("background", "disc", "box")
 
 
 def test_only_what_changed_is_trained_again(
