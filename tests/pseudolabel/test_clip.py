@@ -22,7 +22,7 @@ def load(folder: Path, window_px: int, **options: Any) -> Clip:
 
 
 def test_a_vision_transformers_last_attention_is_the_identity(clip_folder: ClipFolder) -> None:
-    """T18 of the methods, by hand: Z = X + O(A v) with A = 1, Z' = Z + FFN(LN2 Z), then P."""
+    """Without attention, by hand: Z = X + O(A v) with A = 1, Z' = Z + FFN(LN2 Z), then P."""
     clip = load(clip_folder("vit"), 32)
     windows = torch.randn(2, 3, 32, 32)
     visual = clip.network.visual

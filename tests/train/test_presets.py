@@ -122,7 +122,7 @@ def test_a_variant_has_the_preset_that_it_names() -> None:
         ),
         (
             {"dataset": "voc", "model": "small_unet", "perturbation": "unimatch"},
-            r"dataset: 'voc' is wrong; name the `preset` whose values for it to take",
+            r"dataset: 'voc' is wrong; set `preset` too: `dataset` selects among its values",
         ),
         ({"preset": "unimatch", "dataset": ["voc"]}, r"dataset: \['voc'\] is wrong; "),
         ({"preset": "unimatch", "dataset": {}}, r"dataset: \{\} is wrong; "),
