@@ -55,6 +55,7 @@ format: $(STAMP) ## rewrite the code in the project's format
 
 clean: ## remove the manifests and artifacts of RUN=name; of every run after a question (not .venv)
 ifdef RUN
+	@case "$(RUN)" in */*|.*) echo 'RUN is the name of a run, not a path'; exit 1;; esac
 	rm -rf "artifacts/$(RUN)" "manifests/$(RUN)"
 else
 	@printf 'remove the labels, trainings and manifests of every run? [y/N] '; read -r answer; \

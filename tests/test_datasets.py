@@ -67,7 +67,7 @@ def test_a_config_trains_any_preset_that_has_its_dataset(
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_what_is_not_there_is_told_with_an_address(
+def test_what_is_not_there_is_reported_with_an_address(
     path: Path,
     maskmill: Callable[..., CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,

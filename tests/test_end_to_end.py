@@ -153,7 +153,7 @@ def weights(workspace: Path) -> dict[str, bytes]:
     return {path.parents[2].name: path.read_bytes() for path in files}
 
 
-def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
+def test_status_shows_programs_the_state_of_every_stage(finished: Path) -> None:
     before = outputs(finished)
     status = json.loads(maskmill(finished, "status", "--json")[0])
     assert status.keys() == {"run", "stages"}

@@ -14,8 +14,20 @@ from pipeline.errors import ConfigError
 class _Loader(yaml.SafeLoader):
     """Reads booleans as YAML 1.2 does: only true and false, so that the key `on` is a word.
 
-    A value that is left empty is `EMPTY`; a value written as null is None.
+    A value that is left empty is `EMPTY`; a value written as null is None. A key that is written
+    twice in a mapping is an error.
     """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.SafeLoader`; refuses a second key of one name."""
+        written: set[str] = set()
+        for key, _ in node.value:
+            if key.value in written and isinstance(key, yaml.ScalarNode):
+                what = f"the key {key.value!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                written.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
@@ -51,14 +63,15 @@ def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     try:
-        values = yaml.load(text, _Loader)
+        values = _fill_environment(yaml.load(text, _Loader), path)
+    except RecursionError as error:
+        raise ConfigError("nested too deeply", where=str(path), fix="correct it") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
         detail = " ".join(str(error).split())
         raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="correct it") from error
     if not isinstance(values, dict):
         raise ConfigError("not a mapping of keys", where=str(path), fix="write `key: value` lines")
-    filled: dict[str, Any] = _fill_environment(values, path)
-    return filled
+    return values
 
 
 def parse_value(text: str) -> Any:
@@ -67,7 +80,10 @@ def parse_value(text: str) -> Any:
     Raises:
         yaml.YAMLError, ValueError: The text is not YAML.
     """
-    return without_empty(yaml.load(text, _Loader))
+    try:
+        return without_empty(yaml.load(text, _Loader))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")

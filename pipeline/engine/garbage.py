@@ -43,20 +43,26 @@ def _collect(runner: Runner, *, delete: bool) -> None:
             runner.console.line(f"{owner}: {did} {path}, {_readable(size)}")
 
     in_use: set[Path] = set()
+    replaced: list[Path] = []
+    snapshot = Snapshot()
     for stage in runner.stages(list(runner.config.sections)):
         try:
-            with Snapshot().active():
+            with snapshot.active():
                 kept = inspect(stage).kept
-            if delete:
+            if delete and kept:
                 for unit in kept:
                     stage.kept.restore(unit.kept, unit.unit.companions)
-            in_use |= {path for unit in kept for path in unit.kept.values()}
-            collect(stage.name, stage.garbage())
+                snapshot = Snapshot()  # the parts have changed places
+            with snapshot.active():
+                found = list(stage.garbage())
         except DataError as error:  # its input is missing: its output may still be wanted
             runner.console.note(f"{stage.name}: not checked: {error}")
             break
+        in_use |= {path for unit in kept for path in unit.kept.values()}
+        replaced += [place for unit in kept for place in unit.kept if place.exists() and not delete]
+        collect(stage.name, found)
     else:
-        kept_parts = KeptParts(runner.config.manifests).all()
+        kept_parts = [*replaced, *KeptParts(runner.config.manifests).all()]
         collect("kept from former keys", (part for part in kept_parts if part not in in_use))
     did = "freed" if delete else "would free"
     runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")

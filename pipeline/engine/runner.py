@@ -111,6 +111,8 @@ class Runner:
             self.console.note(f"{stage.name}: {remark}")
         for part in state.orphans:
             self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
+            if stage.keeps_superseded:
+                stage.kept.keep(part, (), fingerprint="")
             part.unlink(missing_ok=True)
         for unit in state.kept:
             stage.kept.restore(unit.kept, unit.unit.companions)
@@ -142,8 +144,8 @@ class Runner:
     def _warn_of_needs(self, stage: AnyStage) -> None:
         for needed in self.stages(self._needs_of(stage.name)):
             with Snapshot().active():
-                state = inspect(needed).state
-            if state is not State.FRESH:
+                state = inspect(needed)
+            if state.state is not State.FRESH or state.kept:
                 what = f"{needed.name} is not fresh; {stage.name} uses its present output"
                 self.console.warn(what)
 

@@ -186,6 +186,8 @@ class Stage(ABC, Generic[K]):
     ) -> None:
         """Commits a unit's part, the last thing that happens to it.
 
+        A part of other facts is kept first: if the disk is full then, it is still among the kept.
+
         Args:
             unit: The unit; its outputs are written.
             rows: The rows of its part.

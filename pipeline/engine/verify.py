@@ -1,10 +1,12 @@
 """Checks all parts and all files whose checksums they hold, and does damaged units again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.staleness import AnyStage
+from pipeline.engine.states import AnyUnit
 from pipeline.errors import DataError, StorageError
 from pipeline.files import locations, storage
 from pipeline.files.run_lock import locked
@@ -33,7 +35,9 @@ class Verifier:
             folder = locations.location(error.where).parent
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
             stage = next(stage for stage in self._stages() if stage.table.name == place)
-            parts = [part for part in sorted(folder.glob("part-*.parquet")) if _problems(part)]
+            parts = [
+                part for part in sorted(folder.glob("part-*.parquet")) if _problems(part, folder)
+            ]
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")
             count = f"{len(parts)} damaged parts that other units depend on"
@@ -75,19 +79,38 @@ class Verifier:
                 self.runner.console.note(f"{stage.name}: not checked: {error}")
                 break
             for unit in plan:
-                problems = _problems(unit.part)
+                problems = _problems(unit.part, unit.part.parent)
                 checked += problems is not None
                 if problems:
-                    damaged.append((stage, [unit.part, *unit.resumable]))
+                    damaged.append((stage, [unit.part, *_resumable(unit)]))
+                kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
+                for place, path in kept.items():
+                    if found := _problems(path, place.parent):
+                        problems = [*(problems or ()), *found]
+                        damaged.append((stage, [path]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
         return damaged, checked
 
 
-def _problems(part: Path) -> list[str] | None:
-    """Problems of a part or the files that its rows describe; None if there is no part."""
+def _resumable(unit: AnyUnit) -> Sequence[Path]:
+    """The states of the damaged work; those of unfinished work with other facts stay."""
+    try:
+        is_same = part_file.read_facts(unit.part) == unit.facts
+    except StorageError:
+        is_same = all(output.exists() for output in unit.outputs)
+    return unit.resumable if is_same else ()
+
+
+def _problems(part: Path, folder: Path) -> list[str] | None:
+    """Problems of a part or the files that its rows describe; None if there is no part.
+
+    Args:
+        part: The part, in its place or kept.
+        folder: The folder of its place.
+    """
     try:
         record = part_file.read_record(part)
     except StorageError as error:
         return [f"{error.where}: {error.what}"]
-    return None if record is None else part_file.damage(part, record)
+    return None if record is None else part_file.damage(part, record, folder)

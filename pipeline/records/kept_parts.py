@@ -33,12 +33,14 @@ class KeptParts:
     def find(self, part: Path, companions: Sequence[Path], fingerprint: str) -> dict[Path, Path]:
         """Kept parts by the place that they would return to, `part` last; {} if any is missing.
 
-        A companion that is in its place is not missing: `keep` or `restore` was killed.
+        A damaged part is missing. A companion that is in its place is not: `keep` or `restore` was
+        killed.
         """
         found = {}
         for place in (part, *companions):
             kept = self.path(place, fingerprint)
-            if kept.name in snapshot.names_in(kept.parent):
+            exists = kept.name in snapshot.names_in(kept.parent)
+            if exists and _fingerprint_of(kept) == fingerprint:
                 found[place] = kept
             elif place == part or _fingerprint_of(place) != fingerprint:
                 return {}

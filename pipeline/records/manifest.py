@@ -1,8 +1,7 @@
 """Manifests: folders of Parquet parts that `pandas.read_parquet(folder)` reads as one table.
 
-A part is written last, durably and all or none (`pipeline.files.storage`), so it is the completion
-record of its shard: rows exist exactly when their masks do. Its key-value metadata holds what the
-shard was made from. Of many parts there is a copy in one file (`pipeline.records.part_index`).
+Parts are described in `pipeline.records.part_file`. A folder of many parts has an index, a copy in
+one file (`pipeline.records.part_index`).
 """
 
 from collections.abc import Sequence
@@ -136,7 +135,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Deletes what a killed writer left; only for the holder of the workspace's lock."""
+    """Deletes what a killed writer left; only for the holder of the run's lock."""
     for path in storage.temporaries(folder, "**/.*.tmp"):
         path.unlink(missing_ok=True)
 

@@ -72,12 +72,12 @@ def write_part(
     files: Iterable[Path] = (),
     failed: int = 0,
 ) -> None:
-    """Commits a part: the last thing that happens to a shard.
+    """Commits a part: the last thing that happens to a unit of work.
 
     Args:
         path: ``.../part-<key>.parquet``.
-        rows: Table of one of the schemas above.
-        facts: What the shard was made from; its digest is the shard's fingerprint.
+        rows: Rows with the schema of one of `pipeline.records.tables`.
+        facts: Everything that the rows depend on; their digest is the fingerprint.
         config: The resolved config section, for people.
         files: Finished files that the rows describe; their checksums are recorded.
         failed: Number of images that another run should try again.
@@ -145,8 +145,14 @@ def read_facts(path: Path) -> Facts | None:
     return None if record is None else record.facts
 
 
-def damage(path: Path, record: Record) -> list[str]:
-    """Lists damage of a part and of the files that its rows describe; reads all of them."""
+def damage(path: Path, record: Record, folder: Path) -> list[str]:
+    """Lists damage of a part and of the files that its rows describe; reads all of them.
+
+    Args:
+        path: The part, in its place or kept.
+        record: Its record.
+        folder: The folder of its place; the names of files are relative to it.
+    """
     found = []
     try:
         (source,) = storage.arrow_sources([path])
@@ -158,7 +164,7 @@ def damage(path: Path, record: Record) -> list[str]:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = storage.from_relative(path.parent, name)
+        file = storage.from_relative(folder, name)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")

@@ -1,1 +1,1 @@
-"""Trained networks and labeled images in, metrics, a table and a report out."""
+"""Trained networks and labeled images in, scores and tables out."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.output import config_keys, labels_shown, score_parts, score_tables
@@ -20,7 +20,7 @@ from stages.ingest.output import read_images
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import of_rows
 from stages.train.config import TrainConfig
-from stages.train.output import TrainingKey, read_training_facts
+from stages.train.output import TrainingKey, training_digest
 
 _FORMER = re.compile(r"part-(evaluate|labeler)-.*\.parquet")
 """Names of parts of versions up to 5, whose rows would duplicate ours."""
@@ -100,8 +100,8 @@ class EvaluateStage(Stage[ScoreKey]):
         }
         for name, variant in section.variants.items():
             for seed in variant.seeds:
-                trained = read_training_facts(self.context.config, TrainingKey(name, seed))
-                training: Facts = {"inputs.training": part_file.digest(trained)}
+                digest = training_digest(self.context.config, TrainingKey(name, seed))
+                training: Facts = {"inputs.training": digest}
                 for split, facts in by_split.items():
                     yield self._unit(ScoreKey("training", name, seed, split), facts | training)
 

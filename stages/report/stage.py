@@ -20,7 +20,7 @@ from stages.pseudolabel.output import card_part
 from stages.report.config import ReportConfig
 from stages.report.output import labels_picture, page_file, predictions_picture
 from stages.train.config import TrainConfig
-from stages.train.output import TrainingKey, read_training_facts
+from stages.train.output import TrainingKey, training_digest
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,15 @@ class ReportStage(Stage[ReportKey]):
         facts = {**colors, **protocol_of(config).facts("evaluate")}
         facts["report.variants"] = list(train.variants)  # in their order
         for name, variant in train.variants.items():
-            trained = read_training_facts(config, TrainingKey(name, variant.seeds[0]))
-            facts[f"inputs.training {name}"] = part_file.digest(trained)
-        images = read_images(config.manifests, [split]).select(["image_id", "mask_id"])
+            digest = training_digest(config, TrainingKey(name, variant.seeds[0]))
+            facts[f"inputs.training {name}"] = digest
+        images = read_images(config.manifests, [split])
+        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
+            facts |= config.vocabulary.scheme_facts(scheme)
         yield Unit(
             PredictionsPictureKey(split),
             self._folder / f"part-predictions-{split}.parquet",
-            {**facts, "inputs.images": digest_rows(images)},
+            {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))},
             outputs=(predictions_picture(config, split),),
         )
 

@@ -106,6 +106,12 @@ def read_training_facts(config: Config, key: TrainingKey) -> Facts | None:
     return part_file.read_facts(training_part(config, key))
 
 
+def training_digest(config: Config, key: TrainingKey) -> str:
+    """A digest of the facts and weights of the finished training, or of its absence."""
+    record = part_file.read_record(training_part(config, key))
+    return part_file.digest(None if record is None else [record.facts, dict(record.files)])
+
+
 def read_training(config: Config, key: TrainingKey) -> Training | None:
     """The finished training of a variant and seed; None if there is none.
 

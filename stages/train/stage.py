@@ -88,14 +88,21 @@ class TrainStage(Stage[TrainingKey]):
         return [*self._remarks()]
 
     def garbage(self) -> list[Path]:
-        """Parts and folders of trainings that are not in the config; states of finished ones."""
-        plan = self.plan()
+        """Parts and folders of trainings that neither the config nor a part names.
+
+        The checkpoint of a finished training is garbage too.
+        """
+        config, plan = self.context.config, self.plan()
         parts = {unit.part for unit in plan}
         folders = {self._files(unit).folder for unit in plan}
-        metrics = self.context.config.manifests / tables.METRICS.name
+        for unit in plan:
+            if (facts := part_file.read_facts(unit.part)) is not None:
+                folders.add(training_files(config, unit.key, facts).folder)
+        metrics = config.manifests / tables.METRICS.name
         found = [path for path in metrics.glob("part-train-*.parquet") if path not in parts]
-        checkpoints = self.context.config.artifacts / "checkpoints"
+        checkpoints = config.artifacts / "checkpoints"
         found += [path for path in checkpoints.glob("*/seed-*/*") if path not in folders]
+        found += config.artifacts.glob("tensorboard")  # of versions that kept events there
         done = (unit for unit in plan if part_file.read_facts(unit.part) == unit.facts)
         return found + [path for unit in done for path in unit.resumable if path.exists()]
 

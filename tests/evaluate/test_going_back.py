@@ -65,7 +65,7 @@ def test_going_back_does_nothing_again(
     assert "report: nothing to do, 3 fresh" in call("run").stderr
 
 
-def test_status_alone_changes_nothing(call: Call, run_folder: Path) -> None:
+def test_status_changes_nothing(call: Call, run_folder: Path) -> None:
     call("run evaluate", *EDITS["all"])
     before = stamps(run_folder)
     assert not_fresh() == {}
@@ -127,6 +127,7 @@ def test_gc_deletes_what_is_kept_and_nothing_that_is_fresh(
     for variant in ("plain", "web"):
         assert len([*(artifacts / "checkpoints" / variant / "seed-0").iterdir()]) == 1
     assert "nothing to delete" in call("gc").stdout
+    assert listed.count("would delete") == deleted.count(": deleted ")
     assert "checkpoints/web" in listed
     assert "checkpoints/web" in deleted
     assert {*not_fresh(*EDITS["all"])} >= {"pseudolabel", "train"}

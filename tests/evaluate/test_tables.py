@@ -129,7 +129,7 @@ def test_classes_are_compared_on_the_last_split(config: Config, record: Record) 
     assert by_class.rows == [("background", "-", "-"), ("disc", "20.0", "-"), ("box", "-", "-")]
 
 
-def test_the_best_epoch_stands_beside_the_last(config: Config, record: Record) -> None:
+def test_the_best_epoch_stands_next_to_the_last(config: Config, record: Record) -> None:
     record("plain", val={"miou": 0.3, "best/miou": 0.4}, test={"miou": 0.2, "best/miou": 0.1})
     record("web", val={"miou": 0.5}, test={"miou": 0.5})
     first, *_ = score_tables(config)
@@ -143,9 +143,7 @@ def test_the_best_epoch_stands_beside_the_last(config: Config, record: Record) -
     ]
 
 
-def test_scores_on_val_while_a_training_goes_on_are_not_the_result(
-    config: Config, record: Record
-) -> None:
+def test_scores_on_val_during_a_training_are_not_the_result(config: Config, record: Record) -> None:
     record("plain", val={"miou": 0.25})
     place = {"run": "tiny", "kind": "training", "variant": "plain", "seed": 0, "split": "val"}
     rows = METRICS.rows([{**place, "name": "miou", "value": 0.75, "step": 1}])

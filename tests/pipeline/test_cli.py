@@ -61,7 +61,7 @@ def test_files_that_are_no_config_are_one_line(
         assert done.stderr.count("\n") == 1
 
 
-def test_help_tells_what_to_type(maskmill: Maskmill) -> None:
+def test_help_shows_what_to_type(maskmill: Maskmill) -> None:
     done = maskmill("--help")
     assert done.returncode == 0
     for word in ("run", "status", "show", "maskmill run"):
@@ -190,7 +190,7 @@ def test_a_locked_workspace_refuses_a_second_run(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_full_disk_is_one_line_and_room_mends_it(config: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_room_repairs_it(config: Path, small_disk: Path) -> None:
     arguments = ("run", "--config", config, "--set", f"workspace={small_disk}")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(108 * 1024))

@@ -147,11 +147,11 @@ def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert len({gpu for _, gpu in found}) == len(found)
 
 
-def test_it_is_told_what_the_workers_do(tmp_path: Path) -> None:
-    told = []
+def test_it_is_reported_what_the_workers_do(tmp_path: Path) -> None:
+    printed = []
 
     def watch(workers: Any) -> None:
-        told.append(dict(workers))
+        printed.append(dict(workers))
         (tmp_path / "told").touch()
 
     def work(task: int) -> int:
@@ -160,6 +160,6 @@ def test_it_is_told_what_the_workers_do(tmp_path: Path) -> None:
         return task
 
     list(run_jobs(PROCESSES, work, jobs(range(6)), watch))
-    busy = [job for workers in told for job in workers.values() if job]
+    busy = [job for workers in printed for job in workers.values() if job]
     assert busy
     assert set(busy) <= {f"job {task}" for task in range(6)}

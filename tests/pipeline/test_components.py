@@ -98,7 +98,7 @@ def test_a_choice_travels_to_workers() -> None:
         ({"name": "square"}, ("shape",)),
     ],
 )
-def test_errors_tell_the_place(written: object, place: tuple[str, ...]) -> None:
+def test_errors_name_the_place(written: object, place: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as error:
         Picture.model_validate({"shape": written})
     assert error.value.errors()[0]["loc"] == place

@@ -215,6 +215,8 @@ def test_a_wrong_override_is_named_as_it_was_typed(
 WRONG_FILES = {
     "a: [1": 'not valid YAML: while parsing a flow sequence in "<unicode string>", line 1, ',
     "day: 2024-13-01": "not valid YAML: month must be in 1..12; correct it",
+    "a: {b: 1, b: 2}": "not valid YAML: the key 'b' is written twice in ",
+    "[" * 2000: "nested too deeply; correct it",
     "- a": "not a mapping of keys; write `key: value` lines",
     "": "not a mapping of keys; write `key: value` lines",
     "\xff": "cannot read the file: it is not a UTF-8 text file; "

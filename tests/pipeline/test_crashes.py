@@ -82,7 +82,7 @@ def test_a_change_that_is_killed_midway_is_finished_or_taken_back(
         assert_equal(config, undisturbed)
 
 
-def test_a_file_that_cannot_grow_is_told_and_mended(beside: Callable[..., Path]) -> None:
+def test_a_file_that_cannot_grow_is_reported_and_repaired(beside: Callable[..., Path]) -> None:
     """A limit on the size of files, as quotas have them, in a process of its own."""
     config, undisturbed = beside("limited"), beside("undisturbed")
     assert run(undisturbed).code == 0

@@ -44,7 +44,7 @@ def refusal(published: Published) -> str:
     return str(raised.value)
 
 
-def test_a_file_is_fetched_once_and_tells_its_progress(
+def test_a_file_is_fetched_once_and_shows_its_progress(
     published: Published,
     file_server: Server,
     machine_cache: Path,

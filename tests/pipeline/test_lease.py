@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_lease, "_RENEW_S", 0.05)
 
 
-def test_a_second_run_is_told_of_the_first_and_may_start_when_it_ends(run: Path) -> None:
+def test_a_second_run_is_reported_of_the_first_and_may_start_when_it_ends(run: Path) -> None:
     with locked(run):
         with pytest.raises(StorageError) as error, locked(run):
             pytest.fail("two hold it")

@@ -59,7 +59,7 @@ def test_bits_that_fell_over_anywhere_in_a_part_are_damage(tmp_path: Path) -> No
         path.write_bytes(content)
         try:
             found = part_file.read_record(path)
-            if found is None or not part_file.damage(path, found):
+            if found is None or not part_file.damage(path, found, path.parent):
                 assert found == record
                 assert pq.read_table(path).to_pylist() == table
         except StorageError:
@@ -92,7 +92,7 @@ def test_pandas_reads_a_folder_with_the_documented_columns(
     assert len(frame) == 2
 
 
-def test_a_part_tells_what_it_was_made_from(tmp_path: Path) -> None:
+def test_a_part_records_what_it_was_made_from(tmp_path: Path) -> None:
     path = write(tmp_path, 0)
     assert part_file.read_facts(path) == FACTS
     assert part_file.read_facts(tmp_path / "part-00001.parquet") is None
@@ -108,7 +108,7 @@ def test_a_digest_knows_no_order_of_keys() -> None:
     assert part_file.digest([1, 2]) != part_file.digest([2, 1])
 
 
-def test_a_part_is_replaced_as_a_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_part_is_replaced_as_a_whole_and_leaves_nothing_next_to_it(tmp_path: Path) -> None:
     write(tmp_path, 0, key="old")
     path = write(tmp_path, 0, key="new")
     assert (part_file.read_facts(path) or {})["key"] == "new"

@@ -172,7 +172,7 @@ def test_labels_of_a_store_that_fails_are_not_damaged(
         reader.read([6], [(20, 32)])
 
 
-def test_labels_that_are_damaged_or_gone_are_told_as_on_a_disk(store: LabelStore) -> None:
+def test_labels_that_are_damaged_or_gone_are_reported_as_on_a_disk(store: LabelStore) -> None:
     storage.write_bytes(store.shard_file(1), b"something else")
     with pytest.raises(StorageError, match="damaged labels"):
         LabelReader(store.path).read([6], [(20, 32)])

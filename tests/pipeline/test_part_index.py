@@ -75,7 +75,7 @@ def test_reading_opens_no_part_that_is_in_it(folder: Path) -> None:
     assert len(records(folder)) == COUNT
 
 
-def test_new_changed_and_dropped_parts_are_told_as_they_are(folder: Path) -> None:
+def test_new_changed_and_dropped_parts_are_reported_as_they_are(folder: Path) -> None:
     write(folder, 3, status="rejected")
     write(folder, 60, new=True)
     write(folder, COUNT)
@@ -86,7 +86,7 @@ def test_new_changed_and_dropped_parts_are_told_as_they_are(folder: Path) -> Non
     assert records(folder)["part-00060.parquet"][0]["new"] is True
 
 
-def test_it_is_written_anew_when_much_has_changed(folder: Path) -> None:
+def test_it_is_written_again_when_much_has_changed(folder: Path) -> None:
     before = (folder / INDEX).stat().st_mtime_ns
     write(folder, COUNT)
     manifest.update_index(folder, tables.IMAGES)

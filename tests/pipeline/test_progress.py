@@ -23,7 +23,7 @@ def test_a_pipe_gets_a_line_every_tenth() -> None:
     assert "ETA" not in lines[-1]
 
 
-def test_failures_and_waiting_are_told_at_once() -> None:
+def test_failures_and_waiting_are_reported_at_once() -> None:
     console, out = plain()
     with ShardProgress(console, "propose", shards=40, images=160) as progress:
         progress.watch({})

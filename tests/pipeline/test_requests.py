@@ -54,8 +54,8 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(call: Call, workspace: Path
     assert call("run --dry-run").stdout == (
         "ingest: nothing to do, 4 fresh\npseudolabel: nothing to do, 3 fresh\n"
     )
-    told = json.loads(call("run --dry-run --json --force pseudolabel --shards 1").stdout)
-    ingest, labels = told["stages"]
+    printed = json.loads(call("run --dry-run --json --force pseudolabel --shards 1").stdout)
+    ingest, labels = printed["stages"]
     assert (ingest["state"], ingest["to_do"]) == ("fresh", [])
     assert labels["to_do"] == ["truth shard 1"]
     assert labels["causes"][0]["reason"] == "forced"
@@ -63,8 +63,8 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(call: Call, workspace: Path
 
 
 def test_shards_are_picked(call: Call, workspace: Path) -> None:
-    told = call("run --shards 1").stderr
-    assert "pseudolabel: does 1 of 3 units" in told
+    printed = call("run --shards 1").stderr
+    assert "pseudolabel: does 1 of 3 units" in printed
     assert list(parts(workspace)) == ["part-00001"]
     call("run --shards 0,1")
     assert list(parts(workspace)) == ["part-00000", "part-00001"]
@@ -74,8 +74,8 @@ def test_force_does_again_what_is_fresh_and_nothing_more(call: Call, workspace: 
     call("run")
     before, images = parts(workspace), workspace / "manifests/tiny/images/part-00000.parquet"
     ingested = images.stat().st_mtime_ns
-    told = call("run pseudolabel --force --shards 1").stderr
-    assert "pseudolabel: forced: shards 0, 1" in told
+    printed = call("run pseudolabel --force --shards 1").stderr
+    assert "pseudolabel: forced: shards 0, 1" in printed
     after = parts(workspace)
     assert after["part-00000"] == before["part-00000"]
     assert after["part-00001"] > before["part-00001"]
@@ -87,11 +87,11 @@ def test_one_stage_alone_leaves_the_others_as_they_are(
 ) -> None:
     call("run ingest")
     (data / "labeled/images/1.png").write_bytes((data / "labeled/images/0.png").read_bytes())
-    told = call("run --only pseudolabel").stderr
-    assert "warning: ingest is not fresh; pseudolabel uses its present output" in told
+    printed = call("run --only pseudolabel").stderr
+    assert "warning: ingest is not fresh; pseudolabel uses its present output" in printed
     assert len(parts(workspace)) == 2
-    told = call("run").stderr
-    assert "ingest: 1 image changed: shard " in told
+    printed = call("run").stderr
+    assert "ingest: 1 image changed: shard " in printed
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_verify_finds_a_damaged_part(call: Call, workspace: Path) -> None:
     assert "no damage" in call("verify").stdout
 
 
-def test_verify_mends_a_damaged_part_that_others_are_planned_from(
+def test_verify_repairs_a_damaged_part_that_others_are_planned_from(
     call: Call, workspace: Path
 ) -> None:
     call("run")
@@ -190,10 +190,10 @@ def test_garbage_is_what_nothing_points_to(call: Call, workspace: Path) -> None:
     assert len(former) == 3  # two shards and the report card
     garbage = [path for path in orphan.rglob("*") if path.is_file()] + former
     size = 1000 + sum(path.stat().st_size for path in garbage)
-    told = call("gc --dry-run", "pseudolabel.size_px=48").stdout
-    assert f"pseudolabel: would delete {orphan}, " in told
-    assert f"pseudolabel: would delete {left}, 1.0 kB\n" in told
-    assert told.endswith(f"would free {size / 1000:.1f} kB\n")
+    printed = call("gc --dry-run", "pseudolabel.size_px=48").stdout
+    assert f"pseudolabel: would delete {orphan}, " in printed
+    assert f"pseudolabel: would delete {left}, 1.0 kB\n" in printed
+    assert printed.endswith(f"would free {size / 1000:.1f} kB\n")
     assert set(shard_files(workspace)) == set(labels)
     assert call("gc", "pseudolabel.size_px=48").stdout.endswith(f"freed {size / 1000:.1f} kB\n")
     assert set(shard_files(workspace)) == new
@@ -225,7 +225,7 @@ def test_labels_of_images_that_are_all_gone_are_dropped(
     call("run")
     for role in ("test", "val"):
         (data / role / "images/0.png").write_bytes(b"no image")
-    told = call("run").stderr
-    assert f"pseudolabel: drops {workspace}/manifests/tiny/pseudo_labels/labeler=truth/" in told
+    printed = call("run").stderr
+    assert f"pseudolabel: drops {workspace}/manifests/tiny/pseudo_labels/labeler=truth/" in printed
     assert len(parts(workspace)) == 1
     assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr

@@ -140,7 +140,7 @@ def test_a_stage_whose_need_the_config_leaves_out_runs_alone(build: Build) -> No
     assert [state.state.value for state in build(total={}).status()] == ["fresh"]
 
 
-def test_an_edit_is_told_and_only_what_it_touches_is_done(
+def test_an_edit_is_reported_and_only_what_it_touches_is_done(
     build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build(count={}, total={}).run(Request())
@@ -162,7 +162,7 @@ def test_what_is_done_before_an_error_stays_done(build: Build) -> None:
     assert state.counts == {"fresh": 1, "stale": 0, "missing": 1}
 
 
-def test_status_tells_what_waits_for_what_and_writes_nothing(build: Build) -> None:
+def test_status_shows_what_waits_for_what_and_writes_nothing(build: Build) -> None:
     runner = build(count={}, total={})
     count, total = runner.status()
     assert (count.state.value, count.reasons) == ("missing", ["not done yet: 2 units"])
@@ -188,7 +188,7 @@ def test_what_a_killed_run_left_is_removed(build: Build) -> None:
     assert not left.exists()
 
 
-def test_a_config_without_any_stage_is_told(build: Build) -> None:
+def test_a_config_without_any_stage_is_reported(build: Build) -> None:
     runner = build()
     with pytest.raises(ConfigError) as error:
         runner.run(Request())

@@ -59,7 +59,7 @@ def picture(tmp_path: Path, image: dict[str, Any]) -> npt.NDArray[np.int64]:
         return np.asarray(drawn).astype(np.int64)
 
 
-def test_rows_are_printed_and_labels_drawn_beside_the_image(
+def test_rows_are_printed_and_labels_drawn_next_to_the_image(
     show: Show, labeled: Callable[..., None], image: dict[str, Any], tmp_path: Path
 ) -> None:
     labeled()

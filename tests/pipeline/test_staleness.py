@@ -123,7 +123,7 @@ def test_reasons_name_the_key_and_both_values(
     assert state.reasons == [f"{reason}: shard 0" for reason in reasons]
 
 
-def test_a_reason_is_told_once_with_the_number_it_touches(done: Path) -> None:
+def test_a_reason_is_reported_once_with_the_number_it_touches(done: Path) -> None:
     state = inspect(planned(done, stage__threshold=0.6))
     assert state.reasons == ["stage.threshold 0.5 -> 0.6: 3 units"]
     assert state.counts == {"fresh": 0, "stale": 3, "missing": 0}
@@ -149,7 +149,7 @@ def test_units_that_a_reason_touches_are_named(
     assert inspect(Planned(units)).reasons == [f"not done yet: {text}"]
 
 
-def test_of_very_many_reasons_the_first_are_told(tmp_path: Path) -> None:
+def test_of_very_many_reasons_the_first_are_reported(tmp_path: Path) -> None:
     stage = planned(tmp_path, count=30)  # their outputs are never made
     stage.run(stage.units)
     reasons = inspect(stage).reasons

@@ -162,7 +162,7 @@ def test_rows_that_no_array_has_are_an_error(store: LabelStore) -> None:
         LabelReader(store.path).read([99], [(32, 32)])
 
 
-def test_a_full_disk_is_told_with_the_file(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file(small_disk: Path) -> None:
     noise = RNG.integers(0, 256, (4, 256, 256), dtype=np.uint8)
     store = LabelStore(small_disk / "clip.zarr" / "0123", shard_size=4, size_px=256)
     store.grow(1)

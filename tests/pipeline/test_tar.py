@@ -80,7 +80,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_file_is_told(kind: bytes, write: Write) -> None:
+def test_what_is_no_file_is_reported(kind: bytes, write: Write) -> None:
     def change(info: tarfile.TarInfo) -> None:
         if info.name == "a.jpg":
             info.type, info.linkname, info.size = kind, "/etc/passwd", 0
@@ -150,7 +150,7 @@ def test_a_pax_header_that_repeats_itself_for_ever_is_refused(tmp_path: Path) ->
             list(tar.entries(str(path)))
 
 
-def test_an_archive_that_was_written_anew_is_noticed(write: Write) -> None:
+def test_an_archive_that_was_written_again_is_noticed(write: Write) -> None:
     files = {"a.jpg": b"a" * 100, "b.jpg": b"b" * 100}
     second = list(tar.entries(write(files=files)))[1].member
     assert images.read_bytes(second.uri) == b"b" * 100

@@ -94,7 +94,7 @@ def test_colors_become_class_ids(build: Build) -> None:
     assert unknown == ["#010203"]
 
 
-def test_unknown_labels_are_told_as_the_file_spells_them(build: Build) -> None:
+def test_unknown_labels_are_reported_as_the_file_spells_them(build: Build) -> None:
     vocabulary = build(label_schemes=SCHEMES)
     colors = np.array([[[128, 255, 0]]], np.uint8)
     assert vocabulary.to_mask(colors, None)[1] == ["#80ff00"]
@@ -107,7 +107,7 @@ def test_an_image_without_pixels_is_no_special_case(build: Build) -> None:
     assert unknown == []
 
 
-def test_facts_tell_what_depends_on_what(build: Build) -> None:
+def test_facts_show_what_depends_on_what(build: Build) -> None:
     one = build(label_schemes=SCHEMES)
     other = build(label_schemes=SCHEMES, background_concepts=["sky"], name="renamed")
     assert one.class_facts() == other.class_facts() == {"vocabulary.classes": list(NAMES)}
@@ -120,7 +120,7 @@ def test_facts_tell_what_depends_on_what(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "printed"),
     [
         ({"background_concepts": ["sky", "Car "]}, "'Car ' belongs to car and back"),
         ({"background": "road", "background_concepts": ["road", "car"]}, "belongs to car and road"),
@@ -128,9 +128,9 @@ def test_facts_tell_what_depends_on_what(build: Build) -> None:
     ],
 )
 def test_what_two_classes_ask_for_is_refused_where_a_text_model_is_asked(
-    build: Build, keys: dict[str, Any], told: str
+    build: Build, keys: dict[str, Any], printed: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"vocabulary test: .*{told}.*; give it to only one"):
+    with pytest.raises(ConfigError, match=f"vocabulary test: .*{printed}.*; give it to only one"):
         build(**keys).prompt_facts()
 
 
@@ -284,7 +284,7 @@ def test_a_vocabulary_must_agree_with_itself(build: Build, keys: dict[str, Any],
     assert str(error.value).startswith(f"vocabulary.yaml: {text}")
 
 
-def test_more_classes_than_a_byte_can_tell_apart_are_refused(build: Build) -> None:
+def test_more_classes_than_a_byte_can_distinguish_are_refused(build: Build) -> None:
     classes = [{"name": f"class {i}", "color": "#000000"} for i in range(256)]
     assert build(classes=classes[:255]).num_classes == 255
     with pytest.raises(ConfigError, match="at most 255"):

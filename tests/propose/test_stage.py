@@ -134,8 +134,8 @@ def test_only_what_changes_masks_makes_them_stale(
 
 def test_new_roles_bring_new_shards_only(call: Call, manifests: Path) -> None:
     call("run")
-    told = call("run", "propose.roles=[ood, unlabeled]").stderr
-    assert "propose: 2 images new: shard 1" in told
+    printed = call("run", "propose.roles=[ood, unlabeled]").stderr
+    assert "propose: 2 images new: shard 1" in printed
     rows = pd.read_parquet(manifests / "proposals")
     images = pd.read_parquet(manifests / "images").set_index("row")
     assert set(images.loc[rows["row"], "role"]) == {"labeled", "unlabeled", "ood"}

@@ -191,7 +191,7 @@ def test_a_class_has_a_map_of_its_own_where_four_folds_and_enough_pixels_have_it
     assert maps[:, 100].tolist() == [255, everything, everything, everything]
 
 
-def test_calibration_is_not_judged_on_what_it_was_fitted_on() -> None:
+def test_calibration_is_not_scored_on_what_it_was_fitted_on() -> None:
     """One image is all right, the other all wrong, and their confidences differ."""
     found = folds(counts((0, 200, 0, 10)), counts((0, 50, 10, 0)))
     maps = fit(found, "isotonic")
@@ -203,7 +203,7 @@ def test_calibration_is_not_judged_on_what_it_was_fitted_on() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_image_is_judged_by_the_maps_of_the_others(method: Calibration) -> None:
+def test_an_image_is_scored_by_the_maps_of_the_others(method: Calibration) -> None:
     found = random_folds(4)
     expected = np.zeros(found.shape[1:], np.int64)
     for number in range(len(found)):
@@ -218,7 +218,7 @@ def test_an_image_is_judged_by_the_maps_of_the_others(method: Calibration) -> No
     assert np.array_equal(apart, expected)
 
 
-def test_one_image_is_too_few_to_be_judged() -> None:
+def test_one_image_is_too_few_to_be_scored() -> None:
     one = folds(counts((0, 200, 1, 10)))
     assert held_out(one, "isotonic") is None
     assert held_out(folds(one[0], counts()), "isotonic") is None

@@ -75,11 +75,11 @@ def test_embeddings_may_be_deleted(call: Call, tmp_path: Path) -> None:
 def test_an_empty_vocabulary_is_one_line_of_error(
     call: Call, verb: str, vocabulary: dict[str, Any], line: str
 ) -> None:
-    told = call(verb, background=None, **vocabulary)
-    assert told.returncode == 1
-    assert line in told.stderr
-    assert [text.startswith("error: ") for text in told.stderr.splitlines()].count(True) == 1
-    assert told.stderr.splitlines()[-1].startswith("error: ")
+    printed = call(verb, background=None, **vocabulary)
+    assert printed.returncode == 1
+    assert line in printed.stderr
+    assert [text.startswith("error: ") for text in printed.stderr.splitlines()].count(True) == 1
+    assert printed.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_a_variant_that_the_model_has_not_is_one_line_of_error(
@@ -87,9 +87,9 @@ def test_a_variant_that_the_model_has_not_is_one_line_of_error(
 ) -> None:
     keys = "pseudolabel.labelers.clip"
     model = f"{keys}.model=local-dir:{clip_folder('resnet')}"
-    told = call("run", model, f"{keys}.variant=gem")
-    assert told.returncode == 1
-    line = told.stderr.splitlines()[-1]
+    printed = call("run", model, f"{keys}.variant=gem")
+    assert printed.returncode == 1
+    line = printed.stderr.splitlines()[-1]
     assert line.startswith(f"error: {keys}: variant: gem: local-dir:")
-    assert "Traceback" not in told.stderr
+    assert "Traceback" not in printed.stderr
     assert call("run", model, f"{keys}.variant=maskclip").returncode == 0

@@ -127,7 +127,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(
     assert str(raised.value).endswith("; set `model` to the architecture they were trained with")
 
 
-def test_facts_tell_weights_apart(clip_folder: ClipFolder, vocabulary: BuildVocabulary) -> None:
+def test_facts_distinguish_weights(clip_folder: ClipFolder, vocabulary: BuildVocabulary) -> None:
     folder = clip_folder("vit")
 
     def checksum(name: str) -> str:

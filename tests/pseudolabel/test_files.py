@@ -96,11 +96,11 @@ def test_another_file_or_reading_makes_labels_stale_and_a_prompt_does_not(
     call("run")
     assert "pseudolabel: nothing to do, 3 fresh" in call("run", templates=["a {}"]).stderr
     shutil.copy(data / "ood/masks/0.png", data / "ood/masks/1.png")
-    told = call("run").stderr
-    assert "pseudolabel: images changed: truth shard 1" in told
+    printed = call("run").stderr
+    assert "pseudolabel: images changed: truth shard 1" in printed
     assert (rows()["status"] == "ok").all()
-    told = call("run", label_schemes={"tool": {**SCHEME, "10": "box"}}).stderr
-    assert "pseudolabel: vocabulary.label_schemes.tool.10 1 -> 2: shards 0, 1" in told
+    printed = call("run", label_schemes={"tool": {**SCHEME, "10": "box"}}).stderr
+    assert "pseudolabel: vocabulary.label_schemes.tool.10 1 -> 2: shards 0, 1" in printed
     mask, _ = stored(tmp_path, rows(), "ood/0")
     assert (mask[20:30, :12] == 2).all()
 
@@ -110,9 +110,9 @@ def test_it_has_no_keys(
 ) -> None:
     labelers = {"people": {"name": "files", "masks": "x"}}
     config = write_config({**tiny, "pseudolabel": {"labelers": labelers}})
-    told = maskmill("status", "--config", config)
+    printed = maskmill("status", "--config", config)
     key = "pseudolabel.labelers.people.masks"
-    assert told.stderr.endswith(f"{key}: unknown key; there are none; leave it out\n")
+    assert printed.stderr.endswith(f"{key}: unknown key; there are none; leave it out\n")
 
 
 def test_labels_of_several_sizes_lie_on_their_canvases() -> None:

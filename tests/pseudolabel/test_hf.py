@@ -55,9 +55,9 @@ def batch() -> ImageBatch:
 
 def prepared(image: Tensor, folder: Path) -> tuple[Tensor, Any]:
     """An image preprocessed as the folder's config says, and the tokenizer."""
-    told = json.loads((folder / "preprocessor_config.json").read_text())
-    side = told["size"].get("height") or told["size"]["shortest_edge"]
-    mean, std = (torch.tensor(told[key])[:, None, None] for key in ("image_mean", "image_std"))
+    printed = json.loads((folder / "preprocessor_config.json").read_text())
+    side = printed["size"].get("height") or printed["size"]["shortest_edge"]
+    mean, std = (torch.tensor(printed[key])[:, None, None] for key in ("image_mean", "image_std"))
     square = F.interpolate(image[None] / 255, (side, side), mode="bilinear", antialias=True)
     return (square - mean) / std, transformers.AutoTokenizer.from_pretrained(folder)
 
@@ -104,8 +104,8 @@ def test_groupvit_finds_the_classes_of_transformers(
     pixels, tokenizer = prepared(batch.pixels[0, :, : SIZE[0]].float(), hf_folder("groupvit"))
     names = ["cat", "dog", "sky"]
     tokens = tokenizer([f"a {name}" for name in names], padding=True, return_tensors="pt")
-    told = network(pixel_values=pixels, output_segmentation=True, **tokens)
-    logits = told.segmentation_logits[0] / network.logit_scale.exp()
+    printed = network(pixel_values=pixels, output_segmentation=True, **tokens)
+    logits = printed.segmentation_logits[0] / network.logit_scale.exp()
     built = load("groupvit")
     plain = {"cat": None, "dog": None}
     entries = [{"name": name, "color": "#000000", "concepts": plain[name]} for name in plain]
@@ -126,8 +126,8 @@ def test_sam3_is_asked_for_names_as_they_are(
     maps = {}
     for name in ("cat", "dog", "puppy", "whelp", "sky"):
         tokens = tokenizer(name, padding="max_length", max_length=24, return_tensors="pt")
-        told = network(pixel_values=pixels, **tokens)
-        maps[name] = (told.semantic_seg.sigmoid() * told.presence_logits.sigmoid())[0, 0]
+        printed = network(pixel_values=pixels, **tokens)
+        maps[name] = (printed.semantic_seg.sigmoid() * printed.presence_logits.sigmoid())[0, 0]
     dog = torch.stack([maps[name] for name in ("dog", "puppy", "whelp")]).amax(0)
     check(load("sam3").label(batch), fitted(torch.stack([maps["cat"], dog, maps["sky"]])))
 

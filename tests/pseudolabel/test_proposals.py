@@ -72,9 +72,9 @@ def test_masks_change_the_labels(call: Call, tmp_path: Path) -> None:
 
 def test_another_class_list_leaves_the_masks(call: Call) -> None:
     call("run")
-    told = call("run", templates=["a {}"]).stderr
-    assert "propose: nothing to do, 2 fresh" in told
-    assert "pseudolabel: vocabulary.templates" in told
+    printed = call("run", templates=["a {}"]).stderr
+    assert "propose: nothing to do, 2 fresh" in printed
+    assert "pseudolabel: vocabulary.templates" in printed
 
 
 def test_other_masks_make_only_labels_that_need_them_stale(call: Call, tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_other_masks_make_only_labels_that_need_them_stale(call: Call, tmp_path:
     found = states(call, "propose.points_per_side=3")
     assert found["propose"]["state"] == "stale"
     assert "propose.points_per_side 4 -> 3: shards 0, 1" in json.dumps(found["pseudolabel"])
-    told = call("run", "propose.points_per_side=3").stderr
-    assert "pseudolabel: propose.points_per_side 4 -> 3: shards 0, 1" in told
+    printed = call("run", "propose.points_per_side=3").stderr
+    assert "pseudolabel: propose.points_per_side 4 -> 3: shards 0, 1" in printed
     assert labels(tmp_path, "sam")["store"].iloc[0] != before  # a training on those goes on
 
 

@@ -41,7 +41,7 @@ BASE = "https://drive.google.com/file/d/1qx6zGZgSPkF6TObregRz4uzQqSRHrgUw/view"
         ({"window_px": 224}, "use one of: input_px, mode, model, threshold, topk, weights"),
     ],
 )
-def test_a_wrong_key_is_told(keys: dict[str, Any], message: str) -> None:
+def test_a_wrong_key_is_reported(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as raised:
         SedConfig(**{"model": "convnext_base_w_320", "weights": "sed.pth", **keys})
     assert message in str(raised.value)
@@ -72,7 +72,7 @@ def test_a_missing_file_says_which_to_get_and_where_to_put_it(
         )
 
 
-def test_a_folder_that_is_none_is_told(
+def test_a_folder_that_is_none_is_reported(
     vocabulary: BuildVocabulary, sed_checkpoint: Path, tmp_path: Path
 ) -> None:
     config = SedConfig(model=f"local-dir:{tmp_path}", weights=str(sed_checkpoint))

@@ -28,7 +28,7 @@ def test_an_image_side_without_stages_is_refused() -> None:
     )
 
 
-def test_attention_that_tells_nothing_apart_is_the_mean() -> None:
+def test_attention_that_distinguishes_nothing_is_the_mean() -> None:
     """Q = K = 0."""
     values = torch.randn(3, 7, 4, 5)
     zeros = torch.zeros(3, 7, 4, 5)

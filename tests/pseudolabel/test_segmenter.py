@@ -146,8 +146,8 @@ def test_what_a_training_ended_with_labels_in_another_run(
     assert "nothing to do" in maskmill("run", "--config", write_config(second)).stderr
     tensors = {name: 2 * tensor for name, tensor in load_file(weights).items()}
     save_model_file(weights, tensors, read_description(weights))
-    told = maskmill("status", "--config", write_config(second)).stdout
-    assert "pseudolabel.labelers.own.weights" in told
+    printed = maskmill("status", "--config", write_config(second)).stdout
+    assert "pseudolabel.labelers.own.weights" in printed
     weights.write_bytes(b"another")
     done = maskmill("status", "--config", write_config(second))
     assert done.returncode == 1

@@ -106,14 +106,14 @@ def test_a_second_run_does_nothing(call: Call, workspace: Path) -> None:
     assert "clip" in again.stdout
 
 
-def test_other_keys_label_into_a_group_beside_the_old_one(call: Call, workspace: Path) -> None:
+def test_other_keys_label_into_a_group_next_to_the_old_one(call: Call, workspace: Path) -> None:
     call("run")
     old = table(workspace)
     (old_group,) = set(old["store"])
     before = arrays(workspace, old_group)
     reader = LabelReader(workspace / old_group)
-    told = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
-    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in told
+    printed = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
+    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in printed
     new = table(workspace)
     (new_group,) = set(new["store"])
     assert Path(new_group).parent == Path(old_group).parent
@@ -141,8 +141,8 @@ def test_a_lost_shard_alone_is_labeled_again(call: Call, workspace: Path, lost: 
     folder = workspace / "manifests/tiny/pseudo_labels/labeler=clip"
     path = folder / "part-00001.parquet" if lost == "part" else workspace / group / lost / "c/1/0/0"
     path.unlink()
-    told = call("run").stderr
-    assert ("not done yet" if lost == "part" else "is gone") in told
+    printed = call("run").stderr
+    assert ("not done yet" if lost == "part" else "is gone") in printed
     after = parts(workspace)
     assert before["part-00000.parquet"] == after["part-00000.parquet"]
     assert before["part-00001.parquet"] != after["part-00001.parquet"]

@@ -53,7 +53,7 @@ def test_coarse_maps_are_resized_to_their_window_and_averaged() -> None:
     torch.testing.assert_close(scores, expected.expand(3, 4, 6))
 
 
-def test_beyond_its_edge_an_image_goes_on_and_does_not_count() -> None:
+def test_beyond_its_edge_an_image_continues_and_does_not_count() -> None:
     seen: list[Tensor] = []
 
     def remember(windows: Tensor) -> Tensor:

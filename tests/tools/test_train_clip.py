@@ -66,7 +66,7 @@ def test_the_mean_over_locations_is_the_image(shipped: Any) -> None:
     torch.testing.assert_close(dense.mean(dim=(2, 3)), pooled, atol=1e-4, rtol=1e-4)
 
 
-def test_names_lie_apart(shipped: Any, tokenize: Any) -> None:
+def test_names_have_distance(shipped: Any, tokenize: Any) -> None:
     text = name_embeddings(shipped, tokenize)
     cosine = text @ text.T - torch.eye(len(NAMES))
     assert cosine.max() < 0.7
@@ -117,7 +117,7 @@ def test_image_loss_is_low_for_the_truth(shipped: Any, tokenize: Any) -> None:
 
 
 @pytest.mark.slow
-def test_training_goes_on_after_an_interruption(tmp_path: Path) -> None:
+def test_training_continues_after_an_interruption(tmp_path: Path) -> None:
     main(tmp_path / "work", tmp_path / "two", steps=2)
     main(tmp_path / "work", tmp_path / "three", steps=3)
     steps = [

@@ -215,7 +215,7 @@ def test_points_and_boxes_find_their_objects(shipped: Any) -> None:
     assert np.mean(hits["box"]) > 0.5
 
 
-def test_training_goes_on_where_it_was_interrupted(
+def test_training_continues_where_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_sam, "SAVE_EVERY", 1)

@@ -65,7 +65,7 @@ def test_only_who_reads_the_maps_depends_on_them(call: Call, tmp_path: Path) -> 
     assert key not in facts(tmp_path, "stored")
 
 
-def test_other_maps_train_anew(call: Call, data: Path) -> None:
+def test_other_maps_train_again(call: Call, data: Path) -> None:
     call("run")
     mask = data / "labeled/masks/0.png"
     turned = 2 - np.array(Image.open(mask))
@@ -76,9 +76,9 @@ def test_other_maps_train_anew(call: Call, data: Path) -> None:
 def test_too_few_labeled_images_for_maps_are_one_line(call: Call, data: Path) -> None:
     for kind in ("images", "masks"):
         (data / f"labeled/{kind}/1.png").unlink()
-    told = call("run", code=1).stderr.splitlines()[-1]
-    assert "fewer than two labeled images to calibrate clip on" in told
-    assert "label more images by hand, or use `confidence: stored`" in told
+    printed = call("run", code=1).stderr.splitlines()[-1]
+    assert "fewer than two labeled images to calibrate clip on" in printed
+    assert "label more images by hand, or use `confidence: stored`" in printed
 
 
 def test_maps_of_other_classes_are_one_line(

@@ -88,7 +88,7 @@ def test_bits_that_fell_over_are_damage(path: Path) -> None:
         Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
 
 
-def test_a_checkpoint_without_a_part_or_of_other_shapes_is_told(path: Path) -> None:
+def test_a_checkpoint_without_a_part_or_of_other_shapes_is_reported(path: Path) -> None:
     network, teacher, optimizer = trained(seed=0)
     Checkpoint(path, {}).save(1, {"network": nn.Linear(2, 2), "optimizer": optimizer})
     with pytest.raises(StorageError, match="saved it, without teacher; delete"):

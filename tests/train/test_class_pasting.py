@@ -44,7 +44,7 @@ def test_classmix_shows_half_of_an_images_classes_before_the_next_image(
     assert torch.equal(view.labels["ema"].mask, mask)
 
 
-def test_classmix_recolors_where_it_is_told_to(
+def test_classmix_recolors_where_it_is_reported_to(
     random_batch: RandomBatch, vocabulary: Vocabulary
 ) -> None:
     batch = random_batch(["unlabeled"])

@@ -37,7 +37,7 @@ def test_without_variants_the_section_is_one_training(variants: dict[str, Any]) 
     assert only(steps=7, **variants).steps == 7
 
 
-def test_variants_override_the_keys_beside_them() -> None:
+def test_variants_override_the_keys_next_to_them() -> None:
     variants = {"plain": None, "long": {"steps": 9, "label_sources": [STUDENT, STORED]}}
     plain, long = parsed(steps=7, label_sources=[STUDENT], variants=variants).values()
     assert (plain.steps, long.steps) == (7, 9)

@@ -167,8 +167,8 @@ def test_a_batch_says_whose_crops_it_holds(counted: Callable[..., Crops]) -> Non
     reds_of = {image.uri: red for red, image in enumerate(crops.others["unlabeled"])}
     drawn_batches = batches(crops, range(3))
     for key in ("unlabeled", SECOND_DRAW):
-        told = [reds_of[name] for batch in drawn_batches for name in batch.image_ids[key]]
-        assert told == reds(drawn_batches, key)
+        printed = [reds_of[name] for batch in drawn_batches for name in batch.image_ids[key]]
+        assert printed == reds(drawn_batches, key)
     labeled = sorted(image.uri for image in crops.labeled)
     assert sorted(drawn_batches[0].image_ids["labeled"]) == labeled
 
@@ -190,7 +190,7 @@ def test_every_image_comes_once_an_epoch_in_another_order_each(
     assert seen[:6] != seen[6:]
 
 
-def test_epochs_go_on_where_a_batch_spans_two(counted: Callable[..., Crops]) -> None:
+def test_epochs_continue_where_a_batch_spans_two(counted: Callable[..., Crops]) -> None:
     seen = reds(batches(counted(3, batch_size=4), range(3)))
     assert [sorted(seen[i : i + 3]) for i in (0, 3, 6, 9)] == [[0, 1, 2]] * 4
 

@@ -74,7 +74,7 @@ def test_the_discriminators_side_is_half_of_each_answer_and_the_segmenters_the_w
     assert discriminator.adversarial_loss(seen).item() == pytest.approx(right)
 
 
-def test_it_learns_to_tell_features_apart(discriminator: Discriminator) -> None:
+def test_it_learns_to_distinguish_features(discriminator: Discriminator) -> None:
     losses = [discriminator.update([features()]).item() for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
     scores = discriminator.network(features().others)

@@ -46,7 +46,7 @@ def test_a_loss_that_is_a_fault_is_not_part_of_the_median() -> None:
         assert watch.fault(1e9) is not None
 
 
-def test_the_median_goes_on_where_it_was() -> None:
+def test_the_median_continues_where_it_was() -> None:
     resumed = LossWatch()
     resumed.load_state_dict(watching(*[0.5] * 30).state_dict())
     assert resumed.fault(1e5) is not None

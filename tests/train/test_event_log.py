@@ -163,7 +163,7 @@ def test_a_resume_that_repeats_nothing_leaves_old_files_alone(
     assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
 
 
-def test_a_log_in_an_object_store_goes_on_too(bucket: str, tmp_path: Path) -> None:
+def test_a_log_in_an_object_store_continues_too(bucket: str, tmp_path: Path) -> None:
     folder = locations.location(f"{bucket}/tensorboard")
     write(folder, 0, range(1, 6)).close()
     write(folder, 3, range(4, 6), value=100).close()

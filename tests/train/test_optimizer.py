@@ -100,6 +100,7 @@ def test_micro_batches_add_up_to_the_batch(build_loop: BuildLoop, draw: Draw) ->
             network.get_submodule("encoder").register_module("1", torch.nn.Identity())
         case.loop.run(in_pieces(draw, pieces))
         teachers[pieces] = case.teacher
+        assert len((case.folder / "log.jsonl").read_text().splitlines()) == len(case.shown) - 1
         assert case.shown == [0, 1, 2, 3, 4]
     for pieces in (2, 4):
         pairs = zip(teachers[1].parameters(), teachers[pieces].parameters(), strict=True)

@@ -110,7 +110,7 @@ def test_hue_and_brightness_change_as_far_as_published() -> None:
         assert found.max().item() == pytest.approx(most, abs=5e-3)
 
 
-def test_a_view_depends_on_the_draws_and_not_on_the_images_beside_it() -> None:
+def test_a_view_depends_on_the_draws_and_not_on_the_images_next_to_it() -> None:
     images = noise(6)
     torch.manual_seed(1)
     views = views_of(images, 3)

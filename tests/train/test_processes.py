@@ -90,9 +90,9 @@ def test_the_command_runs_under_torchrun_as_one(
 ) -> None:
     """Only the leader prints and writes; the others help it to train, and end with it."""
     config = write_config(values)
-    told = call([*TORCHRUN, *RUN, str(config)]).stderr
+    printed = call([*TORCHRUN, *RUN, str(config)]).stderr
     for line in ("ingest: not done yet", "train: not done yet: default seed 0", "train: done in"):
-        assert told.count(line) == 1, told
+        assert printed.count(line) == 1, printed
     metrics = pd.read_parquet(Path(values["workspace"]) / "manifests/tiny/metrics")
     losses = metrics[(metrics["name"] == "loss/total") & (metrics["split"] == "train")]
     assert sorted(losses["step"]) == [1, 2]

@@ -11,7 +11,7 @@ def variant(**keys: Any) -> VariantConfig:
     return TrainConfig.model_validate(values).variants["default"]
 
 
-def told(
+def printed(
     val: list[Size], *, labeled: list[Size], scale: list[float], evaluated: bool = True, **keys: Any
 ) -> str | None:
     return Sizes(labeled, val, [], evaluated).mismatch(variant(scale=scale, **keys))
@@ -38,15 +38,15 @@ def told(
 def test_most_images_are_scored_at_sizes_of_crops(
     val: list[Size], labeled: list[Size], scale: list[float], span: str | None
 ) -> None:
-    found = told(val, labeled=labeled, scale=scale)
+    found = printed(val, labeled=labeled, scale=scale)
     assert (found is None) == (span is None)
     assert span is None or span in (found or "")
 
 
 def test_validations_are_scores_too() -> None:
     sizes: dict[str, Any] = {"labeled": [(24, 32)], "scale": [0.25, 0.5], "evaluated": False}
-    assert told([(24, 32)], **sizes) is None
-    assert told([(24, 32)], **sizes, validate_every=1) is not None
+    assert printed([(24, 32)], **sizes) is None
+    assert printed([(24, 32)], **sizes, validate_every=1) is not None
 
 
 def test_test_images_count() -> None:

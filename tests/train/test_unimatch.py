@@ -257,7 +257,7 @@ def test_the_second_draw_leaves_batch_statistics_alone(
     assert torch.equal(*statistics)
 
 
-def test_separate_domains_pass_apart_and_only_clean_target_views_move_statistics(
+def test_separate_domains_pass_separately_and_only_clean_target_views_move_statistics(
     pixel_network: BuildNetwork, parts: BuildParts, vocabulary: Vocabulary
 ) -> None:
     network = pixel_network()

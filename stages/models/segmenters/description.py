@@ -152,7 +152,9 @@ def parse_description(content: bytes, path: Path) -> ModelDescription:
         raise _damaged("not valid JSON", path) from error
     number = values.get("format") if isinstance(values, dict) else None
     if isinstance(number, int) and number > _FORMAT:
-        what = f"a newer version of Maskmill wrote it (format {number}, this version reads 1)"
+        what = (
+            f"a newer version of Maskmill wrote it (format {number}, this version reads {_FORMAT})"
+        )
         raise WeightsError(what, where=str(path), fix="update Maskmill")
     try:
         return ModelDescription.model_validate_json(text)

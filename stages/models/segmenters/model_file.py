@@ -77,6 +77,9 @@ def load_model_file(
         tensors = load(content)
     except SafetensorError as error:
         raise not_safetensors(path) from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        fix = "use another model file: its training has diverged"
+        raise WeightsError("its weights are not finite", where=str(path), fix=fix)
     network = _built(description, path)
     try:
         network.load_state_dict(tensors)

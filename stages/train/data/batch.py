@@ -63,7 +63,7 @@ SECOND_DRAW = "mix"
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """All crops of one step.
+    """All crops of one micro-batch.
 
     Attributes:
         labeled: The labeled crops.

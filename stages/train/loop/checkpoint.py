@@ -15,6 +15,7 @@ from pipeline.config.config_section import Facts
 from pipeline.errors import MaskmillError, StorageError
 from pipeline.files import storage
 from stages.models.segmenters.weights import replace
+from stages.train import distributed
 
 _FIX = "delete it to start this training again from step 0"
 
@@ -65,8 +66,9 @@ class Checkpoint:
         Raises:
             StorageError: The file is damaged, or another version saved it.
         """
-        for left in storage.temporaries(self.path.parent):
-            left.unlink(missing_ok=True)
+        if distributed.rank() == 0:  # others would delete what the leader writes now
+            for left in storage.temporaries(self.path.parent):
+                left.unlink(missing_ok=True)
         if (state := self._read(device)) is None:
             return 0
         saved = state["parts"]

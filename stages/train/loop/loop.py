@@ -127,6 +127,7 @@ class TrainingLoop:
                     reporter.flush()
                     self._save(done)
             next(feed, None)  # lets its threads end
+            self._check_finite(self.steps)
 
     def _step(self, position: StepPosition, rate: float, feed: Iterator[TrainBatch]) -> StepRecord:
         """Takes one optimizer step on the next `accumulate` micro-batches.
@@ -195,10 +196,15 @@ class TrainingLoop:
 
     def _save(self, done: int) -> None:
         """Saves a checkpoint, unless weights are not finite."""
-        if not (_is_finite(self.parts.student) and _is_finite(self.parts.teacher)):
-            raise diverged("weights are not finite", done - 1, [], self.checkpoint)
+        self._check_finite(done)
         if distributed.rank() == 0:
             self.checkpoint.save(done, self._states)
+
+    def _check_finite(self, done: int) -> None:
+        """Ends the training in every process if weights of any of them are not finite."""
+        own = _is_finite(self.parts.student) and _is_finite(self.parts.teacher)
+        if not all(distributed.all_gather(own)):
+            raise diverged("weights are not finite", done - 1, [], self.checkpoint)
 
     def _check_equal(self, start: int) -> None:
         starts = distributed.all_gather(start)

@@ -36,7 +36,7 @@ def test_a_name_that_reads_like_an_escaped_one_keeps_its_own_place() -> None:
         assert all(rows[name]["problem"] for name in names if b"\xff" in name)
 
 
-def test_in_an_archive_names_are_told_apart_without_their_position() -> None:
+def test_in_an_archive_names_are_distinguished_without_their_position() -> None:
     names = [b"/0.tar#\xff.png@512+7", rb"/0.tar#\udcff.png@1536+7"]
     found = listing(Listed(os.fsdecode(name)) for name in names)["image"].to_pylist()
     assert found == [r"/0.tar#\u0dcff.png@512+7", r"/0.tar#\udcff.png@1536+7"]

@@ -76,7 +76,7 @@ def test_a_compiled_network_is_the_same_by_the_same_names_and_its_copies_are_pla
 def test_every_trainable_parameter_learns_and_is_in_one_group(
     network: SegmentationNetwork, images: Draw
 ) -> None:
-    encoder, decoder = list(network.encoder_parameters()), list(network.decoder_parameters())
+    encoder, decoder = list(network.encoder.parameters()), list(network.decoder_parameters())
     assert len(encoder) + len(decoder) == len(list(network.parameters()))
     network.train()(images(2, 64, 64)).square().mean().backward()
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}

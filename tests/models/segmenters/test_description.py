@@ -141,9 +141,9 @@ def test_a_network_of_another_version_is_an_error(path: Path, file_with: Describ
 def test_values_that_cannot_be_are_errors(
     changes: dict[str, Any], reason: str, path: Path, file_with: Described
 ) -> None:
-    told = file_with(**changes)
-    assert told.startswith(f"{path}: the description in its header is damaged: {reason}")
-    assert told.endswith(f"; {RETRAIN}")
+    printed = file_with(**changes)
+    assert printed.startswith(f"{path}: the description in its header is damaged: {reason}")
+    assert printed.endswith(f"; {RETRAIN}")
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "[]", "[" * 9999, '{"format": 1}', "NaN"])
@@ -151,9 +151,9 @@ def test_a_description_that_is_nonsense_is_an_error(
     text: str, path: Path, rewrite: Rewrite
 ) -> None:
     rewrite(path, {HEADER_KEY: text})
-    told = refusal(path)
-    assert told.startswith(f"{path}: the description in its header is damaged: ")
-    assert told.endswith(f"; {RETRAIN}")
+    printed = refusal(path)
+    assert printed.startswith(f"{path}: the description in its header is damaged: ")
+    assert printed.endswith(f"; {RETRAIN}")
 
 
 def test_a_description_that_is_no_text_is_an_error() -> None:

@@ -173,10 +173,12 @@ def test_tensors_that_do_not_fit_are_an_error(path: Path, description_in: Read) 
     with pytest.raises(WeightsError) as raised:
         load_model_file(path, CPU)
     versions = ", ".join(f"{name} {number}" for name, number in values["versions"].items())
-    told = str(raised.value)
-    assert told.startswith(f"{path}: its tensors do not fit the network that it describes: Error")
-    assert told.endswith(f"; install the versions that wrote the file ({versions}), or train again")
-    assert "\n" not in told
+    stderr = str(raised.value)
+    assert stderr.startswith(f"{path}: its tensors do not fit the network that it describes: Error")
+    assert stderr.endswith(
+        f"; install the versions that wrote the file ({versions}), or train again"
+    )
+    assert "\n" not in stderr
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_each_network_trains_and_is_scored(
         {"name": "disc", "color": "#ff0000", "concepts": ["plate"]},
         {"name": "box", "color": "#0000ff", "concepts": ["box", "square"]},
     ]
-    told = maskmill("status", "--config", write_config(tiny_run, classes=classes)).stdout
-    assert "vocabulary.concepts.disc" in told
+    printed = maskmill("status", "--config", write_config(tiny_run, classes=classes)).stdout
+    assert "vocabulary.concepts.disc" in printed
     dry = maskmill("run", "train", "--dry-run", "--config", write_config(tiny_run, classes=classes))
     assert "semivl seed 0" in dry.stdout + dry.stderr
     assert "dpt seed 0" not in dry.stdout + dry.stderr

@@ -65,7 +65,7 @@ def tiny_semivl(clip_folder: Path) -> ModelBuilder:
 def test_as_many_parameters_are_trained_as_published() -> None:
     """The counts of the published code (SemiVL, arXiv 2311.16241)."""
     network = published()
-    trained = [p for p in network.encoder_parameters() if p.requires_grad]
+    trained = [p for p in network.encoder.parameters() if p.requires_grad]
     assert size_of(trained) == 29_135_616
     assert size_of(network.decoder_parameters()) == 2_217_185
     groups = network.parameter_groups(encoder_multiplier=0.01, decoder_multiplier=10)
@@ -129,7 +129,7 @@ def test_the_size_of_the_features_says_nothing(network: SemiVL, images: Draw) ->
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_classes_are_told_apart_by_their_texts_alone(network: SemiVL, images: Draw) -> None:
+def test_classes_are_distinguished_by_their_texts_alone(network: SemiVL, images: Draw) -> None:
     """Another order of the texts is the same order of the logits."""
     network.eval()
     before = network(images())

@@ -126,7 +126,7 @@ def test_an_object_that_is_gone_or_forbidden_is_a_row(
     assert f"{bucket}/data/ood/images/0.png: cannot be read: Permission denied" in done.stderr
 
 
-def test_verify_finds_and_mends_and_gc_deletes(
+def test_verify_finds_and_repairs_and_gc_deletes(
     stage_one: dict[str, Any],
     twin: Callable[..., Twin],
     maskmill: Command,
@@ -146,13 +146,13 @@ def test_verify_finds_and_mends_and_gc_deletes(
     pseudolabel = {**stage_one["pseudolabel"], "labelers": {"other": "files"}}
     data = made.work.replace("work", "data")
     renamed = {**stage_one, "workspace": made.work, "data": data, "pseudolabel": pseudolabel}
-    told = maskmill("gc", "--config", write_config(renamed)).stdout
-    assert f"deleted {made.work}/manifests/tiny/pseudo_labels/labeler=truth" in told
-    assert f"deleted {made.work}/artifacts/tiny/pseudo_labels/truth.zarr" in told
+    printed = maskmill("gc", "--config", write_config(renamed)).stdout
+    assert f"deleted {made.work}/manifests/tiny/pseudo_labels/labeler=truth" in printed
+    assert f"deleted {made.work}/artifacts/tiny/pseudo_labels/truth.zarr" in printed
     assert not [name for name in download(made.work) if "truth" in name]
 
 
-def test_what_cannot_be_reached_is_told_in_a_line(
+def test_what_cannot_be_reached_is_reported_in_a_line(
     stage_one: dict[str, Any],
     bucket: str,
     write_config: Callable[..., Path],

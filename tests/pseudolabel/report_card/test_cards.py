@@ -66,12 +66,14 @@ def test_a_card_holds_what_the_labels_are_against_the_truth(
 
 
 def test_labels_that_are_the_truth_have_a_perfect_card(call: Call, manifests: Path) -> None:
-    told = call("run").stdout
+    printed = call("run").stdout
     found = card(manifests, "truth")
     scores = [found[key] for key in ("miou", "pixel_accuracy", "coverage", "mean_confidence")]
     assert scores == [1, 1, 1, 1]
     assert [card(manifests, "truth", c)["ece"] for c in ("stored", "isotonic")] == [0, 0]
-    (line,) = [line for line in told.splitlines() if "truth" in line and line.count("100.0") == 4]
+    (line,) = [
+        line for line in printed.splitlines() if "truth" in line and line.count("100.0") == 4
+    ]
     assert [cell.strip() for cell in line.strip("│").split("│")] == [
         *("truth", "2", "100.0", "100.0", "100.0", "100.0", "0.0"),
         *(f"{100 * card(manifests, 'truth', 'temperature')['ece']:.1f}", "0.0"),
@@ -79,14 +81,14 @@ def test_labels_that_are_the_truth_have_a_perfect_card(call: Call, manifests: Pa
 
 
 def test_pseudolabel_ends_with_the_cards(call: Call, manifests: Path) -> None:
-    told = call("run pseudolabel").stdout
-    last = told[told.index("report card:") :]
+    printed = call("run pseudolabel").stdout
+    last = printed[printed.index("report card:") :]
     for text in ("ECE", "isotonic", "IoU by class on the labeled images, %", *CLASSES):
         assert text in last
     assert f"{100 * card(manifests, 'clip')['ece']:.1f}" in last
     again = call("run pseudolabel")
     assert "pseudolabel: nothing to do, 6 fresh" in again.stderr
-    assert again.stdout == told
+    assert again.stdout == printed
 
 
 def test_without_labeled_images_there_is_no_card(
@@ -97,24 +99,24 @@ def test_without_labeled_images_there_is_no_card(
     del values["ingest"]["sources"]["labeled"]
     values["pseudolabel"]["labelers"].pop("truth")
     assert "no report card: no image is labeled by hand" in call("run").stdout
-    told = call("gc").stdout
-    assert "part-truth.parquet" in told
-    assert "part-clip.parquet" in told
+    printed = call("gc").stdout
+    assert "part-truth.parquet" in printed
+    assert "part-clip.parquet" in printed
     assert not parts(manifests)
 
 
-def test_one_labeled_image_is_judged_but_calibrates_nothing(
+def test_one_labeled_image_is_scored_but_calibrates_nothing(
     call: Call, manifests: Path, data: Path
 ) -> None:
     for kind in ("images", "masks"):
         (data / f"labeled/{kind}/1.png").unlink()
-    told = call("run").stdout
+    printed = call("run").stdout
     assert card(manifests, "clip")["images"] == 1
     assert card(manifests, "clip")["ece"] > 0
     found = card(manifests, "clip", "isotonic")
     assert found["maps"] is None
     assert np.isnan(found["ece"])
-    assert [line.split("│")[-2].strip() for line in told.splitlines() if "│ clip " in line][
+    assert [line.split("│")[-2].strip() for line in printed.splitlines() if "│ clip " in line][
         -1
     ] == "-"
 
@@ -135,12 +137,12 @@ def test_label_files_of_ignore_alone_score_nothing(call: Call, manifests: Path, 
     for number in range(2):
         ignored = np.full((24, 32), 255, np.uint8)
         Image.fromarray(ignored).save(data / f"labeled/masks/{number}.png")
-    told = call("run").stdout
+    printed = call("run").stdout
     found = card(manifests, "clip")
     assert (found["images"], found["miou"], found["coverage"]) == (2, 0, 0)
     assert np.isnan(found["ece"])
     assert card(manifests, "clip", "isotonic")["maps"] is None
-    assert "report card" in told
+    assert "report card" in printed
 
 
 def test_an_absent_class_has_no_score_of_its_own(
@@ -152,9 +154,9 @@ def test_an_absent_class_has_no_score_of_its_own(
         Image.fromarray(np.where(mask == 2, 255, mask).astype(np.uint8)).save(
             data / f"labeled/masks/{number}.png"
         )
-    told = call("run").stdout
+    printed = call("run").stdout
     found = card(manifests, "truth")
     assert found["class_iou"].tolist() == pytest.approx([1, 1, np.nan], nan_ok=True)
     assert found["miou"] == pytest.approx(2 / 3)
-    (line,) = [line for line in told.splitlines() if "│ box " in line]
+    (line,) = [line for line in printed.splitlines() if "│ box " in line]
     assert line.split("│")[-2].strip() == "-"

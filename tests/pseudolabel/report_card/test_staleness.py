@@ -22,7 +22,7 @@ from tests.pseudolabel.report_card.cards import card, parts
 Call = Callable[..., CompletedProcess[str]]
 
 
-def test_a_changed_label_file_judges_anew_and_labels_nothing_anew(
+def test_a_changed_label_file_scores_again_and_labels_nothing_again(
     call: Call, manifests: Path, data: Path
 ) -> None:
     call("run")
@@ -30,20 +30,20 @@ def test_a_changed_label_file_judges_anew_and_labels_nothing_anew(
     before = card(manifests, "clip")
     mask = data / "labeled/masks/0.png"
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(mask)
-    told = call("run").stderr
-    assert "pseudolabel: labeled images changed: 2 units" in told
+    printed = call("run").stderr
+    assert "pseudolabel: labeled images changed: 2 units" in printed
     assert {p: p.stat().st_mtime_ns for p in labels} == labels
     assert card(manifests, "clip")["pixel_accuracy"] != before["pixel_accuracy"]
 
 
-def test_other_labels_are_judged_anew_and_the_shards_are_told_as_before(
+def test_other_labels_are_scored_again_and_the_shards_are_reported_as_before(
     call: Call, manifests: Path
 ) -> None:
     call("run")
     before = parts(manifests)
-    told = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
-    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in told
-    assert "pseudolabel: labels changed: clip report card" in told
+    printed = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
+    assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in printed
+    assert "pseudolabel: labels changed: clip report card" in printed
     changed = {name for name, time in parts(manifests).items() if before[name] != time}
     assert changed == {"part-clip.parquet"}
 
@@ -52,8 +52,8 @@ def test_a_web_image_changes_no_card(call: Call, manifests: Path, data: Path) ->
     call("run")
     before = parts(manifests)
     Image.new("RGB", (32, 24)).save(data / "ood/images/0.png")
-    assert "pseudolabel: 2 images changed: 2 units" not in (told := call("run").stderr)
-    assert "pseudolabel: " in told
+    assert "pseudolabel: 2 images changed: 2 units" not in (printed := call("run").stderr)
+    assert "pseudolabel: " in printed
     assert parts(manifests) == before
 
 
@@ -61,8 +61,8 @@ def test_a_card_is_the_same_after_a_resumed_run(call: Call, manifests: Path) -> 
     call("run")
     whole = {c: card(manifests, "clip", c) for c in ("stored", "temperature", "isotonic")}
     shutil.rmtree(manifests / "report_card")
-    told = call("run pseudolabel --shards 1")
-    assert "no report card of clip yet: it comes when all shards are done" in told.stdout
+    printed = call("run pseudolabel --shards 1")
+    assert "no report card of clip yet: it comes when all shards are done" in printed.stdout
     assert "not done yet" in call("run").stderr
     for calibration, expected in whole.items():
         assert repr(card(manifests, "clip", calibration)) == repr(expected)
@@ -90,7 +90,7 @@ def test_a_label_file_that_vanishes_meanwhile_keeps_the_labels(
     assert "not done yet: clip report card" in call("run").stderr
 
 
-def test_an_image_without_a_label_is_judged_another_time(
+def test_an_image_without_a_label_is_scored_another_time(
     call: Call,
     values: dict[str, Any],
     write_config: Callable[..., Path],
@@ -111,7 +111,7 @@ def test_an_image_without_a_label_is_judged_another_time(
     assert card(manifests, "clip")["images"] == 2
 
 
-def test_verify_finds_a_damaged_card_and_mends_it(call: Call, manifests: Path) -> None:
+def test_verify_finds_a_damaged_card_and_repairs_it(call: Call, manifests: Path) -> None:
     call("run")
     before = card(manifests, "clip")
     part = manifests / "report_card/part-clip.parquet"

@@ -25,9 +25,9 @@ Call = Callable[..., CompletedProcess[str]]
 def test_every_variant_leaves_weights_a_checkpoint_and_metrics(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
-    told = call("run", write_config(values)).stderr
-    assert "train: not done yet: 2 units" in told
-    assert "resumes" not in told
+    printed = call("run", write_config(values)).stderr
+    assert "train: not done yet: 2 units" in printed
+    assert "resumes" not in printed
     metrics = pd.read_parquet(run_folder(values, "manifests") / "metrics")
     assert list(metrics.columns) == METRICS.schema.names
     assert set(metrics["run"]) == {"tiny"}
@@ -121,20 +121,20 @@ def test_a_frozen_encoder_ends_as_it_was_pretrained(
             assert torch.equal(tensor, own.to(tensor.dtype)), key
 
 
-def test_sizes_that_no_crop_has_are_told_once_a_variant(
+def test_sizes_that_no_crop_has_are_reported_once_a_variant(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
     values["train"] |= {"scale": [0.25, 0.5], "variants": {"plain": {"seeds": [0, 1]}}}
     values["evaluate"] = {}
     config = write_config(values)
-    told = call("run train", config, code=0).stderr
+    printed = call("run train", config, code=0).stderr
     what = "crops show images with long sides of 8 to 16 px, but most are scored at 32 px"
-    assert told.count(f"{config}: train.variants.plain: {what}; fit `scale`, or") == 1
+    assert printed.count(f"{config}: train.variants.plain: {what}; fit `scale`, or") == 1
     overrides = ("evaluate.short_side_px=16", "train.scale=[0.5, 0.75]")
     assert "crops show" not in call("run train", config, *overrides, code=0).stderr
 
 
-def test_a_source_that_never_had_labels_is_told(
+def test_a_source_that_never_had_labels_is_reported(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
     late = {"name": "previous", "first_epoch": 100}
@@ -144,7 +144,7 @@ def test_a_source_that_never_had_labels_is_told(
     assert "late seed 0: the label source previous_unlabeled never had labels" in result.stderr
 
 
-def test_a_network_that_needs_several_crops_is_told_in_a_line(
+def test_a_network_that_needs_several_crops_is_reported_in_a_line(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
     model = {"name": "deeplabv3plus", "encoder": "tu-test_resnet", "encoder_weights": None}
@@ -180,9 +180,9 @@ def test_lost_weights_come_back_from_the_checkpoint(
     weights = training_folder(Path(values["workspace"]), "plus") / "model.safetensors"
     content = weights.read_bytes()
     weights.unlink()
-    told = call("run", config).stderr
-    assert "is gone: plus seed 0" in told
-    assert "train plus seed 0: resumes after step 2" in told
+    printed = call("run", config).stderr
+    assert "is gone: plus seed 0" in printed
+    assert "train plus seed 0: resumes after step 2" in printed
     assert weights.read_bytes() == content
 
 

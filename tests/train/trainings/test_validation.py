@@ -47,6 +47,7 @@ def test_validation_while_training_keeps_the_best_weights(
     (best_weights,) = checkpoints.rglob("best.safetensors")
     best_weights.unlink()
     assert "is gone: plus seed 0" in reasons(config, every)[0]
+    assert reasons(config) == []  # the training without validation is still there
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"torn")])

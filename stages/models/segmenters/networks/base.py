@@ -104,10 +104,6 @@ class SegmentationNetwork(nn.Module, ABC):
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {key: value for key, value in state.items() if key not in self._compiled_parts}
 
-    def encoder_parameters(self) -> Iterator[Parameter]:
-        """Parameters that start from pretrained weights."""
-        return self.encoder.parameters()
-
     def decoder_parameters(self) -> Iterator[Parameter]:
         """All other parameters."""
         encoder = set(self.encoder.parameters())
