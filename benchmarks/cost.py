@@ -1,4 +1,4 @@
-"""What work costs."""
+"""Wall and CPU time of work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cost:
 
 
 def now(device: torch.device) -> Cost:
-    """What this process has cost so far, once the device is done with its work."""
+    """The times of this process so far, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return Cost(time.perf_counter(), time.process_time())

@@ -1,11 +1,11 @@
-"""How right labels are on drawn scenes that nothing was chosen on.
+"""Accuracy of labels on drawn scenes that were not used for any choice.
 
     python -m benchmarks.labels --seed 3000000 --count 300 --config configs/sandbox-ensemble.yaml
 
-The labelers are those of a config, but for such as need label files, and `sam_clip` by other rules.
-Ensembles are made of what their members would store. The scenes are fitted to
-`pseudolabel.size_px` and masks come of the section `propose` as the stages would do it. Rules are
-chosen on other seeds than reported:
+It scores the labelers of a config, except those that need label files, and `sam_clip` with other
+rules. Ensembles combine what their members would store. Scenes are scaled to
+`pseudolabel.size_px`, and masks follow the section `propose`, as in the stages. Rules are chosen on
+other seeds than the reported ones:
 
     python -m benchmarks.labels --seed 2000000 --count 100 --share 0.5 --share 0.7 --power 1
 """

@@ -1,4 +1,4 @@
-"""How fast masks are proposed, and whether they are those of `SamAutomaticMaskGenerator`.
+"""Speed of mask proposals, and their agreement with `SamAutomaticMaskGenerator`.
 
     python -m benchmarks.propose --model sandbox --images 20 --points-per-side 32
     python -m benchmarks.propose --model vit_b --weights sam_vit_b_01ec64.pth --folder photos
@@ -6,8 +6,8 @@
 One run compares segment_anything's generator with both modes of `stages/propose`, on the same
 weights and images. Without a checkpoint a published model gets random weights, with which all masks
 pass the predicted IoU and none is stable. That times the encoder, the decoder and all scaling of
-masks, the least that our modes can gain; it says nothing about agreement, and in `fast` no point is
-ever covered. Agreement is for the sandbox's SAM or a checkpoint to show.
+masks, the least gain of our modes. It says nothing about agreement, and in `fast` no point is ever
+covered. Agreement needs the sandbox's SAM or a checkpoint.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _figures(way: Timed, official: Timed, pictures: Sequence[Pixels]) -> dict[st
 
 
 def _best_ious(expected: Rles, found: Rles, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Of each expected mask the IoU of the mask that fits it best, 0 where there is none."""
+    """The IoU of each expected mask with the best fitting mask, 0 if there is none."""
     if not expected or not found:
         return np.zeros(len(expected))
     wanted, given = (

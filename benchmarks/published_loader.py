@@ -3,7 +3,7 @@
 Written from the description of UniMatch's loader (arXiv 2208.09910, `dataset/semi.py` and
 `dataset/transform.py`), which PrevMatch and SemiOVS share: image and label file are decoded once an
 item, resized as a whole, padded, cropped, mirrored; the weak view and both strong ones are made
-from that crop. Unlabeled images have label files too, of which the padding alone is read.
+from that crop. Unlabeled images have label files too, of which only the padding is read.
 
 The random numbers are handed in, so that these crops are those of `stages/train/data/crops.py`,
 and cost nothing here. The jitter's order is fixed as it is there; the published one is random.
@@ -35,7 +35,7 @@ from stages.train.step.pasting import cutmix_box
 Crop = tuple[Image.Image, Image.Image]
 """An image and its labels."""
 _PADDING = 254
-"""What marks padding in the label file of an unlabeled image."""
+"""The value of padding in the label file of an unlabeled image."""
 _VIEWS = 3
 
 _normalized = transforms.Compose(

@@ -1,4 +1,4 @@
-"""What training costs beside its network: reading crops, and a step.
+"""The cost of training without its network: reading crops, and a step.
 
     python -m benchmarks.train
     python -m benchmarks.train --folder photos --encoder tu-resnet101s.gluon_in1k --device cuda
@@ -6,14 +6,14 @@
 First the data path of the preset semiovs-prevmatch on one core against the published loader (see
 `benchmarks/published_loader.py`), which decodes an image once an item, and against one that decodes
 each of its three views again. All make the same views of the same crops: labeled, unlabeled, a
-second draw of these, OOD; a sample is one of them. Ours reads no label file of unlabeled images,
-for it needs none, and OOD labels from the store; the published one reads files for both. Ours pays
-for its random numbers and for comparing files with what ingest noted, the published one does not.
+second draw of these, OOD; a sample is one of them. Our loader reads no label files of unlabeled
+images, and OOD labels from the store; the published one reads files for both. Only our times
+include random numbers and the comparison of files with their recorded checksums.
 
-Then a step of that preset, from the batch to the moved weights, against the sum of its forwards and
-backwards, one after the other on the same tensors.
+Then a step of that preset, from the batch to the updated weights, against the sum of its forward
+and backward passes, one after the other on the same tensors.
 
-CPU time is that of all threads; on a busy machine it is the fairer one.
+CPU time includes all threads; on a busy machine it is the better measure.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def main(
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="Default: the preset's float16 on a GPU, else float32."),
     ] = None,
-    only: Annotated[
-        Literal["data", "step"] | None, typer.Option(help="Measure this alone.")
-    ] = None,
+    only: Annotated[Literal["data", "step"] | None, typer.Option(help="Measure only this.")] = None,
     device: Annotated[str, typer.Option(help="Of the steps: cpu, cuda, or auto.")] = "auto",
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:

@@ -66,7 +66,7 @@ def train_images(
 
 
 def without_masks(roles: Roles) -> Roles:
-    """What our loader reads of them: label files of labeled images alone."""
+    """The images as our loader reads them: label files only of labeled images."""
     return {
         role: own if role == "labeled" else [replace(image, mask_uri=None) for image in own]
         for role, own in roles.items()

@@ -1,4 +1,4 @@
-"""A training step against the passes through the network that it is made of."""
+"""A training step compared with its passes through the network."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from stages.train.step.step import training_step
 from stages.train.step.weak_predictions import predict
 
 _STEPS = 100
-"""Of the training whose middle the measured steps are: all losses count there."""
+"""Length of the training; the measured steps are in its middle, where all losses count."""
 WARM = 2
-"""Steps that libraries set themselves up in."""
+"""Steps for libraries to warm up."""
 
 
 def measured(
@@ -76,7 +76,7 @@ def measured(
         teacher.update(ema, network, teacher.decay(position.step, variant.ema_decay))
 
     def asked(batch: TrainBatch) -> None:
-        """Those without gradient: the second draw by the student, both by earlier networks."""
+        """Passes without gradient: second draw by the student, both draws by earlier networks."""
         members, _ = previous._draw(batch.random.of_step(f"members of {previous.name}"))
         with precision():
             predict(network, batch.crops[SECOND_DRAW].weak)
@@ -85,7 +85,7 @@ def measured(
                     predict(previous._networks[member], batch.crops[key].weak)
 
     def trained(batch: TrainBatch) -> None:
-        """Those with one: clean views with perturbed features, then the strong views by role."""
+        """Passes with gradient: clean views with perturbed features, then strong views by role."""
         network.train()
         clean = [batch.labeled.images, *(batch.crops[role].weak for role in batch.roles)]
         strong = [[batch.strong(role, number) for number in (0, 1)] for role in batch.roles]

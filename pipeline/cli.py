@@ -103,7 +103,7 @@ def status(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what is fresh, stale or missing, and why."""
+    """Show what is fresh, stale or missing, and why."""
     loaded = _load(config, overrides)
     states = list(Runner(loaded, GRAPH, console).status())
     if as_json:
@@ -155,7 +155,7 @@ def show(
 
 @data.command(epilog="Example: maskmill data check configs/datasets/voc.yaml")
 def check(config: ConfigArgument, overrides: SetOption = None) -> None:
-    """Tell what is on the disk, what is missing, and where to get it."""
+    """Show what is on the disk, what is missing, and where to get it."""
     if not check_data(_load(config, overrides), console):
         sys.exit(1)
 
@@ -182,7 +182,7 @@ def main() -> None:
     """Entry point of the command `maskmill`."""
     # Arrow's own allocator asks for large pages, which the kernel fills with zeros again and again.
     pa.set_memory_pool(pa.system_memory_pool())
-    # Torch's idle threads spin by default, and so starve those that decode images beside them.
+    # Torch's idle threads spin by default, which starves the threads that decode images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

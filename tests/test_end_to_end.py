@@ -161,11 +161,11 @@ def test_status_tells_programs_the_state_of_every_stage(finished: Path) -> None:
     names = [stage["name"] for stage in status["stages"]]
     assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"]
     for stage in status["stages"]:
-        assert stage.keys() == {"name", "state", "shards", "reasons", "causes"}
+        assert stage.keys() == {"name", "state", "shards", "reasons", "causes", "remarks"}
         assert stage["shards"].keys() == {"fresh", "stale", "missing"}
         assert stage["shards"]["fresh"] > 0
         assert stage["shards"]["stale"] == stage["shards"]["missing"] == 0
-        assert (stage["state"], stage["reasons"]) == ("fresh", [])
+        assert (stage["state"], stage["reasons"], stage["remarks"]) == ("fresh", [], [])
     assert outputs(finished) == before
 
 
@@ -189,15 +189,19 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     assert "train: ood labels of clip changed: plus-ood seed 0" in err
     after = outputs(workspace)
     changed = {path.relative_to(workspace) for path in after if after[path] != before.get(path)}
+    kept = {path for path in changed if path.is_relative_to(MANIFESTS / ".kept")}
+    changed -= kept
     parts = {path for path in changed if path.suffix == ".parquet"}
     assert {path for path in parts if path.parent == LABELS} == {
         path.relative_to(workspace) for path in (workspace / LABELS).iterdir()
     }
-    scored = ("train-plus-ood-seed-0", "evaluate-plus-ood-seed-0", "labeler-clip")
+    scored = [f"part-score-training-plus-ood-seed-0-{split}.parquet" for split in ("val", "test")]
+    drawn = [f"part-{name}.parquet" for name in ("labels-clip", "predictions-test", "page")]
     assert {path for path in parts if path.parent != LABELS} == {
         MANIFESTS / "report_card/part-clip.parquet",
-        *(MANIFESTS / f"metrics/part-{name}.parquet" for name in scored),
-        *(MANIFESTS / f"confusion/part-{name}.parquet" for name in scored[1:]),
+        MANIFESTS / "metrics/part-train-plus-ood-seed-0.parquet",
+        *(MANIFESTS / table / name for table in ("metrics", "confusion") for name in scored),
+        *(MANIFESTS / "report" / name for name in drawn),
     }
     new = {path for path in changed if path.name == "model.safetensors"}
     assert [path.parents[2] for path in new] == [CHECKPOINTS / "plus-ood"]

@@ -136,6 +136,19 @@ def test_the_rooms_of_the_pipeline_import_one_way() -> None:
                 assert not wrong, f"{path} imports {name}"
 
 
+def test_the_rooms_of_train_import_one_way() -> None:
+    """Data < step < records < loop; only the stage opens the loop, and none of them the stage."""
+    rooms = ["data", "step", "records", "loop"]
+    train = Path("stages/train")
+    packages = {path.name for path in train.iterdir() if (path / "__init__.py").exists()}
+    assert packages == {*rooms, "presets"}
+    for number, room in enumerate(rooms):
+        later = tuple(f"stages.train.{name}" for name in [*rooms[number + 1 :], "stage"])
+        for path in (train / room).rglob("*.py"):
+            wrong = [name for name in imported(path) if name.startswith(later)]
+            assert not wrong, f"{path} imports {wrong}"
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Imports inside functions and for type checking count too."""
     graph = {

@@ -19,15 +19,15 @@ from pipeline.config.config_section import Facts, Section
 
 
 class Component:
-    """Something that a config can name. Subclasses set the class variables and take a `Config`.
+    """Something that a config can name. Its first argument is an instance of its `Config`.
 
     Attributes:
-        Config: The component's own keys.
+        Config: The component's own keys; by default it has none.
         version: Raised when the same config gives other results than before.
     """
 
-    Config: ClassVar[type[Section]]
-    version: ClassVar[int]
+    Config: ClassVar[type[Section]] = Section
+    version: ClassVar[int] = 1
 
     @classmethod
     def file_name(cls) -> str:

@@ -36,7 +36,7 @@ class ClusterConfig(Section):
     address: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|wss?)://.")] | None = None
     """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
     retries: int = Field(default=2, ge=0)
-    """How often a shard that was lost with its worker is retried before it counts as failed."""
+    """Number of retries of a shard whose worker died, before it counts as failed."""
 
 
 class RunConfig(Section):

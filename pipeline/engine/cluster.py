@@ -1,4 +1,4 @@
-"""Where stage one runs: Dask distributed, inside this process unless the config says otherwise."""
+"""Runs jobs on workers of Dask distributed; by default on one thread of this process."""
 
 import logging
 import signal
@@ -24,9 +24,9 @@ R = TypeVar("R")
 _WINDOW = 4
 """Tasks submitted and not yet done, a worker: memory stays flat at any length."""
 _ALERT_S = 0.2
-"""How long Ctrl-C may go unnoticed while a result is awaited."""
+"""Seconds between checks for Ctrl-C while waiting for a result."""
 _WATCH_S = 1.0
-"""How often it is asked which worker does what."""
+"""Seconds between reports of what each worker does."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Lost:
     """Instead of a result: the worker died in every attempt.
 
     Attributes:
-        attempts: How many there were.
+        attempts: Number of attempts.
     """
 
     attempts: int
@@ -56,7 +56,7 @@ class Job(Generic[T]):
 
 
 Watch = Callable[[Mapping[str, str]], None]
-"""Is told now and then which job each worker has at hand, or an empty text."""
+"""Called now and then with the current job of each worker; an empty text means idle."""
 
 
 def run_jobs(
@@ -67,19 +67,19 @@ def run_jobs(
 ) -> Iterator[tuple[Job[T], R | Lost]]:
     """Runs a function over tasks on the cluster's workers, one task a worker at a time.
 
-    A dead worker takes all with it that it had been given. Such jobs are tried again when all
-    others are done, one by one, so that none is blamed for another: `cluster.retries` times.
+    When a worker dies, all jobs that it had are lost. They are retried one by one after all others,
+    `cluster.retries` times, so that one bad job cannot fail others.
 
-    Only the main thread may call it, for it looks after Ctrl-C.
+    Only the main thread may call it, because it handles Ctrl-C.
 
     Args:
         cluster: One thread in this process, local worker processes, or a running scheduler.
-        function: Picklable; what is slow to build it keeps for the next call in its process.
-        jobs: With picklable tasks; asked for as workers become free, never all at once.
-        watch: Who to tell what the workers do.
+        function: Picklable; caches in its process what is slow to build.
+        jobs: Jobs with picklable tasks; taken as workers become free, never all at once.
+        watch: Called with the current jobs of the workers.
 
     Yields:
-        Each job with its result, as they come.
+        Each job with its result, in the order of completion.
 
     Raises:
         ConfigError: The scheduler does not answer.
@@ -93,10 +93,10 @@ def run_jobs(
         "distributed.scheduler.allowed-failures": 0,  # counted here
         "distributed.worker.daemon": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
-        # Dask has workers give memory back at once: each array of a batch is then cleared anew.
+        # Dask makes workers return freed memory at once, so that each new array is zeroed again.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are told by us
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported here
     # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.
     interrupted = Event()
     with (
@@ -110,19 +110,19 @@ def run_jobs(
         for job in todo:
             flight.submit(job)
             while flight.is_full:
-                yield from _told(flight.landed(), suspects)
+                yield from _results(flight.landed(), suspects)
         while flight.futures:
-            yield from _told(flight.landed(), suspects)
+            yield from _results(flight.landed(), suspects)
         for suspect in suspects:
-            yield suspect, flight.alone(suspect, cluster.retries)
+            yield suspect, flight.run_alone(suspect, cluster.retries)
     if interrupted.is_set():
         raise KeyboardInterrupt
 
 
-def _told(
+def _results(
     landed: Iterable[tuple[Job[T], R | Lost]], suspects: deque[Job[T]]
 ) -> Iterator[tuple[Job[T], R]]:
-    """Results; jobs that were lost with a worker are put aside."""
+    """Results; jobs that were lost with a worker are kept for a retry."""
     for job, result in landed:
         if isinstance(result, Lost):
             suspects.append(job)
@@ -153,7 +153,7 @@ class _Flight(Generic[T, R]):
         return len(self.futures) >= _WINDOW * workers
 
     def landed(self) -> list[tuple[Job[T], R | Lost]]:
-        """Waits until something is done, and hands it over."""
+        """Waits until jobs are done, and returns them with their results."""
         done: list[Any] = []
         while not done:
             if self.interrupted.is_set():
@@ -161,11 +161,11 @@ class _Flight(Generic[T, R]):
             with suppress(TimeoutError):
                 wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
             done = [future for future in self.futures if future.done()]
-            self._tell()
+            self._report()
         return [(self.futures.pop(future), _result(future)) for future in done]
 
-    def alone(self, job: Job[T], retries: int) -> R | Lost:
-        """The result of a job that nothing else runs beside."""
+    def run_alone(self, job: Job[T], retries: int) -> R | Lost:
+        """The result of a job while no other job runs."""
         for _ in range(retries):
             self.submit(job)
             ((_, result),) = self.landed()
@@ -173,17 +173,17 @@ class _Flight(Generic[T, R]):
                 return result
         return Lost(1 + retries)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.watch is None or time.monotonic() - self._watched < _WATCH_S:
             return
         self._watched = time.monotonic()
-        at_hand = {key: job.name for key, job in ((f.key, j) for f, j in self.futures.items())}
+        current = {key: job.name for key, job in ((f.key, j) for f, j in self.futures.items())}
         busy = self.client.processing()
-        self.watch({worker: at_hand.get(next(iter(busy[worker]), ""), "") for worker in busy})
+        self.watch({worker: current.get(next(iter(busy[worker]), ""), "") for worker in busy})
 
 
 def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
-    """Hands back what a user can mend as a result: of what is raised, workers log a traceback."""
+    """Returns user errors as results, because workers log a traceback of everything raised."""
     try:
         return function(task)
     except (MaskmillError, OSError) as error:
@@ -209,7 +209,7 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    with _on_interrupt(signal.SIG_IGN):  # of the workers for good: this process ends them
+    with _on_interrupt(signal.SIG_IGN):  # workers ignore Ctrl-C for good: this process ends them
         local = _processes(cluster.workers) if cluster.workers else _thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
@@ -226,7 +226,7 @@ def _thread() -> Any:
 
 
 def _processes(count: int) -> Any:
-    """Worker processes of this machine, which see a GPU each, in turn, where there are GPUs."""
+    """Worker processes on this machine; each sees one of the GPUs, in turn."""
     gpus = visible_gpus()
     workers = {}
     for number in range(count):
@@ -241,7 +241,7 @@ def _processes(count: int) -> Any:
 
 @contextmanager
 def _on_interrupt(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
-    """Changes what Ctrl-C does; processes that start while it is ignored ignore it for good."""
+    """Changes the handler of Ctrl-C; processes started while it is ignored ignore it for good."""
     before = signal.signal(signal.SIGINT, handler)
     try:
         yield

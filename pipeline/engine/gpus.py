@@ -5,7 +5,7 @@ import subprocess
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may name, an item a GPU; none where there is no GPU or driver.
+    """Names of the GPUs for CUDA_VISIBLE_DEVICES; none without a GPU or driver.
 
     Where the variable is set already, by a batch system say, its items are all there are.
     """

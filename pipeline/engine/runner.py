@@ -18,7 +18,7 @@ from pipeline.records.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for.
+    """A request of a user.
 
     Attributes:
         stages: Names of stages; none means all that the config has.

@@ -20,7 +20,7 @@ class ShardStage(Stage[K], Generic[K, T, R]):
 
     A shard travels to a worker as a task (`task.py` of the stage, which imports no torch) and comes
     back as manifest rows. The function that a worker runs lies in `work.py`, imported when work
-    begins. This process alone commits parts.
+    begins. Only this process commits parts.
     """
 
     picks_shards = True

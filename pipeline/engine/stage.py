@@ -163,7 +163,7 @@ class Stage(ABC, Generic[K]):
         return ()
 
     def summarize(self) -> None:
-        """Prints the results, from manifests alone; called also when nothing was to be done."""
+        """Prints the results, from manifests only; also called when there was nothing to do."""
 
     def clear(self, unit: Unit[K]) -> None:
         """Deletes the records of outputs that are about to be overwritten in place.

@@ -10,7 +10,7 @@ from pipeline.engine.fact_diff import fact_changes
 from pipeline.engine.stage import IMAGES_FACT, Stage
 from pipeline.engine.states import AnyUnit, Reason, ReasonKind, StageState, State, UnitState
 from pipeline.errors import StorageError
-from pipeline.files import storage
+from pipeline.files import file_stamps
 from pipeline.records import manifest, part_file, snapshot
 from pipeline.records.part_file import Record
 from pipeline.records.sharded_table import ShardedTable
@@ -49,7 +49,7 @@ def _inspect_units(stage: AnyStage) -> list[UnitState]:
             records[folder] = manifest.read_records(folder)
         found.append(_inspect_unit(stage, unit, records[folder].get(unit.part.name)))
     fresh = (unit.unit for unit in found if unit.state is State.FRESH and not unit.kept)
-    gone = storage.missing(path for unit in fresh for path in (*unit.outputs, *unit.companions))
+    gone = file_stamps.missing(path for unit in fresh for path in (*unit.outputs, *unit.companions))
     found = [_with_outputs_gone(unit, gone) for unit in found] if gone else found
     if any(unit.state is not State.MISSING for unit in found):
         found = [_with_new_images(stage, unit) for unit in found]
@@ -111,7 +111,7 @@ def _kept(stage: AnyStage, unit: AnyUnit) -> Mapping[Path, Path]:
     if not stage.keeps_superseded:
         return {}
     found = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
-    return {} if found and storage.missing(unit.outputs) else found
+    return {} if found and file_stamps.missing(unit.outputs) else found
 
 
 def _with_outputs_gone(found: UnitState, gone: Set[Path]) -> UnitState:

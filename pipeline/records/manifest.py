@@ -19,7 +19,7 @@ from pipeline.records.part_index import IndexedPart
 from pipeline.records.tables import Table
 
 _WORTH_AN_INDEX = 100
-"""Parts that are not in the index before it is written anew; as many are read in 0.1 s."""
+"""Number of parts missing in the index at which it is rewritten; so many are read in 0.1 s."""
 
 
 def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
@@ -30,8 +30,8 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa
     Args:
         folder: The folder of the parts; one that does not exist is an empty table.
         table: Its kind.
-        columns: Only these columns. Without columns of lists, which are in the parts alone, a large
-            folder is read many times faster.
+        columns: Only these columns. A large folder is read many times faster without columns of
+            lists, which only the parts have.
 
     Raises:
         StorageError: A part is damaged.

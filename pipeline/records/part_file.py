@@ -23,11 +23,10 @@ from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import snapshot
 
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
-"""What a part says of itself, as JSON, and the digest of that: Parquet's own checksums are of pages
-alone."""
+"""Metadata keys of a part's record and its digest: Parquet's checksums cover only pages."""
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
-"""What reading a damaged file may raise."""
+"""Exceptions that reading a damaged file may raise."""
 
 
 class DamagedPartError(StorageError):
@@ -36,10 +35,10 @@ class DamagedPartError(StorageError):
 
 @dataclass(frozen=True)
 class Record:
-    """What a part's key-value metadata says of it.
+    """The record in the key-value metadata of a part.
 
     Attributes:
-        facts: What it was made from.
+        facts: Everything that its rows depend on.
         files: SHA-256 of the files that its rows describe, by their path from the part's folder.
         failed: Images whose files could not be read although ingest could: worth another try.
         rows: Digest of its rows.
@@ -110,10 +109,10 @@ def exists(path: Path) -> bool:
 
 
 def read_record(path: Path) -> Record | None:
-    """What a committed part says of itself; None where there is no part.
+    """The record of a committed part; None if there is no part.
 
     Raises:
-        StorageError: The file is no part of ours, or is damaged.
+        StorageError: The file is damaged, or Maskmill did not write it.
     """
     try:
         footer = pq.read_metadata(storage.arrow_sources([snapshot.file_of(path)])[0])
@@ -132,22 +131,22 @@ def read_record(path: Path) -> Record | None:
         return None
     except UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
-            raise  # what the operating system refuses is no damage
+            raise  # an error of the operating system is not damage
         raise damaged_part(path) from error
 
 
 def read_facts(path: Path) -> Facts | None:
-    """What a committed part was made from; None where there is no part.
+    """The facts of a committed part; None if there is no part.
 
     Raises:
-        StorageError: The file is no part of ours, or is damaged.
+        StorageError: The file is damaged, or Maskmill did not write it.
     """
     record = read_record(path)
     return None if record is None else record.facts
 
 
 def damage(path: Path, record: Record) -> list[str]:
-    """What is wrong with a part or with the files that its rows describe; reads all of them."""
+    """Lists damage of a part and of the files that its rows describe; reads all of them."""
     found = []
     try:
         (source,) = storage.arrow_sources([path])

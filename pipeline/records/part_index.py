@@ -1,8 +1,8 @@
-"""A copy of what the parts of a manifest say, in one file, so that reading many costs little.
+"""An index of the parts of a manifest: a copy of their rows and records in one file.
 
 Opening a part takes a fraction of a millisecond, and a run of a million images has 16,000 of them.
-The copy is never believed over the parts: what it says of a part counts only while the part has the
-stamp it had. It lies beside them under a name that readers of Parquet folders pass over.
+An entry counts only while its part has the same stamp, so that parts always win over the index. The
+index is in the same folder, under a name that readers of Parquet folders skip.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ INDEX = "_index.parquet"
 _VERSION = "1"
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill.index", b"maskmill.index.checksum"
 _SHARD_FACTS = "inputs."
-"""Facts that differ from part to part begin so; of the others few sets occur, and each is kept
-once."""
+"""Prefix of facts that differ from part to part; each distinct set of the others is stored once."""
 
 
 @dataclass(frozen=True)
 class IndexedPart:
-    """What is known of a part.
+    """The index entry of a part.
 
     Attributes:
-        stamp: Of the part's file when it was read.
-        num_rows: How many rows it has.
-        facts: What it was made from.
-        failed: Images worth another try.
+        stamp: The stamp of its file when it was read.
+        num_rows: Number of rows.
+        facts: Its facts.
+        failed: Number of images to try again.
     """
 
     stamp: str
@@ -48,7 +47,7 @@ class IndexedPart:
 
 
 class PartIndex:
-    """The copy beside a folder's parts; an empty one where there is none, or none to be read.
+    """The index of a folder; empty if the file is missing or unreadable.
 
     Args:
         folder: The manifest's folder.
@@ -115,7 +114,7 @@ class PartIndex:
 
     def _read_parts(self) -> None:
         (source,) = storage.arrow_sources([self._file])
-        # It stays open: who writes it anew leaves this one as it is.
+        # It stays open: a new index replaces the file and does not change this one.
         self._opened = pq.ParquetFile(source, page_checksum_verification=True)
         metadata = self._opened.metadata.metadata
         text = metadata[_METADATA_KEY]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.files import storage
+from pipeline.files import file_stamps
 from pipeline.records.part_index import INDEX, PartIndex, read_index
 
 
@@ -92,14 +92,14 @@ def names_in(folder: Path) -> frozenset[str]:
     """Names of the files in a folder; empty if it does not exist."""
     snapshot = _active.get()
     if snapshot is None:
-        return frozenset(storage.stamps_in(folder))
+        return frozenset(file_stamps.stamps_in(folder))
     if folder not in snapshot.names:
-        snapshot.names[folder] = frozenset(storage.stamps_in(folder))
+        snapshot.names[folder] = frozenset(file_stamps.stamps_in(folder))
     return snapshot.names[folder]
 
 
 def _list(folder: Path, stand_ins: dict[Path, Path]) -> Listing:
-    found = storage.stamps_in(folder)
+    found = file_stamps.stamps_in(folder)
     stamps = {name: stamp for name, stamp in found.items() if fnmatchcase(name, "part-*.parquet")}
     files = {name: folder / name for name in stamps}
     for part, file in stand_ins.items():

@@ -132,7 +132,7 @@ REPORT_CARD = Table(
     "calibration. Only pixels with a true class count. A part a labeler.",
     _schema(
         ("labeler", pa.string(), "its name in the config"),
-        ("images", pa.int32(), "labeled images it was judged on"),
+        ("images", pa.int32(), "labeled images it was scored on"),
         ("miou", pa.float64(), "mean of `class_iou`, 0 to 1; absent classes count 0"),
         ("pixel_accuracy", pa.float64(), "share of the pixels that are labeled right, 0 to 1"),
         ("coverage", pa.float64(), "share of the pixels that have a label, 0 to 1"),

@@ -1,4 +1,4 @@
-"""What is scored: a model on the images of a role."""
+"""The key of a score: a model and the images of a role."""
 
 from __future__ import annotations
 

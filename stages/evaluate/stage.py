@@ -22,7 +22,7 @@ from stages.train.config import TrainConfig
 from stages.train.output import TrainingKey, read_training_facts
 
 _FORMER = re.compile(r"part-(evaluate|labeler)-.*\.parquet")
-"""Names of parts that versions up to 5 wrote, whose rows would stand beside ours."""
+"""Names of parts of versions up to 5, whose rows would duplicate ours."""
 
 
 class EvaluateStage(Stage[ScoreKey]):

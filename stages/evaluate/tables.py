@@ -1,4 +1,4 @@
-"""The tables that compare variants and labelers, from their scores alone."""
+"""The tables that compare variants and labelers, from their scores."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _variant_tables(
     counts = sorted({len(variant.seeds) for variant in variants.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     spread_told = f", mean ± sample standard deviation of {seeds} seeds" if seeds != "1" else ""
-    mean_told = f", mean of {seeds} seeds" if seeds != "1" else ""
+    mean_note = f", mean of {seeds} seeds" if seeds != "1" else ""
     title = f"mean IoU, %{spread_told}"
     if others:
         title += f"; gain over {titles[first]} on {last}"
@@ -92,12 +92,12 @@ def _variant_tables(
             gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
             row.append(_spread(gains, "+.1f"))
     other_rows = [
-        (told, *(_mean([*of(name, last, score).values()]) for score in _OTHER_SCORES))
-        for name, told in titles.items()
+        (title, *(_mean([*of(name, last, score).values()]) for score in _OTHER_SCORES))
+        for name, title in titles.items()
     ]
     is_other_known = any(cell != "-" for row in other_rows for cell in row[1:])
     other_header = ("training variant", *_OTHER_SCORES.values())
-    other = ScoreTable(f"other scores on {last}, %{mean_told}", other_header, other_rows)
+    other = ScoreTable(f"other scores on {last}, %{mean_note}", other_header, other_rows)
     by_class = [
         (each, *(_mean([*of(name, last, f"iou/{each}").values()]) for name in titles))
         for each in class_names
@@ -110,7 +110,7 @@ def _variant_tables(
     return [
         ScoreTable(title, tuple(header), [tuple(row) for row in rows]),
         *([other] if is_other_known else []),
-        ScoreTable(f"IoU by class on {last}, %{mean_told}", ("class", *titles), by_class),
+        ScoreTable(f"IoU by class on {last}, %{mean_note}", ("class", *titles), by_class),
     ]
 
 
@@ -133,7 +133,7 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def _spread(values: Sequence[float], form: str = ".1f") -> str:
-    """Mean and sample standard deviation in percent; the mean alone of a single value."""
+    """Mean and sample standard deviation in percent; only the mean for a single value."""
     if not values:
         return "-"
     text = f"{100 * mean(values):{form}}"

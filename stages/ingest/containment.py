@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.files import storage
+from pipeline.files import file_stamps, storage
 
 
 class Root:
@@ -25,7 +25,7 @@ class Root:
         self._real = os.path.realpath(self.folder)
         if self._is_object:
             self._real = storage.normalized(self.folder)
-            storage.forget_stamps(self._real)
+            file_stamps.forget_stamps(self._real)
         self._real_parents: dict[str, str] = {}
 
     def problem(self, path: str) -> str | None:
@@ -60,7 +60,7 @@ class Root:
             StorageError: The object store does not answer.
         """
         if self._is_object:
-            yield from ((address, None) for address in storage.files(self._real))
+            yield from ((address, None) for address in file_stamps.files(self._real))
             return
         waiting, visited = [self.folder], {self._real}
         while waiting:

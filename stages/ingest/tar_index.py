@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
-from pipeline.files import storage, tar
+from pipeline.files import file_stamps, storage, tar
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, listing, text_columns
 
 _VERSION = "3"
@@ -56,7 +56,7 @@ def read_index(archive: str, cache: Path) -> TarIndex:
         cache: Folder of the cached indexes.
     """
     sidecar = f"{archive.removesuffix('.tar')}.parquet"
-    made_from = json.dumps([_VERSION, storage.stamp(archive), storage.stamp(sidecar)])
+    made_from = json.dumps([_VERSION, file_stamps.stamp(archive), file_stamps.stamp(sidecar)])
     cached = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
     found = _read_cached(cached, made_from)
     if found is None:
@@ -66,7 +66,7 @@ def read_index(archive: str, cache: Path) -> TarIndex:
 
 
 def _build_index(archive: str, sidecar: str) -> TarIndex:
-    stamp_before = storage.stamp(archive)
+    stamp_before = file_stamps.stamp(archive)
     images: dict[str, Listed] = {}
     metadata: _Metadata = {}
     damage: str | None = None

@@ -52,7 +52,7 @@ def read_labels(manifests: Path, labeler: str) -> pa.Table:
 
 
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:
-    """Of a table what has the row of something in another table."""
+    """The rows of a table whose `row` is in another table."""
     return table.filter(pc.is_in(table["row"], arrays.whole(others["row"])))
 
 

@@ -1,4 +1,4 @@
-"""The section `train`: what a training is, and the variants of it to compare."""
+"""The section `train`: the keys of a training, and the variants to compare."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DiscriminatorConfig(Section):
     weight: Positive = 0.01
     """Weight of the loss by which features without labels learn to look like labeled ones."""
     learning_rate: Positive = 1e-4
-    """Of the discriminator's own Adam."""
+    """Learning rate of the discriminator's own Adam."""
 
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; 2: it moves once a step, not once a micro-batch."""
@@ -50,22 +50,22 @@ class VariantConfig(Section):
     """One way to train, once a seed."""
 
     preset: Annotated[str | None, RunOnly] = None
-    """A published training, of those in stages/train/presets, whose keys count where the config has
-    none: mappings are merged, lists replaced. The keys are facts, not the name."""
+    """A published training of stages/train/presets, whose keys apply where the config has none.
+    Mappings are merged, lists replaced. Facts hold the keys, not the name."""
     dataset: Annotated[str | None, RunOnly] = None
-    """The dataset whose values to take where the preset has such; default: those of the file."""
+    """The dataset whose values in the preset to use; default: those at the top of its file."""
     title: Annotated[str, RunOnly] = ""
-    """What to call it in tables; default: the variant's name."""
+    """Its title in tables; default: the variant's name."""
     model: ModelChoice
     """The network."""
     perturbation: PerturbationChoice
-    """How views are made and compared."""
+    """The strong views and their losses."""
     label_sources: tuple[LabelSourceChoice, ...] = ()
-    """Who labels the images that nobody labeled; none = supervised training."""
+    """The label sources of images without hand-made labels; none = supervised training."""
     supervised_loss: SupervisedLossChoice = Field("cross_entropy", validate_default=True)
-    """What labeled crops cost."""
+    """The loss of labeled crops."""
     feature_discriminator: DiscriminatorConfig | None = None
-    """Tells features of labeled crops from others, and so makes them alike (SUFD)."""
+    """A discriminator that aligns features of labeled and other crops (SUFD)."""
     crop_px: Annotated[int, Field(ge=16, le=8192)] = 321
     """Side of the training crops."""
     scale: tuple[Resize, Resize] = (0.5, 2.0)
@@ -73,8 +73,8 @@ class VariantConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Micro-batches that the crops of a step are divided into, one after the other; each weighs the
-    same, and BatchNorm sees one at a time."""
+    """Number of micro-batches of a step, run one after the other with equal weights; BatchNorm sees
+    one at a time."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Length of the training; 40,000 where `epochs` is not written either."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -97,22 +97,21 @@ class VariantConfig(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the averaged weights, which are the ones evaluated."""
     freeze_encoder: bool = False
-    """Whether the encoder stays as it was pretrained: its weights and its BatchNorm statistics."""
+    """Whether to freeze the encoder's weights and BatchNorm statistics."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the network computes in while training (autocast; weights stay float32; float16 with a
-    scaled loss). A CPU without bfloat16 arithmetic is slower with it."""
+    """Number format of training (autocast; weights stay float32; float16 scales the loss). On a CPU
+    without bfloat16 arithmetic, bfloat16 is slower."""
     clip_norm: Positive | None = None
-    """Largest norm of the gradient of all weights together; a longer one is scaled to it."""
+    """Largest norm of the gradient of all weights together; larger ones are scaled down to it."""
     compile: Annotated[bool, RunOnly] = False
-    """Whether torch compiles the network first; equal up to rounding, as of a device."""
+    """Whether torch compiles the network first; changes results only by rounding."""
     validate_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
-    """Steps, or an epoch, between scores on val while the training goes on; the averaged weights
-    with the best are kept and evaluated too. null = never."""
+    """Steps, or an epoch, between scores on val during training; the averaged weights with the best
+    score are kept and evaluated too. null = never."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), RunOnly] = (0,)
-    """A training each; of everything random. One more makes nothing else stale: the facts of a
-    training hold its own seed."""
+    """Seeds of all random numbers, one training each. A new seed makes no other training stale."""
     checkpoint_every: Annotated[int, Field(ge=1), RunOnly] = 100
-    """Steps between checkpoints: what a kill can cost."""
+    """Steps between checkpoints; a kill loses at most so many."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Steps between rows of metrics."""
     pictures_every: Annotated[int, Field(ge=1), RunOnly] = 500
@@ -129,7 +128,7 @@ class VariantConfig(Section):
             return values
         written = [key for key in presets.LENGTHS if values.get(key) is not None]
         if len(written) > 1:
-            raise ValueError("write `steps` or `epochs`, not both; null takes one back")
+            raise ValueError("write `steps` or `epochs`, not both; null resets a key")
         return values if written else {**values, "steps": DEFAULT_STEPS}
 
     @field_validator("preset")
@@ -146,7 +145,7 @@ class VariantConfig(Section):
             return dataset
         preset = info.data["preset"]
         if preset is None:
-            raise ValueError("name the `preset` whose values for it to take")
+            raise ValueError("set `preset` too: `dataset` selects among its values")
         if dataset not in (known := presets.datasets(preset)):
             raise ValueError(
                 f"{preset} has values for {', '.join(known)}; use one of these, or leave it out"
@@ -156,7 +155,9 @@ class VariantConfig(Section):
     @model_validator(mode="after")
     def _has_others_to_tell_from(self) -> VariantConfig:
         if self.feature_discriminator is not None and not self.label_sources:
-            raise ValueError("`feature_discriminator` needs `label_sources`, whose images it sees")
+            raise ValueError(
+                "`feature_discriminator` needs `label_sources`: it compares both crops"
+            )
         return self
 
     @model_validator(mode="after")
@@ -172,7 +173,7 @@ class VariantConfig(Section):
     @model_validator(mode="after")
     def _divides_its_batch(self) -> VariantConfig:
         if self.batch_size % self.accumulate:
-            raise ValueError(f"`batch_size` {self.batch_size} is no multiple of `accumulate`")
+            raise ValueError(f"`batch_size` {self.batch_size} is not a multiple of `accumulate`")
         least = self.perturbation.component.least_crops
         if self.label_sources and self.batch_size < least * self.accumulate:
             raise ValueError(
@@ -187,7 +188,7 @@ class VariantConfig(Section):
         names = [choice.create().name for choice in sources]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two are {name}, and so are their losses; keep one of them")
+                raise ValueError(f"two sources are named {name}; keep one of them")
         return sources
 
     @field_validator("seeds")
@@ -195,7 +196,7 @@ class VariantConfig(Section):
     def _differ(cls, seeds: tuple[int, ...]) -> object:
         for seed in seeds:
             if seeds.count(seed) > 1:
-                raise ValueError(f"{seed} stands there twice, and would train the same network")
+                raise ValueError(f"{seed} is listed twice; remove one")
         return seeds
 
     @field_validator("scale")
@@ -239,7 +240,7 @@ class VariantConfig(Section):
 
 
 class TrainConfig(Section):
-    """The section after the keys next to `variants` were filled into each variant."""
+    """The section, with the keys next to `variants` copied into each variant."""
 
     variants: dict[Name, VariantConfig] = Field(min_length=1)
     """Trainings by name."""
@@ -250,7 +251,9 @@ class TrainConfig(Section):
         titles = [variant.title or name for name, variant in variants.items()]
         for title in titles:
             if titles.count(title) > 1:
-                raise ValueError(f"two are {title!r} in tables; give each its own `title`")
+                raise ValueError(
+                    f"two variants have the title {title!r} in tables; give each its own `title`"
+                )
         return variants
 
     @model_validator(mode="before")
@@ -281,5 +284,5 @@ class TrainConfig(Section):
 
 
 def _base(values: dict[str, Any]) -> dict[str, Any]:
-    """The keys that count for every variant."""
+    """The keys that apply to every variant."""
     return {key: value for key, value in values.items() if key != "variants"}

@@ -91,7 +91,7 @@ def trainings_folder(config: Config, key: TrainingKey) -> Path:
 
 
 def training_files(config: Config, key: TrainingKey, facts: Facts) -> TrainingFiles:
-    """Where the files of a training with these facts are."""
+    """The files of a training with these facts."""
     return TrainingFiles(trainings_folder(config, key) / part_file.digest(facts))
 
 

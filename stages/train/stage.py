@@ -66,7 +66,7 @@ class TrainStage(Stage[TrainingKey]):
         sizes, fix = Sizes.of(self.context.config), "fit `scale`, or `evaluate.short_side_px`"
         for name in dict.fromkeys(unit.key.variant for unit in units):
             if what := sizes.mismatch(self._section.variants[name]):
-                where = f"{self.context.config.path}: train.variants.{name}"
+                where = self.context.config.where("train", "variants", name)
                 self.context.console.warn(f"{where}: {what}; {fix}")
         if torchrun.world() > 1:
             self._train_together([unit.key for unit in units])
@@ -156,7 +156,7 @@ class TrainStage(Stage[TrainingKey]):
 
     def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
         section = self.context.config.section(PseudolabelConfig)
-        where = f"{self.context.config.path}: train.variants.{variant}.label_sources"
+        where = self.context.config.where("train", "variants", variant, "label_sources")
         known = [] if section is None else list(section.labelers)
         if labeler not in known:
             fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
@@ -166,17 +166,18 @@ class TrainStage(Stage[TrainingKey]):
             raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
 
     def _check_processes(self, variant: str, config: VariantConfig) -> None:
-        world, crops = torchrun.world(), config.batch_size // config.accumulate
-        where = f"{self.context.config.path}: train.variants.{variant}"
+        world, crops = torchrun.world(), config.micro_batch_size
+        place = ("train", "variants", variant)
         if crops % world:
             what = f"{crops} crops a micro-batch cannot be shared evenly by {world} processes"
             fix = f"set `batch_size` to a multiple of {world * config.accumulate}"
-            raise ConfigError(what, where=f"{where}.batch_size", fix=fix)
+            where = self.context.config.where(*place, "batch_size")
+            raise ConfigError(what, where=where, fix=fix)
         first = next(iter(self._section.variants.values()))
         if world > 1 and config.device != first.device:
             fix = "write the same device for all variants"
             what = "processes that train together need the same kind of device"
-            raise ConfigError(what, where=f"{where}.device", fix=fix)
+            raise ConfigError(what, where=self.context.config.where(*place, "device"), fix=fix)
 
     def _train_together(self, keys: Sequence[TrainingKey]) -> None:
         """Does the trainings that the leader names, in all processes of torchrun."""

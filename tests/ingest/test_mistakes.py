@@ -133,7 +133,7 @@ def test_a_damaged_part_is_named_and_written_again(
     done = ingest()
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {path}: damaged manifest part; do it again with: maskmill verify --rerun\n"
+        f"error: {path}: damaged manifest part; make it again with: maskmill verify --rerun\n"
     )
     path.unlink()
     assert ingest().returncode == 0

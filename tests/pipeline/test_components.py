@@ -102,3 +102,11 @@ def test_errors_tell_the_place(written: object, place: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as error:
         Picture.model_validate({"shape": written})
     assert error.value.errors()[0]["loc"] == place
+
+
+def test_a_component_without_keys_and_version_has_defaults() -> None:
+    class Plain(Component):
+        pass
+
+    choice = Choice("plain", Plain, Plain.Config())
+    assert choice.facts("shape") == {"shape.name": "plain", "shape.version": 1}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.files import locations, s3_objects, storage, tar
+from pipeline.files import file_stamps, locations, s3_objects, storage, tar
 from pipeline.images import images
 from pipeline.images.limits import Limits
 from pipeline.records.label_reader import LabelReader
@@ -97,15 +97,15 @@ def test_stamps_come_from_listings_and_change_with_the_object(bucket: str, s3: P
     root = Root(locations.location(f"{bucket}/web"), follow_links=False)
     s3.requests.clear()
     listed = [path for path, problem in root.files() if problem is None]
-    stamps = {path: storage.stamp(path) for path in listed}
+    stamps = {path: file_stamps.stamp(path) for path in listed}
     assert len(listed) == 20
     assert None not in stamps.values()
-    assert storage.stamp(f"{bucket}/web/0/none.png") is None
+    assert file_stamps.stamp(f"{bucket}/web/0/none.png") is None
     assert len(s3.requests) == 1
     storage.write_bytes(locations.location(listed[3]), b"other")
     root = Root(locations.location(f"{bucket}/web"), follow_links=False)
     s3.requests.clear()
-    changed = [path for path in listed if storage.stamp(path) != stamps[path]]
+    changed = [path for path in listed if file_stamps.stamp(path) != stamps[path]]
     assert changed == [listed[3]]
     assert len(s3.requests) == 2  # a folder each
 

@@ -20,7 +20,7 @@ BuildVocabulary = Callable[..., Vocabulary]
 
 
 def test_a_class_scores_as_its_best_concept() -> None:
-    """T16 of the methods: channels {0: [0, 1], 1: [2]} on scores [.2, .9, .5]."""
+    """Maximum over the concepts of a class: channels {0: [0, 1], 1: [2]} on scores [.2, .9, .5]."""
     chosen = Channels((("a",), ("b",), ("c",)), ((0, 1), (2,)), (0, 1))
     cosines = torch.tensor([[0.2, 0.9, 0.5], [0.3, 0.1, 0.2]])
     expected = torch.tensor([[0.9, 0.5], [0.3, 0.2]])

@@ -141,7 +141,7 @@ def test_unlabeled_images_come_before_web_images(
         ({"scale": [1, math.nan]}, r"train\.scale\.1: nan is wrong"),
         ({"scale": [1, math.inf]}, r"train\.scale\.1: inf is wrong"),
         ({"learning_rate": math.inf}, r"train\.learning_rate: inf is wrong"),
-        ({"seeds": [0, 1, 0]}, r"train\.seeds: .*; 0 stands there twice, "),
+        ({"seeds": [0, 1, 0]}, r"train\.seeds: .*; 0 is listed twice; remove one"),
         ({"seeds": []}, r"train\.seeds: \[\] is wrong; .*at least 1 item"),
         ({"seeds": [-1]}, r"train\.seeds\.0: -1 is wrong; "),
         ({"seed": 1}, r"train\.seed: unknown key; did you mean 'seeds'\?"),
@@ -152,7 +152,7 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"batch_size": 6, "accumulate": 4},
-            r"train: .*`batch_size` 6 is no multiple of `accumulate`",
+            r"train: .*`batch_size` 6 is not a multiple of `accumulate`",
         ),
         (
             {
@@ -194,9 +194,12 @@ def test_unlabeled_images_come_before_web_images(
         ),
         (
             {"variants": {"plain": {"title": "web"}, "web": None}},
-            r"train\.variants: these keys are wrong; two are 'web' in tables; give each its own",
+            r"train\.variants: .*; two variants have the title 'web' in tables; give each its own",
         ),
-        ({"title": "a", "variants": {"b": None, "c": None}}, r"train\.variants: .*two are 'a' in "),
+        (
+            {"title": "a", "variants": {"b": None, "c": None}},
+            r"train\.variants: .*two variants have the title 'a' in ",
+        ),
         ({"variants": ["long"]}, r"train\.variants: .*is wrong"),
         ({"variants": {"long": 3}}, r"train\.variants\.long: 3 is wrong"),
         ({"variants": {"a/b": {}}}, r"train\.variants\.a/b: the name 'a/b' is wrong"),
@@ -275,7 +278,7 @@ def test_a_value_of_a_preset_is_named_with_the_preset(
 )
 def test_two_label_sources_may_not_share_a_name(sources: list[dict[str, Any]], name: str) -> None:
     """Their losses would share it too."""
-    with pytest.raises(ConfigError, match=rf"label_sources: .*; two are {name}, "):
+    with pytest.raises(ConfigError, match=rf"label_sources: .*; two sources are named {name}; "):
         parsed(label_sources=sources)
 
 

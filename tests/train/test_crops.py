@@ -7,30 +7,42 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import DataError
 from pipeline.records.label_store import LabelStore
-from stages.models.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
+from stages.models.segmenters.normalization import normalize
 from stages.train.config import VariantConfig
-from stages.train.data.batch import SECOND_DRAW, CropBatch, TrainBatch
+from stages.train.data.batch import SECOND_DRAW, CropBatch
 from stages.train.data.colors import lightness
 from stages.train.data.crops import Crops, StoredLabel, TrainImage
 from stages.train.distributed import local_rows
+from tests.train.crop_batches import assert_same, batches, colors_of, reds, tensors_of
 
 Bytes = npt.NDArray[np.uint8]
+
+
 Draw = Callable[[Bytes], str]
 
-CPU = torch.device("cpu")
+
 COLORS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
 """A colour a class, so that pixels tell what their label must be."""
+
+
 CONFIDENCES = np.array([51, 102, 255], np.uint8)
 """A confidence a class, likewise."""
+
+
 LABEL_SIZES_PX = {"sharp": 64, "coarse": 32}
 """Two labelers. The first names each pixel's colour, the second the colour after it."""
+
+
 HEIGHT, WIDTH, BLOCK_PX = 64, 48, 8
+
+
 TENS = {"0": "class 0", "10": "class 1", "20": "class 2"}
+
+
 VOCABULARY = Vocabulary(
     name="colours",
     classes=tuple(ClassEntry(name=f"class {i}", color="#000000") for i in range(len(COLORS))),
@@ -112,37 +124,6 @@ def counted(
         return Crops(labeled, {"unlabeled": images}, config, VOCABULARY, seed)
 
     return build
-
-
-def batches(crops: Crops, steps: range, workers: int = 1) -> list[TrainBatch]:
-    crops = replace(crops, config=crops.config.model_copy(update={"workers": workers}))
-    return list(crops.batches(steps, CPU))
-
-
-def colors_of(images: Tensor) -> Tensor:
-    """(B, S, S, 3) from 0 to 255, as they were before normalization."""
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((images * std + mean) * 255).round().movedim(1, -1)
-
-
-def reds(drawn_batches: list[TrainBatch], key: str = "unlabeled") -> list[int]:
-    images = torch.cat([batch.crops[key].weak for batch in drawn_batches])
-    return colors_of(images)[..., 0].amax((1, 2)).int().tolist()
-
-
-def tensors_of(batch: TrainBatch) -> list[Tensor]:
-    found = [batch.labeled.images, batch.labeled.mask]
-    for key, part in batch.crops.items():
-        found += [part.weak, batch.strong(key, 0), batch.strong(key, 1), part.valid]
-        for labels in part.stored.values():
-            found += [labels.mask, labels.confidence]
-    return found
-
-
-def assert_same(first: list[TrainBatch], second: list[TrainBatch]) -> None:
-    for one, other in zip(first, second, strict=True):
-        assert one.crops.keys() == other.crops.keys()
-        assert all(map(torch.equal, tensors_of(one), tensors_of(other)))
 
 
 def assert_labels_follow_colors(part: CropBatch) -> None:

@@ -116,7 +116,7 @@ def test_a_batch_that_cannot_be_shared_is_one_line(
     done = maskmill("run", "train", "--config", config)
     assert done.returncode == 1
     message = (
-        f"error: {config}: train.variants.default.batch_size: 3 crops a micro-batch cannot be "
+        f"error: {config}: train.batch_size: 3 crops a micro-batch cannot be "
         "shared evenly by 2 processes; set `batch_size` to a multiple of 2\n"
     )
     assert done.stderr == message

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import locations, storage
+from pipeline.files import file_stamps, locations
 from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing
@@ -64,8 +64,8 @@ class FolderSource(Source):
                 path,
                 mask := masks.get(key),
                 problem=problem,
-                stamp=storage.stamp(path),
-                mask_stamp=mask and storage.stamp(mask),
+                stamp=file_stamps.stamp(path),
+                mask_stamp=mask and file_stamps.stamp(mask),
             )
             for key, (path, problem) in chosen.items()
         )

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import locations, storage, tar
+from pipeline.files import file_stamps, locations, storage, tar
 from pipeline.files.locations import LocalPath, Location
 from stages.ingest.containment import Root, normalized_path
 from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
@@ -100,8 +100,10 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamp = storage.stamp(image_file) if problem is None else None  # it may be outside the root
-        stamps = (stamp, mask_file and storage.stamp(mask_file))
+        stamp = (
+            file_stamps.stamp(image_file) if problem is None else None
+        )  # it may be outside the root
+        stamps = (stamp, mask_file and file_stamps.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
 

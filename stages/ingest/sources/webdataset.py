@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
-from pipeline.files import locations, storage
+from pipeline.files import file_stamps, locations, storage
 from pipeline.files.locations import Location
 from stages.ingest.containment import Root
 from stages.ingest.sources.base import Listed, Source, listing
@@ -57,7 +57,9 @@ class WebdatasetSource(Source):
             elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
                 continue
             if (problem := problem or _not_a_file(path)) is not None:
-                listed.append(listing([Listed(path, problem=problem, stamp=storage.stamp(path))]))
+                listed.append(
+                    listing([Listed(path, problem=problem, stamp=file_stamps.stamp(path))])
+                )
                 continue
             found = read_index(path, self.cache)
             listed.append(found.listed)

@@ -231,7 +231,7 @@ def fetch_tag(model: str, name: str, console: Console | None = None) -> Path:
     Args:
         model: An architecture of open_clip.
         name: Of the tag.
-        console: Where to tell of it; the hub's library draws its own bar, on a terminal.
+        console: Shows that a download starts; on a terminal the hub's library draws its own bar.
 
     Returns:
         The file; it holds what was published, as far as the hub says what that was.

@@ -43,7 +43,7 @@ _OPENAI_REPOSITORIES = {
 
 
 Variant = Literal["vanilla", "maskclip", "sclip", "gem"]
-"""How the last blocks attend where a feature for each location is computed."""
+"""Attention of the last blocks when features of each location are computed."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class ClipChoice(Section):
         return facts if "weights.config" in facts else {**facts, "model": self.model}
 
     def how_to_go_on(self) -> str:
-        """What to do if the file that `weights` names is missing."""
+        """The advice of the error if the file that `weights` names is missing."""
         return self.how_to_fetch()
 
     def how_to_fetch(self) -> str:

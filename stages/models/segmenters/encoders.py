@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OF_TIMM = "tu-"
-"""What segmentation_models_pytorch writes before the name of an encoder of timm."""
+"""Prefix of the names of timm's encoders in segmentation_models_pytorch."""
 
 _CANNOT_DILATE = (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError)
 
@@ -87,9 +87,9 @@ def timm_encoder(name: str, weights: str | None, where: str, **options: Any) -> 
 
 
 def _timm_weights(name: str, weights: str | None, where: str) -> dict[str, Any]:
-    """What timm is told so that it loads weights, all of them or none.
+    """Arguments that make timm load all of the weights or none.
 
-    It would download by itself, but passes over tensors that are missing in a file.
+    By itself timm downloads them, and ignores missing tensors.
     """
     import timm
 

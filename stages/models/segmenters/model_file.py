@@ -54,7 +54,7 @@ def load_model_file(
     vocabulary: Vocabulary | None = None,
     protocol: Protocol | None = None,
 ) -> Predictor:
-    """Builds the network of a model file from this file alone.
+    """Builds the network of a model file from this file only.
 
     Args:
         path: The file.

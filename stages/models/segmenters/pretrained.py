@@ -84,7 +84,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         where: The key of the config that names it.
 
     Raises:
-        WeightsError: It is missing, or does not hold plain tensors alone.
+        WeightsError: It is missing, or holds more than plain tensors.
     """
     from timm.models import load_state_dict
 
@@ -100,7 +100,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
 
 
 def misfit(error: Exception, name: str, where: str) -> WeightsError:
-    """What to raise where tensors do not fit a network.
+    """The error for tensors that do not fit a network.
 
     Args:
         error: What loading them raised.

@@ -1,4 +1,4 @@
-"""How a whole image becomes a prediction: at its own size or another, at once or by windows."""
+"""The protocol of prediction: image size, sliding windows, flips and scales."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SlidingWindow(Section):
     """At the border a window is cut off (`clip`, as UniMatch does on Cityscapes), or moved back
     inside (`snap`, as UniMatch V2 and SemiVL do)."""
     average: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged: probabilities (UniMatch, UniMatch V2), or logits (SemiVL)."""
+    """The averaged quantity: probabilities (UniMatch, UniMatch V2) or logits (SemiVL)."""
 
     @model_validator(mode="after")
     def _leaves_no_gap(self) -> SlidingWindow:
@@ -58,7 +58,7 @@ class Protocol(Section):
     @classmethod
     def _differ(cls, scales: tuple[float, ...]) -> object:
         if len(set(scales)) < len(scales):
-            raise ValueError("a scale stands there twice")
+            raise ValueError("a scale is listed twice; remove one")
         return scales
 
     def sizes(self, height_px: int, width_px: int) -> list[tuple[int, int]]:
@@ -81,5 +81,5 @@ WHOLE_IMAGE = Protocol()
 
 
 def protocol_of(config: Config) -> Protocol:
-    """How a run predicts images: by its section `evaluate`, else each as a whole."""
+    """The protocol of a run: its section `evaluate`, or whole images without one."""
     return config.section(Protocol) or WHOLE_IMAGE

@@ -1,4 +1,4 @@
-"""Where sliding windows lie."""
+"""Positions of sliding windows."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The sizes that crops show images at, against those that images are scored at."""
+"""Compares the image sizes of training crops with those of evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.models.segmenters.protocol import protocol_of
 from stages.train.config import VariantConfig
 
 _NEARLY = 1.1
-"""Sizes that differ by less look alike to a network."""
+"""Sizes that differ by a smaller factor count as equal."""
 
 Size = tuple[int, int]
 """Height and width, px."""
@@ -22,10 +22,10 @@ class Sizes:
     """Sizes of images.
 
     Attributes:
-        labeled: Of the labeled images.
-        val: That val images are predicted at, each at all scales.
-        test: The same of test images; empty where no section `evaluate` asks for scores.
-        evaluated: Whether one does; else a training that validates looks at val alone.
+        labeled: Sizes of the labeled images.
+        val: Sizes at which val images are predicted, at all scales.
+        test: The same for test images.
+        evaluated: Whether the config has `evaluate`; without it only validation scores images.
     """
 
     labeled: Sequence[Size]
@@ -35,7 +35,7 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Config) -> Sizes:
-        """Those of a run, by its images manifest."""
+        """The sizes of a run, from its images manifest."""
         images = read_images(config.manifests, ["labeled", "val", "test"], more=("height", "width"))
         found: dict[str, list[Size]] = {"labeled": [], "val": [], "test": []}
         protocol = protocol_of(config)
@@ -45,9 +45,9 @@ class Sizes:
         return cls(**found, evaluated="evaluate" in config.sections)
 
     def mismatch(self, variant: VariantConfig) -> str | None:
-        """Says where most images are scored at sizes that no crop of a variant has, else None.
+        """A warning if most images are scored at sizes that no crop of a variant has, else None.
 
-        As crops are scaled, a size is the long side's.
+        Sizes are long sides, as in the scaling of crops.
         """
         scored = [max(size) for size in (*self.val, *self.test)] if self.evaluated else []
         if not self.evaluated and variant.validate_every is not None:

@@ -16,7 +16,7 @@ EXPLOSION = 1e4
 LEAST_MEDIAN = 0.01
 """Smaller medians count as this, so that an overfitted training may meet an unusual crop."""
 _WINDOW, _ENOUGH = 101, 20
-"""Losses in the running median, and the least number of them to judge by."""
+"""Losses in the running median, and the least number of them for a decision."""
 
 
 class DivergedError(MaskmillError):

@@ -1,1 +1,1 @@
-"""What is recorded of a training: its log, TensorBoard event files, example pictures."""
+"""Records of a training: log, TensorBoard event files, example pictures."""

@@ -68,7 +68,7 @@ MAPS: dict[str, Any] = {
 
 @pytest.mark.parametrize("variant", MAPS)
 def test_the_last_block_attends_as_published(windows: Tensor, variant: Any) -> None:
-    """T18 of the methods: MaskCLIP is vanilla attention with the identity for its matrix."""
+    """MaskCLIP (arXiv 2112.01071) is vanilla attention with the identity for its matrix."""
     visual = tower()
     found = projected_tokens(visual, windows, Dense(variant))
     torch.testing.assert_close(found, by_hand(visual, windows, MAPS[variant]))
@@ -89,7 +89,7 @@ CUSTOM: dict[str, Any] = {
 
 
 def test_sclip_with_equal_values_gives_them_twice(windows: Tensor) -> None:
-    """T18: rows of its attention sum to 2, so constant v comes out as O(2 v)."""
+    """Rows of SCLIP's attention sum to 2, so constant v comes out as O(2 v)."""
     visual = tower()
     block = visual.transformer.resblocks[-1]
     block.attn.in_proj_weight[2 * WIDTH :] = 0
@@ -116,7 +116,7 @@ def test_residual_and_ffn_can_be_left_out(windows: Tensor, variant: Any) -> None
 
 
 def gem_by_hand(visual: VisionTransformer, windows: Tensor, replaced: int) -> Tensor:
-    """methods.md section 6, with its matrices written out."""
+    """GEM (arXiv 2312.00878) with its matrices written out."""
     blocks = visual.transformer.resblocks
     kept = len(blocks) - replaced
     x = g = tokens_before(visual, windows, kept) if kept else visual._embeds(windows)
@@ -138,7 +138,7 @@ def gem_by_hand(visual: VisionTransformer, windows: Tensor, replaced: int) -> Te
 def test_gem_replaces_exactly_the_last_six_blocks(
     windows: Tensor, layers: int, replaced: int
 ) -> None:
-    """T18; of a shallower tower all."""
+    """In the last blocks; in all blocks of a shallower tower."""
     visual = tower(layers)
     found = projected_tokens(visual, windows, Dense("gem"))
     torch.testing.assert_close(found, gem_by_hand(visual, windows, replaced), rtol=1e-4, atol=1e-4)
@@ -147,7 +147,7 @@ def test_gem_replaces_exactly_the_last_six_blocks(
 
 
 def test_gem_without_temperature_adds_the_values_block_by_block(windows: Tensor) -> None:
-    """T18: as kappa grows, every token is like itself alone, and G grows by O(v) a block."""
+    """As kappa grows, every token is like itself alone, and G grows by O(v) a block."""
     visual = tower(8)
     for block in visual.transformer.resblocks[-6:]:
         # LN1(X) 1e4 times as long, and what is made of it as before: kappa alone grows.

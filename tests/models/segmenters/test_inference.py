@@ -70,7 +70,7 @@ def test_windows_begin_where_the_published_ones_do(
     mode: Literal["clip", "snap"],
     expected: list[int],
 ) -> None:
-    """T20 of the specification of methods."""
+    """Positions of windows, with the last one moved inside the image."""
     assert starts(length_px, window_px, stride_px, mode) == expected
 
 
@@ -242,5 +242,5 @@ def test_windows_that_leave_gaps_are_refused() -> None:
 
 
 def test_a_scale_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="a scale stands there twice"):
+    with pytest.raises(ValidationError, match="a scale is listed twice; remove one"):
         Protocol(scales=(1.0, 1.0))

@@ -63,7 +63,7 @@ def tiny_semivl(clip_folder: Path) -> ModelBuilder:
 
 
 def test_as_many_parameters_are_trained_as_published() -> None:
-    """T19 of the methods."""
+    """The counts of the published code (SemiVL, arXiv 2311.16241)."""
     network = published()
     trained = [p for p in network.encoder_parameters() if p.requires_grad]
     assert size_of(trained) == 29_135_616
@@ -82,7 +82,7 @@ def test_features_are_the_published_ones() -> None:
 def test_only_attention_and_positions_of_the_encoder_have_gradients(
     network: SemiVL, images: Draw
 ) -> None:
-    """T19: None on normalization, feed-forward, patches and projection."""
+    """None on normalization, feed-forward, patches and projection."""
     network.train()(images(2, 32, 32)).square().mean().backward()
     visual = network.encoder["clip"]
     learned = {name for name, p in visual.named_parameters() if p.grad is not None}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stages.models.segmenters.networks.base import SegmentationNetwork
 
 Architecture: TypeAlias = Mapping[str, JsonValue]
-"""What a builder needs besides its keys to build a network without reading a file."""
+"""Everything that a builder needs besides its keys to build a network without other files."""
 
 
 class ModelBuilder(Component, ABC):

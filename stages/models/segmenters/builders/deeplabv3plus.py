@@ -29,7 +29,7 @@ class DeepLabV3PlusConfig(Section):
     encoder_weights: MaybePath | None = "imagenet"
     """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of the encoder; UniMatch's Xception has 0.0003. Default: the encoder's own."""
+    """BatchNorm momentum of the encoder; 0.0003 in UniMatch's Xception. Default: the library's."""
 
 
 class DeepLabV3PlusModel(ModelBuilder):

@@ -34,7 +34,7 @@ class SemiVLConfig(ClipChoice):
     image_px: Annotated[int, Field(ge=16, le=8192)] = 512
     """Side of the square crops that it is trained on: positions are learned for these."""
     text: Literal["single", "concept-avg"] = "single"
-    """What a class is to the decoder: its name, or the mean of its concepts (Cityscapes)."""
+    """The text of a class: its name, or the mean of its concepts (Cityscapes)."""
     conv_stem: bool = False
     """Whether the first layers of a ResNet-101 give the finest features (Cityscapes)."""
     conv_stem_weights: MaybePath | None = "imagenet"
@@ -143,7 +143,7 @@ class SemiVLModel(ModelBuilder):
         return ensemble(embed(encode, channels, templates_of(vocabulary)))
 
     def _names(self, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
-        """What stands for each class: names, whose embeddings are averaged."""
+        """The texts of each class, whose embeddings are averaged."""
         if self.config.text == "single":
             return [(name,) for name in vocabulary.class_names]
         asked = {entry.name: entry.asked for entry in vocabulary.classes}

@@ -1,4 +1,4 @@
-"""What every network is: an encoder whose features a decoder turns into logits."""
+"""Base class of all networks: an encoder, and a decoder from its features to logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,7 +93,7 @@ class SegmentationNetwork(nn.Module, ABC):
         return self
 
     def compile(self, *args: Any, **keywords: Any) -> None:
-        """Compiles the parts that steps are made of, in place; see `torch.compile`.
+        """Compiles the forward parts in place; see `torch.compile`.
 
         Names of parameters stay, and copies are not compiled.
         """
@@ -126,15 +126,15 @@ class SegmentationNetwork(nn.Module, ABC):
         weight_decay: float = 0.0,
         decay_encoder_norms: bool = True,
     ) -> list[ParameterGroup]:
-        """What an optimizer moves, the encoder's groups first; frozen parameters are in none.
+        """The optimizer's parameter groups, the encoder's first; without frozen parameters.
 
         Args:
             encoder_multiplier: The encoder's rate over the base rate.
-            decoder_multiplier: The rate of all else over the base rate.
+            decoder_multiplier: The rate of all other parameters over the base rate.
             layer_decay: A block's rate over that of the block after it (BEiT, arXiv 2106.08254).
-                What is registered before the blocks counts as one, what is after them has the
-                encoder's full rate.
-            weight_decay: Of what has any.
+                Parameters before the blocks count as one block; those after them have
+                the encoder's full rate.
+            weight_decay: Weight decay of the parameters that have one.
             decay_encoder_norms: Whether the encoder's normalization layers have weight decay.
         """
         norms = set() if decay_encoder_norms else set(_of_norms(self.encoder))
@@ -175,9 +175,9 @@ def frozen_copy(network: M) -> M:
 
 @contextmanager
 def running_statistics(network: nn.Module, *, moving: bool) -> Iterator[None]:
-    """Whether the running statistics of BatchNorm take in what passes while this is entered.
+    """Sets whether forward passes inside this context move BatchNorm's running statistics.
 
-    They are what images are normalized by in eval mode; in train mode each batch is by its own.
+    Eval mode normalizes by them; train mode normalizes each batch by its own statistics.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -21,7 +21,7 @@ _WIDTHS = {1024: (256, 256, 512, 1024, 1024), 1536: (384, 1536, 1536, 1536, 1536
 """Width of the decoder and those of its projections, by the encoder's (ViT-L and ViT-g)."""
 
 _OFFSET = 0.1
-"""What DINO and DINOv2 add to the grid before they divide, against a floor that is one too low."""
+"""DINO and DINOv2 add this to the grid before dividing, so that rounding down loses no cell."""
 
 
 class DPT(SegmentationNetwork):

@@ -32,7 +32,7 @@ class SemiVL(SegmentationNetwork):
     Args:
         num_classes: Number of classes C.
         visual: The image side of a CLIP, with positions for images of the training's size.
-        text: (C, D) float, an embedding a class; the decoder asks for their direction alone.
+        text: (C, D) float, an embedding a class; the decoder uses only its direction.
         conv_stem: Images to features (N, 256, h, w) at stride 4, trained too; takes the place of
             the finest skip (Cityscapes).
         clip_statistics: Mean and deviation of the channels that the CLIP gets; None = it gets the
@@ -115,8 +115,8 @@ class SemiVL(SegmentationNetwork):
 
     def classify(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits, a class at a time, resized to what the encoder saw and then to the images."""
-        apart = torch.unflatten(maps, 1, (len(self.text), _LAST)).flatten(0, 1)
-        logits = torch.unflatten(self.classifier(apart), 0, (len(maps), -1)).squeeze(2)
+        per_class = torch.unflatten(maps, 1, (len(self.text), _LAST)).flatten(0, 1)
+        logits = torch.unflatten(self.classifier(per_class), 0, (len(maps), -1)).squeeze(2)
         seen = nearest_multiples(size, self._patch_px)
         return resized(resized(logits, seen, align_corners=False), size, align_corners=False)
 
@@ -163,7 +163,7 @@ class _Pyramid(nn.Module):
 
 
 class _ClassAttention(nn.Module):
-    """At each location of pooled maps the classes attend to each other, beside their names."""
+    """Attention between the classes and their text embeddings, at each location of pooled maps."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ class SmallUNet(SegmentationNetwork):
     """A trunk with maps at strides 2, 4 and 8, and 0.3 M parameters that decode them.
 
     The decoder has BatchNorm, as the trunk has: with GroupNorm, whose statistics are those of the
-    one image, 100 steps on 16 labeled scenes of mostly background learned background alone.
+    one image, 100 steps on 16 labeled scenes of mostly background learned only background.
 
     Args:
         num_classes: Number of classes C.

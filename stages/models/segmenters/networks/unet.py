@@ -39,7 +39,7 @@ class UNet(SegmentationNetwork):
     def fuse(self, features: list[Tensor]) -> Tensor:
         """Maps at stride 1, a pixel larger than images of an odd size."""
         count, _, height, width = features[0].shape
-        # Of the images the library's decoder wants to know the size alone.
+        # The library's decoder needs only the size of the images.
         images = features[0].new_empty(count, 0, 2 * height, 2 * width)
         maps: Tensor = self.decoder([images, *features])
         return maps

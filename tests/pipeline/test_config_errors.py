@@ -1,0 +1,177 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.config import load
+from pipeline.errors import ConfigError
+from stages.graph import GRAPH
+
+SECTIONS = {stage.name: stage.Config for stage in GRAPH}
+
+
+WriteConfig = Callable[..., Path]
+
+
+SOURCE = "ingest.sources.ood"
+
+
+SOURCES = "ingest: {sources: {ood: {source"
+
+
+WRONG_VALUES = {
+    "ingset={}": "unknown key; did you mean 'ingest'?",
+    "runn=a": "unknown key; did you mean 'run'?",
+    "speed=1": "unknown key; use one of: cluster, data, evaluate, ingest, "
+    "propose, pseudolabel, report, run, sandbox, train, vocabulary, workspace",
+    "cluster.worker=1": "unknown key; did you mean 'workers'?",
+    "cluster.address=localhost": "'localhost' is wrong; ",
+    "ingest.shard_sise=8": "unknown key; did you mean 'shard_size'?",
+    f"{SOURCE}.rolle=ood": "unknown key; did you mean 'role'?",
+    f"{SOURCE}.source.imagess=x": "unknown key; did you mean 'images'?",
+    f"{SOURCE}.source.name=foldr": "no component 'foldr'; use one of: folder",
+    f"{SOURCE}.source.name=[folder]": "no component ['folder']; use one of: folder",
+    f"{SOURCE}.source=foldr": "no component 'foldr'; use one of: folder",
+    f"{SOURCE}.source=7": "7 is wrong; "
+    "write a name, or a mapping with the key `name`; one of: folder",
+    f"{SOURCE}.source={{images: x}}": "these keys are wrong; "
+    "write a name, or a mapping with the key `name`; one of: folder",
+    f"{SOURCE}.role=training": "'training' is wrong; Input should be 'labeled', 'unlabeled', ",
+    "ingest.sources.Big Ones={role: ood, source: {name: folder, images: x}}": "the name 'Big Ones' "
+    "is wrong; ",
+    "ingest.shard_size=many": "'many' is wrong; ",
+    "ingest.shard_size=0": "0 is wrong; ",
+    "ingest.shard_size=true": "True is wrong; write a number, not true or false",
+    "ingest.expected={a: {ood: true}}": "these keys are wrong; write a number, not true or false",
+    "ingest.limits.max_seconds=true": "True is wrong; write a number, not true or false",
+    "ingest=5": "5 is wrong; ",
+    "ingest.sources={}": "{} is wrong; ",
+    "run=../up": "'../up' is wrong; ",
+    "run=": "None is wrong; ",
+    "train.model=unett": "no component 'unett'; use one of: ",
+    "train.stepss=3": "unknown key; did you mean 'steps'?",
+    "train.label_sources.0.threshold=2": "2 is wrong; Input should be less than or equal to 1",
+    "train.label_sources.0.name=studnt": "no component 'studnt'; use one of: ",
+    "train.label_sources.1=teacher": "no component 'teacher'; use one of: ",
+    "train.variants.long.stepss=3": "unknown key; did you mean 'steps'?",
+}
+"""What is said of a value, written into a file or set by an override."""
+
+
+WRONG_INSIDE = {
+    f"{SOURCE}.source=folder": (f"{SOURCE}.source.images", "the key is missing; add it"),
+    f"{SOURCE}.source={{name: folder, imagess: x}}": (
+        f"{SOURCE}.source.imagess",
+        "unknown key; did you mean 'images'?",
+    ),
+    "ingest.download={'': here}": (
+        "ingest.download.",
+        "the name '' is wrong; String should have at least 1 character",
+    ),
+    "train.label_sources=[{name: stored}]": (
+        "train.label_sources.0.labeler",
+        "the key is missing; add it",
+    ),
+}
+"""The key that is wrong in an override's value, and what is said of it."""
+
+
+@pytest.fixture
+def training(tiny: dict[str, Any]) -> dict[str, Any]:
+    """The config `tiny` with a training."""
+    sources = [{"name": "student"}, {"name": "ema"}]
+    train = {"model": "small_unet", "perturbation": "unimatch", "label_sources": sources}
+    return {**tiny, "train": train}
+
+
+def put(values: dict[str, Any], override: str) -> None:
+    """Writes what an override says into plain values."""
+    key, _, text = override.partition("=")
+    *parents, last = (int(step) if step.isdecimal() else step for step in key.split("."))
+    target: Any = values
+    for step in parents:
+        target = target.setdefault(step, {}) if isinstance(target, dict) else target[step]
+    target[last] = yaml.safe_load(text)
+
+
+def error_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(path, SECTIONS, overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("override", WRONG_VALUES)
+def test_a_wrong_value_is_named_as_it_was_written(
+    override: str, training: dict[str, Any], write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """In an override, in the file, or in the file that this one extends."""
+    key, message = override.partition("=")[0], WRONG_VALUES[override]
+    path = write_config(training)
+    assert error_of(path, override).startswith(f"--set {override}: {message}")
+    put(training, override)
+    assert error_of(write_config(training)).startswith(f"{path}: {key}: {message}")
+    over = tmp_path / "over.yaml"
+    over.write_text("{extends: config.yaml, cluster: {workers: 1}, propose: {model: sandbox}}")
+    assert error_of(over).startswith(f"{path}: {key}: {message}")
+
+
+@pytest.mark.parametrize("override", WRONG_INSIDE)
+def test_a_wrong_key_inside_an_override_is_named_with_it(
+    override: str, training: dict[str, Any], write_config: WriteConfig
+) -> None:
+    key, message = WRONG_INSIDE[override]
+    assert error_of(write_config(training), override) == f"--set {override}: {key}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "key", "message"),
+    [
+        ("ingest: {shard_size: 0}", "over", "ingest.shard_size", "0 is wrong"),
+        ("ingest: {shard_size: }", "config", "ingest.shard_size", "-1 is wrong"),
+        (f"{SOURCES}: {{name: list}}}}}}}}", "over", f"{SOURCE}.source.file", "the key is missing"),
+        (f"{SOURCES}: {{name: folder}}}}}}}}", "config", f"{SOURCE}.source.imagess", "unknown key"),
+        (f"{SOURCES}: {{images: [1]}}}}}}}}", "over", f"{SOURCE}.source.images", r"[1] is wrong"),
+        ("ingest: 5", "over", "ingest", "5 is wrong"),
+        ("train: {label_sources: [studnt]}", "over", "train.label_sources.0", "no component"),
+    ],
+)
+def test_of_two_files_the_one_that_decides_is_named(
+    own: str,
+    name: str,
+    key: str,
+    message: str,
+    training: dict[str, Any],
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> None:
+    if name == "config" and "shard_size" in key:
+        training["ingest"]["shard_size"] = -1
+    elif name == "config":
+        training["ingest"]["sources"]["ood"]["source"]["imagess"] = "x"
+    write_config(training)
+    over = tmp_path / "over.yaml"
+    over.write_text(f"extends: config.yaml\n{own}\n")
+    assert error_of(over).startswith(f"{tmp_path}/{name}.yaml: {key}: {message}")
+
+
+def test_the_last_of_several_overrides_is_named(
+    training: dict[str, Any], write_config: WriteConfig
+) -> None:
+    path = write_config(training)
+    first, second = "train={model: unett}", "train.perturbation=unimatch"
+    found = error_of(path, "train.model=unet", first, second)
+    assert found.startswith(f"--set {first}: train.model: no component 'unett'; ")
+
+
+def test_a_config_says_where_a_value_was_written(
+    training: dict[str, Any], write_config: WriteConfig
+) -> None:
+    path = write_config(training)
+    config = load(path, SECTIONS, ["train.steps=3", "cluster.workers=2"])
+    assert config.where("train", "variants", "default", "steps") == "--set train.steps=3"
+    assert config.where("train", "variants", "default", "batch_size") == f"{path}: train.batch_size"
+    assert config.where("train", "variants", "default") == f"{path}: train"
+    assert config.where("ingest", "sources", "ood") == f"{path}: {SOURCE}"
+    assert config.where("cluster", "workers") == "--set cluster.workers=2"
