@@ -7,18 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.output import config_keys, labels_shown, score_parts, score_tables
+from stages.evaluate.output import config_keys, score_parts, score_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
-from stages.ingest.output import read_images
+from stages.ingest.output import read_images, read_images_with_masks
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import of_rows
+from stages.pseudolabel.output import of_rows, read_labels
 from stages.train.config import TrainConfig
 from stages.train.output import TrainingKey, training_digest
 
@@ -107,9 +106,13 @@ class EvaluateStage(Stage[ScoreKey]):
 
     def _plan_labelers(self) -> Iterator[Unit[ScoreKey]]:
         section = self.context.config.section(PseudolabelConfig)
-        for name in () if section is None else section.labelers:
-            images, labels = labels_shown(self.context.config, name)
-            with_files = of_rows(images.filter(pc.is_valid(images["mask_uri"])), labels)
+        if section is None:
+            return
+        manifests = self.context.config.manifests
+        images = read_images_with_masks(manifests, LABELED_ROLES)
+        for name in section.labelers if images.num_rows else ():
+            labels = of_rows(read_labels(manifests, name), images)
+            with_files = of_rows(images, labels)
             for role in LABELED_ROLES:
                 own = arrays.having(with_files, "role", role)
                 if own.num_rows:

@@ -21,9 +21,14 @@ _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme"
 def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()) -> pa.Table:
     """Reads the good images of these roles, in the order of rows; with `more` of the columns."""
     images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ + more)
-    is_good = pc.equal(images["status"], arrays.text("ok"))
-    is_wanted = pc.and_(is_good, pc.is_in(images["role"], arrays.texts(roles)))
+    is_wanted = _is_good(images, roles)
     return images if pc.all(is_wanted).as_py() else images.filter(is_wanted)
+
+
+def read_images_with_masks(manifests: Path, roles: Collection[str]) -> pa.Table:
+    """Reads the good images of these roles that have label files, in the order of rows."""
+    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
+    return images.filter(pc.and_(_is_good(images, roles), pc.is_valid(images["mask_uri"])))
 
 
 def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
@@ -41,3 +46,9 @@ def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
     ingest = config.sections["ingest"]
     assert isinstance(ingest, IngestConfig)
     return ShardedTable(images, ingest.shard_size)
+
+
+def _is_good(images: pa.Table, roles: Collection[str]) -> pa.ChunkedArray:
+    """(N,) bool: which images can be used and have one of these roles."""
+    is_ok = pc.equal(images["status"], arrays.text("ok"))
+    return pc.and_(is_ok, pc.is_in(images["role"], arrays.texts(roles)))

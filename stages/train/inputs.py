@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pipeline.records.rows import ImageRow, LabelRow
     from stages.train.data.crops import TrainImage
 
+_ByRole = Callable[[str], pa.Table]
+_ByLabeler = Callable[[str, str], pa.Table]
+
 
 class TrainInputs:
     """The images and labels of a run by role and labeler, each read once.
@@ -30,36 +33,16 @@ class TrainInputs:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.images = cache(self._images)
-        self.labels = cache(self._labels)
-        self.images_digest = cache(self._images_digest)
-        self.labels_digest = cache(self._labels_digest)
-        self._labeled_by = cache(self._read_labeled_by)
-
-    def _images(self, role: str) -> pa.Table:
-        """Rows of the images of a role.
-
-        Raises:
-            DataError: There are none.
-        """
-        found = read_images(self._config.manifests, [role])
-        if found.num_rows:
-            return found
-        fix = f"add a source with `role: {role}` whose images are readable"
-        where = f"{self._config.path}: ingest.sources"
-        raise DataError(f"no {role} image", where=where, fix=fix)
-
-    def _labels(self, role: str, labeler: str) -> pa.Table:
+        # Caches of functions, not of methods: large tables must be freed with the last reference.
+        self.images = images = cache(partial(_read_images, config))
+        """Rows of the images of a role."""
+        self.labels = labels = cache(partial(_read_labels, config, images))
         """Rows of a labeler's labels of the images of a role."""
-        return of_rows(read_labels(self._config.manifests, labeler), self.images(role))
-
-    def _images_digest(self, role: str, columns: tuple[str, ...]) -> str:
+        self.images_digest = cache(partial(_images_digest, images))
         """A digest of these columns of a role's images."""
-        return digest_rows(self.images(role).select(list(columns)))
-
-    def _labels_digest(self, role: str, labeler: str) -> str:
+        self.labels_digest = cache(partial(_labels_digest, labels))
         """A digest of a labeler's labels of a role's images."""
-        return digest_rows(self.labels(role, labeler).select(["row", "fingerprint"]))
+        self._labeled_by = cache(partial(_read_labeled_by, config, images, labels))
 
     def labeled_by(self, role: str, labelers: Sequence[str]) -> pa.Table:
         """Rows of the images of a role that have a label of every one of these labelers.
@@ -68,17 +51,6 @@ class TrainInputs:
             DataError: There are none.
         """
         return self._labeled_by(role, tuple(labelers))
-
-    def _read_labeled_by(self, role: str, labelers: tuple[str, ...]) -> pa.Table:
-        found = self.images(role)
-        for labeler in labelers:
-            found = of_rows(found, self.labels(role, labeler))
-        if found.num_rows:
-            return found
-        what = f"no {role} image has labels of {', '.join(labelers)}"
-        where = str(self._config.manifests / tables.PSEUDO_LABELS.name)
-        fix = "run `maskmill run pseudolabel`, or see its column error_message"
-        raise DataError(what, where=where, fix=fix)
 
     def train_images(self, role: str, labelers: Sequence[str]) -> list[TrainImage]:
         """The images of a role to train on, with their labels; see `labeled_by`."""
@@ -121,3 +93,39 @@ class TrainInputs:
             return variant.steps
         assert variant.epochs is not None
         return variant.epochs * self.steps_an_epoch(variant)
+
+
+def _read_images(config: Config, role: str) -> pa.Table:
+    found = read_images(config.manifests, [role])
+    if found.num_rows:
+        return found
+    fix = f"add a source with `role: {role}` whose images are readable"
+    raise DataError(f"no {role} image", where=f"{config.path}: ingest.sources", fix=fix)
+
+
+def _read_labels(config: Config, images: _ByRole, role: str, labeler: str) -> pa.Table:
+    return of_rows(read_labels(config.manifests, labeler), images(role))
+
+
+def _images_digest(images: _ByRole, role: str, columns: tuple[str, ...]) -> str:
+    return digest_rows(images(role).select(list(columns)))
+
+
+def _labels_digest(labels: _ByLabeler, role: str, labeler: str) -> str:
+    return digest_rows(labels(role, labeler).select(["row", "fingerprint"]))
+
+
+def _read_labeled_by(
+    config: Config, images: _ByRole, labels: _ByLabeler, role: str, labelers: tuple[str, ...]
+) -> pa.Table:
+    found = images(role)
+    for labeler in labelers:
+        labeled = labels(role, labeler)
+        if not labeled["row"].equals(found["row"]):  # else a filter would only copy the table
+            found = of_rows(found, labeled)
+    if found.num_rows:
+        return found
+    what = f"no {role} image has labels of {', '.join(labelers)}"
+    where = str(config.manifests / tables.PSEUDO_LABELS.name)
+    fix = "run `maskmill run pseudolabel`, or see its column error_message"
+    raise DataError(what, where=where, fix=fix)
