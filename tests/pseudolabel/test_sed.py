@@ -1,4 +1,4 @@
-"""The labeler `sed`: its keys, its checkpoints, and how scores become labels."""
+"""The labeler `sed`: the labels that it makes from scores."""
 
 import subprocess
 import sys

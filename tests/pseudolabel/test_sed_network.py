@@ -1,4 +1,4 @@
-"""SED's network compared with the published description: names, shapes and each step."""
+"""SED's network compared step by step with the published description."""
 
 from pathlib import Path
 

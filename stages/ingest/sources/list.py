@@ -100,9 +100,8 @@ class ListSource(Source):
             if mask_problem is not None:
                 what = f"image {number}: its mask {mask} {mask_problem}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
-        stamp = (
-            file_stamps.stamp(image_file) if problem is None else None
-        )  # it may be outside the root
+        # A path with a problem may lead out of the root.
+        stamp = file_stamps.stamp(image_file) if problem is None else None
         stamps = (stamp, mask_file and file_stamps.stamp(mask_file))
         return Listed(image, mask, row.get("caption"), row.get("url"), problem, *stamps)
 
