@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.files.run_lock import locked
+from stages.graph import GRAPH
 
 Maskmill = Callable[..., CompletedProcess[str]]
 WriteConfig = Callable[..., Path]
@@ -94,7 +95,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         (
             ["run", "digest"],
             "maskmill run: no such stage: 'digest'; "
-            "use one of: sandbox, ingest, propose, pseudolabel, train, evaluate, report",
+            f"use one of: {', '.join(stage.name for stage in GRAPH)}",
         ),
         (
             ["run", "train"],

@@ -9,6 +9,7 @@ from pipeline.config.config import load
 from pipeline.errors import ConfigError
 from stages.graph import GRAPH
 
+RUN_KEYS = ("cluster", "data", "run", "vocabulary", "workspace")
 SECTIONS = {stage.name: stage.Config for stage in GRAPH}
 
 
@@ -24,8 +25,7 @@ SOURCES = "ingest: {sources: {ood: {source"
 WRONG_VALUES = {
     "ingset={}": "unknown key; did you mean 'ingest'?",
     "runn=a": "unknown key; did you mean 'run'?",
-    "speed=1": "unknown key; use one of: cluster, data, evaluate, ingest, "
-    "propose, pseudolabel, report, run, sandbox, train, vocabulary, workspace",
+    "speed=1": f"unknown key; use one of: {', '.join(sorted([*SECTIONS, *RUN_KEYS]))}",
     "cluster.worker=1": "unknown key; did you mean 'workers'?",
     "cluster.address=localhost": "'localhost' is wrong; ",
     "ingest.shard_sise=8": "unknown key; did you mean 'shard_size'?",

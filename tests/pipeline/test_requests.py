@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.files.run_lock import locked
 from pipeline.records import manifest, tables
+from stages.graph import GRAPH
 
 Call = Callable[..., CompletedProcess[str]]
 
@@ -99,7 +100,8 @@ def test_one_stage_alone_leaves_the_others_as_they_are(
     [
         (
             "run ingest --shards 1",
-            "--shards: ingest has no shards to choose from; name one of: propose, pseudolabel",
+            "--shards: ingest has no shards to choose from; "
+            f"name one of: {', '.join(stage.name for stage in GRAPH if stage.picks_shards)}",
         ),
         (
             "run pseudolabel --shards 9",
