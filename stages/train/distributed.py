@@ -9,6 +9,7 @@ DDP averages gradients over the processes. A mean over pixels is therefore a sum
 (`StepRandom`). Every process must make the same calls in the same order.
 """
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -141,6 +142,7 @@ def process_group(device: str) -> Iterator[torch.device]:
             raise MaskmillError(what, where="torchrun", fix=fix) from error
         raise
     finally:
+        gc.collect()  # DDP modules in reference cycles must end before their group
         PartialState().destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
 
