@@ -158,7 +158,7 @@ def call(
 
 
 def states(*overrides: str) -> dict[str, StageState]:
-    """What `status` says of each stage of the run in the working directory."""
+    """The states of all stages of the run in the working directory, as `status` shows them."""
     runner = Runner(load(overrides), GRAPH, Console())
     return {state.name: state for state in runner.status()}
 

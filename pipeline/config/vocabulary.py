@@ -1,7 +1,7 @@
 """The class list of a run: names, concepts, templates, colours, and the codes of label files."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -215,6 +215,13 @@ class Vocabulary(Section):
 
     def _owner(self, value: int) -> str:
         return "background_concepts" if value == IGNORE else self.class_names[value]
+
+    def schemes_facts(self, schemes: Iterable[str | None]) -> Facts:
+        """Facts of reading label files of all these schemes; see `scheme_facts`."""
+        facts: Facts = {}
+        for scheme in sorted(set(schemes), key=str):
+            facts |= self.scheme_facts(scheme)
+        return facts
 
     def scheme_facts(self, scheme: str | None) -> Facts:
         """Facts of reading a label file: its scheme, resolved to class ids.

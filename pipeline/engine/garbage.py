@@ -59,7 +59,8 @@ def _collect(runner: Runner, *, delete: bool) -> None:
             runner.console.note(f"{stage.name}: not checked: {error}")
             break
         in_use |= {path for unit in kept for path in unit.kept.values()}
-        replaced += [place for unit in kept for place in unit.kept if place.exists() and not delete]
+        if not delete:  # a run would move these to the kept parts
+            replaced += [place for unit in kept for place in unit.kept if place.exists()]
         collect(stage.name, found)
     else:
         kept_parts = [*replaced, *KeptParts(runner.config.manifests).all()]

@@ -112,7 +112,7 @@ class Runner:
         for part in state.orphans:
             self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
             if stage.keeps_superseded:
-                stage.kept.keep(part, (), fingerprint="")
+                stage.kept.keep(part, (), fingerprint="")  # a part of any facts
             part.unlink(missing_ok=True)
         for unit in state.kept:
             stage.kept.restore(unit.kept, unit.unit.companions)

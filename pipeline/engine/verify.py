@@ -11,6 +11,7 @@ from pipeline.errors import DataError, StorageError
 from pipeline.files import locations, storage
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
+from pipeline.records.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Verifier:
         Raises:
             DamagedPartError: A part that others are planned from is damaged, and nothing else is.
         """
+        with Snapshot().active():  # each column and folder is read once for all plans
+            return self._check_stages()
+
+    def _check_stages(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
         damaged: list[tuple[AnyStage, list[Path]]] = []
         checked = 0
         for stage in self._stages():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,7 @@ class Scores:
         return [
             {
                 **_place(run, key, step),
+                "epoch": None,
                 "name": prefix + name,
                 "value": value if is_known else None,
             }
@@ -73,12 +75,7 @@ class Scores:
         columns = [*enumerate(self.class_names), (IGNORE, None)]
         return [
             {
-                "run": run,
-                "kind": key.kind,
-                "variant": key.name,
-                "seed": key.seed,
-                "step": step,
-                "split": key.split,
+                **_place(run, key, step),
                 "true_id": true_id,
                 "true_class": true_class,
                 "predicted_id": predicted_id,
@@ -92,8 +89,18 @@ class Scores:
         ]
 
 
-def _place(run: str, key: ScoreKey, step: int | None) -> MetricRow:
-    """The columns of a metrics row that say what was scored."""
+class _Place(TypedDict):
+    """The columns of both manifests that say what was scored."""
+
+    run: str
+    kind: str
+    variant: str
+    seed: int | None
+    step: int | None
+    split: str
+
+
+def _place(run: str, key: ScoreKey, step: int | None) -> _Place:
     return {
         "run": run,
         "kind": key.kind,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pipeline.config.config import Config
 from pipeline.errors import DataError
-from pipeline.records import arrays
 from pipeline.records.rows import ConfusionRow, MetricRow
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.output import labels_shown
 from stages.evaluate.score_key import BEST, ScoreKey
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
@@ -61,9 +59,9 @@ def score_labels(config: Config, key: ScoreKey) -> Rows:
         DataError: A label file can no longer be read.
         StorageError: The labels are damaged.
     """
-    images, _ = labels_shown(config, key.name)
+    images = read_images(config.manifests, [key.split])
     scores = Scores.empty(config.vocabulary.class_names)
-    for label in labels_with_truth(config, key.name, arrays.having(images, "role", key.split)):
+    for label in labels_with_truth(config, key.name, images):
         scores.add(label.truth, label.mask)
     run = config.run.run
     return scores.metric_rows(run, key, None), scores.confusion_rows(run, key, None)

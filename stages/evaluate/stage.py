@@ -128,6 +128,5 @@ class EvaluateStage(Stage[ScoreKey]):
         """The facts of scores on these images besides the model."""
         vocabulary = self.context.config.vocabulary
         facts: Facts = {**self.version_facts, **vocabulary.class_facts()}
-        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
-            facts |= vocabulary.scheme_facts(scheme)
+        facts |= vocabulary.schemes_facts(images["label_scheme"].unique().to_pylist())
         return {**facts, "inputs.images": digest_rows(images.select(["image_id", "mask_id"]))}

@@ -190,9 +190,8 @@ class IngestStage(Stage[ShardKey]):
         facts |= self._section.limits.facts("ingest.limits")
         for source in sorted({source for source, _, _ in kinds}):
             facts |= self._section.sources[source].facts(f"ingest.sources.{source}")
-        for scheme in {scheme for _, scheme, is_masked in kinds if is_masked}:
-            facts |= self.context.config.vocabulary.scheme_facts(scheme)
-        return facts
+        schemes = (scheme for _, scheme, is_masked in kinds if is_masked)
+        return facts | self.context.config.vocabulary.schemes_facts(schemes)
 
     def _part(self, shard: int) -> Path:
         return self.folder / part_file.part_name(shard)

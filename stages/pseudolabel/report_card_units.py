@@ -58,9 +58,8 @@ class ReportCards:
         shards = {row // self.images.shard_size for row in images["row"].to_pylist()}
         if not shards:
             return []
-        reading = vocabulary.class_facts()
-        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
-            reading |= vocabulary.scheme_facts(scheme)
+        schemes = images["label_scheme"].unique().to_pylist()
+        reading = vocabulary.class_facts() | vocabulary.schemes_facts(schemes)
         facts: Facts = {
             "report_card.version": _VERSION,
             "inputs.labeled images": digest_rows(images.select(["row", "image_id", "mask_id"])),

@@ -244,8 +244,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         if choice.component.needs_label_files:
             images = self.images.table
             schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
-            for scheme in schemes.to_pylist():
-                facts |= vocabulary.scheme_facts(scheme)
+            facts |= vocabulary.schemes_facts(schemes.to_pylist())
         if choice.component.needs_proposals:
             propose = self.context.config.section(ProposeConfig)
             assert propose is not None

@@ -122,8 +122,7 @@ class ReportStage(Stage[ReportKey]):
             digest = training_digest(config, TrainingKey(name, variant.seeds[0]))
             facts[f"inputs.training {name}"] = digest
         images = read_images(config.manifests, [split])
-        for scheme in sorted(images["label_scheme"].unique().to_pylist(), key=str):
-            facts |= config.vocabulary.scheme_facts(scheme)
+        facts |= config.vocabulary.schemes_facts(images["label_scheme"].unique().to_pylist())
         yield Unit(
             PredictionsPictureKey(split),
             self._folder / f"part-predictions-{split}.parquet",

@@ -101,11 +101,6 @@ def training_part(config: Config, key: TrainingKey) -> Path:
     return folder / f"part-train-{key.variant}-seed-{key.seed}.parquet"
 
 
-def read_training_facts(config: Config, key: TrainingKey) -> Facts | None:
-    """The facts of the finished training; None if there is none."""
-    return part_file.read_facts(training_part(config, key))
-
-
 def training_digest(config: Config, key: TrainingKey) -> str:
     """A digest of the facts and weights of the finished training, or of its absence."""
     record = part_file.read_record(training_part(config, key))
@@ -118,10 +113,10 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
     Raises:
         StorageError: Its record is damaged.
     """
-    facts = read_training_facts(config, key)
+    part = training_part(config, key)
+    facts = part_file.read_facts(part)
     if facts is None:
         return None
-    part = training_part(config, key)
     rows: list[MetricRow] = manifest.read_part(part, tables.METRICS).to_pylist()
     steps = max(row["step"] or 0 for row in rows)
     scores = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]

@@ -128,8 +128,7 @@ class TrainStage(Stage[TrainingKey]):
             facts |= protocol_of(self.context.config).facts("evaluate")
         for role in roles:
             schemes = inputs.images(role)["label_scheme"].unique().to_pylist()
-            for scheme in sorted(schemes, key=str):
-                facts |= vocabulary.scheme_facts(scheme)
+            facts |= vocabulary.schemes_facts(schemes)
             facts[f"inputs.{role} images"] = inputs.images_digest(role, ("image_id", "mask_id"))
         for source in variant.label_sources:
             facts |= source.create().inputs(self.context.config)

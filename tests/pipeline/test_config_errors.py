@@ -57,7 +57,7 @@ WRONG_VALUES = {
     "train.label_sources.1=teacher": "no component 'teacher'; use one of: ",
     "train.variants.long.stepss=3": "unknown key; did you mean 'steps'?",
 }
-"""What is said of a value, written into a file or set by an override."""
+"""Errors of values that are written into a file or set by an override."""
 
 
 WRONG_INSIDE = {

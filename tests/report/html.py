@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class Page(HTMLParser):
-    """What a browser would make of the report."""
+    """Tags, images and texts of the report, as a browser parses them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

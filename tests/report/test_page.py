@@ -1,4 +1,4 @@
-"""What the page and its pictures show."""
+"""The contents of the page and its pictures."""
 
 import re
 from collections.abc import Callable

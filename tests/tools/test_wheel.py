@@ -1,4 +1,4 @@
-"""What the wheel contains: the embedded models, but not the tools that make them."""
+"""The wheel contains the embedded models, but not the tools that make them."""
 
 import ast
 import tomllib

@@ -1,7 +1,4 @@
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from pipeline.errors import StorageError
 from stages.models.segmenters.networks.base import frozen_copy
 from stages.models.segmenters.weights import replace
 from stages.train.loop.checkpoint import Checkpoint, Stateful
+from tests.file_limits import files_limited_to
 
 CPU = torch.device("cpu")
 
@@ -101,17 +99,6 @@ def test_a_folder_in_its_place_is_damage_too(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
         Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Lets no file grow beyond a size, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:

@@ -50,7 +50,7 @@ class ModelDescription(Section):
     model: ModelChoice
     """The network: `name` and its keys, as `train.model` in a config."""
     architecture: dict[str, JsonValue]
-    """What the network's builder read from other files; see `ModelBuilder.architecture`."""
+    """Values that the network's builder read from other files; see `ModelBuilder.architecture`."""
     vocabulary: Vocabulary
     """The classes with colours and concepts; without `label_schemes`, which only label files
     need."""

@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from stages.models.segmenters.model_file import load_model_file, save_model_file
 from stages.models.segmenters.normalization import IMAGENET, Normalization
 from stages.models.segmenters.predictor import Predictor
 from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
+from tests.file_limits import files_limited_to
 
 BuildModel = Callable[..., ModelBuilder]
 Describe = Callable[..., ModelDescription]
@@ -212,17 +211,6 @@ def test_a_description_downloads_nothing() -> None:
     vision = {"timm_model_name": "test_vit", "timm_model_pretrained": True}
     with pytest.raises(ConfigError, match="not of open_clip's own architectures"):
         untrained_tower({"embed_dim": 8, "vision_cfg": vision, "quick_gelu": False})
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Lets no file grow beyond a size, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_no_file(
