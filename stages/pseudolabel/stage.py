@@ -181,7 +181,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     @cached_property
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
-        return read_shards(self.context.config, self._section.roles)
+        return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
     def _stores_folder(self) -> Path:
