@@ -158,8 +158,8 @@ def replacing(path: Path, folder: Path | None = None, *, durable: bool = True) -
         StorageError: The object store does not answer.
     """
     if is_object(path):
-        with TemporaryDirectory(prefix="maskmill-") as folder:
-            temporary = Path(folder) / "object"
+        with TemporaryDirectory(prefix="maskmill-") as local:
+            temporary = Path(local) / "object"
             yield temporary
             s3_objects.client().put_file(str(temporary), str(path))
         return

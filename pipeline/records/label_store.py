@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,11 @@ CONFIDENCE_STRIDE = 4
 Bytes = npt.NDArray[np.uint8]
 
 _METADATA = "zarr.json"
-DELETE = "delete the folder, then run pseudolabel"
-"""The fix for damaged arrays."""
+_DOCUMENTS = (_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}")
+RESTORE = (
+    "run `maskmill verify --rerun`: it restores what describes the arrays, and no label is lost"
+)
+"""The fix for arrays that cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,44 @@ class LabelStore:
 
         labeler = self.path.parent
         _remove_temporaries(labeler, "**/.*.tmp")  # in groups of earlier configs too
-        with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
+        with undamaged(labeler, RESTORE), _written_through(labeler, [_METADATA]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
-        documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
-        with undamaged(self.path, DELETE), _written_through(self.path, documents) as memory:
+        with undamaged(self.path, RESTORE), _written_through(self.path, _DOCUMENTS) as memory:
             self._grow(memory, num_shards * self.shard_size)
+
+    def damaged_documents(self) -> list[Path]:
+        """The `zarr.json` files that are missing or do not describe this store; see `restore`.
+
+        They have no checksum, since they change when the store grows: what they say is compared.
+        """
+        from zarr.storage import MemoryStore
+
+        if not (num_shards := self._num_shards()):
+            return []
+        expected = MemoryStore()
+        self._grow(expected, num_shards * self.shard_size)
+        found = _read_files(self.path, _DOCUMENTS)
+        paths = [
+            self.path / name
+            for name in _DOCUMENTS
+            if not _describes_the_same(MemoryStore(found), expected, name)
+            or not (name == _METADATA or _can_be_opened((self.path / name).parent))
+        ]
+        around = _read_files(self.path.parent, [_METADATA])
+        if not _describes_the_same(MemoryStore(around), expected, _METADATA):
+            paths.append(self.path.parent / _METADATA)
+        return paths
+
+    def restore(self) -> None:
+        """Writes damaged `zarr.json` files again; labels stay."""
+        for path in self.damaged_documents():
+            storage.remove(path)
+        self.grow(self._num_shards())
+
+    def _num_shards(self) -> int:
+        """One more than the highest number of a shard that has a file."""
+        folders = (self.path / "mask/c").glob("*")
+        return max((1 + int(path.name) for path in folders if path.name.isdecimal()), default=0)
 
     def _grow(self, memory: MemoryStore, rows: int) -> None:
         import zarr
@@ -93,7 +129,8 @@ class LabelStore:
             if array.shards != (self.shard_size, side, side):
                 size = self.shard_size
                 what = f"this label store has another shard size (expected {size} images)"
-                raise StorageError(what, where=str(self.path), fix=DELETE)
+                fix = "delete the folder, then run pseudolabel"
+                raise StorageError(what, where=str(self.path), fix=fix)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 
@@ -155,6 +192,36 @@ def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
         with suppress(FileNotFoundError):
             files[name] = cpu.Buffer.from_bytes(storage.read_bytes(folder / name))
     return files
+
+
+def _describes_the_same(found: MemoryStore, expected: MemoryStore, name: str) -> bool:
+    """Whether a document describes the group or array that is expected, with room for its rows."""
+    try:
+        own = _read_document(found, name)
+    except Exception:  # zarr raises many kinds: a changed digit may divide by zero
+        return False
+    wanted = _read_document(expected, name)
+    shape, least = own.pop("shape", ()), wanted.pop("shape", ())
+    return own == wanted and shape[1:] == least[1:] and shape[:1] >= least[:1]
+
+
+def _read_document(files: MemoryStore, name: str) -> dict[str, Any]:
+    """What a document says, in zarr-python's normal form."""
+    import zarr
+
+    node = zarr.open(files, path=name.removesuffix(_METADATA), mode="r", zarr_format=3)
+    return dict(node.metadata.to_dict())
+
+
+def _can_be_opened(array: Path) -> bool:
+    """Whether TensorStore opens an array: it is stricter than zarr-python."""
+    from pipeline.records.label_reader import open_array
+
+    try:
+        open_array(array)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

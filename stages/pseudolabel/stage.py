@@ -139,6 +139,18 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             if part not in planned
         ]
 
+    def damage(self) -> list[str]:
+        """See `Stage.damage`: what describes the arrays of the label stores."""
+        stores = self._stores.values()
+        damaged = (path for store in stores for path in store.damaged_documents())
+        return [f"{path}: missing or damaged; it describes labels" for path in damaged]
+
+    def repair(self) -> None:
+        """See `Stage.repair`."""
+        for store in self._stores.values():
+            if store.damaged_documents():
+                store.restore()
+
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config lacks, labels that no part points to."""
         folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")

@@ -24,8 +24,9 @@ def by_polars(folder: Path) -> list[str]:
 
 
 def by_duckdb(folder: Path) -> list[str]:
-    query = f"SELECT image_id FROM '{folder}/*.parquet'"
-    return [name for (name,) in duckdb.sql(query).fetchall()]
+    with duckdb.connect() as connection:
+        found = connection.execute(f"SELECT image_id FROM '{folder}/*.parquet'").fetchall()
+    return [name for (name,) in found]
 
 
 def by_datasets(folder: Path) -> list[str]:
@@ -47,8 +48,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("read", [by_pandas, by_polars, by_duckdb, by_datasets])
-def test_every_reader_finds_every_row_once(
-    folder: Path, read: Callable[[Path], list[str]]
-) -> None:
+def test_every_reader_finds_every_row_once(folder: Path, read: Callable[[Path], list[str]]) -> None:
     expected = [f"{shard}-{row}" for shard in range(PARTS) for row in range(2)]
     assert sorted(read(folder)) == sorted(expected)
