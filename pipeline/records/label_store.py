@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,9 @@ CONFIDENCE_STRIDE = 4
 
 Bytes = npt.NDArray[np.uint8]
 
-_METADATA = "zarr.json"
-_DOCUMENTS = (_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}")
+DOCUMENT = "zarr.json"
+"""Name of the files that describe groups and arrays."""
+DOCUMENTS = (DOCUMENT, f"mask/{DOCUMENT}", f"confidence/{DOCUMENT}")
 RESTORE = (
     "run `maskmill verify --rerun`: it restores what describes the arrays, and no label is lost"
 )
@@ -64,46 +65,13 @@ class LabelStore:
 
         labeler = self.path.parent
         _remove_temporaries(labeler, "**/.*.tmp")  # in groups of earlier configs too
-        with undamaged(labeler, RESTORE), _written_through(labeler, [_METADATA]) as memory:
+        with undamaged(labeler, RESTORE), _written_through(labeler, [DOCUMENT]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
-        with undamaged(self.path, RESTORE), _written_through(self.path, _DOCUMENTS) as memory:
-            self._grow(memory, num_shards * self.shard_size)
+        with undamaged(self.path, RESTORE), _written_through(self.path, DOCUMENTS) as memory:
+            self.add_arrays(memory, num_shards * self.shard_size)
 
-    def damaged_documents(self) -> list[Path]:
-        """The `zarr.json` files that are missing or do not describe this store; see `restore`.
-
-        They have no checksum, since they change when the store grows: what they say is compared.
-        """
-        from zarr.storage import MemoryStore
-
-        if not (num_shards := self._num_shards()):
-            return []
-        expected = MemoryStore()
-        self._grow(expected, num_shards * self.shard_size)
-        found = _read_files(self.path, _DOCUMENTS)
-        paths = [
-            self.path / name
-            for name in _DOCUMENTS
-            if not _describes_the_same(MemoryStore(found), expected, name)
-            or not (name == _METADATA or _can_be_opened((self.path / name).parent))
-        ]
-        around = _read_files(self.path.parent, [_METADATA])
-        if not _describes_the_same(MemoryStore(around), expected, _METADATA):
-            paths.append(self.path.parent / _METADATA)
-        return paths
-
-    def restore(self) -> None:
-        """Writes damaged `zarr.json` files again; labels stay."""
-        for path in self.damaged_documents():
-            storage.remove(path)
-        self.grow(self._num_shards())
-
-    def _num_shards(self) -> int:
-        """One more than the highest number of a shard that has a file."""
-        folders = (self.path / "mask/c").glob("*")
-        return max((1 + int(path.name) for path in folders if path.name.isdecimal()), default=0)
-
-    def _grow(self, memory: MemoryStore, rows: int) -> None:
+    def add_arrays(self, memory: MemoryStore, rows: int) -> None:
+        """Creates the group and its arrays in memory, or grows those that are there."""
         import zarr
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -153,7 +121,7 @@ class LabelStore:
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
         for name, values in (("mask", masks), ("confidence", confidences)):
-            files = _read_files(self.path / name, [_METADATA])
+            files = read_files(self.path / name, [DOCUMENT])
             array = zarr.open_array(MemoryStore(files), mode="r+")
             # a shard of only ignore needs a file too, else it would count as lost
             array = array.with_config({"write_empty_chunks": True})
@@ -183,7 +151,7 @@ def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     return found
 
 
-def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
+def read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
     """The existing ones of a folder's files, in the form of a `MemoryStore`."""
     from zarr.buffer import cpu
 
@@ -194,42 +162,12 @@ def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
     return files
 
 
-def _describes_the_same(found: MemoryStore, expected: MemoryStore, name: str) -> bool:
-    """Whether a document describes the group or array that is expected, with room for its rows."""
-    try:
-        own = _read_document(found, name)
-    except Exception:  # zarr raises many kinds: a changed digit may divide by zero
-        return False
-    wanted = _read_document(expected, name)
-    shape, least = own.pop("shape", ()), wanted.pop("shape", ())
-    return own == wanted and shape[1:] == least[1:] and shape[:1] >= least[:1]
-
-
-def _read_document(files: MemoryStore, name: str) -> dict[str, Any]:
-    """What a document says, in zarr-python's normal form."""
-    import zarr
-
-    node = zarr.open(files, path=name.removesuffix(_METADATA), mode="r", zarr_format=3)
-    return dict(node.metadata.to_dict())
-
-
-def _can_be_opened(array: Path) -> bool:
-    """Whether TensorStore opens an array: it is stricter than zarr-python."""
-    from pipeline.records.label_reader import open_array
-
-    try:
-        open_array(array)
-    except ValueError:
-        return False
-    return True
-
-
 @contextmanager
 def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore]:
     """These files of a folder in memory; files that the block adds or changes are written."""
     from zarr.storage import MemoryStore
 
-    files = _read_files(folder, names)
+    files = read_files(folder, names)
     before = {name: content.to_bytes() for name, content in files.items()}
     yield MemoryStore(files)
     for name in names:

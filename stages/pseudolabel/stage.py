@@ -141,15 +141,18 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def damage(self) -> list[str]:
         """See `Stage.damage`: what describes the arrays of the label stores."""
-        stores = self._stores.values()
-        damaged = (path for store in stores for path in store.damaged_documents())
+        from pipeline.records.label_documents import damaged_documents
+
+        damaged = (path for store in self._stores.values() for path in damaged_documents(store))
         return [f"{path}: missing or damaged; it describes labels" for path in damaged]
 
     def repair(self) -> None:
         """See `Stage.repair`."""
+        from pipeline.records.label_documents import damaged_documents, restore_documents
+
         for store in self._stores.values():
-            if store.damaged_documents():
-                store.restore()
+            if damaged_documents(store):
+                restore_documents(store)
 
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config lacks, labels that no part points to."""

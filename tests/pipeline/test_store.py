@@ -9,6 +9,7 @@ import zarr
 
 from pipeline.config.vocabulary import IGNORE
 from pipeline.errors import StorageError
+from pipeline.records.label_documents import damaged_documents, restore_documents
 from pipeline.records.label_reader import LabelReader
 from pipeline.records.label_store import LabelStore
 
@@ -142,9 +143,9 @@ def test_arrays_that_cannot_be_opened_are_damage(
     assert "; run `maskmill verify --rerun`: it restores what describes the arrays" in str(
         error.value
     )
-    assert store.damaged_documents() == [store.path / "mask" / "zarr.json"]
-    store.restore()
-    assert store.damaged_documents() == []
+    assert damaged_documents(store) == [store.path / "mask" / "zarr.json"]
+    restore_documents(store)
+    assert damaged_documents(store) == []
     np.testing.assert_array_equal(read_all(store)[2][0], MASKS[2])
 
 
@@ -154,7 +155,7 @@ def test_every_changed_byte_of_a_document_is_damage_or_changes_nothing(store: La
         good = path.read_bytes()
         for position in range(0, len(good), 7):
             path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
-            if path not in store.damaged_documents():
+            if path not in damaged_documents(store):
                 for (mask, _), before in zip(read_all(store), expected, strict=True):
                     np.testing.assert_array_equal(mask, before)
         path.write_bytes(good)
