@@ -44,6 +44,8 @@ class DiscriminatorConfig(Section):
 
 
 DEFAULT_STEPS = 40_000
+LONGEST = 4
+"""Most length of a long side over `short_side_px`, as published with SemiVL."""
 
 
 class VariantConfig(Section):
@@ -70,6 +72,11 @@ class VariantConfig(Section):
     """Side of the training crops."""
     scale: tuple[Resize, Resize] = (0.5, 2.0)
     """Bounds of the random resize before cropping, within 0.01 to 100."""
+    short_side_px: Annotated[int, Field(ge=16, le=8192)] | None = None
+    """Length of an image's short side at scale 1; null = its own length. The long side is at most
+    four times as long."""
+    mirror: bool = True
+    """Whether every second crop is mirrored."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1

@@ -153,3 +153,32 @@ def test_all_labels_of_a_crop_move_as_one() -> None:
         single = random_view(image, 24, seeded(3), labels={name: own})
         assert torch.equal(both.image, single.image)
         assert torch.equal(both.labels[name].mask, single.labels[name].mask)
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (100, 900), (40, 40)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_short_side_is_scaled_as_mmsegmentation_does(
+    height: int, width: int, seed: int
+) -> None:
+    view = random_view(
+        torch.full((3, height, width), 9, dtype=torch.uint8),
+        5000,
+        seeded(seed),
+        scale=(0.5, 2.0),
+        short_side_px=512,
+        mirror=False,
+    )
+    ratio = 0.5 + 1.5 * torch.rand((), generator=seeded(seed)).item()
+    img_scale = (int(2048 * ratio), int(512 * ratio))
+    factor = min(img_scale[0] / max(height, width), img_scale[1] / min(height, width))
+    expected = (int(height * factor + 0.5), int(width * factor + 0.5))
+    assert (int(view.valid[:, 0].sum()), int(view.valid[0].sum())) == expected
+
+
+def test_views_are_mirrored_half_of_the_time_or_never() -> None:
+    def mirrored(seed: int, mirror: bool) -> bool:
+        view = random_view(ramp(8, 8).expand(3, 8, 8), 8, seeded(seed), scale=(1, 1), mirror=mirror)
+        return bool(view.image[0, 0, 0] > view.image[0, 0, -1])
+
+    assert 20 < sum(mirrored(seed, True) for seed in range(80)) < 60
+    assert not any(mirrored(seed, False) for seed in range(80))

@@ -75,15 +75,43 @@ def test_each_mode_weighs_as_published(mode: Mode, expected: float) -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(("images", "expected"), [(1, 5.7333 / 2), (2, 5.7333), (None, 5.7333)])
-def test_mean_confidences_add_up_over_the_images_of_a_published_gpu(
-    images: int | None, expected: float
+MEANS = torch.tensor([0.95, 0.9, 0.9, 0.85, 0.8, 0.7, 0.55, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (1, MEANS),
+        (4, torch.tensor([3.6, 2.45]).repeat_interleave(4)),
+        (None, torch.full((8,), 6.05)),
+    ],
+)
+def test_each_group_of_images_has_the_weight_of_its_own_mean_confidences(
+    images: int | None, expected: Tensor
 ) -> None:
-    """SemiVL trained on Cityscapes with an image a GPU: a batch of eight is not eight times it."""
-    weights = weigh("pixelavg", CONFIDENCE, 0.95, VALID, images)
-    target = torch.zeros(2, 1, 2, dtype=torch.int64)
-    loss = pseudo_label_loss(logits_with_loss(LOSS), target, weights, VALID)
-    assert loss.item() == pytest.approx(expected, abs=1e-4)
+    """SemiVL trained on Cityscapes with an image a GPU: each image has its own weight."""
+    confidence = MEANS[:, None, None].expand(8, 3, 5)
+    weights = weigh("pixelavg", confidence, 0.95, torch.ones(8, 3, 5, dtype=torch.bool), images)
+    torch.testing.assert_close(weights, expected[:, None, None].expand(8, 3, 5))
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 6])
+def test_the_loss_of_groups_is_the_mean_of_the_losses_of_so_many_processes(images: int) -> None:
+    """The code of SemiVL and PrevMatch, run on each group as on a GPU, with padding of any size."""
+    draw = torch.Generator().manual_seed(images)
+    confidence, losses = (torch.rand(6, 4, 4, generator=draw) for _ in range(2))
+    valid = torch.rand(6, 4, 4, generator=draw) < 0.7
+    target = torch.zeros(6, 4, 4, dtype=torch.int64)
+    weights = weigh("pixelavg", confidence, 0.95, valid, images)
+    loss = pseudo_label_loss(logits_with_loss(losses), target, weights, valid)
+    official = []
+    for first in range(0, 6, images):
+        rows = slice(first, first + images)
+        own = valid[rows].float()
+        means = (confidence[rows] * own).sum(dim=(1, 2)) / own.sum(dim=(1, 2))
+        summed = sum((losses[rows].sum() * mean for mean in means), torch.zeros(()))
+        official.append(summed / own.sum())
+    assert loss.item() == pytest.approx(torch.stack(official).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("min_kept", "kept"), [(2, 2), (3, 3), (5, 4)])

@@ -21,6 +21,9 @@ PUBLISHED = [  # of the papers and their repositories
     ("fixmatch", "voc", 321, "80 epochs", 0.001, 10, 8),
     ("fixmatch", "cityscapes", 801, "240 epochs", 0.005, 1, 8),
     ("fixmatch", "coco", 513, "30 epochs", 0.004, 10, 8),
+    ("supervised", "voc-priority", 513, "80 epochs", 0.001, 10, 16),
+    ("fixmatch", "voc-priority", 513, "80 epochs", 0.001, 10, 8),
+    ("unimatch", "voc-priority", 513, "80 epochs", 0.001, 10, 8),
     ("unimatch", "voc", 321, "80 epochs", 0.001, 10, 8),
     ("unimatch", "pascal-context", 321, "80 epochs", 0.001, 10, 8),
     ("unimatch", "cityscapes", 801, "240 epochs", 0.005, 1, 8),
@@ -194,3 +197,26 @@ def test_label_sources_are_the_published_ones(name: str, dataset: str) -> None:
         assert {key: own[key] for key in keys} == keys
     has_selves = any(keys["name"] == "previous" for keys in expected)
     assert found.validate_every == ("epoch" if has_selves else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "short_side_px"),
+    [
+        ("semivl", "voc", 512),
+        ("semivl", "ade20k", 512),
+        ("semivl", "coco", None),
+        ("semivl", "cityscapes", None),
+        ("semiovs-semivl", "voc", 512),
+        ("unimatch", "voc", None),
+    ],
+)
+def test_semivl_scales_the_short_side_where_its_code_does(
+    name: str, dataset: str, short_side_px: int | None
+) -> None:
+    assert variant(name, dataset).short_side_px == short_side_px
+
+
+def test_classmix_mirrors_nothing_and_all_others_do() -> None:
+    assert {name for name, dataset in EACH_DATASET if not variant(name, dataset).mirror} == {
+        "classmix"
+    }

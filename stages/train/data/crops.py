@@ -145,6 +145,8 @@ class Crops:
                     generator(self.seed, f"crop of {key}", position),
                     labels=maps,
                     scale=self.config.scale,
+                    short_side_px=self.config.short_side_px,
+                    mirror=self.config.mirror,
                 )
             )
         return views

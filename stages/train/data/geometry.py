@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.config.vocabulary import IGNORE
+from stages.train.config import LONGEST
 
 FLIP_PROBABILITY = 0.5
 
@@ -62,33 +63,40 @@ def random_view(
     *,
     labels: Mapping[str, LabelMaps] | None = None,
     scale: tuple[float, float] = (0.5, 2.0),
+    short_side_px: int | None = None,
+    mirror: bool = True,
 ) -> CropView:
     """Resizes, pads, crops and flips at random, as UniMatch does (arXiv 2208.09910, its code).
 
-    The long side becomes a uniform integer between its length times the bounds of `scale`. A side
-    shorter than S is padded at the right or the bottom, a longer one is cropped at random. Every
-    second view is mirrored. Only the crop is resized: its box is rounded to whole pixels of the
-    source, the same for the image and all label maps.
+    The long side becomes a uniform integer between its length times the bounds of `scale`; or with
+    `short_side_px` the short side becomes that length times a uniform number between the bounds, as
+    in SemiVL (arXiv 2311.16241) by mmsegmentation's `Resize`. A side shorter than S is padded at
+    the right or the bottom, a longer one is cropped at random. Only the crop is resized: its box is
+    rounded to whole pixels of the source, the same for the image and all label maps.
 
     Args:
         image: (3, h, w) uint8 RGB on the CPU.
         size_px: Side S of the view.
         generator: Source of randomness, on the CPU.
         labels: Label maps of the same area, by name.
-        scale: Bounds of the long side's new length over its own.
+        scale: Bounds of the random scale.
+        short_side_px: Length of the short side at scale 1; the long side has at most four times
+            this length. None: scales are relative to the image's own size.
+        mirror: Whether every second view is mirrored.
 
     Returns:
         The view; the image bilinear (antialiased where it shrinks), label maps nearest.
     """
     height, width = image.shape[-2:]
-    long_side = max(height, width)
-    low, high = scale
-    new_long_side = _random_integer(int(low * long_side), int(high * long_side), generator)
+    if short_side_px is None:
+        new, old = _random_long_side(max(height, width), scale, generator)
+    else:
+        new, old = _random_short_side(height, width, short_side_px, scale, generator)
     rows, columns = (
-        _random_span(side, int(side * new_long_side / long_side + 0.5), size_px, generator)
+        _random_span(side, int(side * new / old + 0.5), size_px, generator)
         for side in (height, width)
     )
-    mirrored = torch.rand((), generator=generator).item() < FLIP_PROBABILITY
+    mirrored = mirror and torch.rand((), generator=generator).item() < FLIP_PROBABILITY
 
     def placed(content: Tensor, padding: int) -> Tensor:
         canvas = content.new_full((*content.shape[:-2], size_px, size_px), padding)
@@ -114,6 +122,28 @@ def random_view(
             for name, maps in (labels or {}).items()
         },
     )
+
+
+def _random_long_side(
+    long_side: int, scale: tuple[float, float], generator: Generator
+) -> tuple[int, int]:
+    """A random new length of the long side, and its length."""
+    low, high = scale
+    return _random_integer(int(low * long_side), int(high * long_side), generator), long_side
+
+
+def _random_short_side(
+    height: int, width: int, short_side_px: int, scale: tuple[float, float], generator: Generator
+) -> tuple[int, int]:
+    """A random new length of the short side, or of the long one if it bounds the size, and its own.
+
+    As mmsegmentation's `Resize(img_scale=(4 * P, P), ratio_range=scale)`.
+    """
+    low, high = scale
+    drawn = low + (high - low) * torch.rand((), generator=generator).item()
+    sides = ((min(height, width), short_side_px), (max(height, width), LONGEST * short_side_px))
+    news = [(int(length * drawn), side) for side, length in sides]
+    return min(news, key=lambda pair: pair[0] / pair[1])
 
 
 def _resized(crop: Tensor, size: tuple[int, int]) -> Tensor:

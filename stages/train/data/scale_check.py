@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.config.config import Config
 from stages.ingest.output import read_images
 from stages.models.segmenters.protocol import protocol_of
-from stages.train.config import VariantConfig
+from stages.train.config import LONGEST, VariantConfig
 
 _NEARLY = 1.1
 """Sizes that differ by a smaller factor count as equal."""
@@ -54,7 +54,7 @@ class Sizes:
             scored = [max(size) for size in self.val]
         if not scored or not self.labeled:
             return None
-        longest = [max(size) for size in self.labeled]
+        longest = [_long_side(size, variant.short_side_px) for size in self.labeled]
         low, high = min(longest) * variant.scale[0], max(longest) * variant.scale[1]
         seen = [low <= side * _NEARLY and side <= high * _NEARLY for side in scored]
         if 2 * sum(seen) >= len(seen):
@@ -63,6 +63,13 @@ class Sizes:
             f"crops show images with long sides of {_span(low, high)} px, but most are scored at "
             f"{_span(min(scored), max(scored))} px"
         )
+
+
+def _long_side(size: Size, short_side_px: int | None) -> float:
+    """The long side of an image at scale 1 of the crops."""
+    if short_side_px is None:
+        return max(size)
+    return min(short_side_px * max(size) / min(size), LONGEST * short_side_px)
 
 
 def _span(low: float, high: float) -> str:

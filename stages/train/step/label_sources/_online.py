@@ -23,10 +23,10 @@ class OnlineConfig(LabelSourceConfig):
     mode: Mode = "pixelwise"
     """How confidences become weights: confident pixels count (pixelwise); every pixel counts by the
     share of confident ones in its image (pixelratio) or in the batch (batchratio), or by the mean
-    confidence of the batch (pixelavg)."""
+    confidences of its group of images (pixelavg)."""
     pixelavg_images: Annotated[int, Field(ge=1)] | None = None
-    """Number of images whose mean confidences pixelavg adds up: the batch of one GPU in a published
-    training; null = all of the batch."""
+    """Number of images in a group of pixelavg: the batch of one GPU in a published training; null =
+    all of the batch."""
 
     @model_validator(mode="after")
     def _adds_up_where_it_averages(self) -> OnlineConfig:
