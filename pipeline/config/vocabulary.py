@@ -14,9 +14,10 @@ from pipeline.errors import ConfigError, DataError
 IGNORE = 255
 """Value of a mask pixel without a class or without a label."""
 
-PromptSet = Literal["single", "single-dot", "mean-80", "stack-80"]
+PromptSet = Literal["single", "single-dot", "mean-80", "mean-85", "stack-80"]
 """Published prompts: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
-OpenAI's 80 ImageNet templates (CLIP, SCLIP), or all 80 on a separate axis (SED)."""
+OpenAI's 80 ImageNet templates (CLIP, SCLIP), of these and five of scenes (MaskCLIP), or all 80 on a
+separate axis (SED)."""
 
 Aggregation = Literal["concept-max", "concept-avg"]
 """The score of a class with several concepts: the best score, or the score of their mean."""

@@ -226,7 +226,7 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
         ),
         (
             {"prompts": "mean80"},
-            "prompts: 'mean80' is wrong; Input should be 'single', 'single-dot', 'mean-80' or ",
+            "prompts: 'mean80' is wrong; Input should be 'single', 'single-dot', 'mean-80', ",
         ),
         ({"aggregation": "max"}, "aggregation: 'max' is wrong; "),
         ({"background_concepts": ["sky", []]}, "background_concepts.1: [] is wrong; "),

@@ -80,6 +80,7 @@ def raw(clip: Clip, *prompts: str) -> Tensor:
         ("single", "a photo of a {}", "a photo of a {}", 1),
         ("single-dot", "a photo of a {}.", "a photo of a {}.", 1),
         ("mean-80", "a bad photo of a {}.", "a tattoo of the {}.", 80),
+        ("mean-85", "a bad photo of a {}.", "this is one {} in the scene.", 85),
         ("stack-80", "a bad photo of a {}.", "a tattoo of the {}.", 80),
     ],
 )

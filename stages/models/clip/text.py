@@ -17,11 +17,17 @@ _PROMPTS_A_FORWARD = 256
 
 # In the published order: with `stack-80`, a cost volume convolves over it.
 _IMAGENET_80 = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+_SCENES = tuple(
+    f"{beginning} {{}} in the scene."
+    for beginning in ("there is a", "there is the", "this is a", "this is the", "this is one")
+)
+"""MaskCLIP's own templates (arXiv 2112.01071, its code), in its order."""
 
 TEMPLATES: dict[PromptSet, tuple[str, ...]] = {
     "single": ("a photo of a {}",),
     "single-dot": ("a photo of a {}.",),
     "mean-80": _IMAGENET_80,
+    "mean-85": (*_IMAGENET_80, *_SCENES),
     "stack-80": _IMAGENET_80,
 }
 """Templates of the published prompt sets; {} stands for a name."""
