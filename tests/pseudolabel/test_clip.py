@@ -1,10 +1,12 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.nn.functional import linear, normalize
+from torch import Tensor
+from torch.nn.functional import interpolate, linear, normalize
 
 from stages.models.clip.clip_weights import Dense
 from tests.pseudolabel.clips import load
@@ -53,6 +55,46 @@ def test_positions_are_resized_to_the_window(clip_folder: ClipFolder) -> None:
         5,
         5,
     )
+
+
+def cubic(cells: Tensor, count: int, a: float) -> Tensor:
+    """(N, D) values on a line at N cells, interpolated to `count` cells by Keys' cubic kernel."""
+
+    def kernel(x: float) -> float:
+        x = abs(x)
+        if x <= 1:
+            return (a + 2) * x**3 - (a + 3) * x**2 + 1
+        return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+    rows = []
+    for place in range(count):
+        center = (place + 0.5) * len(cells) / count - 0.5
+        first = math.floor(center) - 1
+        near = [
+            (kernel(center - n), min(max(n, 0), len(cells) - 1)) for n in range(first, first + 4)
+        ]
+        rows.append(sum((weight * cells[n] for weight, n in near), torch.zeros(cells.shape[1:])))
+    return torch.stack(rows)
+
+
+def test_positions_grow_by_the_plain_bicubic_rule_of_the_published_code(
+    clip_folder: ClipFolder,
+) -> None:
+    """a = -0.75, as torch without antialiasing; open_clip's own resize has a = -0.5."""
+    small, large = (load(clip_folder("vit"), size).network.visual for size in (16, 40))
+    grid = small.positional_embedding[1:].reshape(2, 2, 32)
+    rows = cubic(grid, 5, -0.75)
+    expected = cubic(rows.transpose(0, 1), 5, -0.75).transpose(0, 1)
+    torch.testing.assert_close(
+        large.positional_embedding[1:], expected.reshape(25, 32), rtol=0, atol=1e-6
+    )
+
+
+def test_gem_s_positions_are_antialiased(clip_folder: ClipFolder) -> None:
+    gem = load(clip_folder("vit"), 40, dense=Dense("gem")).network.visual
+    grid = load(clip_folder("vit"), 16).network.visual.positional_embedding[1:]
+    expected = interpolate(grid.T.reshape(1, 32, 2, 2), (5, 5), mode="bicubic", antialias=True)
+    torch.testing.assert_close(gem.positional_embedding[1:], expected[0].flatten(1).T)
 
 
 @pytest.mark.parametrize("tower", ["convnext", "byobnet"])

@@ -105,7 +105,7 @@ def load_clip(
 ) -> Clip:
     """Loads a model whose image encoder sees squares of a given size.
 
-    Position embeddings of a vision transformer are resized bicubically to that size.
+    Position embeddings of a vision transformer are resized to that size (`towers.prepared`).
 
     Args:
         model: An architecture of open_clip, or a folder in its layout.
@@ -132,9 +132,6 @@ def load_clip(
         weights = fetch_tag(name, weights)
     if isinstance(model, str):  # in a folder, open_clip finds the file
         options["pretrained"] = str(weights)
-    vision = config["vision_cfg"]
-    if "timm_model_name" not in vision and isinstance(vision["layers"], int):
-        options["force_image_size"] = window_px
     _check_readable(weights, where)
     try:
         network = open_clip.create_model(name, **options).eval().requires_grad_(False)
@@ -150,7 +147,7 @@ def load_clip(
         for key in ("mean", "std")
     )
     network.to(device)
-    network.visual = towers.prepared(network.visual, window_px, precision)
+    network.visual = towers.prepared(network.visual, window_px, precision, dense)
     return Clip(network, tokenizer, mean, std, precision)
 
 

@@ -7,6 +7,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from stages.models.clip import attention
@@ -76,15 +77,17 @@ def check(visual: Tower, model: str, window_px: int, dense: Dense) -> None:
         raise ConfigError(what, where=f"window_px: {window_px}", fix=f"use {sizes}")
 
 
-def prepared(visual: Tower, window_px: int, precision: torch.dtype) -> Tower:
-    """Prepares a tower for a window size and a precision.
+def prepared(visual: Tower, window_px: int, precision: torch.dtype, dense: Dense) -> Tower:
+    """Prepares a tower for a window size, a precision and a variant of attention.
 
-    open_clip resizes the position embeddings of its own transformers when it reads their weights;
-    those of timm's are resized here, also bicubically.
+    Position embeddings are resized bicubically: those of timm's transformers by timm, antialiased;
+    those of open_clip's antialiased for `gem`, otherwise plainly, as MaskCLIP, SCLIP and SemiVL do.
     """
     if _is_timm_transformer(visual):
         visual.trunk.set_input_size(img_size=(window_px, window_px))
-    elif not isinstance(visual, VisionTransformer) and next(visual.parameters()).is_cuda:
+    elif isinstance(visual, VisionTransformer):
+        _resize_positions(visual, window_px, antialias=dense.variant == "gem")
+    elif next(visual.parameters()).is_cuda:
         visual.to(memory_format=torch.channels_last)  # the layout that tensor cores convolve in
     return visual.to(precision)
 
@@ -149,6 +152,19 @@ def _timm_transformer_features(visual: TimmModel, windows: Tensor, dense: Dense)
     features: Tensor = visual.head(trunk.forward_head(repeated))
     rows = windows.shape[-2] // trunk.patch_embed.patch_size[0]
     return _as_map(features.reshape(*patches.shape[:2], -1), rows)
+
+
+def _resize_positions(visual: VisionTransformer, window_px: int, *, antialias: bool) -> None:
+    """Resizes the position embeddings of a transformer to squares of a size, bicubically."""
+    grid = (window_px // visual.patch_size[0], window_px // visual.patch_size[1])
+    if grid == visual.grid_size:
+        return
+    first, patches = visual.positional_embedding[:1], visual.positional_embedding[1:]
+    maps = patches.T.unflatten(1, visual.grid_size)[None]
+    resized = F.interpolate(maps, grid, mode="bicubic", antialias=antialias)
+    positions = torch.cat([first, resized[0].flatten(1).T])
+    visual.positional_embedding = nn.Parameter(positions, requires_grad=False)
+    visual.grid_size, visual.image_size = grid, (window_px, window_px)
 
 
 def _as_map(tokens: Tensor, rows: int) -> Tensor:
