@@ -17,6 +17,7 @@ from pipeline.engine import torchrun
 from pipeline.engine.garbage import collect_garbage
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.states import AnyUnit, StageState
+from pipeline.engine.survey import refuse
 from pipeline.engine.verify import Verifier
 from pipeline.errors import MaskmillError, from_os_error
 from stages.graph import GRAPH
@@ -88,13 +89,14 @@ def run(
     if not dry_run:
         runner.run(request)
         return
-    found = list(runner.preview(request))
+    found = list(runner.preview(request, thorough=True))
     if as_json:
         plans = [{**_as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
         typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
-        return
-    for state, units in found:
-        _tell_plan(state, units)
+    else:
+        for state, units in found:
+            _tell_plan(state, units)
+    refuse([state for state, _ in found])
 
 
 @app.command(epilog="Example: maskmill status --json")
@@ -109,13 +111,15 @@ def status(
     if as_json:
         stages = [_as_dict(state) for state in states]
         typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
+        refuse(states)
         return
     rows = [(s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states]
     title = f"run {loaded.run.run} ({config})"
     console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
     for state in states:
-        for text in (*state.reasons, *state.remarks):
+        for text in (*state.reasons, *state.remarks, *_warnings(state)):
             console.line(f"{state.name}: {text}")
+    refuse(states)
 
 
 @app.command(epilog="Example: maskmill verify --rerun")
@@ -187,7 +191,7 @@ def main() -> None:
     try:
         app()
     except MaskmillError as error:
-        console.error(str(error))
+        console.error(*error.lines)
         sys.exit(1)
     except OSError as error:
         console.error(str(from_os_error(error)))
@@ -212,7 +216,16 @@ def _numbers(text: str | None) -> frozenset[int] | None:
     return frozenset(map(int, items))
 
 
+def _warnings(state: StageState) -> list[str]:
+    return [f"warning: {text}" for text in state.warnings]
+
+
 def _tell_plan(state: StageState, units: Sequence[AnyUnit]) -> None:
+    for warning in _warnings(state):
+        console.line(f"{state.name}: {warning}")
+    if state.faults:
+        console.line(f"{state.name}: could not run")
+        return
     if not units and not state.waits_for:
         console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
         return
@@ -231,6 +244,8 @@ def _as_dict(state: StageState) -> dict[str, object]:
         "shards": state.counts,
         "reasons": state.reasons,
         "remarks": list(state.remarks),
+        "faults": [str(fault) for fault in state.faults],
+        "warnings": list(state.warnings),
         "causes": [
             {
                 "kind": cause.reason.kind.value,

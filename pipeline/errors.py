@@ -2,9 +2,12 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+_SHOWN = 5
+"""Problems of one remedy that are printed."""
 
 
 class MaskmillError(Exception):
@@ -27,6 +30,12 @@ class MaskmillError(Exception):
         return _rebuilt, (type(self), self.what, self.where, self.fix)
 
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines to print."""
+        return [str(self)]
+
+
 class ConfigError(MaskmillError):
     """The config file, or a `--set` override, does not describe a run."""
 
@@ -41,6 +50,45 @@ class WeightsError(MaskmillError):
 
 class StorageError(MaskmillError):
     """A manifest or a label store cannot be read or written."""
+
+
+class FaultsError(MaskmillError):
+    """Several problems that were found together.
+
+    Of those that have the same remedy the first few are printed, and the others counted.
+
+    Args:
+        faults: The problems; at least two.
+    """
+
+    def __init__(self, faults: Sequence[MaskmillError]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(f"{len(faults)} faults", where="all of them", fix="see each of them")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """See `MaskmillError.__reduce__`."""
+        return type(self), (self.faults,)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """See `MaskmillError.lines`."""
+        alike: dict[str, list[MaskmillError]] = {}
+        for fault in self.faults:
+            alike.setdefault(fault.fix, []).append(fault)
+        found = [f"{len(self.faults)} faults"]
+        for same in alike.values():
+            found += [str(fault) for fault in same[:_SHOWN]]
+            if more := same[_SHOWN:]:
+                found.append(f"and {len(more)} more that need the same")
+        return found
+
+
+def together(faults: Sequence[MaskmillError]) -> MaskmillError:
+    """One error for at least one problem: the problem itself, or a `FaultsError`."""
+    return faults[0] if len(faults) == 1 else FaultsError(faults)
 
 
 def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> MaskmillError:

@@ -188,7 +188,7 @@ class Vocabulary(Section):
         where = f"vocabulary {self.name}"
         owners: dict[frozenset[str], int] = {}
         for value, names in self.queries():
-            words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
+            words = frozenset(_normal(name) for name in names)
             if (other := owners.setdefault(words, value)) != value:
                 both = f"{self._owner(other)} and {self._owner(value)}"
                 what = f"the concept {', '.join(names)!r} belongs to {both}"
@@ -215,6 +215,51 @@ class Vocabulary(Section):
 
     def _owner(self, value: int) -> str:
         return "background_concepts" if value == IGNORE else self.class_names[value]
+
+    def reached(self, scheme: str | None) -> frozenset[int]:
+        """The classes that a label file of this scheme can show.
+
+        Raises:
+            DataError: The vocabulary has no such scheme.
+        """
+        return frozenset(self._targets(scheme).values()) - {IGNORE}
+
+    def asked_for(self) -> frozenset[int]:
+        """The classes that labels made from text can show: those with concepts, and the background.
+
+        Pixels that are too unsure become background, so it needs no concepts.
+        """
+        return frozenset({*(value for value, _ in self.queries()), self.background_id} - {IGNORE})
+
+    def doubts_of_texts(self) -> list[str]:
+        """Why labels made from text may lack classes; one line each."""
+        asked, names = self.asked_for(), self.class_names
+        found = [
+            f"the class {name} has no concepts, so that no text can find it"
+            for class_id, name in enumerate(names)
+            if class_id not in asked
+        ]
+        words: dict[int, set[str]] = {}
+        for value, query in self.queries():
+            words.setdefault(value, set()).update(_normal(text) for text in query)
+        for value, own in words.items():
+            for other, more in words.items():
+                if value != other and own < more:
+                    both = f"{self._owner(value)} is also one of {self._owner(other)}"
+                    found.append(f"every concept of {both}, which may take all of its pixels")
+        return found
+
+    def doubts_of_colors(self) -> list[str]:
+        """Which classes pictures cannot tell apart; one line each."""
+        names: dict[str, list[str]] = {}
+        for entry in self.classes:
+            names.setdefault(entry.color.lower(), []).append(entry.name)
+        return [
+            f"the classes {' and '.join(same)} have the same colour {color}, so that pictures and "
+            "colour masks cannot tell them apart"
+            for color, same in names.items()
+            if len(same) > 1
+        ]
 
     def schemes_facts(self, schemes: Iterable[str | None]) -> Facts:
         """Facts of reading label files of all these schemes; see `scheme_facts`."""
@@ -278,6 +323,11 @@ class Vocabulary(Section):
             raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
         return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
+
+
+def _normal(text: str) -> str:
+    """A text as a tokenizer sees it: without capitals, and with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def _is_value(key: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts, Section
 from pipeline.console import Console
+from pipeline.engine.findings import Findings
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
 from pipeline.records.tables import Table
@@ -78,7 +79,8 @@ class Context:
 class Stage(ABC, Generic[K]):
     """One step of the flow. Subclasses live in stages/<name>/stage.py.
 
-    Importing a stage, planning and summarizing must not import torch; `run` may.
+    Importing a stage, checking, planning and summarizing must not import torch; `rehearse` and
+    `run` may.
 
     Attributes:
         name: Its name in configs, commands and messages.
@@ -118,6 +120,25 @@ class Stage(ABC, Generic[K]):
     def version_facts(self) -> Facts:
         """The stage's version, the first of every unit's facts."""
         return {f"{self.name}.version": self.version}
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """Adds all that can be known now to be wrong with what the stage needs; not just the first.
+
+        Called for every stage of a command before the first one runs, again when a stage has
+        written something, and by `status`. Nothing is known to be wrong by default.
+
+        Args:
+            findings: Gets the faults and warnings.
+            pending: The stages before this one, near and far, whose output is not final yet: what
+                they write must not be judged.
+        """
+
+    def rehearse(self, findings: Findings) -> None:
+        """Adds what only torch can tell, such as a network that cannot be built or run.
+
+        Called once before the first stage of a command runs, if this one has something to do.
+        Nothing by default.
+        """
 
     @abstractmethod
     def plan(self) -> Sequence[Unit[K]]:

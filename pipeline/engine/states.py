@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.stage import Unit
+from pipeline.errors import MaskmillError
 
 _REASONS_SHOWN = 20
 _SHARDS_NAMED = 5
@@ -117,6 +118,8 @@ class StageState:
         waits_for: Earlier stages that are not fresh, so that its own plan may still change.
         orphans: Parts of units that no longer exist.
         remarks: What else the stage has to say; see `Stage.remarks`.
+        faults: What is known to be wrong, so that the stage cannot run; see `Stage.check`.
+        warnings: What probably gives other results than the user expects.
     """
 
     name: str
@@ -124,6 +127,8 @@ class StageState:
     waits_for: tuple[str, ...] = ()
     orphans: tuple[Path, ...] = ()
     remarks: tuple[str, ...] = ()
+    faults: tuple[MaskmillError, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:

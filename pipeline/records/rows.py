@@ -18,6 +18,7 @@ class ImageRow(TypedDict, total=False):
     mask_id: str | None
     label_scheme: str | None
     mask_class_ids: list[int] | None
+    mask_ignored: float | None
     width: int | None
     height: int | None
     format: str | None

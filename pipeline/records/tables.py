@@ -57,6 +57,12 @@ IMAGES = Table(
         ("mask_id", pa.string(), "first 16 hex digits of the SHA-256 of the label file's bytes"),
         ("label_scheme", pa.string(), "the vocabulary's scheme that reads the label file"),
         ("mask_class_ids", pa.list_(pa.uint8()), "class ids that occur in the label file"),
+        (
+            "mask_ignored",
+            pa.float32(),
+            "share of the label file's pixels that are ignored, 0 to 1; null in parts of versions "
+            "that did not count them",
+        ),
         ("width", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
         ("height", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
         ("format", pa.string(), "format found in the file: JPEG, PNG, ..."),

@@ -11,9 +11,14 @@ import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.console import Console
-from pipeline.errors import MaskmillError
+from pipeline.engine.findings import Findings
+from pipeline.engine.stage import Context
+from pipeline.errors import DataError, MaskmillError
 from pipeline.files import locations, storage
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
+from stages.ingest.output import label_file
+from stages.ingest.stage import IngestStage
+from stages.labels.supervision import LabelFile, Supervision
 
 
 @dataclass
@@ -30,10 +35,12 @@ class SourceCheck:
 
 
 def check_data(config: Config, console: Console) -> bool:
-    """Prints how much of each source is there; reads lists and folders, but no image.
+    """Prints how much of each source is there, and all that `maskmill run ingest` would refuse.
+
+    Reads lists, folders, and the images that have label files, but not those that were read before.
 
     Returns:
-        Whether everything is there.
+        Whether everything is there, and can be used.
 
     Raises:
         ConfigError: The config has no section `ingest`.
@@ -52,7 +59,37 @@ def check_data(config: Config, console: Console) -> bool:
     for path, note in section.download.items():
         if any(_is_same_or_inside(path, other) for other in missing):
             console.line(f"get {path}: {note}")
-    return not missing
+    findings = refused(config, console)
+    for warning in findings.warnings:
+        console.line(f"warning: {warning}")
+    for fault in findings.faults:
+        console.line(f"`maskmill run ingest` would refuse: {fault}")
+    return not missing and not findings.faults
+
+
+def refused(config: Config, console: Console) -> Findings:
+    """Everything that `maskmill run` would refuse of the sources and their label files."""
+    findings = Findings()
+    stage = IngestStage(ingest_section(config), Context(config, console))
+    stage.check(findings, ())
+    if findings.faults:
+        return findings
+    files: dict[str, list[LabelFile]] = {}
+    for row, problem in stage.examine():
+        if problem is not None:
+            findings.add(problem)
+        elif row["status"] == "ok":
+            files.setdefault(row["role"], []).append(label_file(row))
+    for role, own in files.items():
+        found = Supervision(role, tuple(own), config.vocabulary)
+        for doubt in (found.silence(), found.monotony()):
+            where = f"{config.path}: {found.sources}"
+            # Images of other roles may teach or score too; hand-made labels alone must do.
+            if doubt and role == "labeled" and "pseudolabel" not in config.sections:
+                findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
+            elif doubt:
+                findings.warn(f"{where}: {doubt}")
+    return findings
 
 
 def check_source(

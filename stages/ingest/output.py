@@ -1,5 +1,6 @@
 """The images manifest, as later stages read it."""
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,18 @@ import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.errors import DataError
-from pipeline.records import arrays, manifest, tables
+from pipeline.records import arrays, manifest, part_file, snapshot, tables
+from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.config import IngestConfig
+from stages.ingest.config import IngestConfig, ingest_section
+from stages.labels.supervision import LabelFile, Supervision
 
 Rows = list[dict[str, Any]]
 
 _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme", "status")
+_REASONS_TOLD = 3
+BACKSLASH = "\\"
+PATHS_USE_SLASHES = "write paths with `/`: a backslash is part of a name here"
 
 
 def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()) -> pa.Table:
@@ -25,9 +31,70 @@ def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] =
     return images if pc.all(is_wanted).as_py() else images.filter(is_wanted)
 
 
-def read_images_with_masks(manifests: Path, roles: Collection[str]) -> pa.Table:
-    """Reads the good images of these roles that have label files, in the order of rows."""
-    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
+def no_image(config: Config, role: str) -> DataError:
+    """The error where no image of a role can be used, with the cause."""
+    where = f"{config.path}: ingest.sources"
+    if not any(source.role == role for source in ingest_section(config).sources.values()):
+        fix = f"add a source with `role: {role}` whose images are readable"
+        return DataError(f"no {role} image", where=where, fix=fix)
+    columns = ["role", "status", "error_message", "uri"]
+    images = manifest.read(config.manifests / tables.IMAGES.name, tables.IMAGES, columns)
+    images = arrays.having(images, "role", role)
+    images = images.filter(pc.not_equal(images["status"], arrays.text("gone")))
+    if not images.num_rows:
+        what = f"no {role} image was read yet"
+        return DataError(what, where=where, fix="run `maskmill run ingest`")
+    reasons = Counter(map(_reason, images.to_pylist())).most_common()
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons[:_REASONS_TOLD])
+    more = f" and {len(reasons) - _REASONS_TOLD} more reasons" if reasons[_REASONS_TOLD:] else ""
+    what = f"none of the {images.num_rows} {role} images can be used: {told}{more}"
+    fix = f"correct the sources of role {role}; the column error_message of images has each reason"
+    if all(BACKSLASH in uri for uri in images["uri"].to_pylist()):
+        fix = PATHS_USE_SLASHES
+    return DataError(what, where=where, fix=fix)
+
+
+def _reason(image: dict[str, Any]) -> str:
+    if image["status"] == "duplicate":
+        return "the same as other images"
+    return str(image["error_message"])
+
+
+def read_supervision(config: Config, role: str) -> Supervision:
+    """What the label files of a role's good images hold, from the images manifest."""
+    return snapshot.once(
+        ("label files", config.manifests, role), lambda: _read_supervision(config, role)
+    )
+
+
+def _read_supervision(config: Config, role: str) -> Supervision:
+    folder = config.manifests / tables.IMAGES.name
+    images = read_images_with_masks(config.manifests, [role], more=("shard",))
+    files = []
+    # Only the parts have columns of lists, and few parts have label files.
+    for shard in images["shard"].unique().to_pylist():
+        part = manifest.read_part(folder / part_file.part_name(shard), tables.IMAGES)
+        rows = part.filter(pc.and_(_is_good(part, [role]), pc.is_valid(part["mask_id"])))
+        files += [label_file(row) for row in rows.to_pylist()]
+    return Supervision(role, tuple(files), config.vocabulary)
+
+
+def label_file(row: dict[str, Any] | ImageRow) -> LabelFile:
+    """What the label file of a row of the images manifest holds."""
+    return LabelFile(
+        row["mask_uri"] or "",
+        row["source"],
+        row["label_scheme"],
+        frozenset(row["mask_class_ids"] or ()),
+        row["mask_ignored"],
+    )
+
+
+def read_images_with_masks(
+    manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()
+) -> pa.Table:
+    """Reads the good images of these roles that have label files; see `read_images`."""
+    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ + more)
     return images.filter(pc.and_(_is_good(images, roles), pc.is_valid(images["mask_uri"])))
 
 
@@ -40,9 +107,9 @@ def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
     wanted = {*roles, "labeled"}
     images = read_images(config.manifests, wanted)
     if not images.num_rows:
-        what = f"no image of role {' or '.join(sorted(wanted))}"
-        where = f"{config.path}: ingest.sources"
-        raise DataError(what, where=where, fix="add a source of such images")
+        sources = ingest_section(config).sources.values()
+        role = min(wanted & {source.role for source in sources}, default=min(wanted))
+        raise no_image(config, role)
     ingest = config.sections["ingest"]
     assert isinstance(ingest, IngestConfig)
     return ShardedTable(images, ingest.shard_size)

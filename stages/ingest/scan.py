@@ -103,6 +103,8 @@ def _scan_mask(uri: str, row: ImageRow, vocabulary: Vocabulary, limits: Limits) 
         labels = images.decode_labels(content, limits)
     except images.UnreadableImageError as error:
         fix = "replace it with a label image, e.g. a PNG of class ids"
+        if "\\" in uri:
+            fix = "write its path with `/`: a backslash is part of a name here"
         return DataError(f"cannot read the label file: {error}", where=uri, fix=fix)
     height, width = labels.shape[:2]
     if (height, width) != (row["height"], row["width"]):
@@ -114,6 +116,7 @@ def _scan_mask(uri: str, row: ImageRow, vocabulary: Vocabulary, limits: Limits) 
     if unknown:
         return _unknown_labels(unknown, uri, row["label_scheme"], vocabulary, labels.ndim == 3)
     row["mask_id"] = images.content_id(content)
+    row["mask_ignored"] = float((mask == IGNORE).mean())
     row["mask_class_ids"] = [int(class_id) for class_id in np.unique(mask) if class_id != IGNORE]
     return None
 

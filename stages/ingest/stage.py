@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
 from pipeline.engine.staleness import count_changes
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MaskmillError, together
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.config import MASKED, IngestConfig, SourceConfig
-from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
+from stages.ingest.config import IngestConfig
+from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
 from stages.ingest.layout import KNOWN_COLUMNS, assign_rows
+from stages.ingest.listing import check_scheme, list_sources
+
+if TYPE_CHECKING:
+    from stages.ingest.scan import Entry, ScanResult
 
 _Kinds = tuple[tuple[str, str | None, bool], ...]
 _SHARD_SIZE = "ingest.shard_size"
@@ -43,6 +49,34 @@ class IngestStage(Stage[ShardKey]):
         self._section = section
         self.folder = context.config.manifests / tables.IMAGES.name
 
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: shard size, label schemes, and what the sources list."""
+        for doubt in self.context.config.vocabulary.doubts_of_colors():
+            findings.warn(doubt)
+        for name, source in self._section.sources.items():
+            check_scheme(self.context.config, name, source, findings)
+        with findings.collecting():
+            self._check_shard_size()
+        if not pending:  # else the images are not drawn yet
+            with findings.collecting():
+                _ = self.layout
+
+    def examine(self) -> Iterator[tuple[ImageRow, DataError | None]]:
+        """Reads the images with label files that `run` would read, and writes nothing.
+
+        Yields:
+            The row of each, and what is wrong with its label file; what was read before is not read
+            again.
+        """
+        for unit in self.plan():
+            rows = self.layout.rows(unit.shard)
+            entries = [entry for entry in rows if entry["present"] and entry["mask"]]
+            if entries and part_file.read_facts(unit.part) == unit.facts:
+                known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
+                yield from ((row, None) for row in known if row["mask_id"] is not None)
+            else:
+                yield from ((one.row, one.problem) for one in self._read(entries, {}))
+
     def plan(self) -> list[Unit[ShardKey]]:
         """Plans a unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
@@ -58,7 +92,12 @@ class IngestStage(Stage[ShardKey]):
         ]
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
-        """Reads the images of stale shards in order; stops at a shard with a bad label file."""
+        """Reads the images of stale shards in order.
+
+        A shard with a bad label file is not committed. What is wrong with label files is told at
+        the end, all of it; shards without label files then wait for another run.
+        """
+        problems: list[MaskmillError] = []
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
@@ -66,8 +105,15 @@ class IngestStage(Stage[ShardKey]):
                 # repeated.
                 is_marked = unit is not units[0]
                 facts = {**unit.facts, _DUPLICATES_MARKED: is_marked}
-                self._write(unit.part, *self._scan(unit), facts)
+                if problems and not self.layout[unit.shard]["mask"].is_valid().to_numpy().any():
+                    continue
+                rows, failed, found = self._scan(unit)
+                problems += found
+                if not found:
+                    self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
+            if problems:
+                raise together(problems)
             self._mark_duplicates(units[0])
 
     def image_changes(self, unit: Unit[ShardKey]) -> dict[str, int]:
@@ -124,28 +170,28 @@ class IngestStage(Stage[ShardKey]):
             for class_id in row["mask_class_ids"] or ()
         }
 
-    def _scan(self, unit: Unit[ShardKey]) -> tuple[list[ImageRow], int]:
+    def _scan(self, unit: Unit[ShardKey]) -> tuple[list[ImageRow], int, list[DataError]]:
         """Reads a shard.
 
         Returns:
-            Its rows, and how many of its images may be readable another time.
+            Its rows, how many of its images may be readable another time, and what is wrong with
+            its label files.
         """
-        from stages.ingest.scan import scan
-
         entries = self.layout.rows(unit.shard)
         gone: dict[int, ImageRow] = {}
         if not all(entry["present"] for entry in entries):
             known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
-        vocabulary = self.context.config.vocabulary
-        scanned = scan(entries, gone, vocabulary, self._section.limits)
-        if problems := [result.problem for result in scanned if result.problem is not None]:
-            more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
-            first = problems[0]
-            raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
+        scanned = self._read(entries, gone)
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
-        return rows, sum(result.is_unreachable for result in scanned)
+        problems = [result.problem for result in scanned if result.problem is not None]
+        return rows, sum(result.is_unreachable for result in scanned), problems
+
+    def _read(self, entries: Sequence[Entry], gone: Mapping[int, ImageRow]) -> list[ScanResult]:
+        from stages.ingest.scan import scan
+
+        return scan(entries, gone, self.context.config.vocabulary, self._section.limits)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
@@ -199,27 +245,15 @@ class IngestStage(Stage[ShardKey]):
     @cached_property
     def layout(self) -> ShardedTable:
         """Every image that is or was listed, with its row."""
-        listed, _ = self._listing
         self._check_shard_size()
+        listed, _ = self._listing
         known = manifest.read(self.folder, tables.IMAGES, KNOWN_COLUMNS)
         return assign_rows(listed, known, self._section.shard_size)
 
     @cached_property
     def _listing(self) -> tuple[pa.Table, list[str]]:
         """The images of all sources, and the remarks of the sources."""
-        listed: list[pa.Table] = []
-        remarks: list[str] = []
-        # Test and val images come first: of equal images only the first is used.
-        sources = self._section.sources.items()
-        for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
-            images, found = self._listed(name, source)
-            columns = {"source": name, "role": source.role, "scheme": source.label_scheme}
-            for key, value in columns.items():
-                column = pa.repeat(arrays.text(value), images.num_rows)
-                images = images.append_column(key, column)
-            listed.append(images)
-            remarks.extend(found)
-        return pa.concat_tables(listed), remarks
+        return list_sources(self.context.config, self._section)
 
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)
@@ -230,24 +264,3 @@ class IngestStage(Stage[ShardKey]):
             where = f"{self.context.config.path}: {_SHARD_SIZE}"
             fix = "set it back, or start a new run: --set run=NAME"
             raise ConfigError(what, where=where, fix=fix)
-
-    def _listed(self, name: str, source: SourceConfig) -> tuple[pa.Table, list[str]]:
-        config = self.context.config
-        key = f"{config.path}: ingest.sources.{name}"
-        schemes = config.vocabulary.label_schemes
-        if source.label_scheme is not None and source.label_scheme not in schemes:
-            known = ", ".join(schemes) or "none; leave the key out"
-            what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
-            raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
-        origin = source.create(config, name)
-        images = origin.list()
-        lacking = images["mask"].null_count
-        if source.role in MASKED and lacking:
-            what = f"images of role {source.role} need label files"
-            fix = "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
-            if lacking < images.num_rows:
-                first = images["image"].filter(pc.is_null(images["mask"]))[0]
-                what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-                fix = "add its label file to `masks`, or leave the image out"
-            raise DataError(what, where=f"{key}.source", fix=fix)
-        return images, [f"{name}: {remark}" for remark in origin.remarks]

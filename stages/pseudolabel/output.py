@@ -18,6 +18,7 @@ from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import CardRow, ImageRow
 from stages.labels.score_table import ScoreTable
+from stages.pseudolabel.config import PseudolabelConfig
 
 Calibration = Literal["temperature", "isotonic"]
 """Ways to calibrate confidences, as the report card names them."""
@@ -54,6 +55,13 @@ def read_labels(manifests: Path, labeler: str) -> pa.Table:
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:
     """The rows of a table whose `row` is in another table."""
     return table.filter(pc.is_in(table["row"], arrays.whole(others["row"])))
+
+
+def classes_shown(config: Config, labeler: str) -> frozenset[int] | None:
+    """The classes that a labeler's labels can show; None = maybe any."""
+    section = config.section(PseudolabelConfig)
+    choice = None if section is None else section.labelers.get(labeler)
+    return None if choice is None else choice.create(config.vocabulary).shows()
 
 
 def card_part(manifests: Path, labeler: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine import torchrun
 from pipeline.engine.fact_diff import fact_changes
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.errors import ConfigError
 from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import MetricRow
 from stages.models.segmenters.protocol import protocol_of
-from stages.pseudolabel.config import PseudolabelConfig
-from stages.train.config import TrainConfig, VariantConfig
-from stages.train.data.scale_check import Sizes
+from stages.train.check import TrainCheck
+from stages.train.config import TrainConfig
 from stages.train.inputs import TrainInputs
 from stages.train.output import (
     TrainingFiles,
@@ -49,11 +48,21 @@ class TrainStage(Stage[TrainingKey]):
         assert isinstance(section, TrainConfig)
         self._section = section
         self._planned: list[Unit[TrainingKey]] = []
-        for name, variant in section.variants.items():
-            for source in (choice.create() for choice in variant.label_sources):
-                if source.labeler is not None:
-                    self._check_labeler(name, source.labeler, source.config.on)
-            self._check_processes(name, variant)
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: keys, and once ingest is done images and label files."""
+        check = TrainCheck(self.context.config, self._section, findings)
+        check.keys()
+        if "ingest" not in pending:
+            check.images()
+        else:
+            check.schemes()
+
+    def rehearse(self, findings: Findings) -> None:
+        """See `Stage.rehearse`: builds each network, and passes crops through its shapes."""
+        from stages.train.rehearsal import rehearse
+
+        rehearse(self.context.config, self._section, findings)
 
     def plan(self) -> list[Unit[TrainingKey]]:
         """One unit for each variant and seed."""
@@ -63,11 +72,6 @@ class TrainStage(Stage[TrainingKey]):
 
     def run(self, units: Sequence[Unit[TrainingKey]]) -> None:
         """Does the trainings that are not fresh, each from its last checkpoint."""
-        sizes, fix = Sizes.of(self.context.config), "fit `scale`, or `evaluate.short_side_px`"
-        for name in dict.fromkeys(unit.key.variant for unit in units):
-            if what := sizes.mismatch(self._section.variants[name]):
-                where = self.context.config.where("train", "variants", name)
-                self.context.console.warn(f"{where}: {what}; {fix}")
         if torchrun.world() > 1:
             self._train_together([unit.key for unit in units])
             return
@@ -159,31 +163,6 @@ class TrainStage(Stage[TrainingKey]):
                     f"an unfinished training of {unit.key} with other keys is kept in "
                     f"{files.folder} ({changes}); `maskmill gc` removes it"
                 )
-
-    def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
-        section = self.context.config.section(PseudolabelConfig)
-        where = self.context.config.where("train", "variants", variant, "label_sources")
-        known = [] if section is None else list(section.labelers)
-        if labeler not in known:
-            fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
-            raise ConfigError(f"no labeler {labeler!r}", where=where, fix=fix)
-        if section is not None and role not in section.roles:
-            what = f"{labeler} does not label {role} images"
-            raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
-
-    def _check_processes(self, variant: str, config: VariantConfig) -> None:
-        world, crops = torchrun.world(), config.micro_batch_size
-        place = ("train", "variants", variant)
-        if crops % world:
-            what = f"{crops} crops a micro-batch cannot be shared evenly by {world} processes"
-            fix = f"set `batch_size` to a multiple of {world * config.accumulate}"
-            where = self.context.config.where(*place, "batch_size")
-            raise ConfigError(what, where=where, fix=fix)
-        first = next(iter(self._section.variants.values()))
-        if world > 1 and config.device != first.device:
-            fix = "write the same device for all variants"
-            what = "processes that train together need the same kind of device"
-            raise ConfigError(what, where=self.context.config.where(*place, "device"), fix=fix)
 
     def _train_together(self, keys: Sequence[TrainingKey]) -> None:
         """Does the trainings that the leader names, in all processes of torchrun."""

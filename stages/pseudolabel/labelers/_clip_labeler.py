@@ -47,14 +47,26 @@ class ClipLabeler(Labeler):
         return self.vocabulary.prompt_facts()
 
     def warnings(self) -> list[str]:
-        """See `Labeler.warnings`: the sandbox's CLIP labels something else."""
+        """See `Labeler.warnings`: the sandbox's CLIP labels something else,
+        or classes cannot be told by their concepts."""
         limits = f"{CLIP.limits} (labels of photos are near chance)"
+        found = self.vocabulary.doubts_of_texts()
         if self.config.stands_in:
             missing = f"{self.config.weights} is missing, so the stand-in is used"
-            return [f"{missing}: {limits}; {self.config.how_to_fetch()}"]
+            return [f"{missing}: {limits}; {self.config.how_to_fetch()}", *found]
         if self.config.model == SANDBOX and not knows(self.vocabulary.name):
-            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model"]
-        return []
+            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model", *found]
+        return found
+
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return self.vocabulary.asked_for()
+
+    def rehearse(self) -> None:
+        """See `Labeler.rehearse`: loads the model, and embeds the texts."""
+        import torch
+
+        self.load(torch.device("cpu"))
 
     def fetch(self, console: Console) -> None:
         """See `Labeler.fetch`."""

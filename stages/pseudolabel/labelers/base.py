@@ -107,6 +107,25 @@ class Labeler(Component, ABC):
         """
         return self.vocabulary.class_facts()
 
+    def shows(self) -> frozenset[int] | None:
+        """The classes that its labels can show; None, the default, if any may occur."""
+        return None
+
+    def check_packages(self) -> None:
+        """Refuses to work without an optional library. Must not import it. Default: needs none.
+
+        Raises:
+            ConfigError: It is not installed on this machine.
+        """
+
+    def rehearse(self) -> None:
+        """Refuses what only torch can tell before any image is labeled. Default: nothing.
+
+        Raises:
+            ConfigError: The keys ask the model for what it cannot do.
+            WeightsError: The weights cannot be read, or belong to another model.
+        """
+
     def warnings(self) -> list[str]:
         """Reasons not to trust the labels, one line each. Default: none."""
         return []

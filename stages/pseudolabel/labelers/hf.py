@@ -83,16 +83,28 @@ class Hf(Labeler):
         """
         return self.vocabulary.prompt_facts()
 
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return self.vocabulary.asked_for()
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`: classes that cannot be told by their concepts."""
+        return self.vocabulary.doubts_of_texts()
+
+    def check_packages(self) -> None:
+        """See `Labeler.check_packages`."""
+        if find_spec("transformers") is None:
+            what = "the library transformers is not installed"
+            fix = "run `pip install 'maskmill[hf]'`"
+            raise ConfigError(what, where="name: hf", fix=fix)
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; embeddings of texts are not cached.
 
         Raises:
             ConfigError: transformers is not installed, or the model type is not supported.
         """
-        if find_spec("transformers") is None:
-            what = "the library transformers is not installed"
-            fix = "run `pip install 'maskmill[hf]'`"
-            raise ConfigError(what, where="name: hf", fix=fix)
+        self.check_packages()
         from stages.models.clip import text
         from stages.pseudolabel.transformers_models import load_model
 

@@ -123,6 +123,14 @@ class Sed(Labeler):
         facts = self.vocabulary.prompt_facts()
         return {key: value for key, value in facts.items() if key not in _UNUSED_FACTS}
 
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return self.vocabulary.asked_for()
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`: classes that cannot be told by their concepts."""
+        return self.vocabulary.doubts_of_texts()
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; also embeds the vocabulary and caches the embeddings."""
         from functools import partial

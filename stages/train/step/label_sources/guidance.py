@@ -47,6 +47,10 @@ class GuidanceSource(LabelSource):
     is_auxiliary = True
     _frozen: Labeler | None = None
 
+    def shows(self, run: RunConfig) -> frozenset[int] | None:
+        """See `LabelSource.shows`: what its labeler can label."""
+        return self._create(run).shows()
+
     def inputs(self, run: RunConfig) -> Facts:
         """See `LabelSource.inputs`."""
         labeler = self._create(run)

@@ -1,0 +1,182 @@
+"""What is wrong with trainings, as far as the config and the manifests show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.config.config import Config
+from pipeline.engine import torchrun
+from pipeline.engine.findings import Findings
+from pipeline.errors import ConfigError, DataError
+from stages.ingest.config import IngestConfig, Role
+from stages.ingest.output import no_image, read_images, read_supervision
+from stages.labels.supervision import Supervision
+from stages.pseudolabel.config import PseudolabelConfig
+from stages.train.config import TrainConfig, VariantConfig
+from stages.train.data.scale_check import Sizes
+
+
+@dataclass(frozen=True)
+class TrainCheck:
+    """Looks for all faults of the trainings of a run.
+
+    Attributes:
+        config: The run.
+        section: Its section `train`.
+        findings: Gets what is found.
+    """
+
+    config: Config
+    section: TrainConfig
+    findings: Findings
+
+    def keys(self) -> None:
+        """What the config alone shows, and the files that it names."""
+        first = next(iter(self.section.variants.values()))
+        for name, variant in self.section.variants.items():
+            self._labelers(name, variant)
+            self._processes(name, variant, first)
+            self._components(variant)
+        ingest = self.config.section(IngestConfig)
+        if ingest is not None:
+            given = {source.role for source in ingest.sources.values()}
+            for role in self._roles():
+                if role not in given:
+                    self.findings.add(no_image(self.config, role))
+
+    def schemes(self) -> None:
+        """Classes that no label scheme reaches; before the label files were read."""
+        ingest = self.config.section(IngestConfig)
+        sources = () if ingest is None else ingest.sources.values()
+        reached: frozenset[int] = frozenset()
+        for source in sources:
+            if source.role == "labeled":
+                with self.findings.collecting():
+                    reached |= self.config.vocabulary.reached(source.label_scheme)
+        if reached:
+            self._warn_of_unlearned(reached, "no label scheme of a labeled source reaches")
+
+    def images(self) -> None:
+        """What the images manifest shows; once ingest is done."""
+        counts = {
+            role: read_images(self.config.manifests, [role]).num_rows for role in self._roles()
+        }
+        for role in (role for role, count in counts.items() if not count):
+            self.findings.add(no_image(self.config, role))
+        self._calibrations(counts["labeled"])
+        self._label_files(read_supervision(self.config, "labeled"))
+        if "val" in counts:
+            self._validations(read_supervision(self.config, "val"))
+        sizes, fix = Sizes.of(self.config), "fit `scale`, or `evaluate.short_side_px`"
+        for name, variant in self.section.variants.items():
+            if what := sizes.mismatch(variant):
+                self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+
+    def _where(self, variant: str, *keys: str) -> str:
+        return self.config.where("train", "variants", variant, *keys)
+
+    def _roles(self) -> Iterator[Role]:
+        """The roles whose images trainings need, each once."""
+        variants = self.section.variants.values()
+        yield "labeled"
+        for role in ("unlabeled", "ood"):
+            if any(role in variant.roles for variant in variants):
+                yield "unlabeled" if role == "unlabeled" else "ood"
+        if any(variant.validate_every is not None for variant in variants):
+            yield "val"
+
+    def _labelers(self, name: str, variant: VariantConfig) -> None:
+        section = self.config.section(PseudolabelConfig)
+        known = [] if section is None else list(section.labelers)
+        where = self._where(name, "label_sources")
+        for source in (choice.create() for choice in variant.label_sources):
+            labeler, role = source.labeler, source.config.on
+            if labeler is not None and labeler not in known:
+                fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
+                self.findings.add(ConfigError(f"no labeler {labeler!r}", where=where, fix=fix))
+            elif labeler is not None and section is not None and role not in section.roles:
+                what, fix = f"{labeler} does not label {role} images", "to `pseudolabel.roles`"
+                self.findings.add(ConfigError(what, where=where, fix=f"add {role} {fix}"))
+
+    def _processes(self, name: str, variant: VariantConfig, first: VariantConfig) -> None:
+        world, crops = torchrun.world(), variant.micro_batch_size
+        if crops % world:
+            what = f"{crops} crops a micro-batch cannot be shared evenly by {world} processes"
+            fix = f"set `batch_size` to a multiple of {world * variant.accumulate}"
+            self.findings.add(ConfigError(what, where=self._where(name, "batch_size"), fix=fix))
+        if world > 1 and variant.device != first.device:
+            fix = "write the same device for all variants"
+            what = "processes that train together need the same kind of device"
+            self.findings.add(ConfigError(what, where=self._where(name, "device"), fix=fix))
+
+    def _components(self, variant: VariantConfig) -> None:
+        """Lets each component say what it lacks: files, classes, concepts."""
+        vocabulary = self.config.vocabulary
+        with self.findings.collecting():
+            variant.model.create().weights_facts()
+        with self.findings.collecting():
+            variant.model.create().vocabulary_facts(vocabulary)
+        with self.findings.collecting():
+            variant.perturbation.create(vocabulary)
+        for source in (choice.create() for choice in variant.label_sources):
+            if source.labeler is None:  # stored labels are not there yet
+                with self.findings.collecting():
+                    source.inputs(self.config)
+
+    def _calibrations(self, labeled: int) -> None:
+        for name, variant in self.section.variants.items():
+            for source in (choice.create() for choice in variant.label_sources):
+                if source.is_calibrated and 0 < labeled < 2:
+                    what = f"fewer than two labeled images to calibrate {source.labeler} on"
+                    fix = "label more images by hand, or use `confidence: stored`"
+                    where = self._where(name, "label_sources")
+                    self.findings.add(DataError(what, where=where, fix=fix))
+
+    def _label_files(self, labeled: Supervision) -> None:
+        where = f"{self.config.path}: {labeled.sources}"
+        if (doubt := labeled.silence()) is not None:
+            self.findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
+            return
+        if text := labeled.partly_silent():
+            self.findings.warn(f"{text}; nothing is learned from their images")
+        if (doubt := labeled.monotony()) is not None:
+            variants = self.section.variants.values()
+            # What learns from its own predictions alone cannot learn another class.
+            if any(self._taught(variant) == frozenset() for variant in variants):
+                self.findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
+            else:
+                self.findings.warn(f"{where}: {doubt}")
+        if labeled.files:
+            self._warn_of_unlearned(labeled.shown, "no label file of a labeled image shows")
+
+    def _validations(self, val: Supervision) -> None:
+        where = f"{self.config.path}: {val.sources}"
+        if (doubt := val.silence()) is not None:
+            fix = f"{doubt.fix}; or set `validate_every: null`"
+            self.findings.add(DataError(f"val: {doubt.what}", where=where, fix=fix))
+
+    def _warn_of_unlearned(self, shown: frozenset[int], how: str) -> None:
+        """Warns of classes that neither label files nor the labels of stage one show."""
+        names = self.config.vocabulary.class_names
+        lacking: dict[tuple[str, ...], list[str]] = {}
+        for variant, keys in self.section.variants.items():
+            if (taught := self._taught(keys)) is not None:
+                absent = [name for i, name in enumerate(names) if i not in shown | taught]
+                lacking.setdefault(tuple(absent), []).append(variant)
+        for absent, variants in lacking.items():
+            if absent:
+                self.findings.warn(
+                    f"{how} {', '.join(absent)}, nor do stored labels of "
+                    f"{', '.join(variants)}: never learned"
+                )
+
+    def _taught(self, variant: VariantConfig) -> frozenset[int] | None:
+        """The classes that others than label files and the student teach; None: maybe any."""
+        taught: frozenset[int] = frozenset()
+        for source in (choice.create() for choice in variant.label_sources):
+            with self.findings.collecting():
+                if (own := source.shows(self.config)) is None:
+                    return None
+                taught |= own
+        return taught
