@@ -29,7 +29,6 @@ class MaskmillError(Exception):
         """Makes the error picklable, so that worker processes can raise it."""
         return _rebuilt, (type(self), self.what, self.where, self.fix)
 
-
     @property
     def lines(self) -> list[str]:
         """The lines to print."""

@@ -84,7 +84,7 @@ class Runner:
                 state = survey.look(stage, plans_waiting=True)
             units = [] if state.faults else _picked(stage, state, request)
             if thorough and not state.faults and (units or state.waits_for):
-                state = rehearsed(stage, state)
+                state = rehearsed(stage, state, units, downloads=False)
             yield state, units
 
     def status(self) -> Iterator[StageState]:
@@ -106,15 +106,18 @@ class Runner:
                 self._warn_of_needs(stage)
         survey, snapshot = self._survey(stages, request), Snapshot()
         with snapshot.active():
-            states = {stage.name: survey.look(stage, plans_waiting=False) for stage in stages}
+            by_name = {stage.name: stage for stage in stages}
+            states = {name: survey.look(own, plans_waiting=False) for name, own in by_name.items()}
             self._warn_of_later({*states})
         refuse(states.values())
-        to_do = {
-            stage.name
-            for stage in stages
-            if states[stage.name].waits_for or _picked(stage, states[stage.name], request)
-        }
-        refuse([rehearsed(stage, states[stage.name]) for stage in stages if stage.name in to_do])
+        to_do = {name: _picked(stage, states[name], request) for name, stage in by_name.items()}
+        to_do = {name: units for name, units in to_do.items() if units or states[name].waits_for}
+        refuse(
+            [
+                rehearsed(by_name[name], states[name], units, downloads=True)
+                for name, units in to_do.items()
+            ]
+        )
         told: list[str] = []
         if to_do:
             self._warn(states, told)

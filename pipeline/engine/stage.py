@@ -133,11 +133,18 @@ class Stage(ABC, Generic[K]):
                 they write must not be judged.
         """
 
-    def rehearse(self, findings: Findings) -> None:
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[K]] | None, *, downloads: bool
+    ) -> None:
         """Adds what only torch can tell, such as a network that cannot be built or run.
 
         Called once before the first stage of a command runs, if this one has something to do.
         Nothing by default.
+
+        Args:
+            findings: Gets the faults and warnings.
+            units: What it will do; None if that depends on stages before it.
+            downloads: Whether to fetch the files that the stage needs, as it will run at once.
         """
 
     @abstractmethod

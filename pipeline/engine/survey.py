@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.engine.findings import Findings
 from pipeline.engine.staleness import AnyStage, inspect
-from pipeline.engine.states import StageState, State
+from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.errors import DataError, MaskmillError, StorageError, together
 
 
@@ -64,11 +64,13 @@ def check(stage: AnyStage, pending: Collection[str]) -> Findings:
     return findings
 
 
-def rehearsed(stage: AnyStage, state: StageState) -> StageState:
+def rehearsed(
+    stage: AnyStage, state: StageState, units: Sequence[AnyUnit], *, downloads: bool
+) -> StageState:
     """The state of a stage with what its rehearsal finds too; see `Stage.rehearse`."""
     findings = Findings(warnings=[*state.warnings])
     with findings.collecting():
-        stage.rehearse(findings)
+        stage.rehearse(findings, None if state.waits_for else units, downloads=downloads)
     return _with(state, findings)
 
 

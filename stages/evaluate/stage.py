@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.errors import error_context
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import digest_rows
+from stages.evaluate.check import check_splits, check_truth
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.output import config_keys, score_parts, score_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
@@ -39,6 +42,21 @@ class EvaluateStage(Stage[ScoreKey]):
         super().__init__(section, context)
         assert isinstance(section, EvaluateConfig)
         self._section = section
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: roles, and once ingest is done what the label files can score."""
+        check_splits(self.context.config, findings)
+        if "ingest" not in pending:
+            check_truth(self.context.config, findings)
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[ScoreKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device."""
+        from stages.models.device import pick_device
+
+        with findings.collecting(), error_context("evaluate"):
+            pick_device(self._section.device)
 
     def plan(self) -> list[Unit[ScoreKey]]:
         """One unit for each training and split, and for each labeler and role with label files."""

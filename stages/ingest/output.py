@@ -20,8 +20,8 @@ Rows = list[dict[str, Any]]
 
 _READ = ("row", "image_id", "role", "uri", "mask_uri", "mask_id", "label_scheme", "status")
 _REASONS_TOLD = 3
-BACKSLASH = "\\"
-PATHS_USE_SLASHES = "write paths with `/`: a backslash is part of a name here"
+_BACKSLASH = "\\"
+_USE_SLASHES = "write paths with `/`: a backslash is part of a name here"
 
 
 def read_images(manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()) -> pa.Table:
@@ -49,8 +49,8 @@ def no_image(config: Config, role: str) -> DataError:
     more = f" and {len(reasons) - _REASONS_TOLD} more reasons" if reasons[_REASONS_TOLD:] else ""
     what = f"none of the {images.num_rows} {role} images can be used: {told}{more}"
     fix = f"correct the sources of role {role}; the column error_message of images has each reason"
-    if all(BACKSLASH in uri for uri in images["uri"].to_pylist()):
-        fix = PATHS_USE_SLASHES
+    if all(_BACKSLASH in uri for uri in images["uri"].to_pylist()):
+        fix = _USE_SLASHES
     return DataError(what, where=where, fix=fix)
 
 
@@ -99,17 +99,15 @@ def read_images_with_masks(
 
 
 def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
-    """Reads the good images of these roles, and the labeled ones, by shard.
+    """Reads the good images of these roles by shard.
 
     Raises:
         DataError: There is no such image.
     """
-    wanted = {*roles, "labeled"}
-    images = read_images(config.manifests, wanted)
+    images = read_images(config.manifests, roles)
     if not images.num_rows:
-        sources = ingest_section(config).sources.values()
-        role = min(wanted & {source.role for source in sources}, default=min(wanted))
-        raise no_image(config, role)
+        given = {source.role for source in ingest_section(config).sources.values()}
+        raise no_image(config, min({*roles} & given, default=min(roles)))
     ingest = config.sections["ingest"]
     assert isinstance(ingest, IngestConfig)
     return ShardedTable(images, ingest.shard_size)

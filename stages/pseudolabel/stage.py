@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, Unit
-from pipeline.errors import ConfigError, error_context
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
@@ -23,8 +24,8 @@ from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
 from stages.propose.config import ProposeConfig
 from stages.propose.output import mask_facts, proposals_part
+from stages.pseudolabel.check import PseudolabelCheck, members_of, rounds_of
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
-from stages.pseudolabel.dependency_rounds import dependency_rounds
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
@@ -60,15 +61,34 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         super().__init__(section, context)
         assert isinstance(section, PseudolabelConfig)
         self._section = section
-        for name, choice in section.labelers.items():
-            if choice.component.needs_proposals:
-                self._check_proposals(labeler_key(name))
-        self._members = {
-            name: choice.create(context.config.vocabulary).members
-            for name, choice in section.labelers.items()
-        }
-        where = f"{context.config.path}: pseudolabel.labelers"
-        self._rounds = dependency_rounds(self._members, where)
+        self._members = members_of(context.config, section)
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: keys, weights and concepts, and once ingest is done images."""
+        check = PseudolabelCheck(self.context.config, self._section, findings)
+        check.keys()
+        if "ingest" not in pending:
+            check.images()
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[PseudolabelKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device, and each labeler's model."""
+        from stages.models.device import pick_device
+
+        if self.context.config.run.cluster.address is not None:
+            return  # workers elsewhere have other devices and files
+        with findings.collecting():
+            pick_device(self._section.device)
+        names = {*self._section.labelers}
+        if units is not None:
+            names = {unit.key.labeler for unit in units if isinstance(unit.key, LabelsKey)}
+        for name in sorted(names):
+            with findings.collecting(), error_context(labeler_key(name)):
+                labeler = self._section.labelers[name].create(self.context.config.vocabulary)
+                if downloads:
+                    labeler.fetch(self.context.console)
+                labeler.rehearse(downloads=downloads)
 
     def plan(self) -> list[Unit[PseudolabelKey]]:
         """One unit for each labeler and shard with images to label, then the report cards."""
@@ -78,18 +98,10 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """Labels shards on the cluster, members of ensembles first; then makes report cards."""
         from stages.pseudolabel.work import label_shard
 
-        config, console = self.context.config, self.context.console
-        for name, choice in self._section.labelers.items():
-            for warning in choice.create(config.vocabulary).warnings():
-                console.warn(f"labeler {name}: {warning}")
         work = [(unit.key.labeler, unit) for unit in units if isinstance(unit.key, LabelsKey)]
-        if config.run.cluster.address is None:  # workers elsewhere fetch their own
-            for name in sorted({name for name, _ in work}):
-                with error_context(labeler_key(name)):
-                    self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
             self._stores[name].grow(1 + self.images.shards[-1])
-        for names in self._rounds:
+        for names in rounds_of(self.context.config, self._section):
             self.run_units([unit for name, unit in work if name in names], label_shard)
         for unit in units:
             if isinstance(unit.key, CardKey):
@@ -181,7 +193,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     @cached_property
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
-        return read_shards(self.context.config, self._section.roles)
+        return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
     def _stores_folder(self) -> Path:
@@ -265,18 +277,3 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """Whether a labeler's labels come from label files, directly or through its members."""
         needs = self._section.labelers[name].component.needs_label_files
         return needs or any(self._needs_label_files(member) for member in self._members[name])
-
-    def _check_proposals(self, key: str) -> None:
-        """Refuses a labeler whose images would have no masks, or masks of another size."""
-        path, propose = self.context.config.path, self.context.config.section(ProposeConfig)
-        if propose is None:
-            what = "the labeler needs SAM's masks, but the config has no section `propose`"
-            raise ConfigError(what, where=f"{path}: {key}", fix="add `propose: {model: ...}` to it")
-        roles = {*self._section.roles} - {*propose.roles, "labeled"}
-        if roles:
-            what = f"{key} needs SAM's masks of the role {', '.join(sorted(roles))} too"
-            raise ConfigError(what, where=f"{path}: propose.roles", fix="add it")
-        if propose.size_px != self._section.size_px:
-            what = f"masks of {propose.size_px} px, but {key} needs masks of the labels' size"
-            fix = f"set it to pseudolabel.size_px, {self._section.size_px}"
-            raise ConfigError(what, where=f"{path}: propose.size_px", fix=fix)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import ReportRow
@@ -69,6 +71,15 @@ class ReportStage(Stage[ReportKey]):
         assert isinstance(section, ReportConfig)
         self._section = section
         self._folder = context.config.manifests / tables.REPORT.name
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[ReportKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device."""
+        from stages.models.device import pick_device
+
+        with findings.collecting(), error_context("report"):
+            pick_device(self._section.device)
 
     def plan(self) -> list[Unit[ReportKey]]:
         """One unit for each picture, and the page."""

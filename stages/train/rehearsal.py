@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import torch
 
@@ -12,22 +13,29 @@ from pipeline.engine.findings import Findings
 from pipeline.errors import ConfigError, error_context
 from stages.models.device import pick_device
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.train.config import TrainConfig, VariantConfig
+from stages.train.config import VariantConfig
 from stages.train.loop.optimizer import build_optimizer
 from stages.train.loop.torch_errors import batch_norm_errors
+from stages.train.step.perturbations.base import PerturbationConfig
 
 _UNFIT = (RuntimeError, ValueError, AssertionError)
 """What networks raise for a size that they cannot take."""
 
 
-def rehearse(config: Config, section: TrainConfig, findings: Findings) -> None:
+def rehearse(
+    config: Config,
+    variants: Mapping[str, VariantConfig],
+    findings: Findings,
+    *,
+    downloads: bool,
+) -> None:
     """Finds devices that are not there, and networks that cannot be built or trained.
 
-    Each network is built with its pretrained weights, as the training will do it. Tensors of the
-    device `meta` have shapes and no values, so that passing crops costs no time.
+    Each network is built as the training will do it; without downloads, with random weights.
+    Tensors of the device `meta` have shapes and no values, so that passing crops costs no time.
     """
     seen: set[str] = set()
-    for name, variant in section.variants.items():
+    for name, variant in variants.items():
         if torchrun.world() == 1:
             with findings.collecting(), error_context(config.where("train", "variants", name)):
                 pick_device(variant.device)
@@ -35,7 +43,9 @@ def rehearse(config: Config, section: TrainConfig, findings: Findings) -> None:
         if (text := json.dumps(keys, sort_keys=True)) not in seen:
             seen.add(text)
             with findings.collecting():
-                network = variant.model.create().build(config.vocabulary)
+                builder = variant.model.create()
+                architecture = None if downloads else builder.architecture()
+                network = builder.build(config.vocabulary, architecture=architecture)
                 build_optimizer(network, variant)
                 _pass_crops(network, variant, config, name)
 
@@ -80,9 +90,12 @@ def _least_batch(variant: VariantConfig) -> int:
     """The smallest batch that passes through the network in train mode, all processes together."""
     count, perturbation = variant.micro_batch_size, variant.perturbation.component
     keys = variant.perturbation.config
-    sees_weak = perturbation.sees_weak_views or variant.feature_discriminator is not None
-    together = [role for role in variant.roles if not (keys.separate_domains and role == "ood")]
-    clean = count * (1 + len(together)) if sees_weak else count
-    if sees_weak and len(together) < len(variant.roles):
-        clean = count
-    return clean
+    assert isinstance(keys, PerturbationConfig)
+    alone = "ood" in variant.roles and keys.separate_domains
+    if perturbation.sees_weak_views or variant.feature_discriminator is not None:
+        batches = [count * (1 + len(variant.roles) - alone), *([count] if alone else [])]
+    else:
+        batches = [count]
+    if variant.roles:
+        batches.append(count * len(perturbation.strong_weights))
+    return min(batches)

@@ -58,11 +58,15 @@ class TrainStage(Stage[TrainingKey]):
         else:
             check.schemes()
 
-    def rehearse(self, findings: Findings) -> None:
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[TrainingKey]] | None, *, downloads: bool
+    ) -> None:
         """See `Stage.rehearse`: builds each network, and passes crops through its shapes."""
         from stages.train.rehearsal import rehearse
 
-        rehearse(self.context.config, self._section, findings)
+        keys = self._keys if units is None else [unit.key for unit in units]
+        variants = {key.variant: self._section.variants[key.variant] for key in keys}
+        rehearse(self.context.config, variants, findings, downloads=downloads)
 
     def plan(self) -> list[Unit[TrainingKey]]:
         """One unit for each variant and seed."""

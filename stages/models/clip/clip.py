@@ -60,20 +60,24 @@ class Clip:
         Raises:
             ConfigError: A prompt has more tokens than the model reads.
         """
-        tokens = self.tokenizer(list(prompts))
-        self._check_whole(prompts, tokens)
-        tokens = tokens.to(self.mean.device)
+        tokens = self.check_whole(prompts).to(self.mean.device)
         embeddings: Tensor = self.network.encode_text(tokens, normalize=normalize)
         return embeddings
 
-    def _check_whole(self, prompts: Sequence[str], tokens: Tensor) -> None:
-        """Raises an error for a prompt that the tokenizer cuts: its meaning could change."""
+    def check_whole(self, prompts: Sequence[str]) -> Tensor:
+        """The tokens of prompts, (N, T); refuses to cut one, as its meaning could change.
+
+        Raises:
+            ConfigError: A prompt has more tokens than the model reads.
+        """
+        tokens = self.tokenizer(list(prompts))
         limit = tokens.shape[1]
         with_room = self.tokenizer(list(prompts), context_length=limit + 1)[:, :limit]
         for prompt, is_cut in zip(prompts, (tokens != with_room).any(1).tolist(), strict=True):
             if is_cut:
                 what = f"the prompt {prompt!r} is longer than the model's {limit} tokens"
                 raise ConfigError(what, where="vocabulary", fix="shorten the concept or template")
+        return tokens
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeds (B, 3, S, S) float, normalised, S `towers.whole_px`, as (B, D) of length 1."""

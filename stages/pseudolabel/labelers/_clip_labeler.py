@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.console import Console
     from stages.labels.pseudo_labels import PseudoLabels
+    from stages.models.clip.clip import Clip
     from stages.pseudolabel.labelers.base import ImageBatch
 
 
@@ -62,11 +63,17 @@ class ClipLabeler(Labeler):
         """See `Labeler.shows`."""
         return self.vocabulary.asked_for()
 
-    def rehearse(self) -> None:
-        """See `Labeler.rehearse`: loads the model, and embeds the texts."""
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: the size of windows, the variant, and the length of prompts."""
         import torch
 
-        self.load(torch.device("cpu"))
+        from stages.models.clip import text
+
+        if downloads or not isinstance(self.config.chosen()[1], str):
+            clip = self._load(torch.device("cpu"))
+            channels, templates = text.channels(self.vocabulary), text.templates_of(self.vocabulary)
+            for prompts in text.prompts(channels, templates):
+                clip.check_whole(prompts)
 
     def fetch(self, console: Console) -> None:
         """See `Labeler.fetch`."""
@@ -83,21 +90,12 @@ class ClipLabeler(Labeler):
         import torch
 
         from stages.models.clip import text
-        from stages.models.clip.clip import load_clip
         from stages.models.clip.text_cache import TextCache
 
         config = self.config
         self.vocabulary_facts()  # fails before the slow part if the vocabulary cannot be used
         self._channels = text.channels(self.vocabulary)
-        model, weights = config.chosen()
-        self._clip = load_clip(
-            model,
-            weights,
-            window_px=config.window_px,
-            device=device,
-            dense=config.dense,
-            precision=getattr(torch, config.precision),
-        )
+        self._clip = self._load(device)
         features = partial(self._clip.dense_features, dense=config.dense)
         self._features = torch.compile(features) if config.compile else features
         stack = text.embed(
@@ -107,6 +105,21 @@ class ClipLabeler(Labeler):
             cache=None if cache is None else TextCache(cache / "texts", config.text_facts()),
         )
         self._queries = text.ensemble(stack).to(device)
+
+    def _load(self, device: torch.device) -> Clip:
+        import torch
+
+        from stages.models.clip.clip import load_clip
+
+        model, weights = self.config.chosen()
+        return load_clip(
+            model,
+            weights,
+            window_px=self.config.window_px,
+            device=device,
+            dense=self.config.dense,
+            precision=getattr(torch, self.config.precision),
+        )
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""

@@ -118,8 +118,11 @@ class Labeler(Component, ABC):
             ConfigError: It is not installed on this machine.
         """
 
-    def rehearse(self) -> None:
+    def rehearse(self, *, downloads: bool) -> None:
         """Refuses what only torch can tell before any image is labeled. Default: nothing.
+
+        Args:
+            downloads: Whether the weights were fetched; without them only local files can be read.
 
         Raises:
             ConfigError: The keys ask the model for what it cannot do.

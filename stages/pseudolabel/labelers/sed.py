@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.labels.pseudo_labels import PseudoLabels
+    from stages.models.clip.clip import Clip
     from stages.pseudolabel.labelers.base import ImageBatch
+    from stages.pseudolabel.sed.network import Sed as SedNetwork
 
 _STRIDE_PX = 32
 _DRIVE = "https://drive.google.com/file/d/"
@@ -131,26 +133,40 @@ class Sed(Labeler):
         """See `Labeler.warnings`: classes that cannot be told by their concepts."""
         return self.vocabulary.doubts_of_texts()
 
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: whether the checkpoint is one, and the length of prompts."""
+        import torch
+
+        from stages.models.clip import text
+
+        _, clip = self._load(torch.device("cpu"))
+        for prompts in text.prompts(text.channels(self.vocabulary), text.TEMPLATES["stack-80"]):
+            clip.check_whole(prompts)
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; also embeds the vocabulary and caches the embeddings."""
         from functools import partial
 
         from stages.models.clip import text
         from stages.models.clip.text_cache import TextCache
-        from stages.pseudolabel.sed.checkpoint import load_sed
 
         self.vocabulary_facts()  # both fail before the slow part
         self.weights_facts()
         self._channels = text.channels(self.vocabulary)
-        folder = self.config.folder
-        model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
-        self._network, self._clip = load_sed(model, self.config.weights_file, device)
+        self._network, self._clip = self._load(device)
         self._queries = text.embed(
             partial(self._clip.encode_text, normalize=False),
             self._channels,
             text.TEMPLATES["stack-80"],
             cache=None if cache is None else TextCache(cache / "texts", self.config.text_facts()),
         ).to(device)
+
+    def _load(self, device: torch.device) -> tuple[SedNetwork, Clip]:
+        from stages.pseudolabel.sed.checkpoint import load_sed
+
+        folder = self.config.folder
+        model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
+        return load_sed(model, self.config.weights_file, device)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the score of the class."""

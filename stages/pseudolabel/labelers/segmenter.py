@@ -60,6 +60,12 @@ class Segmenter(Labeler):
         read_description(path).check_classes(self.vocabulary, path)
         return super().vocabulary_facts()
 
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: whether the file's weights are those of its network."""
+        import torch
+
+        self.load(torch.device("cpu"))
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; refuses a network for other classes too."""
         from stages.models.segmenters.model_file import load_model_file
