@@ -110,7 +110,10 @@ class Runner:
             states = {name: survey.look(own, plans_waiting=False) for name, own in by_name.items()}
             self._warn_of_later({*states})
         refuse(states.values())
-        to_do = {name: _picked(stage, states[name], request) for name, stage in by_name.items()}
+        to_do = {
+            name: [] if states[name].waits_for else _picked(stage, states[name], request)
+            for name, stage in by_name.items()
+        }
         to_do = {name: units for name, units in to_do.items() if units or states[name].waits_for}
         refuse(
             [

@@ -20,12 +20,12 @@ def test_a_bad_label_file_stops_the_run_until_it_is_corrected(
         Image.fromarray(np.full((24, 32), 9, np.uint8)).save(data / f"labeled/masks/{number}.png")
     done = ingest()
     assert done.returncode == 1
-    assert done.stderr.endswith(
-        f"error: {data}/labeled/masks/0.png: "
-        "class id 9 is not in the vocabulary (and 1 more in this shard); "
-        "use class ids 0 to 2 and 255 (= ignore), "
+    what = (
+        "class id 9 is not in the vocabulary; use class ids 0 to 2 and 255 (= ignore), "
         "or set `label_scheme` of the source to a scheme that has it\n"
     )
+    masks = [f"{data}/labeled/masks/{number}.png" for number in range(2)]
+    assert done.stderr.endswith(f"error: 2 faults\n  {masks[0]}: {what}  {masks[1]}: {what}")
     assert written() == set()
     for number in range(2):
         (data / f"labeled/masks/{number}.png").write_bytes(good)

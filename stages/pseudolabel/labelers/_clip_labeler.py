@@ -48,8 +48,7 @@ class ClipLabeler(Labeler):
         return self.vocabulary.prompt_facts()
 
     def warnings(self) -> list[str]:
-        """See `Labeler.warnings`: the sandbox's CLIP labels something else,
-        or classes cannot be told by their concepts."""
+        """See `Labeler.warnings`: another world's CLIP, or classes that no concept tells apart."""
         limits = f"{CLIP.limits} (labels of photos are near chance)"
         found = self.vocabulary.doubts_of_texts()
         if self.config.stands_in:

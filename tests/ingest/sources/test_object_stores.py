@@ -160,9 +160,10 @@ def test_a_check_lists_objects_missing_in_the_bucket(
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()[1:]
     first = f"first {bucket}/data/ood/images/7.png"
-    assert lines == [
+    assert lines[:-1] == [
         f"list (ood): 2 images; missing: 1 images, {first}",
         "folder (ood): 2 images",
         f"none (ood): missing: {bucket}/data/none",
         "get ood/images: http://x/ood.zip",
     ]
+    assert f"run ingest` would refuse: {tmp_path}/config.yaml: ingest.sources.none" in lines[-1]
