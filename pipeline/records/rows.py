@@ -75,9 +75,9 @@ class CardRow(TypedDict, total=False):
 
     labeler: str
     images: int
-    miou: float
-    pixel_accuracy: float
-    coverage: float
+    miou: float | None
+    pixel_accuracy: float | None
+    coverage: float | None
     class_iou: list[float | None]
     calibration: str
     mean_confidence: float | None

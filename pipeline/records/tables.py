@@ -139,7 +139,12 @@ REPORT_CARD = Table(
     _schema(
         ("labeler", pa.string(), "its name in the config"),
         ("images", pa.int32(), "labeled images it was scored on"),
-        ("miou", pa.float64(), "mean of `class_iou`, 0 to 1; absent classes count 0"),
+        (
+            "miou",
+            pa.float64(),
+            "mean of `class_iou`, 0 to 1; absent classes count 0; this and the next two are null "
+            "where no true class is known",
+        ),
         ("pixel_accuracy", pa.float64(), "share of the pixels that are labeled right, 0 to 1"),
         ("coverage", pa.float64(), "share of the pixels that have a label, 0 to 1"),
         (

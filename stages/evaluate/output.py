@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from pipeline.config.config import Config
 from pipeline.config.vocabulary import IGNORE
+from pipeline.engine.findings import Findings
 from pipeline.records import manifest, part_file
 from pipeline.records.tables import CONFUSION, METRICS, Table
+from stages.evaluate.check import check_truth
 from stages.evaluate.confusion_tables import ConfusionTable, build_confusion_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
 from stages.evaluate.tables import build_tables
@@ -72,7 +74,20 @@ def read_confusion(config: Config) -> dict[ScoreKey, Counts]:
 
 def score_tables(config: Config) -> list[ScoreTable]:
     """The tables that compare trainings and labelers; without those that are empty."""
-    return build_tables(config, read_scores(config))
+    names, shown = config.vocabulary.class_names, dict[str, set[int]]()
+    for key, counts in read_confusion(config).items():
+        if key.kind == "training":
+            shown.setdefault(key.split, set()).update(np.flatnonzero(counts.sum(axis=1)).tolist())
+    single = {split: names[min(ids)] for split, ids in shown.items() if len(ids) == 1}
+    return build_tables(config, read_scores(config), single if len(names) > 1 else {})
+
+
+def score_warnings(config: Config) -> list[str]:
+    """What the label files of val and test let one expect of the scores; one line each."""
+    if "evaluate" not in config.sections:
+        return []
+    check_truth(config, findings := Findings())
+    return findings.warnings
 
 
 def confusion_tables(config: Config) -> list[ConfusionTable]:

@@ -180,12 +180,14 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             columns = ["status", "coverage", "mean_confidence", "seconds"]
             labels = manifest.read(self._folder(name), tables.PSEUDO_LABELS, columns)
             good = arrays.having(labels, "status", "ok")
-            coverage = pc.mean(good["coverage"]).as_py() or 0
-            confidence = (pc.sum(good["mean_confidence"]).as_py() or 0) / max(1, good.num_rows)
+            shares = [pc.sum(good[column]).as_py() for column in columns[1:3]]
+            shown = [
+                f"{(share or 0) / good.num_rows:.3f}" if good.num_rows else "-" for share in shares
+            ]
             seconds = pc.sum(good["seconds"]).as_py()
             speed = f"{good.num_rows / seconds:.1f}" if seconds else "-"
             counts = (str(good.num_rows), str(labels.num_rows - good.num_rows))
-            rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
+            rows.append((name, *counts, *shown, speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores_folder}", header, rows)
         self._cards.show()

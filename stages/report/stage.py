@@ -14,7 +14,7 @@ from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import ReportRow
 from pipeline.records.sharded_table import digest_rows
-from stages.evaluate.output import labels_shown, scores_digest, shown_split
+from stages.evaluate.output import labels_shown, score_warnings, scores_digest, shown_split
 from stages.ingest.output import read_images
 from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
@@ -22,7 +22,7 @@ from stages.pseudolabel.output import card_part
 from stages.report.config import ReportConfig
 from stages.report.output import labels_picture, page_file, predictions_picture
 from stages.train.config import TrainConfig
-from stages.train.output import TrainingKey, training_digest
+from stages.train.output import TrainingKey, training_digest, training_warnings
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ class ReportStage(Stage[ReportKey]):
         for name, choice in labelers.items():
             for number, text in enumerate(choice.create(config.vocabulary).warnings()):
                 facts[f"report.warnings.{name}.{number}"] = text
+        for number, text in enumerate((*training_warnings(config), *score_warnings(config))):
+            facts[f"inputs.warnings.{number}"] = text
         return facts
 
     def _palette_digest(self) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
+from pipeline.engine.findings import Findings
 from pipeline.files import storage
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.rows import MetricRow
+from stages.train.check import TrainCheck
+from stages.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,18 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
         return None
     rows: list[MetricRow] = manifest.read_part(part, tables.METRICS).to_pylist()
     steps = max(row["step"] or 0 for row in rows)
-    scores = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]
-    best = max(scores, key=lambda row: row["value"] or 0, default=None)
-    best_step = None if best is None else best["step"]
+    scored = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]
+    scores = [(row["value"], row["step"]) for row in scored if row["value"] is not None]
+    _, best_step = max(scores, key=lambda pair: pair[0], default=(None, None))
     return Training(key, facts, training_files(config, key, facts), steps, best_step)
+
+
+def training_warnings(config: Config) -> list[str]:
+    """What the images and label files let one expect of the trainings; one line each."""
+    if (section := config.section(TrainConfig)) is None:
+        return []
+    TrainCheck(config, section, findings := Findings()).images()
+    return findings.warnings
 
 
 def unfinished_trainings(config: Config, key: TrainingKey) -> Iterator[tuple[TrainingFiles, Facts]]:

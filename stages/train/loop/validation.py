@@ -80,11 +80,12 @@ class Validation:
             fix = "correct their label files, or set `validate_every: null`"
             raise DataError(what, where="train.validate_every", fix=fix)
         scores = Confusion(counts.cpu().numpy()).scores(self.vocabulary.class_names)
-        improved = scores["miou"] > self.best
+        known = {name: score for name, score in scores.items() if score is not None}
+        improved = known["miou"] > self.best
         if improved:
-            self.best = scores["miou"]
+            self.best = known["miou"]
             self._keep(network.state_dict())
-        return scores, improved
+        return known, improved
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and its weights."""
