@@ -153,7 +153,11 @@ def _score(
                 mask = stored[name].mask[0, :height, :width].to(torch.uint8)
                 confusions[name].add(truth, mask.numpy())
             progress.advance()
-    return {name: confusion.scores(names) for name, confusion in confusions.items()}
+    scores = {name: confusion.scores(names) for name, confusion in confusions.items()}
+    return {
+        name: {score: value for score, value in own.items() if value is not None}
+        for name, own in scores.items()
+    }
 
 
 if __name__ == "__main__":

@@ -85,9 +85,16 @@ class FaultsError(MaskmillError):
         return found
 
 
+class DataFaultsError(FaultsError, DataError):
+    """Several problems, all of them of images, masks or lists."""
+
+
 def together(faults: Sequence[MaskmillError]) -> MaskmillError:
     """One error for at least one problem: the problem itself, or a `FaultsError`."""
-    return faults[0] if len(faults) == 1 else FaultsError(faults)
+    if len(faults) == 1:
+        return faults[0]
+    is_data = all(isinstance(fault, DataError) for fault in faults)
+    return DataFaultsError(faults) if is_data else FaultsError(faults)
 
 
 def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> MaskmillError:
@@ -100,7 +107,9 @@ def error_context(key: str) -> Iterator[None]:
     try:
         yield
     except MaskmillError as error:
-        raise _rebuilt(type(error), error.what, f"{key}: {error.where}", error.fix) from error
+        each = error.faults if isinstance(error, FaultsError) else (error,)
+        faults = [_rebuilt(type(one), one.what, f"{key}: {one.where}", one.fix) for one in each]
+        raise together(faults) from error
 
 
 def from_os_error(error: OSError) -> MaskmillError:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,24 @@ def read_supervision(config: Config, role: str) -> Supervision:
 
 def _read_supervision(config: Config, role: str) -> Supervision:
     folder = config.manifests / tables.IMAGES.name
-    images = read_images_with_masks(config.manifests, [role], more=("shard",))
+    columns = ["role", "status", "source", "shard", "mask_uri", "label_scheme", "mask_ignored"]
+    images = manifest.read(folder, tables.IMAGES, columns)
+    is_wanted = pc.and_(_is_good(images, [role]), pc.is_valid(images["mask_uri"]))
+    images = images.append_column("is_wanted", is_wanted)
     files = []
     # Only the parts have columns of lists, and few parts have label files.
-    for shard in images["shard"].unique().to_pylist():
-        part = manifest.read_part(folder / part_file.part_name(shard), tables.IMAGES)
-        rows = part.filter(pc.and_(_is_good(part, [role]), pc.is_valid(part["mask_id"])))
-        files += [label_file(row) for row in rows.to_pylist()]
+    for shard in images.filter(is_wanted)["shard"].unique().to_pylist():
+        own = images.filter(pc.equal(images["shard"], shard))
+        own = own.append_column("mask_class_ids", _class_ids(folder, shard))
+        files += [label_file(row) for row in own.filter(own["is_wanted"]).to_pylist()]
     return Supervision(role, tuple(files), config.vocabulary)
+
+
+def _class_ids(folder: Path, shard: int) -> pa.ChunkedArray:
+    """The classes that the label files of a shard's images show, in the order of rows."""
+    part, column = folder / part_file.part_name(shard), "mask_class_ids"
+    read = partial(manifest.read_part, part, tables.IMAGES, [column])
+    return snapshot.once((column, part), read)[column]
 
 
 def label_file(row: dict[str, Any] | ImageRow) -> LabelFile:
@@ -90,11 +101,9 @@ def label_file(row: dict[str, Any] | ImageRow) -> LabelFile:
     )
 
 
-def read_images_with_masks(
-    manifests: Path, roles: Collection[str], more: tuple[str, ...] = ()
-) -> pa.Table:
-    """Reads the good images of these roles that have label files; see `read_images`."""
-    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ + more)
+def read_images_with_masks(manifests: Path, roles: Collection[str]) -> pa.Table:
+    """Reads the good images of these roles that have label files, in the order of rows."""
+    images = manifest.read(manifests / tables.IMAGES.name, tables.IMAGES, _READ)
     return images.filter(pc.and_(_is_good(images, roles), pc.is_valid(images["mask_uri"])))
 
 

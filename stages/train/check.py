@@ -162,12 +162,12 @@ class TrainCheck:
         lacking: dict[tuple[str, ...], list[str]] = {}
         for variant, keys in self.section.variants.items():
             if (taught := self._taught(keys)) is not None:
-                absent = [name for i, name in enumerate(names) if i not in shown | taught]
-                lacking.setdefault(tuple(absent), []).append(variant)
-        for absent, variants in lacking.items():
-            if absent:
+                absent = tuple(name for i, name in enumerate(names) if i not in shown | taught)
+                lacking.setdefault(absent, []).append(variant)
+        for classes, variants in lacking.items():
+            if classes:
                 self.findings.warn(
-                    f"{how} {', '.join(absent)}, nor do stored labels of "
+                    f"{how} {', '.join(classes)}, nor do stored labels of "
                     f"{', '.join(variants)}: never learned"
                 )
 

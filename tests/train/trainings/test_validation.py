@@ -79,7 +79,8 @@ def test_validation_needs_a_pixel_with_a_class(
     values["train"]["validate_every"] = 2
     result = call("run train", write_config(values))
     assert result.returncode == 1
-    assert "no pixel of the val images has a class" in result.stderr.splitlines()[-1]
+    last = result.stderr.splitlines()[-1]
+    assert "ingest.sources.val: val: 1 of 1 label files hold only 255; 255 is ignore" in last
 
 
 def test_validation_needs_images_to_score_on(
