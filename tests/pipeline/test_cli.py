@@ -166,6 +166,8 @@ def test_status_for_programs_has_this_form(maskmill: Maskmill, config: Path) -> 
                     },
                 ],
                 "remarks": [],
+                "faults": [],
+                "warnings": [],
             }
         ],
     }
