@@ -161,11 +161,13 @@ def test_status_shows_programs_the_state_of_every_stage(finished: Path) -> None:
     names = [stage["name"] for stage in status["stages"]]
     assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"]
     for stage in status["stages"]:
-        assert stage.keys() == {"name", "state", "shards", "reasons", "causes", "remarks"}
+        told = {"reasons", "causes", "remarks", "warnings", "faults"}
+        assert stage.keys() == {"name", "state", "shards", *told}
         assert stage["shards"].keys() == {"fresh", "stale", "missing"}
         assert stage["shards"]["fresh"] > 0
         assert stage["shards"]["stale"] == stage["shards"]["missing"] == 0
         assert (stage["state"], stage["reasons"], stage["remarks"]) == ("fresh", [], [])
+        assert stage["faults"] == []
     assert outputs(finished) == before
 
 

@@ -46,9 +46,9 @@ def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
     return labels_folder(manifests, labeler) / part_file.part_name(shard)
 
 
-def read_labels(manifests: Path, labeler: str) -> pa.Table:
-    """A labeler's good labels, in the order of rows."""
-    labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)
+def read_labels(manifests: Path, labeler: str, more: tuple[str, ...] = ()) -> pa.Table:
+    """A labeler's good labels, in the order of rows; with `more` of the columns."""
+    labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ + more)
     return arrays.having(labels, "status", "ok")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from pipeline.config.config import Config
 from pipeline.engine import torchrun
 from pipeline.engine.findings import Findings
@@ -13,6 +15,7 @@ from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
 from stages.pseudolabel.config import PseudolabelConfig
+from stages.pseudolabel.output import of_rows, read_labels
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 
@@ -72,6 +75,22 @@ class TrainCheck:
         for name, variant in self.section.variants.items():
             if what := sizes.mismatch(variant):
                 self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+
+    def labels(self) -> None:
+        """Stored labels that leave every pixel open; once pseudolabel is done."""
+        manifests = self.config.manifests
+        for name, variant in self.section.variants.items():
+            for role in variant.roles:
+                rows = read_images(manifests, [role])
+                for labeler in variant.labelers(role):
+                    own = of_rows(read_labels(manifests, labeler, more=("coverage",)), rows)
+                    if own.num_rows and not pc.max(own["coverage"]).as_py():
+                        what = (
+                            f"{labeler} left every pixel of all {own.num_rows} {role} images open"
+                        )
+                        where = self._where(name, "label_sources")
+                        fix = f"lower the thresholds of pseudolabel.labelers.{labeler}"
+                        self.findings.add(DataError(what, where=where, fix=fix))
 
     def _where(self, variant: str, *keys: str) -> str:
         return self.config.where("train", "variants", variant, *keys)

@@ -132,7 +132,9 @@ def training_warnings(config: Config) -> list[str]:
     """What the images and label files let one expect of the trainings; one line each."""
     if (section := config.section(TrainConfig)) is None:
         return []
-    TrainCheck(config, section, findings := Findings()).images()
+    findings = Findings()
+    with findings.collecting():
+        TrainCheck(config, section, findings).images()
     return findings.warnings
 
 

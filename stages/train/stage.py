@@ -50,13 +50,15 @@ class TrainStage(Stage[TrainingKey]):
         self._planned: list[Unit[TrainingKey]] = []
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
-        """See `Stage.check`: keys, and once ingest is done images and label files."""
+        """See `Stage.check`: keys; once they are made images and label files, and stored labels."""
         check = TrainCheck(self.context.config, self._section, findings)
         check.keys()
         if "ingest" not in pending:
             check.images()
         else:
             check.schemes()
+        if not {"ingest", "pseudolabel"} & {*pending}:
+            check.labels()
 
     def rehearse(
         self, findings: Findings, units: Sequence[Unit[TrainingKey]] | None, *, downloads: bool

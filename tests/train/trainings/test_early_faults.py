@@ -46,6 +46,13 @@ def refused(labeling: dict[str, Any], write_config: WriteConfig, call: Call) -> 
     ("overrides", "part"),
     [
         (["train.model={name: deeplabv3plus, encoder: none}"], "has no encoder 'none'"),
+        (
+            [
+                "train.crop_px=40",
+                "train.model={name: unet, encoder: resnet18, encoder_weights: null}",
+            ],
+            "the network cannot take crops of 40 px",
+        ),
         (["train.layer_decay=0.5"], "the encoder has no transformer blocks"),
         (["train.device=cuda"], "this machine has no device 'cuda'"),
         (["evaluate={device: cuda}"], "evaluate: device: this machine has no device 'cuda'"),
@@ -186,6 +193,16 @@ def test_what_is_likely_is_a_warning_at_the_start_at_the_end_and_in_status(
     rows = [line for line in done.stdout.splitlines() if line.startswith(("│ plain", "│ ood "))]
     assert all(row.split("│")[2].strip() == "-" for row in rows[:2])  # val
     assert all(row.split("│")[4].strip() == "-" for row in rows[:2])  # gain
+
+
+def test_stored_labels_that_leave_every_pixel_open_teach_nothing(
+    labeling: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    labeling["pseudolabel"]["labelers"]["clip"]["threshold"] = 1.0
+    config = write_config(labeling)
+    text = "train.variants.ood.label_sources: clip left every pixel of all 2 ood images open"
+    assert text in call("run", config, code=1).stderr.splitlines()[-1]
+    assert text in call("status", config, code=1).stderr
 
 
 def test_a_stage_that_comes_later_is_warned_about(
