@@ -256,6 +256,27 @@ def test_images_without_a_known_pixel_have_no_score(
     assert "other scores" not in shown
 
 
+def test_a_report_card_without_truth_has_no_score(call: Call, data: Path, manifests: Path) -> None:
+    for path in (data / "labeled/masks").iterdir():
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(path)
+    shown = call("run pseudolabel")
+    card = pd.read_parquet(manifests / "report_card")
+    assert set(card["images"]) == {2}
+    assert card[["miou", "pixel_accuracy", "coverage", "ece"]].isna().all(axis=None)
+    assert re.search(r"clip +│ +2 │ +- │ +- │ +- │ +- │ +- │ +- │ +- │", shown.stdout)
+    assert "2 of 2 label files hold only 255; 255 is ignore" in shown.stderr
+    assert "report cards have no scores" in shown.stderr
+
+
+def test_a_gain_on_a_single_true_class_is_not_shown(call: Call, data: Path) -> None:
+    for path in (data / "test/masks").iterdir():
+        Image.fromarray(np.zeros((24, 32), np.uint8)).save(path)
+    shown = call("run").stdout
+    assert "test shows no class but background: a constant scores best" in shown
+    rows = re.findall(r"│ (?:Labeled only|web) .*", shown)[:2]
+    assert [row.split("│")[-2].strip() for row in rows] == ["-", "-"]
+
+
 def test_a_class_that_occurs_nowhere_has_no_iou() -> None:
     scores = Scores.empty(CLASSES)
     scores.add(np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8))

@@ -14,6 +14,7 @@ from tests.trainings import run_folder
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., CompletedProcess[str]]
+SWIN = {"name": "unet", "encoder": "tu-swin_tiny_patch4_window7_224", "encoder_weights": None}
 TEST_RESNET = {"name": "deeplabv3plus", "encoder": "tu-test_resnet", "encoder_weights": None}
 
 
@@ -47,11 +48,8 @@ def refused(labeling: dict[str, Any], write_config: WriteConfig, call: Call) -> 
     [
         (["train.model={name: deeplabv3plus, encoder: none}"], "has no encoder 'none'"),
         (
-            [
-                "train.crop_px=40",
-                "train.model={name: unet, encoder: resnet18, encoder_weights: null}",
-            ],
-            "the network cannot take crops of 40 px",
+            ["train.crop_px=40", f"train.model={json.dumps(SWIN)}"],
+            "crop_px: the network cannot take crops of 40 px: Input height (40) doesn't match",
         ),
         (["train.layer_decay=0.5"], "the encoder has no transformer blocks"),
         (["train.device=cuda"], "this machine has no device 'cuda'"),
