@@ -79,7 +79,7 @@ def _pass_crops(
         except _UNFIT as error:
             if "more than 1 value per channel" in str(error):
                 raise
-            reason = " ".join(str(error).split())[:160]
+            reason = " ".join(str(error).split())[:160].rstrip(".")
             what = f"the network cannot take crops of {variant.crop_px} px: {reason}"
             where = config.where("train", "variants", name, "crop_px")
             fix = "use a larger multiple of 32, or another network"

@@ -47,7 +47,7 @@ class Numbers(Stage[str]):
         self.folder = context.config.manifests / self.name
 
     def plan(self) -> Sequence[Unit[str]]:
-        facts = {**self.version_facts, "numbers": list(self.section.numbers)}
+        facts = {**self.version_facts, "numbers": str(self.section.numbers)}
         return [Unit("all", self.folder / "part-0.parquet", facts)]
 
     def run(self, units: Sequence[Unit[str]]) -> None:

@@ -49,7 +49,7 @@ def refused(labeling: dict[str, Any], write_config: WriteConfig, call: Call) -> 
         (["train.model={name: deeplabv3plus, encoder: none}"], "has no encoder 'none'"),
         (
             ["train.crop_px=40", f"train.model={json.dumps(SWIN)}"],
-            "crop_px: the network cannot take crops of 40 px: Input height (40) doesn't match",
+            "the network cannot take crops of 40 px: Input height (40) doesn't match",
         ),
         (["train.layer_decay=0.5"], "the encoder has no transformer blocks"),
         (["train.device=cuda"], "this machine has no device 'cuda'"),
