@@ -15,10 +15,11 @@ from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context
 from pipeline.errors import DataError, MaskmillError
 from pipeline.files import locations, storage
+from pipeline.records.rows import ImageRow
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
-from stages.ingest.output import label_file
+from stages.ingest.output import label_file, none_usable
 from stages.ingest.stage import IngestStage
-from stages.labels.supervision import LabelFile, Supervision
+from stages.labels.supervision import Supervision
 
 
 @dataclass
@@ -74,22 +75,29 @@ def refused(config: Config, console: Console) -> Findings:
     stage.check(findings, ())
     if findings.faults:
         return findings
-    files: dict[str, list[LabelFile]] = {}
+    rows: dict[str, list[ImageRow]] = {}
     for row, problem in stage.examine():
+        rows.setdefault(row["role"], []).append(row)
         if problem is not None:
             findings.add(problem)
-        elif row["status"] == "ok":
-            files.setdefault(row["role"], []).append(label_file(row))
-    for role, own in files.items():
-        found = Supervision(role, tuple(own), config.vocabulary)
-        for doubt in (found.silence(), found.monotony()):
-            where = f"{config.path}: {found.sources}"
-            # Images of other roles may teach or score too; hand-made labels alone must do.
-            if doubt and role == "labeled" and "pseudolabel" not in config.sections:
-                findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
-            elif doubt:
-                findings.warn(f"{where}: {doubt}")
+    for role, own in rows.items():
+        good = [label_file(row) for row in own if row["status"] == "ok" and row.get("mask_id")]
+        if all(row["status"] != "ok" for row in own):
+            findings.add(none_usable(config, role, own))
+        _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
     return findings
+
+
+def _judge(config: Config, found: Supervision, findings: Findings) -> None:
+    """Adds what is wrong with label files that teach or score nothing."""
+    where = f"{config.path}: {found.sources}"
+    silence, monotony = found.silence(), found.monotony()
+    if found.role == "labeled" and silence is not None:
+        findings.add(DataError(silence.what, where=where, fix=silence.fix))
+    elif found.role == "labeled" and monotony is not None and "pseudolabel" not in config.sections:
+        findings.add(DataError(monotony.what, where=where, fix=monotony.fix))
+    elif (doubt := silence or monotony) is not None:
+        findings.warn(f"{where}: {doubt}")
 
 
 def check_source(

@@ -1,7 +1,7 @@
 """The images manifest, as later stages read it."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,28 @@ def no_image(config: Config, role: str) -> DataError:
     if not images.num_rows:
         what = f"no {role} image was read yet"
         return DataError(what, where=where, fix="run `maskmill run ingest`")
-    reasons = Counter(map(_reason, images.to_pylist())).most_common()
+    return none_usable(config, role, images.to_pylist())
+
+
+def none_usable(config: Config, role: str, images: Sequence[ImageRow]) -> DataError:
+    """The error where all images of a role were rejected or are copies; counts the reasons.
+
+    Args:
+        config: The run.
+        role: The role.
+        images: The columns status, error_message and uri of its rows of the images manifest.
+    """
+    reasons = Counter(map(_reason, images)).most_common()
     told = ", ".join(f"{count} {reason}" for reason, count in reasons[:_REASONS_TOLD])
     more = f" and {len(reasons) - _REASONS_TOLD} more reasons" if reasons[_REASONS_TOLD:] else ""
-    what = f"none of the {images.num_rows} {role} images can be used: {told}{more}"
+    what = f"none of the {len(images)} {role} images can be used: {told}{more}"
     fix = f"correct the sources of role {role}; the column error_message of images has each reason"
-    if all(_BACKSLASH in uri for uri in images["uri"].to_pylist()):
+    if all(_BACKSLASH in image["uri"] for image in images):
         fix = _USE_SLASHES
-    return DataError(what, where=where, fix=fix)
+    return DataError(what, where=f"{config.path}: ingest.sources", fix=fix)
 
 
-def _reason(image: dict[str, Any]) -> str:
+def _reason(image: ImageRow) -> str:
     if image["status"] == "duplicate":
         return "the same as other images"
     return str(image["error_message"])

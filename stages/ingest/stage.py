@@ -73,7 +73,9 @@ class IngestStage(Stage[ShardKey]):
             entries = [entry for entry in rows if entry["present"] and entry["mask"]]
             if entries and part_file.read_facts(unit.part) == unit.facts:
                 known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
-                yield from ((row, None) for row in known if row["mask_id"] is not None)
+                yield from (
+                    (row, None) for row in known if row["mask_uri"] and row["status"] != "gone"
+                )
             else:
                 yield from ((one.row, one.problem) for one in self._read(entries, {}))
 

@@ -64,6 +64,13 @@ def classes_shown(config: Config, labeler: str) -> frozenset[int] | None:
     return None if choice is None else choice.create(config.vocabulary).shows()
 
 
+def copies_label_files(config: Config, labeler: str) -> bool:
+    """Whether a labeler's labels are the label files of the images themselves."""
+    section = config.section(PseudolabelConfig)
+    choice = None if section is None else section.labelers.get(labeler)
+    return choice is not None and choice.component.needs_label_files
+
+
 def card_part(manifests: Path, labeler: str) -> Path:
     """The part that holds a labeler's report card."""
     return manifests / tables.REPORT_CARD.name / f"part-{labeler}.parquet"

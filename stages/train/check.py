@@ -15,7 +15,7 @@ from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import copies_label_files, of_rows, read_labels
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 
@@ -58,7 +58,8 @@ class TrainCheck:
                 with self.findings.collecting():
                     reached |= self.config.vocabulary.reached(source.label_scheme)
         if reached:
-            self._warn_of_unlearned(reached, "no label scheme of a labeled source reaches")
+            how = "no label scheme of a labeled source reaches"
+            self._warn_of_unlearned(reached, how, is_read=False)
 
     def images(self) -> None:
         """What the images manifest shows; once ingest is done."""
@@ -68,6 +69,7 @@ class TrainCheck:
         for role in (role for role, count in counts.items() if not count):
             self.findings.add(no_image(self.config, role))
         self._calibrations(counts["labeled"])
+        self._copied_files()
         self._label_files(read_supervision(self.config, "labeled"))
         if "val" in counts:
             self._validations(read_supervision(self.config, "val"))
@@ -152,6 +154,23 @@ class TrainCheck:
                     where = self._where(name, "label_sources")
                     self.findings.add(DataError(what, where=where, fix=fix))
 
+    def _copied_files(self) -> None:
+        """Label files of other roles that trainings read as stored labels."""
+        for name, variant in self.section.variants.items():
+            where = self._where(name, "label_sources")
+            for role in variant.roles:
+                for labeler in variant.labelers(role):
+                    if not copies_label_files(self.config, labeler):
+                        continue
+                    found = read_supervision(self.config, role)
+                    if not found.files:
+                        what = f"{labeler} copies label files, but no {role} image has one"
+                        fix = "name their folder with `masks: ...` in the source"
+                        self.findings.add(DataError(what, where=where, fix=fix))
+                    elif (doubt := found.silence()) is not None:
+                        what = f"{labeler} copies label files: {doubt.what}"
+                        self.findings.add(DataError(what, where=where, fix=doubt.fix))
+
     def _label_files(self, labeled: Supervision) -> None:
         where = f"{self.config.path}: {labeled.sources}"
         if (doubt := labeled.silence()) is not None:
@@ -162,12 +181,14 @@ class TrainCheck:
         if (doubt := labeled.monotony()) is not None:
             variants = self.section.variants.values()
             # What learns from its own predictions alone cannot learn another class.
-            if any(self._taught(variant) == frozenset() for variant in variants):
+            taught = [self._taught(variant, is_read=True) for variant in variants]
+            if any(own is not None and own <= labeled.shown for own in taught):
                 self.findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
             else:
                 self.findings.warn(f"{where}: {doubt}")
         if labeled.files:
-            self._warn_of_unlearned(labeled.shown, "no label file of a labeled image shows")
+            how = "no label file of a labeled image shows"
+            self._warn_of_unlearned(labeled.shown, how, is_read=True)
 
     def _validations(self, val: Supervision) -> None:
         where = f"{self.config.path}: {val.sources}"
@@ -175,12 +196,12 @@ class TrainCheck:
             fix = f"{doubt.fix}; or set `validate_every: null`"
             self.findings.add(DataError(f"val: {doubt.what}", where=where, fix=fix))
 
-    def _warn_of_unlearned(self, shown: frozenset[int], how: str) -> None:
+    def _warn_of_unlearned(self, shown: frozenset[int], how: str, *, is_read: bool) -> None:
         """Warns of classes that neither label files nor the labels of stage one show."""
         names = self.config.vocabulary.class_names
         lacking: dict[tuple[str, ...], list[str]] = {}
         for variant, keys in self.section.variants.items():
-            if (taught := self._taught(keys)) is not None:
+            if (taught := self._taught(keys, is_read=is_read)) is not None:
                 absent = tuple(name for i, name in enumerate(names) if i not in shown | taught)
                 lacking.setdefault(absent, []).append(variant)
         for classes, variants in lacking.items():
@@ -190,10 +211,19 @@ class TrainCheck:
                     f"{', '.join(variants)}: never learned"
                 )
 
-    def _taught(self, variant: VariantConfig) -> frozenset[int] | None:
-        """The classes that others than label files and the student teach; None: maybe any."""
+    def _taught(self, variant: VariantConfig, *, is_read: bool) -> frozenset[int] | None:
+        """The classes that others than label files and the student teach; None: maybe any.
+
+        Args:
+            variant: The keys of a training.
+            is_read: Whether the images manifest tells what label files show.
+        """
         taught: frozenset[int] = frozenset()
         for source in (choice.create() for choice in variant.label_sources):
+            labeler = source.labeler
+            if is_read and labeler is not None and copies_label_files(self.config, labeler):
+                taught |= read_supervision(self.config, source.config.on).shown
+                continue
             with self.findings.collecting():
                 if (own := source.shows(self.config)) is None:
                     return None

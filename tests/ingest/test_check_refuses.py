@@ -154,3 +154,20 @@ def test_a_check_judges_what_the_label_files_teach(
         assert "ingest.sources.labeled: 2 of 2 label files " in done.stdout
         assert held in done.stdout
         maskmill("run", "ingest", "--config", config)  # the next check reads the manifest
+
+
+def test_a_check_counts_why_no_image_of_a_role_can_be_used(
+    tiny: dict[str, Any], data: Path, write_config: Callable[..., Path], maskmill: Call
+) -> None:
+    (data / "labeled/images/0.png").write_bytes(b"")
+    (data / "labeled/images/1.png").write_text("<html>")
+    what = (
+        "none of the 2 labeled images can be used: 1 the file is empty, "
+        "1 an HTML page, which is not decoded"
+    )
+    config = write_config(tiny)
+    for _ in range(2):
+        done = maskmill("data", "check", config)
+        assert done.returncode == 1
+        assert what in done.stdout
+        assert maskmill("run", "ingest", "--config", config).returncode == 0

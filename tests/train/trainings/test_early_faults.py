@@ -1,6 +1,7 @@
 """What cannot work is said before the first step, all of it at once, with its cause."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -141,6 +142,30 @@ def test_masks_of_0_and_255_teach_a_constant(refused: Callable[..., str], data: 
 def test_masks_of_a_single_class_teach_a_constant(refused: Callable[..., str], data: Path) -> None:
     fill(data / "labeled/masks", [1])
     assert "2 of 2 label files show no class but disc" in refused()
+
+
+def test_copied_label_files_that_are_not_there_or_say_nothing_are_refused(
+    refused: Callable[..., str], labeling: dict[str, Any], data: Path
+) -> None:
+    labeling["pseudolabel"]["labelers"]["clip"] = {"name": "files"}
+    where = "train.variants.ood.label_sources: clip copies label files"
+    assert f"{where}, but no ood image has one; name their folder" in refused()
+    shutil.copytree(data / "labeled/masks", data / "ood/masks")
+    fill(data / "ood/masks", [255])
+    labeling["ingest"]["sources"]["ood"]["source"]["masks"] = "ood/masks"
+    assert f"{where}: 2 of 2 label files hold only 255; 255 is ignore" in refused()
+
+
+def test_copied_label_files_of_the_same_single_class_teach_no_other(
+    refused: Callable[..., str], labeling: dict[str, Any], data: Path
+) -> None:
+    labeling["pseudolabel"]["labelers"]["clip"] = {"name": "files"}
+    del labeling["train"]["variants"]["plain"]
+    shutil.copytree(data / "labeled/masks", data / "ood/masks")
+    labeling["ingest"]["sources"]["ood"]["source"]["masks"] = "ood/masks"
+    for role in ("labeled", "ood"):
+        fill(data / role / "masks", [0, 255])
+    assert "2 of 2 label files hold only 0 and 255; 255 is ignore" in refused()
 
 
 def test_val_masks_of_nothing_but_ignore_validate_nothing(
