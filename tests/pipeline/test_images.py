@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.images import images
-from pipeline.images.images import UnreadableImageError
+from pipeline.images.faults import UnreadableImageError
+from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
 
 # Left half red, right half blue: JPEG keeps these well enough to tell them apart.
@@ -56,7 +57,7 @@ def test_exif_orientation_is_applied(orientation: int, file_format: str) -> None
     content = encoded(Image.fromarray(stored), file_format, exif=exif)
     expected = UPRIGHT[orientation](stored)
     np.testing.assert_array_equal(images.decode_image(content).pixels, expected)
-    np.testing.assert_array_equal(images.decode_labels(content), expected)
+    np.testing.assert_array_equal(decode_labels(content), expected)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_labels_keep_their_values() -> None:
         (bits, ids % 2),
         (with_alpha, ids),
     ):
-        np.testing.assert_array_equal(images.decode_labels(encoded(image)), expected)
+        np.testing.assert_array_equal(decode_labels(encoded(image)), expected)
 
 
 def test_labels_of_colors_keep_them_whatever_alpha_says() -> None:
@@ -118,13 +119,13 @@ def test_labels_of_colors_keep_them_whatever_alpha_says() -> None:
     see_through = Image.fromarray(colors).convert("RGBA")
     see_through.putalpha(0)
     for image in (Image.fromarray(colors), see_through):
-        np.testing.assert_array_equal(images.decode_labels(encoded(image)), colors)
+        np.testing.assert_array_equal(decode_labels(encoded(image)), colors)
 
 
 def test_fractions_are_neither_labels_nor_images() -> None:
     fractions = encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
     with pytest.raises(UnreadableImageError, match="labels are whole numbers"):
-        images.decode_labels(fractions)
+        decode_labels(fractions)
     with pytest.raises(UnreadableImageError, match="images are of whole numbers"):
         images.decode_image(fractions)
 
@@ -139,7 +140,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-@pytest.mark.parametrize("decode", [images.decode_image, images.decode_labels])
+@pytest.mark.parametrize("decode", [images.decode_image, decode_labels])
 def test_what_is_no_image_is_refused_with_a_reason(
     kind: str, decode: Callable[[bytes], object]
 ) -> None:

@@ -1,0 +1,109 @@
+"""Decodes label files: pixel values or colours, unchanged; refuses files that changed them."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from pipeline.images import opening
+from pipeline.images.faults import UnreadableImageError
+from pipeline.images.images import CEILINGS
+from pipeline.images.limits import Limits
+
+_JPEG_IN_TIFF = ("jpeg", "tiff_jpeg")
+
+
+def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.integer]:
+    """Decodes a label file, upright by its own EXIF orientation, with unchanged values.
+
+    Returns:
+        (H, W) pixel values or palette indices, or (H, W, 3) uint8 for a file of colours. Alpha is
+        dropped.
+
+    Raises:
+        UnreadableImageError: The bytes are not an image, damaged, over the limits, not integers, or
+            not the values that were saved: lossy, scaled or cut to 8 bits.
+        UnreachableImageError: There is not enough memory now.
+    """
+
+    def convert(image: ImageFile) -> npt.NDArray[np.integer]:
+        _check_format(image, content)
+        _check_single(image)
+        turned = opening.upright(image)
+        channels = len(turned.getbands())
+        if channels > 2:
+            return np.asarray(turned.convert("RGB"))
+        values = np.asarray(turned.getchannel(0) if channels == 2 else turned)
+        return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+    return opening.decode(content, limits, convert)
+
+
+def _check_format(image: ImageFile, content: bytes) -> None:
+    """Refuses a file whose pixels are not the labels that someone saved."""
+    if image.mode == "F":
+        raise UnreadableImageError("its pixels are fractions; labels are whole numbers")
+    if lossy := _lossy_kind(image, content):
+        raise UnreadableImageError(f"{lossy} changes values: save PNG")
+    if opening.is_cut_to_8_bits(image):
+        what = "16 bits a channel, of which only 8 can be read"
+        raise UnreadableImageError(f"{what}: save class ids as grey, or colours of 8 bits")
+    if (maximum := _scaled_by(image)) is not None:
+        what = f"its values are scaled, since its header has {maximum} as the largest one"
+        raise UnreadableImageError(f"{what}: save PNG")
+
+
+def _lossy_kind(image: ImageFile, content: bytes) -> str | None:
+    """Name of the lossy compression of an opened image, if it has one."""
+    if image.format in ("JPEG", "MPO"):
+        return "JPEG"
+    if image.format == "TIFF" and image.info.get("compression") in _JPEG_IN_TIFF:
+        return "JPEG in a TIFF"
+    if image.format == "WEBP" and b"VP8L" not in _riff_chunks(content):
+        return "lossy WebP"
+    if image.format == "AVIF":
+        return "AVIF"
+    if image.format == "JPEG2000" and _is_irreversible(content):
+        return "lossy JPEG 2000"
+    return None
+
+
+def _riff_chunks(content: bytes) -> set[bytes]:
+    """Names of the chunks of a WebP file."""
+    names, position = set(), 12
+    while position + 8 <= len(content):
+        names.add(content[position : position + 4])
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return names
+
+
+def _is_irreversible(content: bytes) -> bool:
+    """Whether a JPEG 2000 codestream uses the lossy transform (marker COD, ITU-T T.800 A.6.1)."""
+    start = content.find(b"\xff\x52", max(content.find(b"\xff\x4f\xff\x51"), 0))
+    return start >= 0 and content[start + 13 : start + 14] == b"\0"
+
+
+def _scaled_by(image: ImageFile) -> int | None:
+    """The largest value in the header of a PPM or PGM file, if Pillow scales its pixels by it."""
+    codec, _, _, arguments = image.tile[0]
+    if image.mode == "1" or codec not in ("ppm", "ppm_plain"):
+        return None
+    maximum: int = arguments[1]
+    return None if maximum == (65535 if image.mode == "I" else 255) else maximum
+
+
+def _check_single(image: ImageFile) -> None:
+    """Refuses several pictures of one size; smaller ones in a TIFF are previews of the first."""
+    frames = getattr(image, "n_frames", 1)
+    if frames == 1:
+        return
+    size, equal = image.size, frames
+    if isinstance(image, TiffImageFile):
+        equal = 0
+        for frame in range(frames):
+            image.seek(frame)
+            equal += image.size == size
+        image.seek(0)
+    if equal > 1:
+        raise UnreadableImageError(f"holds {equal} pictures; a label file holds one")
