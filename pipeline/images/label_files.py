@@ -1,7 +1,10 @@
 """Decodes label files: pixel values or colours, unchanged; refuses files that changed them."""
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -30,6 +33,8 @@ def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.i
         _check_format(image, content)
         _check_single(image)
         turned = opening.upright(image)
+        if image.format == "GIF" and _is_renumbered(turned):
+            raise UnreadableImageError("GIF numbers values anew: save PNG")
         channels = len(turned.getbands())
         if channels > 2:
             return np.asarray(turned.convert("RGB"))
@@ -86,11 +91,24 @@ def _is_irreversible(content: bytes) -> bool:
 
 def _scaled_by(image: ImageFile) -> int | None:
     """The largest value in the header of a PPM or PGM file, if Pillow scales its pixels by it."""
-    codec, _, _, arguments = image.tile[0]
-    if image.mode == "1" or codec not in ("ppm", "ppm_plain"):
+    if image.format != "PPM" or image.mode == "1" or image.tile[0][0] == "raw":
         return None
-    maximum: int = arguments[1]
+    _, maximum = cast(tuple[str, int], image.tile[0][3])
     return None if maximum == (65535 if image.mode == "I" else 255) else maximum
+
+
+def _is_renumbered(image: Image) -> bool:
+    """Whether the palette of a GIF has greys, as of class ids, at other places than their values.
+
+    Encoders of GIF drop what is not used from a palette. Black and white are no class ids there.
+    """
+    if image.mode != "P":
+        return False
+    used = np.unique(np.asarray(image))
+    colors = np.array(image.getpalette("RGB")).reshape(-1, 3)[used]
+    greys = colors[:, 0]
+    is_grey = (colors == greys[:, None]).all()
+    return bool(is_grey and (greys != used).any() and {*greys.tolist()} - {0, 255})
 
 
 def _check_single(image: ImageFile) -> None:

@@ -60,7 +60,8 @@ def scan_one(tmp_path: Path) -> Scan:
         mask = None if labels is None else tmp_path / "mask.png"
         if labels is not None and mask is not None:
             labels.save(mask)
-        one = entry(tmp_path / image, mask, scheme=scheme)
+        there = {} if (tmp_path / image).exists() else {"stamp": None}
+        one = entry(tmp_path / image, mask, scheme=scheme, **there)
         [scanned] = scan([one], {}, READING)
         return scanned.row, [scanned.problem] if scanned.problem else []
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images import images
-from pipeline.images.faults import UnreadableImageError
+from pipeline.images.faults import UnreachableImageError, UnreadableImageError
 from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
 
@@ -148,6 +148,7 @@ def test_what_is_no_image_is_refused_with_a_reason(
     with pytest.raises(UnreadableImageError) as error:
         decode(content)
     assert str(error.value).startswith(reason)
+    assert not isinstance(error.value, UnreachableImageError)
 
 
 def test_a_bomb_is_refused_before_a_pixel_is_decoded() -> None:
