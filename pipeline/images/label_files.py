@@ -8,7 +8,7 @@ from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pipeline.images import opening
+from pipeline.images import opening, webp
 from pipeline.images.faults import UnreadableImageError
 from pipeline.images.images import CEILINGS
 from pipeline.images.limits import Limits
@@ -64,23 +64,13 @@ def _lossy_kind(image: ImageFile, content: bytes) -> str | None:
         return "JPEG"
     if image.format == "TIFF" and image.info.get("compression") in _JPEG_IN_TIFF:
         return "JPEG in a TIFF"
-    if image.format == "WEBP" and b"VP8L" not in _riff_chunks(content):
+    if image.format == "WEBP" and not webp.is_lossless(content):
         return "lossy WebP"
     if image.format == "AVIF":
         return "AVIF"
     if image.format == "JPEG2000" and _is_irreversible(content):
         return "lossy JPEG 2000"
     return None
-
-
-def _riff_chunks(content: bytes) -> set[bytes]:
-    """Names of the chunks of a WebP file."""
-    names, position = set(), 12
-    while position + 8 <= len(content):
-        names.add(content[position : position + 4])
-        size = int.from_bytes(content[position + 4 : position + 8], "little")
-        position += 8 + size + size % 2
-    return names
 
 
 def _is_irreversible(content: bytes) -> bool:

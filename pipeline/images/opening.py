@@ -12,6 +12,7 @@ from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pipeline.images import webp
 from pipeline.images.faults import UnreadableImageError, from_decode_error
 from pipeline.images.file_kinds import describe
 from pipeline.images.jpeg import count_scans
@@ -117,7 +118,7 @@ def _decode(
     *,
     alone: bool,
 ) -> T:
-    pixels = 0
+    pixels = webp.count_pixels(content)
     try:
         with warnings.catch_warnings():
             # Pillow warns about damaged metadata, which we do not use.

@@ -45,6 +45,8 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "progressive JPEG": ("JPEG", {"progressive": True}),
     "GIF": ("GIF", {}),
     "WebP": ("WEBP", {"method": 0}),
+    "lossless WebP": ("WEBP", {"method": 0, "lossless": True}),
+    "WebP with metadata": ("WEBP", {"method": 0, "exif": b"Exif\0\0" + bytes(40)}),
     "TIFF": ("TIFF", {"compression": "tiff_lzw"}),
     "PPM": ("PPM", {}),
 }

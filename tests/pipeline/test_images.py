@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.images import images
+from pipeline.images import images, webp
 from pipeline.images.faults import UnreachableImageError, UnreadableImageError
 from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
@@ -243,3 +243,11 @@ def test_images_are_fitted_by_their_long_side(
 def test_an_image_that_fits_is_left_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     assert images.fit(pixels, 128) is pixels
+
+
+@pytest.mark.parametrize("keys", [{}, {"lossless": True}, {"exif": b"Exif\0\0" + bytes(40)}])
+def test_the_pixels_of_a_webp_are_known_before_it_is_opened(keys: dict[str, Any]) -> None:
+    content = encoded(Image.new("RGB", (300, 7), "red"), "WEBP", **keys)
+    assert webp.count_pixels(content) == 2100
+    assert webp.is_lossless(content) == ("lossless" in keys)
+    assert webp.count_pixels(PNG) == webp.count_pixels(content[:20]) == 0
