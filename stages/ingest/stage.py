@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.color_facts import shards_in_colors, with_colors
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
 from stages.ingest.image_remarks import image_remarks
@@ -49,10 +50,12 @@ class IngestStage(Stage[ShardKey]):
         """Plans a unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
+        known = manifest.read(self.folder, tables.IMAGES, ["shard", "label_scheme"])
+        in_colors, vocabulary = shards_in_colors(known), self.context.config.vocabulary
         plan = []
         for shard in self.layout.shards:
             own = {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]}
-            own = self._with_colors(own, shard in self._shards_in_colors)
+            own = with_colors(own, vocabulary, in_colors=shard in in_colors)
             plan.append(Unit(ShardKey(shard), self._part(shard), own, shard=shard))
         return plan
 
@@ -67,7 +70,8 @@ class IngestStage(Stage[ShardKey]):
                 rows, failed = self._scan(unit)
                 facts = {**unit.facts, _DUPLICATES_MARKED: is_marked}
                 in_colors = any(row["label_scheme"] == CLASS_COLORS for row in rows)
-                self._write(unit.part, rows, failed, self._with_colors(facts, in_colors))
+                facts = with_colors(facts, self.context.config.vocabulary, in_colors=in_colors)
+                self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
             self._mark_duplicates(units[0])
 
@@ -198,21 +202,6 @@ class IngestStage(Stage[ShardKey]):
             facts |= self._section.sources[source].facts(f"ingest.sources.{source}")
         schemes = (scheme for _, scheme, is_masked in kinds if is_masked)
         return facts | self.context.config.vocabulary.schemes_facts(schemes)
-
-    def _with_colors(self, facts: Facts, in_colors: bool) -> Facts:
-        """The facts of a shard, with the colours of the classes if label files are read by them.
-
-        Only the files tell which scheme reads them, so these facts come from rows.
-        """
-        colors = self.context.config.vocabulary.scheme_facts(CLASS_COLORS)
-        others = {key: value for key, value in facts.items() if key not in colors}
-        return {**others, **colors} if in_colors else others
-
-    @cached_property
-    def _shards_in_colors(self) -> set[int]:
-        """The shards that have label files in the colours of the classes."""
-        known = manifest.read(self.folder, tables.IMAGES, ["shard", "label_scheme"])
-        return {*arrays.having(known, "label_scheme", CLASS_COLORS)["shard"].to_pylist()}
 
     def _part(self, shard: int) -> Path:
         return self.folder / part_file.part_name(shard)
