@@ -13,6 +13,8 @@ from pipeline.images.faults import UnreadableImageError
 from pipeline.images.images import CEILINGS
 from pipeline.images.limits import Limits
 
+_MAYBE_LOSSY = {"AVIF": "AVIF", "JPEG2000": "JPEG 2000"}
+"""Formats that keep values only with settings that no file shows, by Pillow's names."""
 _JPEG_IN_TIFF = ("jpeg", "tiff_jpeg")
 
 
@@ -30,8 +32,8 @@ def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.i
     """
 
     def convert(image: ImageFile) -> npt.NDArray[np.integer]:
-        _check_format(image, content)
         _check_single(image)
+        _check_format(image, content)
         turned = opening.upright(image)
         if image.format == "GIF" and _is_renumbered(turned):
             raise UnreadableImageError("GIF numbers values anew: save PNG")
@@ -66,17 +68,9 @@ def _lossy_kind(image: ImageFile, content: bytes) -> str | None:
         return "JPEG in a TIFF"
     if image.format == "WEBP" and not webp.is_lossless(content):
         return "lossy WebP"
-    if image.format == "AVIF":
-        return "AVIF"
-    if image.format == "JPEG2000" and _is_irreversible(content):
-        return "lossy JPEG 2000"
+    if image.format in _MAYBE_LOSSY:
+        return _MAYBE_LOSSY[image.format]
     return None
-
-
-def _is_irreversible(content: bytes) -> bool:
-    """Whether a JPEG 2000 codestream uses the lossy transform (marker COD, ITU-T T.800 A.6.1)."""
-    start = content.find(b"\xff\x52", max(content.find(b"\xff\x4f\xff\x51"), 0))
-    return start >= 0 and content[start + 13 : start + 14] == b"\0"
 
 
 def _scaled_by(image: ImageFile) -> int | None:
