@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
+from pipeline.config.vocabulary import CLASS_COLORS
 from pipeline.engine.findings import Findings
 from pipeline.errors import ConfigError, DataError, together
 from pipeline.records import arrays
@@ -39,7 +40,7 @@ def check_scheme(config: Config, name: str, source: SourceConfig, findings: Find
     """Finds a label scheme that does not exist, or gives no pixel a class."""
     scheme, vocabulary = source.label_scheme, config.vocabulary
     where = f"{config.path}: ingest.sources.{name}.label_scheme"
-    if scheme is None:
+    if scheme is None or scheme == CLASS_COLORS:
         return
     if scheme not in vocabulary.label_schemes:
         known = ", ".join(vocabulary.label_schemes) or "none; leave the key out"

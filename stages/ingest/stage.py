@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary import CLASS_COLORS
+from pipeline.config.vocabulary_doubts import doubts_of_colors
 from pipeline.engine.findings import Findings
 from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
 from pipeline.engine.staleness import count_changes
@@ -19,8 +21,10 @@ from pipeline.errors import ConfigError, DataError, MaskmillError, together
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.color_facts import shards_in_colors, with_colors
 from stages.ingest.config import IngestConfig
 from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
+from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import KNOWN_COLUMNS, assign_rows
 from stages.ingest.listing import check_scheme, list_sources
 
@@ -51,7 +55,7 @@ class IngestStage(Stage[ShardKey]):
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
-        for doubt in self.context.config.vocabulary.doubts_of_colors():
+        for doubt in doubts_of_colors(self.context.config.vocabulary):
             findings.warn(doubt)
         for name, source in self._section.sources.items():
             check_scheme(self.context.config, name, source, findings)
@@ -83,15 +87,14 @@ class IngestStage(Stage[ShardKey]):
         """Plans a unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
-        return [
-            Unit(
-                ShardKey(shard),
-                self._part(shard),
-                {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]},
-                shard=shard,
-            )
-            for shard in self.layout.shards
-        ]
+        known = manifest.read(self.folder, tables.IMAGES, ["shard", "label_scheme"])
+        in_colors, vocabulary = shards_in_colors(known), self.context.config.vocabulary
+        plan = []
+        for shard in self.layout.shards:
+            own = {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]}
+            own = with_colors(own, vocabulary, in_colors=shard in in_colors)
+            plan.append(Unit(ShardKey(shard), self._part(shard), own, shard=shard))
+        return plan
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
         """Reads the images of stale shards in order.
@@ -111,6 +114,8 @@ class IngestStage(Stage[ShardKey]):
                     continue
                 rows, failed, found = self._scan(unit)
                 problems += found
+                in_colors = any(row["label_scheme"] == CLASS_COLORS for row in rows)
+                facts = with_colors(facts, self.context.config.vocabulary, in_colors=in_colors)
                 if not found:
                     self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
@@ -138,7 +143,7 @@ class IngestStage(Stage[ShardKey]):
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
-        columns = ["role", "status", "uri", "error_message", "shard"]
+        columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
         good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
@@ -150,7 +155,10 @@ class IngestStage(Stage[ShardKey]):
             these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
-            self.context.console.warn(f"{these.num_rows} images {status}; {text}")
+            again = "; the next run tries again" if status == "failed" else ""
+            self.context.console.warn(f"{these.num_rows} images {status}; {text}{again}")
+        for remark in image_remarks(good):
+            self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
@@ -188,12 +196,15 @@ class IngestStage(Stage[ShardKey]):
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
         problems = [result.problem for result in scanned if result.problem is not None]
-        return rows, sum(result.is_unreachable for result in scanned), problems
+        return rows, sum(result.is_failed for result in scanned), problems
 
     def _read(self, entries: Sequence[Entry], gone: Mapping[int, ImageRow]) -> list[ScanResult]:
-        from stages.ingest.scan import scan
+        from stages.ingest.scan import Reading, scan
 
-        return scan(entries, gone, self.context.config.vocabulary, self._section.limits)
+        sources = self._section.sources.items()
+        ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
+        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
+        return scan(entries, gone, reading)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""

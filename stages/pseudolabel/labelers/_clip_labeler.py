@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import ConfigError
 from stages.models.clip.clip_weights import ClipConfig
 from stages.models.embedded.models import CLIP, SANDBOX, knows
@@ -50,7 +51,7 @@ class ClipLabeler(Labeler):
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: another world's CLIP, or classes that no concept tells apart."""
         limits = f"{CLIP.limits} (labels of photos are near chance)"
-        found = self.vocabulary.doubts_of_texts()
+        found = doubts_of_texts(self.vocabulary)
         if self.config.stands_in:
             missing = f"{self.config.weights} is missing, so the stand-in is used"
             return [f"{missing}: {limits}; {self.config.how_to_fetch()}", *found]
@@ -60,7 +61,7 @@ class ClipLabeler(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return self.vocabulary.asked_for()
+        return asked_for(self.vocabulary)
 
     def rehearse(self, *, downloads: bool) -> None:
         """See `Labeler.rehearse`: the size of windows, the variant, and the length of prompts."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.files.checksum import checksum
 from stages.models.clip.clip_weights import ModelName, model_folder
@@ -85,11 +86,11 @@ class Hf(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return self.vocabulary.asked_for()
+        return asked_for(self.vocabulary)
 
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: classes that cannot be told by their concepts."""
-        return self.vocabulary.doubts_of_texts()
+        return doubts_of_texts(self.vocabulary)
 
     def check_packages(self) -> None:
         """See `Labeler.check_packages`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import WeightsError
 from pipeline.files import locations
 from pipeline.files.checksum import checksum
@@ -127,11 +128,11 @@ class Sed(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return self.vocabulary.asked_for()
+        return asked_for(self.vocabulary)
 
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: classes that cannot be told by their concepts."""
-        return self.vocabulary.doubts_of_texts()
+        return doubts_of_texts(self.vocabulary)
 
     def rehearse(self, *, downloads: bool) -> None:
         """See `Labeler.rehearse`: whether the checkpoint is one, and the length of prompts."""
