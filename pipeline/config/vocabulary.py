@@ -125,7 +125,8 @@ class Vocabulary(Section):
                         f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if not (_is_value(value) or value == OTHERS or _COLOR.fullmatch(value)):
+                is_value = value.isdecimal() and int(value) < TABLE_SIZE
+                if not (is_value or value == OTHERS or _COLOR.fullmatch(value)):
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
@@ -219,14 +220,6 @@ class Vocabulary(Section):
         """Who asks the queries of a mask value, in words: a class, or `background_concepts`."""
         return "background_concepts" if value == IGNORE else self.class_names[value]
 
-    def reached(self, scheme: str | None) -> frozenset[int]:
-        """The classes that a label file of this scheme can show.
-
-        Raises:
-            DataError: The vocabulary has no such scheme.
-        """
-        return frozenset(self._targets(scheme).values()) - {IGNORE}
-
     def schemes_facts(self, schemes: Iterable[str | None]) -> Facts:
         """Facts of reading label files of all these schemes; see `scheme_facts`."""
         facts: Facts = {}
@@ -298,10 +291,6 @@ class Vocabulary(Section):
 def normal(text: str) -> str:
     """A text as a tokenizer sees it: without capitals, and with single spaces."""
     return " ".join(text.lower().split())
-
-
-def _is_value(key: str) -> bool:
-    return key.isdecimal() and int(key) < TABLE_SIZE
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:

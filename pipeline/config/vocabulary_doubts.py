@@ -3,6 +3,17 @@
 from pipeline.config.vocabulary import IGNORE, Vocabulary, normal
 
 
+def reached(vocabulary: Vocabulary, scheme: str | None) -> frozenset[int]:
+    """The classes that a label file of a scheme can show; None = pixel values are class ids.
+
+    Raises:
+        DataError: The vocabulary has no such scheme.
+    """
+    (targets,) = vocabulary.scheme_facts(scheme).values()
+    assert isinstance(targets, dict)
+    return frozenset(value for value in targets.values() if isinstance(value, int)) - {IGNORE}
+
+
 def asked_for(vocabulary: Vocabulary) -> frozenset[int]:
     """The classes that labels made from text can show: those with concepts, and the background.
 

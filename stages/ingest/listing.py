@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.config.vocabulary import CLASS_COLORS
+from pipeline.config.vocabulary_doubts import reached
 from pipeline.engine.findings import Findings
 from pipeline.errors import ConfigError, DataError, together
 from pipeline.records import arrays
@@ -46,7 +47,7 @@ def check_scheme(config: Config, name: str, source: SourceConfig, findings: Find
         known = ", ".join(vocabulary.label_schemes) or "none; leave the key out"
         what = f"vocabulary {vocabulary.name!r} has no scheme {scheme!r}"
         findings.add(ConfigError(what, where=where, fix=f"it has: {known}"))
-    elif not vocabulary.reached(scheme):
+    elif not reached(vocabulary, scheme):
         what = f"the scheme {scheme!r} of vocabulary {vocabulary.name!r} ignores every value"
         findings.add(ConfigError(what, where=where, fix="give at least one value a class in it"))
 

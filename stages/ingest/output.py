@@ -88,7 +88,7 @@ def _read_supervision(config: Config, role: str) -> Supervision:
     files = []
     # Only the parts have columns of lists, and few parts have label files.
     for shard in images.filter(is_wanted)["shard"].unique().to_pylist():
-        own = images.filter(pc.equal(images["shard"], shard))
+        own = images.filter(arrays.flags(arrays.numbers(images["shard"]) == shard))
         own = own.append_column("mask_class_ids", _class_ids(folder, shard))
         files += [label_file(row) for row in own.filter(own["is_wanted"]).to_pylist()]
     return Supervision(role, tuple(files), config.vocabulary)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
+from pipeline.config.vocabulary_doubts import reached
 from pipeline.engine import torchrun
 from pipeline.engine.findings import Findings
 from pipeline.errors import ConfigError, DataError
@@ -52,14 +53,14 @@ class TrainCheck:
         """Classes that no label scheme reaches; before the label files were read."""
         ingest = self.config.section(IngestConfig)
         sources = () if ingest is None else ingest.sources.values()
-        reached: frozenset[int] = frozenset()
+        found: frozenset[int] = frozenset()
         for source in sources:
             if source.role == "labeled":
                 with self.findings.collecting():
-                    reached |= self.config.vocabulary.reached(source.label_scheme)
-        if reached:
+                    found |= reached(self.config.vocabulary, source.label_scheme)
+        if found:
             how = "no label scheme of a labeled source reaches"
-            self._warn_of_unlearned(reached, how, is_read=False)
+            self._warn_of_unlearned(found, how, is_read=False)
 
     def images(self) -> None:
         """What the images manifest shows; once ingest is done."""
