@@ -7,7 +7,6 @@ file), or are counted in a remark: see `PassedOver`. So no file vanishes without
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
 from enum import Enum
 
 from pipeline.images.file_kinds import HEIF_BRANDS
@@ -69,12 +68,12 @@ def kind_by_name(name: str) -> FileKind:
     return FileKind.OTHER if ending in _OTHER_ENDINGS else FileKind.UNKNOWN
 
 
-def kind(name: str, start: Callable[[], bytes]) -> FileKind:
+def kind(name: str, start: bytes) -> FileKind:
     """What a file is, by its name, or where that says nothing by its first `START` bytes."""
     found = kind_by_name(name)
     if found is not FileKind.UNKNOWN:
         return found
-    return FileKind.IMAGE if starts_as_image(start()) else FileKind.OTHER
+    return FileKind.IMAGE if starts_as_image(start) else FileKind.OTHER
 
 
 def is_hidden(name: str) -> bool:
@@ -128,10 +127,6 @@ class PassedOver:
     def add_as(self, label: str) -> None:
         """Counts a file that is passed over for another reason than its ending."""
         self.counts[label] += 1
-
-    def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Adds the counts of another one."""
-        self.counts.update(counts)
 
     def remark(self) -> str | None:
         """The line for the user: "8 files passed over: no ending 4, hidden 3, .xml 1"."""

@@ -111,11 +111,11 @@ def _lines(lists: Sequence[Path]) -> list[str]:
 def _ids_in_folder(config: Config, sources: Mapping[Role, Source]) -> list[str]:
     """Ids of the images of a folder that have label files and belong to no other source."""
     labeled = sources["labeled"]
-    for source in sources.values():
-        if not isinstance(source, FolderSource):
+    for origin in sources.values():
+        if not isinstance(origin, FolderSource):
             fix = "name the lists to draw from with --from"
             what = "images can be drawn only from a source `folder`, and this is another kind"
-            raise ConfigError(what, where=source.where, fix=fix)
+            raise ConfigError(what, where=origin.where, fix=fix)
     assert isinstance(labeled, FolderSource)
     taken: set[str] = set()
     for name, source in ingest_section(config).sources.items():

@@ -85,7 +85,7 @@ def _build_index(archive: str, sidecar: str) -> TarIndex:
             if entry.kind != "a folder":
                 if name in members:  # as if unpacked, the last file of a name counts
                     passed.add_as("repeated name")
-                members[name] = entry, kind(name, lambda start=entry.start: start)
+                members[name] = entry, kind(name, entry.start)
     except OSError as error:
         if storage.is_fault(error):
             raise
