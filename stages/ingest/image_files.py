@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from errno import EACCES, EPERM
-from typing import NamedTuple
 
 from pipeline.files import storage
 from stages.ingest.containment import Root
@@ -13,19 +12,9 @@ from stages.ingest.file_kind import START, FileKind, PassedOver, kind_by_name, s
 _READERS = 16
 """Threads that look into files whose names do not say what they are."""
 
-
-class ImageFile(NamedTuple):
-    """A file of a folder.
-
-    Attributes:
-        name: Its path below the folder; that of a linked folder ends with a slash.
-        path: Its path or address.
-        problem: Why it must not be read, if so.
-    """
-
-    name: str
-    path: str
-    problem: str | None = None
+ImageFile = tuple[str, str, str | None]
+"""A file's path below its folder (that of a linked folder ends with a slash), its path or address,
+and why it must not be read, if so. A plain tuple, since there may be a million."""
 
 
 def image_files(root: Root, passed: PassedOver, masks: str | None = None) -> Iterator[ImageFile]:
@@ -42,32 +31,33 @@ def image_files(root: Root, passed: PassedOver, masks: str | None = None) -> Ite
     """
     start = len(root.folder)
     skipped = f"{masks}/" if masks is not None and masks != root.folder else "\0"
-    unknown: list[ImageFile] = []
+    unknown: list[tuple[str, str]] = []
     for path, problem in root.files():
         if path.startswith(skipped):
             continue
-        file = ImageFile(path[start:].lstrip("/"), path, problem)
-        kind = kind_by_name(file.name)
+        name = path[start:].lstrip("/")
+        kind = kind_by_name(name)
         if kind is FileKind.IMAGE:
-            yield file
+            yield name, path, problem
         elif kind is FileKind.UNKNOWN and problem is None:
-            unknown.append(file)
-        elif kind is FileKind.UNKNOWN and os.path.isdir(path):
-            yield file._replace(name=f"{file.name}/")
+            unknown.append((name, path))
+        elif kind is not FileKind.HIDDEN and problem is not None and os.path.isdir(path):
+            yield f"{name}/", path, problem
         else:
-            passed.add(file.name, kind, path)
+            passed.add(name, kind, path)
     with ThreadPoolExecutor(_READERS) as threads:
-        for file, is_image in zip(unknown, threads.map(_may_be_image, unknown), strict=True):
+        answers = threads.map(_may_be_image, (path for _, path in unknown))
+        for (name, path), is_image in zip(unknown, answers, strict=True):
             if is_image:
-                yield file
+                yield name, path, None
             else:
-                passed.add(file.name, FileKind.OTHER, file.path)
+                passed.add(name, FileKind.OTHER, path)
 
 
-def _may_be_image(file: ImageFile) -> bool:
+def _may_be_image(path: str) -> bool:
     """Whether a file's first bytes are those of an image, or cannot be read now."""
     try:
-        return starts_as_image(storage.read_range(file.path, 0, START))
+        return starts_as_image(storage.read_range(path, 0, START))
     except storage.NoPlainFileError:
         return False
     except OSError as error:

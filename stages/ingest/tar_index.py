@@ -27,6 +27,8 @@ _VERSION = "4"
 """Increased when the same archive gives another index."""
 _MAX_TEXT = 2**20
 """Size limit of a caption or metadata file in bytes; longer ones count as empty."""
+_CACHED = ("failures", "remark", "lacking", "passed_over")
+"""Attributes of an index that are cached next to its table."""
 _TEXTS = (".txt", ".json")
 """Endings of caption and metadata files."""
 _LABELS = (".seg", ".mask", ".label", ".segmentation")
@@ -48,12 +50,14 @@ class TarIndex:
         listed: The images, in the order of the archive; a table of the schema `LISTING`.
         failures: Numbers of images that img2dataset could not download, by reason.
         remark: What is wrong with the sidecar, if anything.
+        lacking: Number of images that the sidecar has and the archive lacks.
         passed_over: Numbers of files that are no image and belong to none: see `PassedOver`.
     """
 
     listed: pa.Table
     failures: dict[str, int] = field(default_factory=dict)
     remark: str | None = None
+    lacking: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
 
 
@@ -106,7 +110,8 @@ def _build_index(archive: str, sidecar: str) -> TarIndex:
         damage = "no image in the archive"
     if damage is not None:
         listed.append(Listed(archive, problem=damage, stamp=stamp_before))
-    return TarIndex(listing(listed), failures, remark, dict(passed.counts))
+    lacking = len(sidecar_rows.keys() - {key for name in images for key in _keys(name)})
+    return TarIndex(listing(listed), failures, remark, lacking, dict(passed.counts))
 
 
 def _images(members: _Members, passed: PassedOver) -> dict[str, tar.Entry]:
@@ -184,7 +189,9 @@ def _caption_and_url(
 
 
 def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | None]:
-    """Reads captions and URLs, numbers of failures by reason, and what is wrong with the file."""
+    """Reads captions and URLs of images that were downloaded, numbers of failures by reason, and
+    what is wrong with the file.
+    """
     try:
         content = storage.read_bytes(sidecar)
     except (FileNotFoundError, storage.NoPlainFileError):
@@ -204,10 +211,15 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         return {}, {}, f"{sidecar} cannot be read: {str(error).partition(chr(10))[0]}"
     nothing = [None] * len(texts["key"])
-    texts_of = zip(texts.get("caption", nothing), texts.get("url", nothing), strict=True)
-    rows = dict(zip(texts["key"], texts_of, strict=True))
-    states = zip(texts.get("status", nothing), texts.get("error_message", nothing), strict=True)
-    failed = Counter(reason or state for state, reason in states if state not in (None, "success"))
+    names_in_order = ("key", "caption", "url", "status", "error_message")
+    columns_in_order = (texts.get(name, nothing) for name in names_in_order)
+    rows: _SidecarRows = {}
+    failed: Counter[str] = Counter()
+    for key, caption, url, status, reason in zip(*columns_in_order, strict=True):
+        if status in (None, "success"):
+            rows[key] = caption, url
+        else:
+            failed[reason or status] += 1
     return rows, dict(failed), None
 
 
@@ -225,8 +237,7 @@ def _read_cached(path: Path, made_from: str) -> TarIndex | None:
 
 def _write_cache(found: TarIndex, path: Path, made_from: str) -> None:
     """Writes an index if possible; `status` must also work where nothing can be written."""
-    others = {"passed_over": found.passed_over}
-    more = json.dumps({"failures": found.failures, "remark": found.remark, **others})
+    more = json.dumps({name: getattr(found, name) for name in _CACHED})
     table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
     content = pa.BufferOutputStream()
     pq.write_table(table, content, compression="zstd", use_dictionary=False)  # no text twice

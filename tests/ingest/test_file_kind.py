@@ -1,14 +1,18 @@
 """Which files are images: by name, and where the name says nothing by the first bytes."""
 
 import io
+import os
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from stages.ingest.file_kind import (
     START,
     FileKind,
     PassedOver,
+    ending_of,
     is_hidden,
     kind,
     kind_by_name,
@@ -80,6 +84,13 @@ def test_names_decide_where_they_can() -> None:
         assert {kind_by_name(name) for name in names} == {expected}
     assert kind("x", b"\xff\xd8\xff\xe0") is FileKind.IMAGE
     assert kind("x", b"text") is FileKind.OTHER
+
+
+@given(st.text(alphabet="a./X", min_size=1, max_size=8).filter(lambda name: not is_hidden(name)))
+@example("a/x")
+def test_an_ending_is_what_python_calls_one(name: str) -> None:
+    assume(os.path.basename(name) != "..")
+    assert ending_of(name) == os.path.splitext(name)[1].lower()
 
 
 def test_an_ending_begins_with_a_letter() -> None:

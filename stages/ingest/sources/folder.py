@@ -73,13 +73,13 @@ class FolderSource(Source):
             chosen = self._masked(chosen, masks)
         return listing(
             Listed(
-                file.path,
+                path,
                 mask := masks.get(key),
-                problem=file.problem,
-                stamp=file_stamps.stamp(file.path),
+                problem=problem,
+                stamp=file_stamps.stamp(path),
                 mask_stamp=mask and file_stamps.stamp(mask),
             )
-            for key, file in chosen.items()
+            for key, (_, path, problem) in chosen.items()
         )
 
     def labeled_files(self) -> Mapping[str, str]:
@@ -88,8 +88,8 @@ class FolderSource(Source):
         masks = self._masks(images) if self.config.masks is not None else {}
         keys = _keys_by_name(images)
         return {
-            key if keys.get(key, key) == key else file.name: file.path
-            for key, file in images.items()
+            key if keys.get(key, key) == key else name: path
+            for key, (name, path, _) in images.items()
             if key in masks
         }
 
@@ -99,14 +99,14 @@ class FolderSource(Source):
         where = f"{self.where}.masks: {locations.join(self.data, self.config.masks)}"
         if without := [key for key in masks if key not in images]:
             count = f"{len(without)} mask{'s' if without[1:] else ''}"
-            what = f"{count} without an image, first: {masks[without[0]].path}"
+            what = f"{count} without an image, first: {masks[without[0]][1]}"
             folder = locations.join(self.data, self.config.images)
             fix = f"add the image to {folder}, or remove the mask"
             raise DataError(what, where=where, fix=fix)
-        for file in masks.values():
-            if file.problem is not None:
-                raise DataError(file.problem, where=file.path, fix="or put the file itself there")
-        return {key: file.path for key, file in masks.items()}
+        for _, path, problem in masks.values():
+            if problem is not None:
+                raise DataError(problem, where=path, fix="or put the file itself there")
+        return {key: path for key, (_, path, _) in masks.items()}
 
     def _masked(self, images: _Files, masks: Mapping[str, str]) -> _Files:
         """The images that have label files; a remark counts the others."""
@@ -139,15 +139,16 @@ class FolderSource(Source):
 
     def _by_id(self, files: Iterable[ImageFile], where: str) -> _Files:
         if self.config.masks is None and self.config.ids is None:
-            return {file.name: file for file in files}
+            return {file[0]: file for file in files}
         found: _Files = {}
         # Those that are not decoded come last: the same picture may lie there in another format.
-        for file in sorted(files, key=lambda file: ending_of(file.name) in UNDECODED_ENDINGS):
-            key = without_ending(file.name)
-            if key in found and ending_of(file.name) in UNDECODED_ENDINGS:
-                key = file.name
+        for file in sorted(files, key=lambda file: ending_of(file[0]) in UNDECODED_ENDINGS):
+            name, path, _ = file
+            key = without_ending(name)
+            if key in found and ending_of(name) in UNDECODED_ENDINGS:
+                key = name
             if key in found:
-                names = sorted(os.path.basename(one.path) for one in (found[key], file))
+                names = sorted(os.path.basename(one) for one in (found[key][1], path))
                 what = f"{' and '.join(names)} differ only in their ending"
                 raise DataError(what, where=where, fix="keep one of them, or rename it")
             found[key] = file
@@ -179,8 +180,9 @@ class FolderSource(Source):
                 what = f"line {number}: no image {text!r} in {folder}"
                 raise DataError(what, where=where, fix="correct the line or remove it")
             if names.get(text, known) != known:
-                what = f"line {number}: {text!r} may be that image or {images[known].name!r}"
-                fix = f"write {names[text]!r} for the first, {images[known].name!r} for the other"
+                other = images[known][0]
+                what = f"line {number}: {text!r} may be that image or {other!r}"
+                fix = f"write {names[text]!r} for the first, {other!r} for the other"
                 raise DataError(what, where=where, fix=fix)
             repeated += known in chosen
             chosen[known] = images[known]
@@ -193,4 +195,4 @@ class FolderSource(Source):
 
 def _keys_by_name(images: _Files) -> dict[str, str]:
     """The id of each image by its path below the folder, with its ending."""
-    return {file.name: key for key, file in images.items()}
+    return {name: key for key, (name, _, _) in images.items()}

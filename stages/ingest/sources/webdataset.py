@@ -56,6 +56,7 @@ class WebdatasetSource(Source):
         passed = PassedOver()
         listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
+        lacking = 0
         for path, problem in self._archives(folder, passed):
             if (problem := problem or _not_a_file(path)) is not None:
                 listed.append(
@@ -65,6 +66,7 @@ class WebdatasetSource(Source):
             found = read_index(path, self.cache)
             listed.append(found.listed)
             failures.update(found.failures)
+            lacking += found.lacking
             passed.counts.update(found.passed_over)
             if found.remark is not None:
                 self.remarks.append(found.remark)
@@ -77,6 +79,9 @@ class WebdatasetSource(Source):
                 f"img2dataset could not download {failures.total():,} more images; "
                 f"most frequent reason ({count:,}): {reason}"
             )
+        if lacking:
+            what = "sidecars list as downloaded are not in their archives"
+            self.remarks.append(f"{lacking:,} images that {what}")
         if (remark := passed.remark()) is not None:
             self.remarks.append(remark)
         return pa.concat_tables(listed)

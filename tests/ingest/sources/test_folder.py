@@ -299,8 +299,10 @@ def test_what_cannot_be_looked_into_is_a_row_or_counted(build: Build, tmp_path: 
     os.mkfifo(tmp_path / "images" / "pipe")
     (tmp_path / "images" / "nowhere").symlink_to("nothing")
     (tmp_path / "images" / "out").symlink_to("/etc/hostname")
+    (tmp_path / "images" / "folder.zip").symlink_to("/etc")
     source = build()
-    assert source.list()["image"].to_pylist() == [f"{tmp_path}/images/a.jpg"]
+    names = ["a.jpg", "folder.zip"]
+    assert source.list()["image"].to_pylist() == [f"{tmp_path}/images/{name}" for name in names]
     assert source.remarks == ["5 files passed over: no ending 4, hidden 1"]
 
 

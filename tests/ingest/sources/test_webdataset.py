@@ -281,6 +281,21 @@ def test_the_last_ending_decides_and_captions_have_the_name_or_the_key(
     assert again.remarks == source.remarks
 
 
+def test_images_that_only_a_sidecar_has_are_counted(
+    build: Build, web: Path, write_shard: WriteShard
+) -> None:
+    sidecar = write_shard(web, 0, [None, None, "timed out", None]).with_suffix(".parquet")
+    content = sidecar.read_bytes()
+    write_shard(web, 0, [None])
+    sidecar.write_bytes(content)
+    source = build()
+    assert len(list_images(source)) == 1
+    assert source.remarks == [
+        "img2dataset could not download 1 more images; most frequent reason (1): timed out",
+        "2 images that sidecars list as downloaded are not in their archives",
+    ]
+
+
 def test_of_a_repeated_name_the_last_file_counts(
     build: Build, web: Path, add: Add, jpeg: Jpeg
 ) -> None:
