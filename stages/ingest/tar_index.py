@@ -31,6 +31,7 @@ _CACHED = ("failures", "remark", "lacking", "passed_over")
 """Attributes of an index that are cached next to its table."""
 _TEXTS = (".txt", ".json")
 """Endings of caption and metadata files."""
+_SIDECAR_COLUMNS = ("key", "caption", "url", "status", "error_message")
 _LABELS = (".seg", ".mask", ".label", ".segmentation")
 """Parts of names before the last ending that say: the labels of the image of that sample."""
 
@@ -189,9 +190,7 @@ def _caption_and_url(
 
 
 def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | None]:
-    """Reads captions and URLs of images that were downloaded, numbers of failures by reason, and
-    what is wrong with the file.
-    """
+    """Reads texts of downloaded images, numbers of failures, and what is wrong with the file."""
     try:
         content = storage.read_bytes(sidecar)
     except (FileNotFoundError, storage.NoPlainFileError):
@@ -202,8 +201,7 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
         return {}, {}, f"{sidecar} cannot be read: {error.strerror}"
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            names = {"key", "caption", "url", "status", "error_message"}
-            names &= set(file.schema_arrow.names)
+            names = {*_SIDECAR_COLUMNS} & {*file.schema_arrow.names}
             if "key" not in names:
                 return {}, {}, f"{sidecar} has no column `key`: not a sidecar of img2dataset"
             columns = text_columns(file.read(columns=sorted(names)), names)
@@ -211,11 +209,10 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         return {}, {}, f"{sidecar} cannot be read: {str(error).partition(chr(10))[0]}"
     nothing = [None] * len(texts["key"])
-    names_in_order = ("key", "caption", "url", "status", "error_message")
-    columns_in_order = (texts.get(name, nothing) for name in names_in_order)
+    in_order = (texts.get(name, nothing) for name in _SIDECAR_COLUMNS)
     rows: _SidecarRows = {}
     failed: Counter[str] = Counter()
-    for key, caption, url, status, reason in zip(*columns_in_order, strict=True):
+    for key, caption, url, status, reason in zip(*in_order, strict=True):
         if status in (None, "success"):
             rows[key] = caption, url
         else:
