@@ -62,7 +62,7 @@ def _listed(config: Config, name: str, source: SourceConfig) -> tuple[pa.Table, 
         if lacking < images.num_rows:
             first = images["image"].filter(pc.is_null(images["mask"]))[0]
             what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-            fix = "add its label file to `masks`, or leave the image out"
+            fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
         raise DataError(what, where=f"{config.path}: ingest.sources.{name}.source", fix=fix)
     for key, value in {"source": name, "role": source.role, "scheme": source.label_scheme}.items():
         column = pa.repeat(arrays.text(value), images.num_rows)

@@ -37,7 +37,8 @@ def a_mask_without_an_image(sources: dict[str, Any], data: Path) -> None:
 
 
 def an_image_without_a_mask(sources: dict[str, Any], data: Path) -> None:
-    (data / "labeled/masks/1.png").unlink()
+    (data.parent / "list.txt").write_text("images/0.png\nimages/1.png masks/1.png\n")
+    sources["labeled"]["source"] = {"name": "list", "file": "list.txt", "root": "labeled"}
 
 
 def two_of_a_name(sources: dict[str, Any], data: Path) -> None:
