@@ -31,7 +31,7 @@ class Verifier:
             Whether there is no damage, in the end.
         """
         try:
-            damaged, checked = self._check()
+            damaged, altered, checked = self._check()
         except part_file.DamagedPartError as error:  # a part that others are planned from
             folder = locations.location(error.where).parent
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
@@ -42,12 +42,12 @@ class Verifier:
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")
             count = f"{len(parts)} damaged parts that other units depend on"
-            damaged = [(stage, parts)]
+            damaged, altered = [(stage, parts)], []
         else:
-            if not damaged:
+            if not damaged and not altered:
                 self.runner.console.line(f"{checked} units checked, no damage")
                 return True
-            count = f"{checked} units checked, {len(damaged)} damaged"
+            count = f"{checked} units checked, {len(damaged) + len(altered)} damaged"
         if not rerun:
             self.runner.console.line(f"{count}; do them again with: maskmill verify --rerun")
             return False
@@ -55,14 +55,19 @@ class Verifier:
         with locked(self.runner.config.manifests):
             for path in (path for _, paths in damaged for path in paths):
                 path.unlink(missing_ok=True)
-        self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
+        if altered:  # files of the user that are read again as they are now
+            self.runner.run(Request(tuple({*altered}), only=True, force=True))
+        if damaged:
+            self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
         return self.verify(rerun=True)
 
     def _stages(self) -> list[AnyStage]:
         return list(self.runner.stages(list(self.runner.config.sections)))
 
-    def _check(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
-        """Finds damage, as files to delete, and counts the units that were checked.
+    def _check(self) -> tuple[list[tuple[AnyStage, list[Path]]], list[str], int]:
+        """Finds damage: files to delete, and for each unit with other input files its stage.
+
+        Returns the number of units that were checked too.
 
         Raises:
             DamagedPartError: A part that others are planned from is damaged, and nothing else is.
@@ -70,8 +75,9 @@ class Verifier:
         with Snapshot().active():  # each column and folder is read once for all plans
             return self._check_stages()
 
-    def _check_stages(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
+    def _check_stages(self) -> tuple[list[tuple[AnyStage, list[Path]]], list[str], int]:
         damaged: list[tuple[AnyStage, list[Path]]] = []
+        altered: list[str] = []
         checked = 0
         for stage in self._stages():
             try:
@@ -88,6 +94,9 @@ class Verifier:
                 checked += problems is not None
                 if problems:
                     damaged.append((stage, [unit.part, *_resumable(unit)]))
+                elif problems is not None and (files := stage.altered_files(unit)):
+                    problems = [*files]
+                    altered.append(stage.name)
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
                     if found := _problems(path, place.parent):
@@ -95,7 +104,7 @@ class Verifier:
                         damaged.append((stage, [path]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
-        return damaged, checked
+        return damaged, altered, checked
 
 
 def _resumable(unit: AnyUnit) -> Sequence[Path]:
