@@ -218,6 +218,8 @@ def _numbers(text: str | None) -> frozenset[int] | None:
 
 
 def _tell_plan(state: StageState, units: Sequence[AnyUnit]) -> None:
+    for remark in state.remarks:
+        console.line(f"{state.name}: {remark}")
     if not units and not state.waits_for:
         console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
         return

@@ -37,9 +37,13 @@ def _drop_gone(runner: Runner, *, delete: bool) -> bool:
     with Snapshot().active():
         stages = list(runner.stages(list(runner.config.sections)))
         try:
-            ingest = (inspect(stage) for stage in stages if stage.table is tables.IMAGES)
-            if any(state.state is not State.FRESH for state in ingest):
-                return False  # what is gone may be found again, or at another place
+            for stage in stages:
+                is_first = stage.table is tables.IMAGES
+                if is_first and inspect(stage).state is not State.FRESH and stage.gone():
+                    # What is gone may be found again, perhaps at another place.
+                    what = "rows of images that are gone stay until `maskmill run ingest` is done"
+                    runner.console.note(f"{stage.name}: {what}")
+                    return False
             # Labels go before the rows of their images, in case this is killed.
             found = [(stage.name, drop) for stage in reversed(stages) for drop in stage.gone()]
         except DataError:  # a stage cannot be planned; `_collect` says which

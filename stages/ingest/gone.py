@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
+from pipeline.files import storage
 from pipeline.records import arrays
 
 _SHARE = 10
@@ -31,12 +33,14 @@ class Vanished:
         gone: How many there are.
         total: How many good images the source had.
         first: Address of the first one.
+        away: The folder of the source, if that is missing or empty.
     """
 
     source: str
     gone: int
     total: int
     first: str
+    away: Path | None
 
     @property
     def is_asked_about(self) -> bool:
@@ -46,16 +50,20 @@ class Vanished:
 
     def __str__(self) -> str:
         count = f"all {self.total}" if self.gone == self.total else f"{self.gone} of {self.total}"
-        return f"{count} images of source {self.source} are gone, first: {self.first}"
+        cause = "" if self.away is None else f" ({self.away} is missing or empty)"
+        return f"{count} images of source {self.source} are gone, first: {self.first}{cause}"
 
 
-def vanished(layout: pa.Table, known: pa.Table, sources: Collection[str]) -> list[Vanished]:
+def vanished(
+    layout: pa.Table, known: pa.Table, sources: Collection[str], away: Mapping[str, Path]
+) -> list[Vanished]:
     """Counts the good images that are gone since the last run, by source of the config.
 
     Args:
         layout: The layout, with its columns `row`, `present`, `source` and `image`.
         known: The images manifest so far: `row`, `source` and `status`.
         sources: The sources. One that the user took out of the config is not missed.
+        away: Folders that are missing or empty, by source.
     """
     absent = layout.filter(pc.invert(layout["present"]))
     absent = absent.filter(pc.is_in(absent["source"], arrays.texts(sources)))
@@ -72,7 +80,8 @@ def vanished(layout: pa.Table, known: pa.Table, sources: Collection[str]) -> lis
         own = arrays.having(absent, "source", source)
         if own.num_rows:
             total = max(own.num_rows, totals.get(source, 0))
-            found.append(Vanished(source, own.num_rows, total, own["image"][0].as_py()))
+            first = own["image"][0].as_py()
+            found.append(Vanished(source, own.num_rows, total, first, away.get(source)))
     return found
 
 
@@ -104,5 +113,16 @@ def ask(found: Sequence[Vanished], config: Path) -> None:
 
 
 def is_away(folder: Path) -> bool:
-    """Whether a folder is missing or empty, as where a disk is not mounted."""
-    return not folder.is_dir() or not any(True for _ in folder.iterdir())
+    """Whether a folder is missing or has no file, as where a disk is not mounted."""
+    return not folder.is_dir() or not (storage.is_object(folder) or _has_file(str(folder)))
+
+
+def _has_file(folder: str) -> bool:
+    """Whether there is a file in a folder or below; lists no more than it must."""
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                return True
+            below.append(entry.path)
+    return any(map(_has_file, below))

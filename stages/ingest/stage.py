@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.held_images import GONE, Drop
+from pipeline.engine.held_images import Drop
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
-from pipeline.engine.staleness import count_changes
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.changes import image_changes
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
 from stages.ingest.gone import Vanished, ask, is_away, remarks, vanished
@@ -40,6 +40,7 @@ class IngestStage(Stage[ShardKey]):
         self.folder = context.config.manifests / tables.IMAGES.name
         self._facts = ShardFacts(section, context.config.vocabulary, self.version_facts)
         self._contents: dict[str, str | None] = {}
+        self._away: dict[str, Path] = {}
 
     def prepare(self) -> None:
         """Compares the bytes of new images that may be known ones at another address."""
@@ -82,21 +83,10 @@ class IngestStage(Stage[ShardKey]):
 
     def image_changes(self, unit: Unit[ShardKey]) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        before = {}
-        if unit.part.exists():
-            names = ["row", "uri", "stamp", "mask_stamp", "status"]
-            rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist()
-            before = {
-                row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
-                for row in rows
-                if row["status"] != GONE
-            }
-        now = {
-            entry["row"]: (entry["image"], entry["stamp"], entry["mask_stamp"])
-            for entry in self.layout.rows(unit.shard)
-            if entry["present"]
-        }
-        return count_changes(before, now)
+        names = ["row", "uri", "stamp", "mask_stamp", "status"]
+        exists = unit.part.exists()
+        rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist() if exists else ()
+        return image_changes(rows, self.layout.rows(unit.shard))
 
     def remarks(self) -> list[str]:
         """Images that are gone, and new ones that may be them; asked after `plan`."""
@@ -221,7 +211,8 @@ class IngestStage(Stage[ShardKey]):
     @property
     def _vanished(self) -> list[Vanished]:
         known = manifest.read(self.folder, tables.IMAGES, ["row", "source", "status"])
-        return vanished(self.layout.table, known, [*self._section.sources])
+        layout, sources = self.layout.table, [*self._section.sources]
+        return vanished(layout, known, sources, self._away)
 
     @cached_property
     def _listing(self) -> tuple[pa.Table, list[str]]:
@@ -264,8 +255,10 @@ class IngestStage(Stage[ShardKey]):
             what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
         origin = source.create(config, name)
-        if name in self._known_sources and is_away(next(iter(origin.paths.values()))):
-            return arrays.empty(LISTING), []  # all its images are gone, perhaps for a moment
+        folder = next(iter(origin.paths.values()))
+        if name in self._known_sources and is_away(folder):
+            self._away[name] = folder  # all its images are gone, perhaps for a moment
+            return arrays.empty(LISTING), []
         images = origin.list()
         lacking = images["mask"].null_count
         if source.role in MASKED and lacking:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,14 @@ def empty_folder(run: Labeled) -> Callable[[], None]:
     return bring_back
 
 
+def empty_mount_points(run: Labeled) -> Callable[[], None]:
+    bring_back = take_away(run, "ood/*/0", "ood/*/1", "ood/*/2")
+    for number in range(3):
+        for kind in ("images", "masks"):
+            (run.data / f"ood/{kind}/{number}").mkdir()
+    return bring_back
+
+
 def files_of_a_list(run: Labeled) -> Callable[[], None]:
     names = sorted(path.relative_to(run.data) for path in (run.data / "ood/images").rglob("*.png"))
     pairs = (f"{name} {str(name).replace('images', 'masks')}" for name in names)
@@ -90,6 +99,7 @@ def files_of_a_list(run: Labeled) -> Callable[[], None]:
         (absent_subfolder, "4 of 12"),
         (absent_folder, "all 12"),
         (empty_folder, "all 12"),
+        (empty_mount_points, "all 12"),
         (files_of_a_list, "4 of 12"),
     ],
 )
@@ -127,6 +137,28 @@ def test_a_source_that_the_config_drops_is_not_missed(labeled: Labeled) -> None:
     assert labeled.labeled_again() == set()
     labeled.sources["ood"] = source
     assert labeled.labeled_again() == set()
+
+
+def test_a_wrong_folder_in_the_config_is_named(labeled: Labeled) -> None:
+    labeled.sources["ood"]["source"]["images"] = "ood/imgs"
+    assert " (data/ood/imgs is missing or empty); " in labeled.outcome().stderr
+
+
+def test_sam_masks_of_gone_images_stay_until_gc(labeled: Labeled, propose: dict[str, Any]) -> None:
+    labeled.values["propose"] = {**propose, "size_px": 32, "roles": ["ood"]}
+    labeled.run("run propose")
+    folder = labeled.folder / "work/manifests/moves/proposals"
+    before = stamps(folder)
+    bring_back = take_away(labeled, "ood/*/0/0.png", "ood/*/1")
+    assert "propose: nothing to do" in labeled.run("run propose --accept-gone")
+    assert stamps(folder) == before
+    bring_back()
+    assert "propose: nothing to do" in labeled.run("run propose")
+    take_away(labeled, "ood/*/1")
+    labeled.run("run propose --accept-gone")
+    labeled.run("gc")
+    assert before.keys() - stamps(folder).keys() == {"part-00005.parquet"}
+    assert "propose: nothing to do" in labeled.run("run propose")
 
 
 def test_a_training_reads_only_images_that_are_there(labeled: Labeled) -> None:

@@ -78,3 +78,20 @@ def test_verify_reads_label_files_again_whose_stamp_shows_nothing(
     assert "1 damaged; do them again with: maskmill verify --rerun" in found.stdout
     assert swapped.run("verify --rerun").count("no damage\n")
     assert swapped.labeled_again()
+
+
+def test_a_workspace_of_shorter_stamps_is_read_once_and_stays_labeled(
+    labeled: Labeled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = file_stamps.stamp
+
+    def short(path: str) -> str | None:
+        found = whole(path)
+        return found and ":".join(found.split(":")[:2])
+
+    with monkeypatch.context() as patch:  # as earlier versions wrote them
+        patch.setattr(file_stamps, "stamp", short)
+        labeled.run()
+    reason = "images to be read once more: stamps hold inode and ctime now"
+    assert f"ingest: 28 {reason}: 7 shards" in labeled.run("status")
+    assert labeled.labeled_again() == set()

@@ -166,3 +166,16 @@ def test_a_check_lists_objects_missing_in_the_bucket(
         f"none (ood): missing: {bucket}/data/none",
         "get ood/images: http://x/ood.zip",
     ]
+
+
+def test_objects_that_are_moved_keep_their_rows(
+    data: Path, bucket: str, ingested: Callable[..., pd.DataFrame]
+) -> None:
+    upload(data / "ood", f"{bucket}/ood")
+    before = ingested({"name": "folder", "images": "ood"}, bucket)
+    upload(data / "ood", f"{bucket}/web/moved")
+    after = ingested({"name": "folder", "images": "web"}, bucket)
+    assert after["image_id"].equals(before["image_id"])
+    assert after["row"].equals(before["row"])
+    assert set(after["status"]) == {"ok"}
+    assert after["uri"].str.startswith(f"{bucket}/web/moved/").all()
