@@ -96,9 +96,9 @@ def files_of_a_list(run: Labeled) -> Callable[[], None]:
     ("vanish", "count"),
     [
         (empty_subfolder, "4 of 12"),
-        (absent_subfolder, "4 of 12"),
+        pytest.param(absent_subfolder, "4 of 12", marks=pytest.mark.slow),
         (absent_folder, "all 12"),
-        (empty_folder, "all 12"),
+        pytest.param(empty_folder, "all 12", marks=pytest.mark.slow),
         (empty_mount_points, "all 12"),
         (files_of_a_list, "4 of 12"),
     ],
