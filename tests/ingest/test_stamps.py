@@ -75,7 +75,7 @@ def test_verify_reads_label_files_again_whose_stamp_shows_nothing(
     assert "nothing to do" in swapped.run()
     found = swapped.outcome("verify")
     assert found.returncode == 1
-    assert "1 damaged; do them again with: maskmill verify --rerun" in found.stdout
+    assert "1 damaged; repair it with: maskmill verify --rerun" in found.stdout
     assert swapped.run("verify --rerun").count("no damage\n")
     assert swapped.labeled_again()
 
