@@ -49,7 +49,9 @@ class Unplaced:
     def known(images: pa.Table) -> Unplaced:
         """Rows of the images manifest."""
         columns = (images[name].to_pylist() for name in ("uri", "role", "stamp", "image_id"))
-        return Unplaced(*columns)
+        addresses, roles, stamps, ids = columns
+        # After @ is how their pixels are read, not what their bytes are.
+        return Unplaced(addresses, roles, stamps, [each and each.partition("@")[0] for each in ids])
 
     def signatures(self) -> _Keys:
         """Texts that are equal only for equal bytes: the stamp, and the place in an archive."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts
@@ -12,6 +13,7 @@ from pipeline.config.vocabulary import Vocabulary
 from pipeline.engine.stage import IMAGES_FACT
 from pipeline.records import arrays
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.color_facts import shards_in_colors, with_colors
 from stages.ingest.config import IngestConfig
 
 _Kinds = tuple[tuple[str, str | None, bool], ...]
@@ -36,12 +38,22 @@ class ShardFacts:
     vocabulary: Vocabulary
     version: Facts
 
-    def of(self, layout: ShardedTable) -> dict[int, Facts]:
-        """The facts of each shard of a layout."""
+    def of(self, layout: ShardedTable, known: pa.Table) -> dict[int, Facts]:
+        """The facts of each shard of a layout.
+
+        Args:
+            layout: The layout.
+            known: The same rows of the images manifest so far: `shard` and `label_scheme`.
+        """
+        in_colors = shards_in_colors(known)
         digests, kinds = layout.digests(_INPUTS), self._kinds(layout)
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
         return {
-            shard: {**facts[kinds.get(shard, ())], IMAGES_FACT: digest}
+            shard: with_colors(
+                {**facts[kinds.get(shard, ())], IMAGES_FACT: digest},
+                self.vocabulary,
+                in_colors=shard in in_colors,
+            )
             for shard, digest in digests.items()
         }
 

@@ -10,16 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.held_images import Drop
+from pipeline.config.vocabulary import CLASS_COLORS
+from pipeline.engine.held_images import GONE, Drop
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
+from stages.ingest.color_facts import with_colors
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
 from stages.ingest.gone import Vanished, ask, is_away, remarks, vanished
+from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import Layout, assign_rows
 from stages.ingest.shard_facts import DUPLICATES_MARKED, SHARD_SIZE, ShardFacts
 from stages.ingest.sources.base import LISTING
@@ -56,9 +59,10 @@ class IngestStage(Stage[ShardKey]):
 
     def plan(self) -> list[Unit[ShardKey]]:
         """Plans a unit a shard; lists every source, opens no image."""
+        facts = self._facts.of(self.layout, self._rows)
         return [
-            Unit(ShardKey(shard), self._part(shard), facts, shard=shard)
-            for shard, facts in self._facts.of(self.layout).items()
+            Unit(ShardKey(shard), self._part(shard), own, shard=shard)
+            for shard, own in facts.items()
         ]
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
@@ -76,8 +80,11 @@ class IngestStage(Stage[ShardKey]):
                 # Until duplicates are marked, one part stays stale, so that an interrupted run is
                 # repeated.
                 is_marked = unit is not units[0]
+                rows, failed = self._scan(unit)
                 facts = {**unit.facts, DUPLICATES_MARKED: is_marked}
-                self._write(unit.part, *self._scan(unit), facts)
+                in_colors = any(row["label_scheme"] == CLASS_COLORS for row in rows)
+                facts = with_colors(facts, self.context.config.vocabulary, in_colors=in_colors)
+                self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
             self._mark_duplicates(units[0])
 
@@ -89,16 +96,17 @@ class IngestStage(Stage[ShardKey]):
         return image_changes(rows, self.layout.rows(unit.shard))
 
     def remarks(self) -> list[str]:
-        """Images that are gone, and new ones that may be them; asked after `plan`."""
-        statuses = manifest.read(self.folder, tables.IMAGES, ["status"])["status"]
-        return remarks(self._vanished, len(self._layout.unsure), statuses)
+        """See `Stage.remarks`: what no row shows, and images that are gone; asked after `plan`."""
+        gone = remarks(self._vanished, len(self._layout.unsure), self._rows["status"])
+        return [*self._listing[1], *gone]
 
     def gone(self) -> list[Drop]:
         """See `Stage.gone`."""
         table = self.layout.table
         absent = ShardedTable(table.filter(pc.invert(table["present"])), self.layout.shard_size)
         rest = ShardedTable(table.filter(table["present"]), self.layout.shard_size)
-        facts = self._facts.of(rest)
+        known = self._rows
+        facts = self._facts.of(rest, known.filter(pc.not_equal(known["status"], arrays.text(GONE))))
         return [
             Drop(
                 self._part(shard),
@@ -118,19 +126,20 @@ class IngestStage(Stage[ShardKey]):
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
-        columns = ["role", "status", "uri", "error_message", "shard"]
+        columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
         good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
-        for remark in self._listing[1]:
-            self.context.console.note(f"ingest: {remark}")
         for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
             these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
-            self.context.console.warn(f"{these.num_rows} images {status}; {text}")
+            again = "; the next run tries again" if status == "failed" else ""
+            self.context.console.warn(f"{these.num_rows} images {status}; {text}{again}")
+        for remark in image_remarks(good):
+            self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
@@ -158,22 +167,24 @@ class IngestStage(Stage[ShardKey]):
         Returns:
             Its rows, and how many of its images may be readable another time.
         """
-        from stages.ingest.scan import scan
+        from stages.ingest.scan import Reading, scan
 
         entries = self.layout.rows(unit.shard)
         gone: dict[int, ImageRow] = {}
         if not all(entry["present"] for entry in entries):
             known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
-        vocabulary = self.context.config.vocabulary
-        scanned = scan(entries, gone, vocabulary, self._section.limits)
+        sources = self._section.sources.items()
+        ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
+        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
+        scanned = scan(entries, gone, reading)
         if problems := [result.problem for result in scanned if result.problem is not None]:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
             raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
-        return rows, sum(result.is_unreachable for result in scanned)
+        return rows, sum(result.is_failed for result in scanned)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
@@ -209,10 +220,15 @@ class IngestStage(Stage[ShardKey]):
         return assign_rows(listed, read, self._section.shard_size, self._contents)
 
     @property
+    def _rows(self) -> pa.Table:
+        """The images manifest so far: where its rows are, and what has become of them."""
+        columns = ["row", "shard", "source", "status", "label_scheme"]
+        return manifest.read(self.folder, tables.IMAGES, columns)
+
+    @property
     def _vanished(self) -> list[Vanished]:
-        known = manifest.read(self.folder, tables.IMAGES, ["row", "source", "status"])
         layout, sources = self.layout.table, [*self._section.sources]
-        return vanished(layout, known, sources, self._away)
+        return vanished(layout, self._rows, sources, self._away)
 
     @cached_property
     def _listing(self) -> tuple[pa.Table, list[str]]:
@@ -250,7 +266,7 @@ class IngestStage(Stage[ShardKey]):
         config = self.context.config
         key = f"{config.path}: ingest.sources.{name}"
         schemes = config.vocabulary.label_schemes
-        if source.label_scheme is not None and source.label_scheme not in schemes:
+        if source.label_scheme not in (None, CLASS_COLORS, *schemes):
             known = ", ".join(schemes) or "none; leave the key out"
             what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
@@ -267,6 +283,6 @@ class IngestStage(Stage[ShardKey]):
             if lacking < images.num_rows:
                 first = images["image"].filter(pc.is_null(images["mask"]))[0]
                 what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-                fix = "add its label file to `masks`, or leave the image out"
+                fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
             raise DataError(what, where=f"{key}.source", fix=fix)
         return images, [f"{name}: {remark}" for remark in origin.remarks]
