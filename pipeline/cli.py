@@ -70,6 +70,10 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Do the stages named again, even if fresh.")
     ] = False,
+    accept_gone: Annotated[
+        bool,
+        typer.Option("--accept-gone", help="Go on though many images of a source are gone."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
     ] = False,
@@ -82,7 +86,8 @@ def run(
         raise typer.BadParameter("name stages either with --only or without, not both")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run")
-    request = Request((*(stages or ()), *(only or ())), bool(only), _numbers(shards), force)
+    named = (*(stages or ()), *(only or ()))
+    request = Request(named, bool(only), _numbers(shards), force, accept_gone)
     loaded = _load(config, overrides)
     runner = Runner(loaded, GRAPH, console)
     if not dry_run:
@@ -137,7 +142,7 @@ def gc(
         bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")
     ] = False,
 ) -> None:
-    """Delete labels, parts and checkpoints that neither the config nor a manifest points to."""
+    """Delete what neither the config nor a manifest points to, and all of images that are gone."""
     collect_garbage(Runner(_load(config, overrides), GRAPH, console), dry_run=dry_run)
 
 
@@ -213,6 +218,8 @@ def _numbers(text: str | None) -> frozenset[int] | None:
 
 
 def _tell_plan(state: StageState, units: Sequence[AnyUnit]) -> None:
+    for remark in state.remarks:
+        console.line(f"{state.name}: {remark}")
     if not units and not state.waits_for:
         console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
         return

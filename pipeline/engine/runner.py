@@ -25,12 +25,14 @@ class Request:
         only: Whether to leave out what these stages need, even if it is not fresh.
         shards: Numbers of the only shards to do; None for all.
         force: Whether to do again what is fresh, in the stages named.
+        accept_gone: Whether to go on though many images of a source are gone.
     """
 
     stages: tuple[str, ...] = ()
     only: bool = False
     shards: frozenset[int] | None = None
     force: bool = False
+    accept_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Runner:
             remove_temporaries(self.config.manifests)
             snapshot = Snapshot()
             # All are built first: a contradiction between two sections shows before any work.
-            for stage in list(self.stages(names)):
+            for stage in list(self.stages(names, accept_gone=request.accept_gone)):
                 if request.only:
                     self._warn_of_needs(stage)
                 with snapshot.active():
+                    stage.prepare()
                     state = inspect(stage, forced=self._is_forced(stage, request))
                 if self._run_stage(stage, state, request):
                     snapshot = Snapshot()  # manifests have changed
@@ -98,9 +101,9 @@ class Runner:
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 
-    def stages(self, names: Collection[str]) -> Iterator[AnyStage]:
+    def stages(self, names: Collection[str], *, accept_gone: bool = False) -> Iterator[AnyStage]:
         """Builds those of the named stages that the config has, in order."""
-        context = Context(self.config, self.console)
+        context = Context(self.config, self.console, accept_gone)
         for kind in self.graph:
             if kind.name in names and kind.name in self.config.sections:
                 yield kind(self.config.sections[kind.name], context)

@@ -14,8 +14,10 @@ import pyarrow as pa
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts, Section
 from pipeline.console import Console
+from pipeline.engine.held_images import Drop
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
+from pipeline.records.part_file import Record
 from pipeline.records.tables import Table
 
 K = TypeVar("K", bound=Hashable)
@@ -69,10 +71,17 @@ class Unit(Generic[K]):
 
 @dataclass(frozen=True)
 class Context:
-    """The run that a stage is part of, and the console to report to."""
+    """The run that a stage is part of.
+
+    Attributes:
+        config: The run.
+        console: The console to report to.
+        accept_gone: Whether the user knows that many images are gone.
+    """
 
     config: Config
     console: Console
+    accept_gone: bool = False
 
 
 class Stage(ABC, Generic[K]):
@@ -127,6 +136,9 @@ class Stage(ABC, Generic[K]):
             MaskmillError: The inputs do not allow a plan.
         """
 
+    def prepare(self) -> None:
+        """Reads what only a run takes the time for, before it plans; nothing by default."""
+
     @abstractmethod
     def run(self, units: Sequence[Unit[K]]) -> None:
         """Does these units, and commits the part of each one last.
@@ -150,8 +162,27 @@ class Stage(ABC, Generic[K]):
         """
         return {}
 
+    def covers(self, unit: Unit[K], record: Record) -> bool:
+        """Whether a part of other facts holds all that its unit would, and images that are gone.
+
+        Such a unit is fresh. False by default.
+
+        Args:
+            unit: The unit.
+            record: The record of its part.
+        """
+        return False
+
+    def gone(self) -> Sequence[Drop]:
+        """The rows of images that are gone; none by default. Asked while `ingest` is fresh."""
+        return ()
+
+    def altered_files(self, unit: Unit[K]) -> Sequence[str]:
+        """Lines that name the user's files that are not those of the rows; none by default."""
+        return ()
+
     def orphans(self) -> Sequence[Path]:
-        """Parts of units that the plan no longer has because all their images are gone."""
+        """Parts of units that the plan no longer has, and that hold nothing worth keeping."""
         return ()
 
     def garbage(self) -> Sequence[Path]:

@@ -88,7 +88,7 @@ def _inspect_unit(stage: AnyStage, unit: AnyUnit, record: Record | None) -> Unit
     except StorageError as error:
         reason = Reason(ReasonKind.PART_DAMAGED, f"{error.where}: {error.what}")
         return UnitState(unit, State.STALE, (reason,))
-    if record is not None and record.facts == unit.facts:
+    if record is not None and (record.facts == unit.facts or stage.covers(unit, record)):
         if record.failed:
             reason = Reason(ReasonKind.IMAGES_FAILED, "could not be read", record.failed)
             return UnitState(unit, State.STALE, (reason,))

@@ -7,7 +7,7 @@ record of its unit: rows exist exactly when their masks do.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -96,6 +96,22 @@ def write_part(
         "config": dict(config),
         "versions": _versions(),
     }
+    _write(path, rows, record)
+
+
+def replace_rows(path: Path, rows: pa.Table, facts: Facts) -> None:
+    """Writes a part again with other rows and facts; what else its record says stays.
+
+    Raises:
+        StorageError: The part is damaged.
+    """
+    record = _raw_record(path)
+    record |= {"fingerprint": digest(facts), "facts": facts}
+    record |= {"rows": digest(rows.to_pylist()), "num_rows": rows.num_rows}
+    _write(path, rows, record)
+
+
+def _write(path: Path, rows: pa.Table, record: Mapping[str, Any]) -> None:
     text = json.dumps(record)
     own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
     metadata = {**(rows.schema.metadata or {}), **own}
@@ -116,20 +132,36 @@ def read_record(path: Path) -> Record | None:
         StorageError: The file is damaged, or Maskmill did not write it.
     """
     try:
+        record = _raw_record(path)
+    except FileNotFoundError:
+        return None
+    return Record(
+        facts=record["facts"],
+        files=record["files"],
+        failed=record["failed"],
+        rows=record["rows"],
+        num_rows=record["num_rows"],
+    )
+
+
+def _raw_record(path: Path) -> dict[str, Any]:
+    """The whole record of a part, with all keys of `Record`.
+
+    Raises:
+        FileNotFoundError: There is no part.
+        StorageError: See `read_record`.
+    """
+    try:
         footer = pq.read_metadata(storage.arrow_sources([snapshot.file_of(path)])[0])
         text = (footer.metadata or {})[_METADATA_KEY].decode()
         if digest(text) != footer.metadata[_CHECKSUM_KEY].decode():
             raise ValueError("the metadata is not what was written")
-        record = json.loads(text)
-        return Record(
-            facts=record["facts"],
-            files=record["files"],
-            failed=record["failed"],
-            rows=record["rows"],
-            num_rows=record["num_rows"],
-        )
+        record: dict[str, Any] = json.loads(text)
+        if lacking := [field.name for field in fields(Record) if field.name not in record]:
+            raise KeyError(lacking[0])
+        return record
     except FileNotFoundError:
-        return None
+        raise
     except UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise  # an error of the operating system is not damage

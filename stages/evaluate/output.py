@@ -32,9 +32,15 @@ def score_parts(config: Config, key: ScoreKey) -> tuple[Path, Path]:
     return config.manifests / METRICS.name / name, config.manifests / CONFUSION.name / name
 
 
+def labeled_roles(config: Config) -> list[str]:
+    """The roles whose images are labeled, but for those that report cards are of."""
+    section = config.section(PseudolabelConfig)
+    return [role for role in LABELED_ROLES if section is not None and role in section.roles]
+
+
 def labels_shown(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
-    """Rows of all images of `LABELED_ROLES`, and of a labeler's labels of them."""
-    images = read_images(config.manifests, LABELED_ROLES)
+    """Rows of all images of `labeled_roles`, and of a labeler's labels of them."""
+    images = read_images(config.manifests, labeled_roles(config))
     return images, of_rows(read_labels(config.manifests, labeler), images)
 
 

@@ -13,8 +13,8 @@ from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.records import arrays, manifest, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.output import config_keys, score_parts, score_tables
-from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
+from stages.evaluate.output import config_keys, labeled_roles, score_parts, score_tables
+from stages.evaluate.score_key import SPLITS, ScoreKey
 from stages.ingest.output import read_images, read_images_with_masks
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import of_rows, read_labels
@@ -109,11 +109,12 @@ class EvaluateStage(Stage[ScoreKey]):
         if section is None:
             return
         manifests = self.context.config.manifests
-        images = read_images_with_masks(manifests, LABELED_ROLES)
+        roles = labeled_roles(self.context.config)
+        images = read_images_with_masks(manifests, roles)
         for name in section.labelers if images.num_rows else ():
             labels = of_rows(read_labels(manifests, name), images)
             with_files = of_rows(images, labels)
-            for role in LABELED_ROLES:
+            for role in roles:
                 own = arrays.having(with_files, "role", role)
                 if own.num_rows:
                     used = digest_rows(of_rows(labels, own).select(["row", "fingerprint"]))

@@ -129,16 +129,6 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         failed = self._num_retried(unit.key, rows)
         self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed)
 
-    def orphans(self) -> list[Path]:
-        """See `Stage.orphans`."""
-        planned = {part_file.part_name(shard) for shard in self.images.shards}
-        return [
-            self._folder(labeler) / part
-            for labeler in sorted(self._section.labelers)
-            for part in manifest.part_names(self._folder(labeler))
-            if part not in planned
-        ]
-
     def damage(self) -> list[str]:
         """See `Stage.damage`: what describes the arrays of the label stores."""
         from pipeline.records.label_documents import damaged_documents
@@ -199,6 +189,16 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
+    def folders(self) -> dict[Path, tuple[str, ...]]:
+        """See `ShardStage.folders`."""
+        return {
+            self._folder(name): ("row", "image_id", "mask_id")
+            if self._needs_label_files(name)
+            else ("row", "image_id")
+            for name in self._section.labelers
+        }
+
+    @cached_property
     def _stores_folder(self) -> Path:
         return self.context.config.artifacts / "pseudo_labels"
 
@@ -227,10 +227,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def _plan_labeler(self, name: str) -> Iterator[Unit[PseudolabelKey]]:
         facts, store, folder = self._facts[name], self._stores[name], self._folder(name)
-        columns = ["row", "image_id"]
-        if self._needs_label_files(name):
-            columns.append("mask_id")
-        for shard, digest in self.images.digests(columns).items():
+        for shard, digest in self.images.digests(self.folders[folder]).items():
             yield Unit(
                 LabelsKey(name, shard),
                 folder / part_file.part_name(shard),

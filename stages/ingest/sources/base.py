@@ -148,7 +148,10 @@ class Source(Component, ABC):
     @property
     @abstractmethod
     def paths(self) -> Mapping[str, Path]:
-        """Folders and files that the config names, by their spelling there: {"a/images": ...}."""
+        """Folders and files that the config names, by their spelling there: {"a/images": ...}.
+
+        The folder of the images comes first.
+        """
 
     @property
     def list_file(self) -> Path | None:
