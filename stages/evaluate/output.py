@@ -19,7 +19,7 @@ from stages.evaluate.tables import build_tables
 from stages.ingest.output import read_images
 from stages.labels.score_table import ScoreTable
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import read_labels
 from stages.train.config import TrainConfig
 
 Counts = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ def score_parts(config: Config, key: ScoreKey) -> tuple[Path, Path]:
 def labels_shown(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
     """Rows of all images of `LABELED_ROLES`, and of a labeler's labels of them."""
     images = read_images(config.manifests, LABELED_ROLES)
-    return images, of_rows(read_labels(config.manifests, labeler), images)
+    return images, read_labels(config.manifests, labeler, images)
 
 
 def config_keys(config: Config) -> Iterator[ScoreKey]:

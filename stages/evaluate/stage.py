@@ -111,7 +111,7 @@ class EvaluateStage(Stage[ScoreKey]):
         manifests = self.context.config.manifests
         images = read_images_with_masks(manifests, LABELED_ROLES)
         for name in section.labelers if images.num_rows else ():
-            labels = of_rows(read_labels(manifests, name), images)
+            labels = read_labels(manifests, name, images)
             with_files = of_rows(images, labels)
             for role in LABELED_ROLES:
                 own = arrays.having(with_files, "role", role)

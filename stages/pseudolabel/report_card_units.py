@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts
-from pipeline.engine.stage import Context, Unit
+from pipeline.engine.stage import IMAGES_FACT, Context, Unit
 from pipeline.records import arrays, part_file, tables
 from pipeline.records.rows import CardRow
 from pipeline.records.sharded_table import ShardedTable, digest_rows
-from stages.pseudolabel.output import card_part, card_tables
+from stages.pseudolabel.output import card_part, card_tables, labels_part
 from stages.pseudolabel.report_card import report_card_rows
 
 _VERSION = 1
@@ -55,8 +55,7 @@ class ReportCards:
         before these exist. So a change that concerns both is reported once, with the shards.
         """
         images, vocabulary = self._labeled, self.context.config.vocabulary
-        shards = {row // self.images.shard_size for row in images["row"].to_pylist()}
-        if not shards:
+        if not self._shards:
             return []
         schemes = images["label_scheme"].unique().to_pylist()
         reading = vocabulary.class_facts() | vocabulary.schemes_facts(schemes)
@@ -69,10 +68,18 @@ class ReportCards:
             Unit(
                 CardKey(name),
                 card_part(self.context.config.manifests, name),
-                {**facts, "inputs.labels": part_file.digest([own] * len(shards))},
+                {**facts, "inputs.labels": part_file.digest([own] * len(self._shards))},
             )
             for name, own in self.labels.items()
         ]
+
+    def facts_read(self, unit: Unit[Any]) -> Facts:
+        """The facts of a card by the parts of the labels that it is made from."""
+        manifests, labeler = self.context.config.manifests, unit.key.labeler
+        parts = (labels_part(manifests, labeler, shard) for shard in self._shards)
+        recorded = [part_file.read_facts(part) or {} for part in parts]
+        used = [{k: v for k, v in facts.items() if k != IMAGES_FACT} for facts in recorded]
+        return {**unit.facts, "inputs.labels": part_file.digest(used)}
 
     def score(self, key: CardKey) -> tuple[list[CardRow], int]:
         """The rows of a card, and the number of labeled images without a label.
@@ -104,6 +111,12 @@ class ReportCards:
         planned = {unit.part for unit in self.units}
         folder = self.context.config.manifests / tables.REPORT_CARD.name
         return [part for part in folder.glob("part-*.parquet") if part not in planned]
+
+    @cached_property
+    def _shards(self) -> list[int]:
+        """The shards that have labeled images."""
+        size = self.images.shard_size
+        return sorted({row // size for row in self._labeled["row"].to_pylist()})
 
     @cached_property
     def _labeled(self) -> pa.Table:

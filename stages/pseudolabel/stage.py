@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, Unit
@@ -22,10 +21,10 @@ from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
 from stages.propose.config import ProposeConfig
-from stages.propose.output import mask_facts, proposals_part
+from stages.propose.output import proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
 
@@ -68,6 +67,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             for name, choice in section.labelers.items()
         }
         where = f"{context.config.path}: pseudolabel.labelers"
+        self._made_from: dict[Path, Facts] = {}
+        """The facts of the shards that are being labeled, by part."""
         self._rounds = dependency_rounds(self._members, where)
 
     def plan(self) -> list[Unit[PseudolabelKey]]:
@@ -94,7 +95,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         for unit in units:
             if isinstance(unit.key, CardKey):
                 rows, failed = self._cards.score(unit.key)
-                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed)
+                facts = self._cards.facts_read(unit)
+                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed, facts=facts)
 
     def task(self, unit: Unit[PseudolabelKey]) -> ShardTask:
         """See `ShardStage.task`."""
@@ -104,6 +106,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         assert isinstance(key, LabelsKey)
         manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
         store = self._stores[key.labeler]
+        facts = {**unit.facts, **self._label_facts.read(key.labeler, key.shard)}
+        self._made_from[unit.part] = facts
         return ShardTask(
             shard=key.shard,
             images=self.images[key.shard].to_pylist(),
@@ -118,7 +122,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             store=store,
             store_name=storage.relative(store.path, workspace),
             cache=labeler_cache(self.context.config),
-            fingerprint=unit.fingerprint,
+            fingerprint=part_file.digest(facts),
             batch_size=self._section.batch_size,
             device=self._section.device,
         )
@@ -127,7 +131,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """See `ShardStage.commit_rows`."""
         assert isinstance(unit.key, LabelsKey)
         failed = self._num_retried(unit.key, rows)
-        self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed)
+        facts = self._made_from.pop(unit.part)
+        self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed, facts=facts)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -191,10 +196,13 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return labels_folder(self.context.config.manifests, labeler)
 
     @cached_property
+    def _label_facts(self) -> LabelFacts:
+        return LabelFacts(self.context.config, self._section, self.version_facts, self.images)
+
+    @cached_property
     def _facts(self) -> dict[str, Facts]:
-        """The facts of each labeler's labels besides the images."""
-        choices = self._section.labelers.items()
-        return {name: self._labeler_facts(name, choice) for name, choice in choices}
+        """The planned facts of each labeler's labels besides the images."""
+        return {name: self._label_facts.planned(name) for name in self._section.labelers}
 
     @cached_property
     def _stores(self) -> dict[str, LabelStore]:
@@ -227,31 +235,6 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     @cached_property
     def _cards(self) -> ReportCards:
         return ReportCards(self.context, self.images, self._facts)
-
-    def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
-        vocabulary = self.context.config.vocabulary
-        prefix = labeler_key(name)
-        labeler = choice.create(vocabulary)
-        with error_context(prefix):
-            weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
-        facts = {
-            **self.version_facts,
-            **choice.facts(prefix),
-            **{f"{prefix}.{key}": value for key, value in weights.items()},
-            **asked,
-            "pseudolabel.size_px": self._section.size_px,
-        }
-        if choice.component.needs_label_files:
-            images = self.images.table
-            schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
-            facts |= vocabulary.schemes_facts(schemes.to_pylist())
-        if choice.component.needs_proposals:
-            propose = self.context.config.section(ProposeConfig)
-            assert propose is not None
-            facts |= mask_facts(propose)
-        for member in self._members[name]:
-            facts = {**self._labeler_facts(member, self._section.labelers[member]), **facts}
-        return facts
 
     def _num_retried(self, key: LabelsKey, rows: Sequence[LabelRow]) -> int:
         """Number of images that failed although ingest found all that the labeler needs."""

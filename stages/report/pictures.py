@@ -11,7 +11,7 @@ from pipeline.config.config import Config
 from pipeline.files import storage
 from pipeline.images import images
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.rows import ReportRow
 from stages.evaluate.output import labels_shown
 from stages.ingest.output import read_images
@@ -38,12 +38,10 @@ def draw_labels(config: Config, labeler: str) -> ReportRow:
     rng = np.random.default_rng(0)
     chosen = labels.take(rng.permutation(labels.num_rows)[:_LABELS_SHOWN])
     images_of = {row["row"]: row for row in of_rows(others, chosen).to_pylist()}
-    cells = []
+    cells, reader = [], LabelReader()
     for label in chosen.to_pylist():
         pixels = images.fit(read_pixels(images_of[label["row"]]), _SIDE_PX)
-        reader = LabelReader(config.run.workspace / label["store"])
-        size = (label["height"], label["width"])
-        ((mask, confidence),) = reader.read([label["row"]], [size])
+        ((mask, confidence),) = reader.read([StoredLabel.of(config.run.workspace, label)])
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
     path = labels_picture(config, labeler)

@@ -1,0 +1,89 @@
+"""The facts of labels: what a labeler would make them from now, and what they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
+from pipeline.engine.stage import IMAGES_FACT
+from pipeline.errors import error_context
+from pipeline.records import part_file
+from pipeline.records.sharded_table import ShardedTable
+from stages.propose.config import ProposeConfig
+from stages.propose.output import mask_facts, proposals_part
+from stages.pseudolabel.config import PseudolabelConfig, labeler_key
+from stages.pseudolabel.output import labels_part
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """The facts of each labeler's labels besides the images.
+
+    Attributes:
+        config: The run.
+        section: Its section `pseudolabel`.
+        version: The stage's version, as a fact.
+        images: All images to be labeled, by shard.
+    """
+
+    config: Config
+    section: PseudolabelConfig
+    version: Facts
+    images: ShardedTable
+
+    def planned(self, name: str) -> Facts:
+        """What a labeler makes labels from when all that it reads is fresh."""
+        facts = self._own(name)
+        if self.section.labelers[name].component.needs_proposals:
+            propose = self.config.section(ProposeConfig)
+            assert propose is not None
+            facts |= mask_facts(propose)
+        for member in self.members(name):
+            facts = {**self.planned(member), **facts}
+        return facts
+
+    def read(self, name: str, shard: int) -> Facts:
+        """What a labeler makes the labels of a shard from, by the parts that it reads.
+
+        They differ from the planned ones if these parts are stale, as they may be with `--only`.
+        Then the labels are stale from the beginning.
+        """
+        facts = self._own(name)
+        for part in self._parts_read(name, shard):
+            recorded = part_file.read_facts(part) or {}
+            facts |= {key: value for key, value in recorded.items() if key != IMAGES_FACT}
+        return facts
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The labelers whose labels a labeler reads."""
+        return self.section.labelers[name].create(self.config.vocabulary).members
+
+    def _own(self, name: str) -> Facts:
+        vocabulary, choice = self.config.vocabulary, self.section.labelers[name]
+        prefix, labeler = labeler_key(name), choice.create(vocabulary)
+        with error_context(prefix):
+            weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
+        facts: Facts = {
+            **self.version,
+            **choice.facts(prefix),
+            **{f"{prefix}.{key}": value for key, value in weights.items()},
+            **asked,
+            "pseudolabel.size_px": self.section.size_px,
+        }
+        if choice.component.needs_label_files:
+            images = self.images.table
+            schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
+            facts |= vocabulary.schemes_facts(schemes.to_pylist())
+        return facts
+
+    def _parts_read(self, name: str, shard: int) -> Iterator[Path]:
+        """The parts of proposals and members that a labeler reads for a shard."""
+        manifests = self.config.manifests
+        if self.section.labelers[name].component.needs_proposals:
+            yield proposals_part(manifests, shard)
+        yield from (labels_part(manifests, member, shard) for member in self.members(name))
