@@ -17,6 +17,7 @@ from pipeline.images.images import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
 from stages.labels.images import fitted_pixels, read_ahead
 from stages.models.device import pick_device
+from stages.models.finite import naming_images
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator, Proposal
 from stages.propose.generator.sam import load_sam
@@ -37,7 +38,8 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
     ]
     for batch in _batches(task, rows):
         start = time.perf_counter()
-        proposals = generator([pixels for _, pixels in batch])
+        names = [task.images[position]["image_id"] for position, _ in batch]
+        proposals = naming_images(generator, [pixels for _, pixels in batch], names)
         seconds = (time.perf_counter() - start) / len(batch)
         for (position, pixels), found in zip(batch, proposals, strict=True):
             height, width = pixels.shape[:2]

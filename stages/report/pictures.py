@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.config import Config
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.images import images
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
@@ -72,7 +73,8 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
     for image in read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN).to_pylist():
         pixels = read_pixels(image)
         masks = [read_mask(image, config.vocabulary)]
-        masks += [predictor.predict(pixels) for predictor in predictors.values()]
+        with error_context(f"image {image['image_id']}"):
+            masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
     path = predictions_picture(config, split)

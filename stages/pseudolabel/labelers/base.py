@@ -133,6 +133,18 @@ class Labeler(Component, ABC):
             WeightsError: A file is missing, cannot be downloaded, or belongs to another model.
         """
 
+    def __call__(self, images: ImageBatch) -> PseudoLabels:
+        """Labels a batch by `label`, and checks the labels: the way in which stages ask a labeler.
+
+        Raises:
+            NotFiniteError: A confidence is NaN or infinite.
+        """
+        from stages.models.finite import finite_scores
+
+        labels = self.label(images)
+        finite_scores(labels.confidence)
+        return labels
+
     @abstractmethod
     def label(self, images: ImageBatch) -> PseudoLabels:
         """Labels a batch; an image gets the same label in any batch.
