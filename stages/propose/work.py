@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.console import Console
+from pipeline.errors import error_context
 from pipeline.images.images import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
 from stages.labels.images import fitted_pixels, read_ahead
@@ -30,6 +31,9 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
     Returns:
         A row of the proposals manifest for each image. An image that can no longer be read has the
         status failed, the reason, and no masks.
+
+    Raises:
+        NotFiniteError: Scores of an image are NaN or infinite.
     """
     generator = _load_generator(task.config.model_dump_json(), task.weights)
     rows: list[ProposalsRow] = [
@@ -39,7 +43,8 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
     for batch in _batches(task, rows):
         start = time.perf_counter()
         names = [task.images[position]["image_id"] for position, _ in batch]
-        proposals = naming_images(generator, [pixels for _, pixels in batch], names)
+        with error_context("propose"):
+            proposals = naming_images(generator, [pixels for _, pixels in batch], names)
         seconds = (time.perf_counter() - start) / len(batch)
         for (position, pixels), found in zip(batch, proposals, strict=True):
             height, width = pixels.shape[:2]

@@ -72,7 +72,7 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
         finished = thread.submit(finish, [], masks[:0], torch.empty(0))
         for batch in _batches(task, rows):
             start = time.perf_counter()
-            with torch.inference_mode():
+            with torch.inference_mode(), error_context(task.key):
                 labels = naming_images(
                     lambda items: labeler(batch_of(items, size_px)),
                     [item for _, item in batch],

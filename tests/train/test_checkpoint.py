@@ -96,6 +96,15 @@ def test_a_checkpoint_without_a_part_or_of_other_shapes_is_reported(path: Path) 
         Checkpoint(path, {}).load({"network": network})
 
 
+def test_a_value_that_is_none_is_named(path: Path) -> None:
+    network, teacher, optimizer = trained(seed=0)
+    optimizer.state_dict()["state"][0]["momentum_buffer"].view(-1)[0] = torch.nan
+    Checkpoint(path, {}).save(1, parts(network, teacher, optimizer))
+    what = "optimizer.state.0.momentum_buffer has values that are NaN or infinite; delete it"
+    with pytest.raises(StorageError, match=f"{path}: {what}"):
+        Checkpoint(path, {}).load(parts(*trained(seed=1)))
+
+
 def test_a_folder_in_its_place_is_damage_too(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
