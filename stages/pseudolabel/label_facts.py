@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -13,11 +14,17 @@ from pipeline.config.config_section import Facts
 from pipeline.engine.stage import IMAGES_FACT
 from pipeline.errors import error_context
 from pipeline.records import part_file
+from pipeline.records.redone import PREFIX, Redone
 from pipeline.records.sharded_table import ShardedTable
 from stages.propose.config import ProposeConfig
 from stages.propose.output import mask_facts, proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.output import labels_part
+
+
+def without_shard(facts: Facts) -> Facts:
+    """The facts of labels or proposals that do not belong to their shard alone."""
+    return {k: v for k, v in facts.items() if k != IMAGES_FACT and not k.startswith(PREFIX)}
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,17 @@ class LabelFacts:
             facts = {**self.planned(member), **facts}
         return facts
 
+    def redone(self, name: str, shard: int) -> Facts:
+        """The facts of parts that a labeler reads for a shard and that were done again."""
+        manifests, counts = self.config.manifests, Redone(self.config.manifests)
+        facts: Facts = {}
+        if self.section.labelers[name].component.needs_proposals:
+            facts |= counts.facts("proposals", lambda: [proposals_part(manifests, shard)])
+        for member in self.members(name):
+            part = labels_part(manifests, member, shard)
+            facts |= counts.facts(f"labels of {member}", partial(iter, [part]))
+        return facts
+
     def read(self, name: str, shard: int) -> Facts:
         """What a labeler makes the labels of a shard from, by the parts that it reads.
 
@@ -56,8 +74,17 @@ class LabelFacts:
         facts = self._own(name)
         for part in self._parts_read(name, shard):
             recorded = part_file.read_facts(part) or {}
-            facts |= {key: value for key, value in recorded.items() if key != IMAGES_FACT}
-        return facts
+            facts |= without_shard(recorded)
+        return facts | self.redone(name, shard)
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Present versions of what makes a labeler's labels, by name."""
+        choice = self.section.labelers[name]
+        found = part_file.installed(choice.component.libraries)
+        found = {**found, **choice.create(self.config.vocabulary).versions()}
+        for member in self.members(name):
+            found |= self.versions(member)
+        return found
 
     def members(self, name: str) -> tuple[str, ...]:
         """The labelers whose labels a labeler reads."""

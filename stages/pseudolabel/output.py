@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
 from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records.redone import Redone
 from pipeline.records.rows import CardRow, ImageRow, LabelRow
+from stages.ingest.output import read_images
 from stages.labels.score_table import ScoreTable
 
 Calibration = Literal["temperature", "isotonic"]
@@ -58,6 +61,23 @@ def read_labels(manifests: Path, labeler: str, images: pa.Table) -> pa.Table:
     labels = of_rows(arrays.having(labels, "status", "ok"), images)
     of = pc.index_in(labels["row"], arrays.whole(images["row"]))
     return labels.filter(pc.equal(labels["image_id"], images["image_id"].take(of)))
+
+
+def labels_redone(manifests: Path, labeler: str, roles: Sequence[str], what: str) -> Facts:
+    """The fact of a unit that reads labels, if some of them were done again on request.
+
+    Args:
+        manifests: The folder of the run's manifests.
+        labeler: The labeler.
+        roles: Roles of the images whose labels are read.
+        what: How to name the labels.
+    """
+
+    def parts() -> Iterator[Path]:
+        shards = read_images(manifests, roles, ("shard",))["shard"].unique().to_pylist()
+        return (labels_part(manifests, labeler, shard) for shard in shards)
+
+    return Redone(manifests).facts(what, parts)
 
 
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:

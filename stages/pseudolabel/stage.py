@@ -24,7 +24,7 @@ from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.label_facts import LabelFacts
+from stages.pseudolabel.label_facts import LabelFacts, without_shard
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
 
@@ -89,11 +89,13 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
                 with error_context(labeler_key(name)):
                     self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
+            self._check_one_version(name, [unit for own, unit in work if own == name])
             self._stores[name].grow(1 + self.images.shards[-1])
         for names in self._rounds:
             self.run_units([unit for name, unit in work if name in names], label_shard)
-        for unit in units:
-            if isinstance(unit.key, CardKey):
+        asked = {unit.part for unit in units}
+        for unit in self._cards.units:
+            if unit.part in asked or self._cards.follows(unit):
                 rows, failed = self._cards.score(unit.key)
                 facts = self._cards.facts_read(unit)
                 self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed, facts=facts)
@@ -132,7 +134,9 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         assert isinstance(unit.key, LabelsKey)
         failed = self._num_retried(unit.key, rows)
         facts = self._made_from.pop(unit.part)
-        self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed, facts=facts)
+        versions = self._label_facts.versions(unit.key.labeler)
+        table = tables.PSEUDO_LABELS.rows(rows)
+        self.commit(unit, table, failed=failed, facts=facts, versions=versions)
 
     def orphans(self) -> list[Path]:
         """See `Stage.orphans`."""
@@ -220,6 +224,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def _plan_labeler(self, name: str) -> Iterator[Unit[PseudolabelKey]]:
         facts, store, folder = self._facts[name], self._stores[name], self._folder(name)
+        versions = self._label_facts.versions(name)
         columns = ["row", "image_id"]
         if self._needs_label_files(name):
             columns.append("mask_id")
@@ -227,14 +232,29 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             yield Unit(
                 LabelsKey(name, shard),
                 folder / part_file.part_name(shard),
-                {**facts, IMAGES_FACT: digest},
+                {**facts, **self._label_facts.redone(name, shard), IMAGES_FACT: digest},
                 outputs=(store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard=shard,
+                versions=versions,
             )
 
     @cached_property
     def _cards(self) -> ReportCards:
-        return ReportCards(self.context, self.images, self._facts)
+        return ReportCards(self.context, self.images, self._label_facts, self._facts)
+
+    def _check_one_version(self, name: str, units: Sequence[Unit[PseudolabelKey]]) -> None:
+        """Refuses to mix labels of two versions of a model, such as commits of a branch."""
+        choice = self._section.labelers[name]
+        now, own = choice.create(self.context.config.vocabulary).versions(), self._facts[name]
+        doing = {unit.part.name for unit in units}
+        for part, record in manifest.read_records(self._folder(name)).items() if now else ():
+            if part in doing or without_shard(record.facts) != own:
+                continue
+            for model, version in now.items():
+                if (made_by := record.versions.get(model, version)) != version:
+                    what = f"its labels were made by {model} at {made_by}, which is now {version}"
+                    fix = "name one of the two as `revision`, or label all again with --force"
+                    raise ConfigError(what, where=labeler_key(name), fix=fix)
 
     def _num_retried(self, key: LabelsKey, rows: Sequence[LabelRow]) -> int:
         """Number of images that failed although ingest found all that the labeler needs."""

@@ -122,7 +122,7 @@ def test_a_prediction_that_is_not_finite_ends_the_training(
             yield batch
 
     case = build_loop(checkpoint_every=100, sources=[EmaSource(EmaSource.Config(threshold=0.4))])
-    with pytest.raises(DivergedError, match="the loss became nan in step 2 "):
+    with pytest.raises(DivergedError, match="the loss became nan in step 2;"):
         case.loop.run(poisoned)
 
 

@@ -29,6 +29,7 @@ class ClipLabeler(Labeler):
     """
 
     config: ClipConfig
+    libraries = ("torch", "open_clip_torch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
