@@ -133,9 +133,9 @@ class Runner:
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
         doing = {unit.part for unit in units}
         again = {each.unit.part for each in state.units if each.is_done_again} & doing
-        for unit in units:
-            if request.force or unit.part in again:
-                for path in unit.resumable:
+        for own in units:
+            if request.force or own.part in again:
+                for path in own.resumable:
                     path.unlink(missing_ok=True)
         Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()

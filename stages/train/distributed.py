@@ -186,7 +186,8 @@ def average_statistics(network: nn.Module) -> None:
     ]
     if moving:
         means = global_mean(torch.cat(moving))
-        for buffer, mean in zip(moving, means.split([len(own) for own in moving]), strict=True):
+        shares = torch.split(means, [len(own) for own in moving])
+        for buffer, mean in zip(moving, shares, strict=True):
             buffer.copy_(mean)
 
 
