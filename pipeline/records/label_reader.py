@@ -11,10 +11,20 @@ from typing import Any
 import tensorstore as ts
 
 from pipeline.files import storage
-from pipeline.records.label_store import CONFIDENCE_STRIDE, DELETE, Bytes, undamaged
+from pipeline.records.label_store import CONFIDENCE_STRIDE, RESTORE, Bytes, undamaged
 from pipeline.records.rows import LabelRow
 
 _VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
+
+
+def open_array(folder: Path) -> ts.TensorStore:
+    """Opens an array of a label store for reading.
+
+    Raises:
+        ValueError: Its `zarr.json` is missing or damaged.
+    """
+    spec = {"driver": "zarr3", "kvstore": storage.kvstore(folder)}
+    return ts.open(spec, open=True, read=True).result()
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,8 @@ class LabelReader:
     def _read(self, store: Path, name: str, rows: list[int]) -> Bytes:
         key = (store, name)
         if key not in self._opened:
-            spec = {"driver": "zarr3", "kvstore": storage.kvstore(store / name)}
-            with undamaged(store, DELETE):
-                self._opened[key] = ts.open(spec, open=True, read=True).result()
+            with undamaged(store, RESTORE):
+                self._opened[key] = open_array(store / name)
         with undamaged(store, _VERIFY):
             values: Bytes = self._opened[key][rows].read().result()
         return values
