@@ -32,6 +32,11 @@ class Redone:
         with suppress(FileNotFoundError, ValueError):
             self._counts = json.loads(storage.read_bytes(manifests / _FILE))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was done again."""
+        return not self._counts
+
     def facts(self, what: str, parts: Callable[[], Iterable[Path]]) -> Facts:
         """The fact of a unit that reads these parts; none if they were not done again.
 
@@ -39,7 +44,7 @@ class Redone:
             what: What the parts hold: "labels of clip".
             parts: Gives the parts, in their places; called only where anything was done again.
         """
-        if not self._counts:
+        if self.is_empty:
             return {}
         count = sum(self._counts.get(self._name(part), 0) for part in parts())
         return {f"{PREFIX}{what}": count} if count else {}

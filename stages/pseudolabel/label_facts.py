@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import IMAGES_FACT
-from pipeline.errors import error_context
-from pipeline.records import part_file
+from pipeline.errors import ConfigError, error_context
+from pipeline.records import manifest, part_file
 from pipeline.records.redone import PREFIX, Redone
 from pipeline.records.sharded_table import ShardedTable
 from stages.propose.config import ProposeConfig
 from stages.propose.output import mask_facts, proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
-from stages.pseudolabel.output import labels_part
+from stages.pseudolabel.output import labels_folder, labels_part
 
 
 def without_shard(facts: Facts) -> Facts:
@@ -42,6 +42,8 @@ class LabelFacts:
     section: PseudolabelConfig
     version: Facts
     images: ShardedTable
+    _known: dict[str, Facts] = field(default_factory=dict, init=False, repr=False)
+    """The facts of labelers without what they read; checksums of weights are computed once."""
 
     def planned(self, name: str) -> Facts:
         """What a labeler makes labels from when all that it reads is fresh."""
@@ -54,15 +56,16 @@ class LabelFacts:
             facts = {**self.planned(member), **facts}
         return facts
 
-    def redone(self, name: str, shard: int) -> Facts:
+    def redone(self, name: str, shard: int, counts: Redone) -> Facts:
         """The facts of parts that a labeler reads for a shard and that were done again."""
-        manifests, counts = self.config.manifests, Redone(self.config.manifests)
         facts: Facts = {}
-        if self.section.labelers[name].component.needs_proposals:
-            facts |= counts.facts("proposals", lambda: [proposals_part(manifests, shard)])
-        for member in self.members(name):
-            part = labels_part(manifests, member, shard)
-            facts |= counts.facts(f"labels of {member}", partial(iter, [part]))
+        if not counts.is_empty:
+            manifests = self.config.manifests
+            if self.section.labelers[name].component.needs_proposals:
+                facts |= counts.facts("proposals", lambda: [proposals_part(manifests, shard)])
+            for member in self.members(name):
+                part = labels_part(manifests, member, shard)
+                facts |= counts.facts(f"labels of {member}", partial(iter, [part]))
         return facts
 
     def read(self, name: str, shard: int) -> Facts:
@@ -75,7 +78,7 @@ class LabelFacts:
         for part in self._parts_read(name, shard):
             recorded = part_file.read_facts(part) or {}
             facts |= without_shard(recorded)
-        return facts | self.redone(name, shard)
+        return facts | self.redone(name, shard, Redone(self.config.manifests))
 
     def versions(self, name: str) -> dict[str, str]:
         """Present versions of what makes a labeler's labels, by name."""
@@ -86,11 +89,39 @@ class LabelFacts:
             found |= self.versions(member)
         return found
 
+    def check_one_version(self, name: str, doing: Set[Path]) -> None:
+        """Refuses to mix labels of two versions of a model, such as commits of a branch.
+
+        Args:
+            name: The labeler; its model is on this machine.
+            doing: Parts of shards that are about to be labeled.
+
+        Raises:
+            ConfigError: Another version made labels that stay.
+        """
+        now = self.section.labelers[name].create(self.config.vocabulary).versions()
+        if not now:
+            return
+        planned, folder = self.planned(name), labels_folder(self.config.manifests, name)
+        for part, record in manifest.read_records(folder).items():
+            if folder / part in doing or without_shard(record.facts) != planned:
+                continue
+            for model, version in now.items():
+                if (made_by := record.versions.get(model, version)) != version:
+                    what = f"its labels were made by {model} at {made_by}, which is now {version}"
+                    fix = "name one of the two as `revision`, or label all again with --force"
+                    raise ConfigError(what, where=labeler_key(name), fix=fix)
+
     def members(self, name: str) -> tuple[str, ...]:
         """The labelers whose labels a labeler reads."""
         return self.section.labelers[name].create(self.config.vocabulary).members
 
     def _own(self, name: str) -> Facts:
+        if name not in self._known:
+            self._known[name] = self._compute(name)
+        return dict(self._known[name])
+
+    def _compute(self, name: str) -> Facts:
         vocabulary, choice = self.config.vocabulary, self.section.labelers[name]
         prefix, labeler = labeler_key(name), choice.create(vocabulary)
         with error_context(prefix):

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.redone import Redone
 from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
@@ -24,7 +25,7 @@ from stages.propose.config import ProposeConfig
 from stages.propose.output import proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.label_facts import LabelFacts, without_shard
+from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
 
@@ -89,7 +90,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
                 with error_context(labeler_key(name)):
                     self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
-            self._check_one_version(name, [unit for own, unit in work if own == name])
+            self._label_facts.check_one_version(name, {unit.part for _, unit in work})
             self._stores[name].grow(1 + self.images.shards[-1])
         for names in self._rounds:
             self.run_units([unit for name, unit in work if name in names], label_shard)
@@ -108,7 +109,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         assert isinstance(key, LabelsKey)
         manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
         store = self._stores[key.labeler]
-        facts = {**unit.facts, **self._label_facts.read(key.labeler, key.shard)}
+        facts = self._label_facts.read(key.labeler, key.shard)
+        facts[IMAGES_FACT] = unit.facts[IMAGES_FACT]
         self._made_from[unit.part] = facts
         return ShardTask(
             shard=key.shard,
@@ -240,6 +242,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     def _plan_labeler(self, name: str) -> Iterator[Unit[PseudolabelKey]]:
         facts, store, folder = self._facts[name], self._stores[name], self._folder(name)
         versions = self._label_facts.versions(name)
+        counts = Redone(self.context.config.manifests)
         columns = ["row", "image_id"]
         if self._needs_label_files(name):
             columns.append("mask_id")
@@ -247,7 +250,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             yield Unit(
                 LabelsKey(name, shard),
                 folder / part_file.part_name(shard),
-                {**facts, **self._label_facts.redone(name, shard), IMAGES_FACT: digest},
+                {**facts, **self._label_facts.redone(name, shard, counts), IMAGES_FACT: digest},
                 outputs=(store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard=shard,
                 versions=versions,
@@ -256,20 +259,6 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     @cached_property
     def _cards(self) -> ReportCards:
         return ReportCards(self.context, self.images, self._label_facts, self._facts)
-
-    def _check_one_version(self, name: str, units: Sequence[Unit[PseudolabelKey]]) -> None:
-        """Refuses to mix labels of two versions of a model, such as commits of a branch."""
-        choice = self._section.labelers[name]
-        now, own = choice.create(self.context.config.vocabulary).versions(), self._facts[name]
-        doing = {unit.part.name for unit in units}
-        for part, record in manifest.read_records(self._folder(name)).items() if now else ():
-            if part in doing or without_shard(record.facts) != own:
-                continue
-            for model, version in now.items():
-                if (made_by := record.versions.get(model, version)) != version:
-                    what = f"its labels were made by {model} at {made_by}, which is now {version}"
-                    fix = "name one of the two as `revision`, or label all again with --force"
-                    raise ConfigError(what, where=labeler_key(name), fix=fix)
 
     def _num_retried(self, key: LabelsKey, rows: Sequence[LabelRow]) -> int:
         """Number of images that failed although ingest found all that the labeler needs."""
