@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,13 +35,13 @@ class LabelFacts:
         config: The run.
         section: Its section `pseudolabel`.
         version: The stage's version, as a fact.
-        images: All images to be labeled, by shard.
+        images: Gives all images to be labeled, by shard.
     """
 
     config: Config
     section: PseudolabelConfig
     version: Facts
-    images: ShardedTable
+    images: Callable[[], ShardedTable]
     _known: dict[str, Facts] = field(default_factory=dict, init=False, repr=False)
     """The facts of labelers without what they read; checksums of weights are computed once."""
 
@@ -134,7 +134,7 @@ class LabelFacts:
             "pseudolabel.size_px": self.section.size_px,
         }
         if choice.component.needs_label_files:
-            images = self.images.table
+            images = self.images().table
             schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
             facts |= vocabulary.schemes_facts(schemes.to_pylist())
         return facts

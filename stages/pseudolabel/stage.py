@@ -218,7 +218,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     @cached_property
     def _label_facts(self) -> LabelFacts:
-        return LabelFacts(self.context.config, self._section, self.version_facts, self.images)
+        config, section = self.context.config, self._section
+        return LabelFacts(config, section, self.version_facts, lambda: self.images)
 
     @cached_property
     def _facts(self) -> dict[str, Facts]:
