@@ -43,6 +43,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; repeatable."),
 ]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict-versions", help="Take what other versions of libraries made as stale."),
+]
 DEFAULT_CONFIG = Path("configs/sandbox.yaml")
 _UNITS_TOLD = 20
 
@@ -74,6 +78,7 @@ def run(
         bool,
         typer.Option("--accept-gone", help="Go on though many images of a source are gone."),
     ] = False,
+    strict_versions: StrictOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
     ] = False,
@@ -89,7 +94,7 @@ def run(
     named = (*(stages or ()), *(only or ()))
     request = Request(named, bool(only), _numbers(shards), force, accept_gone)
     loaded = _load(config, overrides)
-    runner = Runner(loaded, GRAPH, console)
+    runner = Runner(loaded, GRAPH, console, strict_versions)
     if not dry_run:
         runner.run(request)
         return
@@ -106,11 +111,12 @@ def run(
 def status(
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
+    strict_versions: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is fresh, stale or missing, and why."""
     loaded = _load(config, overrides)
-    states = list(Runner(loaded, GRAPH, console).status())
+    states = list(Runner(loaded, GRAPH, console, strict_versions).status())
     if as_json:
         stages = [_as_dict(state) for state in states]
         typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))

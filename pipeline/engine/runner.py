@@ -13,6 +13,7 @@ from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
 
 
@@ -43,11 +44,13 @@ class Runner:
         config: The run.
         graph: All stages, in the order of the flow.
         console: The console to report to.
+        strict_versions: Whether work that other versions of libraries made is stale.
     """
 
     config: Config
     graph: Sequence[type[AnyStage]]
     console: Console
+    strict_versions: bool = False
 
     def run(self, request: Request) -> None:
         """Runs stages and all that they need; under torchrun, every process calls this.
@@ -71,7 +74,7 @@ class Runner:
                     self._warn_of_needs(stage)
                 with snapshot.active():
                     stage.prepare()
-                    state = inspect(stage, forced=self._is_forced(stage, request))
+                    state = self._inspect(stage, request)
                 if self._run_stage(stage, state, request):
                     snapshot = Snapshot()  # manifests have changed
                 with snapshot.active():
@@ -88,7 +91,7 @@ class Runner:
             waits_for = [name for name in self._needs_of(stage.name) if not fresh.get(name, True)]
             try:
                 with snapshot.active():
-                    state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
+                    state = self._inspect(stage, request, waits_for)
             except (DataError, StorageError):
                 if not waits_for:
                     raise
@@ -131,15 +134,25 @@ class Runner:
             self.console.note(f"{stage.name}: {reason}")
         if len(units) < len(state.unfinished):
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-        if request.force:
-            for path in (path for unit in units for path in unit.resumable):
-                path.unlink(missing_ok=True)
+        doing = {unit.part for unit in units}
+        again = {each.unit.part for each in state.units if each.is_done_again} & doing
+        for own in units:
+            if request.force or own.part in again:
+                for path in own.resumable:
+                    path.unlink(missing_ok=True)
+        Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()
         stage.run(units)
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         return True
+
+    def _inspect(
+        self, stage: AnyStage, request: Request, waits_for: Sequence[str] = ()
+    ) -> StageState:
+        forced, is_strict = self._is_forced(stage, request), self.strict_versions
+        return inspect(stage, waits_for, forced=forced, strict_versions=is_strict)
 
     def _is_forced(self, stage: AnyStage, request: Request) -> bool:
         return request.force and stage.name in (request.stages or self.config.sections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -48,6 +48,8 @@ class Unit(Generic[K]):
         companions: Parts of other manifests that belong to `part`; committed before it.
         shard: The number of the shard, if it is one.
         resumable: Files that an interrupted unit continues from; a forced run deletes them.
+        versions: Present versions of the libraries and models that make it, by name; its part
+            records them. Other ones make it stale only with `--strict-versions`.
     """
 
     key: K
@@ -57,6 +59,7 @@ class Unit(Generic[K]):
     companions: tuple[Path, ...] = ()
     shard: int | None = None
     resumable: tuple[Path, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -224,6 +227,7 @@ class Stage(ABC, Generic[K]):
         facts: Facts | None = None,
         failed: int = 0,
         plain: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         """Commits a unit's part, the last thing that happens to it.
 
@@ -237,11 +241,15 @@ class Stage(ABC, Generic[K]):
             facts: What it was made from, if that is more than its planned facts.
             failed: Number of images that another run should try again.
             plain: The config section to record; default: the stage's.
+            versions: Versions of what made it; default: those of its plan.
         """
         if self.keeps_superseded:
             self.kept.keep(unit.part, unit.companions, unit.fingerprint)
         facts, plain = facts or unit.facts, plain or self._plain
+        versions = unit.versions if versions is None else versions
         for path, own in zip(unit.companions, companions, strict=True):
-            part_file.write_part(path, own, facts, plain)
+            part_file.write_part(path, own, facts, plain, versions=versions)
         described = (*(unit.outputs if files is None else files), *unit.companions)
-        part_file.write_part(unit.part, rows, facts, plain, files=described, failed=failed)
+        part_file.write_part(
+            unit.part, rows, facts, plain, files=described, failed=failed, versions=versions
+        )

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from stages.propose.task import ShardTask
 
 
+_LIBRARIES = ("torch", "torchvision", "segment-anything")
+"""Packages whose versions may change masks."""
+
+
 class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     """Fills the proposals manifest."""
 
@@ -51,6 +55,7 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
                 self._folder / part_file.part_name(shard),
                 {**facts, IMAGES_FACT: digests[shard]},
                 shard=shard,
+                versions=part_file.installed(_LIBRARIES),
             )
             for shard in self.images.shards
         ]

@@ -76,7 +76,7 @@ def _escaped_listed(listed: Listed, taken: set[str]) -> Listed:
             return escaped
         image = listed.image
         if escaped.image != image:
-            forms = (_escaped_name(image, "0" * zeros) for zeros in count())
+            forms = (_escaped_name(listed.image, "0" * zeros) for zeros in count())
             image = next(form for form in forms if tar.without_position(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import StorageError
+from stages.models.finite import not_finite
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import distributed
 from stages.train.config import VariantConfig
@@ -108,7 +109,7 @@ class TrainingLoop:
             StorageError: The processes found different checkpoints.
         """
         config, parts = self.config, self.parts
-        start = self.checkpoint.load(self._states, self.device)
+        start = self.checkpoint.load(self._states)
         self._check_equal(start)
         self.log.begin()
         with closing(self.open_reporter(start)) as reporter:
@@ -154,6 +155,7 @@ class TrainingLoop:
                 features.append(losses.features.detached())
         if (fault := self.optimizer.step()) is not None:
             raise diverged(fault, position.step, seen, self.checkpoint)
+        distributed.average_statistics(self.parts.student)
         if self.parts.discriminator is not None:
             means["loss/discriminator"] = self.parts.discriminator.update(features)
         return StepRecord(means, rate, batch, losses.labels)
@@ -188,6 +190,7 @@ class TrainingLoop:
         return states if self.validation is None else {**states, "validation": self.validation}
 
     def _validate(self, validation: Validation, done: int) -> dict[str, float]:
+        self._check_finite(done)
         scores, is_best = validation.run(self.parts.teacher)
         for source in self.parts.sources:
             epoch = done // self.steps_an_epoch
@@ -202,19 +205,20 @@ class TrainingLoop:
 
     def _check_finite(self, done: int) -> None:
         """Ends the training in every process if weights of any of them are not finite."""
-        own = _is_finite(self.parts.student) and _is_finite(self.parts.teacher)
-        if not all(distributed.all_gather(own)):
+        networks = {"student": self.parts.student, "teacher": self.parts.teacher}
+        own = not_finite({name: network.state_dict() for name, network in networks.items()})
+        if any(distributed.all_gather(own is not None)):
             raise diverged("weights are not finite", done - 1, [], self.checkpoint)
 
     def _check_equal(self, start: int) -> None:
+        """Ends the training in every process if they would go on from different states."""
         starts = distributed.all_gather(start)
+        fix = "give all machines the same workspace and the same versions"
+        where = str(self.checkpoint.path)
         if len({*starts}) > 1:
-            what = (
-                f"the processes found checkpoints of different steps: {', '.join(map(str, starts))}"
-            )
-            fix = "give all machines the same workspace"
-            raise StorageError(what, where=str(self.checkpoint.path), fix=fix)
-
-
-def _is_finite(network: nn.Module) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+            steps = ", ".join(map(str, starts))
+            what = f"the processes found checkpoints of different steps: {steps}"
+            raise StorageError(what, where=where, fix=fix)
+        if not distributed.agree({"student": self.parts.student, "teacher": self.parts.teacher}):
+            what = f"the processes have different weights after step {start}"
+            raise StorageError(what, where=where, fix=fix)
