@@ -187,7 +187,8 @@ def main() -> None:
     try:
         app()
     except MaskmillError as error:
-        console.error(str(error))
+        for fault in (error, *error.others):
+            console.error(str(fault))
         sys.exit(1)
     except OSError as error:
         console.error(str(from_os_error(error)))

@@ -65,15 +65,25 @@ class Origins:
     overrides: Sequence[Override] = ()
 
     def where(self, place: Place, remark: str = "") -> str:
-        """The origin of the value at a place, or of the mapping that lacks it, for an error."""
+        """The origin of the value at a place, or of the mapping that lacks it, for an error.
+
+        That is the last override that sets the value or what it is in, or that made the mapping
+        which lacks it. Otherwise it is a file, with the overrides that set something inside.
+        """
         remark = f" ({remark})" if remark else ""
+        steps = _texts(place)
+        layer, depth = reach([layer.values for layer in self.layers], place)
+        inside = []
         for override in reversed(self.overrides):
-            if _text(place[: len(override.place)]) == _text(override.place):
-                key = "" if len(place) == len(override.place) else f": {_text(place)}"
+            own = _texts(override.place)
+            if steps[: len(own)] == own or own[: depth + 1] == steps[: depth + 1] != steps:
+                key = "" if own == steps else f": {'.'.join(steps)}"
                 return f"--set {override.text}{key}{remark}"
-        layer, _ = reach([layer.values for layer in self.layers], place)
-        key = f": {_text(place)}" if place else ""
-        return f"{self.layers[layer].path}{key}{remark}"
+            if own[: len(steps)] == steps:
+                inside.append(f"--set {override.text}")
+        key = f": {'.'.join(steps)}" if place else ""
+        sets = f" (with {', '.join(reversed(inside))})" if inside and place else ""
+        return f"{self.layers[layer].path}{key}{remark}{sets}"
 
 
 def reach(layers: Sequence[Any], place: Place) -> Reached:
@@ -114,5 +124,6 @@ def _name(mappings: Sequence[tuple[int, Any]]) -> object:
     return next(names, None)
 
 
-def _text(place: Place) -> str:
-    return ".".join(str(step) for step in place)
+def _texts(place: Place) -> list[str]:
+    """The steps as text: `--set` writes positions of lists as text."""
+    return [str(step) for step in place]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.plain_words import Words
 from pipeline.errors import ConfigError, DataError
 
 IGNORE = 255
@@ -62,7 +63,7 @@ class ClassEntry(Section):
 
     name: Text
     """The name people and label schemes use."""
-    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
+    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$"), Words("a colour #rrggbb in quotes")]
     """Display colour, #rrggbb."""
     concepts: tuple[Concept, ...] | None = None
     """Concepts for text models, which `aggregation` combines into one score. Default: the name."""
@@ -117,16 +118,22 @@ class Vocabulary(Section):
             if template.count("{}") != 1:
                 raise ValueError(f"template {template!r} must have {{}} once, for the concept")
         for scheme, entries in self.label_schemes.items():
+            written: dict[str, str] = {}
             for value, name in entries.items():
                 if name not in (*names, _IGNORE_NAME):
                     raise ValueError(
                         f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(value)):
+                if (key := _canonical(value)) is None:
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
+                    )
+                if (other := written.setdefault(key, value)) is not value:
+                    raise ValueError(
+                        f"label_schemes.{scheme} has {other!r} and {value!r}, which are the same; "
+                        "keep one of them"
                     )
         return self
 
@@ -277,11 +284,15 @@ class Vocabulary(Section):
             where = f"vocabulary {self.name!r}"
             raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
-        return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
+        entries = self.label_schemes[scheme].items()
+        return {str(_canonical(key)): targets[name] for key, name in entries}
 
 
-def _is_value(key: str) -> bool:
-    return key.isdecimal() and int(key) < _TABLE_SIZE
+def _canonical(key: str) -> str | None:
+    """The one spelling of a pixel value, a colour or "*"; None if the key is none of them."""
+    if re.fullmatch("[0-9]{1,9}", key):
+        return str(int(key)) if int(key) < _TABLE_SIZE else None
+    return key.lower() if key == _OTHERS or _COLOR.fullmatch(key) else None
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:

@@ -38,21 +38,21 @@ WRONG_VALUES = {
     "write a name, or a mapping with the key `name`; one of: folder",
     f"{SOURCE}.source={{images: x}}": "these keys are wrong; "
     "write a name, or a mapping with the key `name`; one of: folder",
-    f"{SOURCE}.role=training": "'training' is wrong; Input should be 'labeled', 'unlabeled', ",
+    f"{SOURCE}.role=training": "'training' is wrong; write 'labeled', 'unlabeled', ",
     "ingest.sources.Big Ones={role: ood, source: {name: folder, images: x}}": "the name 'Big Ones' "
     "is wrong; ",
     "ingest.shard_size=many": "'many' is wrong; ",
     "ingest.shard_size=0": "0 is wrong; ",
-    "ingest.shard_size=true": "True is wrong; write a number, not true or false",
+    "ingest.shard_size=true": "true is wrong; write a number, not true or false",
     "ingest.expected={a: {ood: true}}": "these keys are wrong; write a number, not true or false",
-    "ingest.limits.max_seconds=true": "True is wrong; write a number, not true or false",
+    "ingest.limits.max_seconds=true": "true is wrong; write a number, not true or false",
     "ingest=5": "5 is wrong; ",
     "ingest.sources={}": "{} is wrong; ",
     "run=../up": "'../up' is wrong; ",
-    "run=": "None is wrong; ",
+    "run=": "null is wrong; ",
     "train.model=unett": "no component 'unett'; use one of: ",
     "train.stepss=3": "unknown key; did you mean 'steps'?",
-    "train.label_sources.0.threshold=2": "2 is wrong; Input should be less than or equal to 1",
+    "train.label_sources.0.threshold=2": "2 is wrong; write a number from 0 to 1",
     "train.label_sources.0.name=studnt": "no component 'studnt'; use one of: ",
     "train.label_sources.1=teacher": "no component 'teacher'; use one of: ",
     "train.variants.long.stepss=3": "unknown key; did you mean 'steps'?",
@@ -68,7 +68,7 @@ WRONG_INSIDE = {
     ),
     "ingest.download={'': here}": (
         "ingest.download.",
-        "the name '' is wrong; String should have at least 1 character",
+        "the name '' is wrong; write text that is not empty",
     ),
     "train.label_sources=[{name: stored}]": (
         "train.label_sources.0.labeler",
@@ -172,6 +172,7 @@ def test_a_config_says_where_a_value_was_written(
     config = load(path, SECTIONS, ["train.steps=3", "cluster.workers=2"])
     assert config.where("train", "variants", "default", "steps") == "--set train.steps=3"
     assert config.where("train", "variants", "default", "batch_size") == f"{path}: train.batch_size"
-    assert config.where("train", "variants", "default") == f"{path}: train"
+    where = config.where("train", "variants", "default")
+    assert where == f"{path}: train (with --set train.steps=3)"
     assert config.where("ingest", "sources", "ood") == f"{path}: {SOURCE}"
     assert config.where("cluster", "workers") == "--set cluster.workers=2"

@@ -194,7 +194,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "none": (
         {"members": []},
         "pseudolabel.labelers.both.members: [] is wrong; "
-        "List should have at least 2 items after validation, not 0",
+        "write a list with at least 2",
     ),
     "twice": (
         {"members": ["one", "one"]},
