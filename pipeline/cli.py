@@ -10,6 +10,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
+from pipeline import stopping
 from pipeline.config import config as config_file
 from pipeline.config.config import Config
 from pipeline.console import Console
@@ -19,6 +20,7 @@ from pipeline.engine.runner import Request, Runner
 from pipeline.engine.states import AnyUnit, StageState
 from pipeline.engine.verify import Verifier
 from pipeline.errors import MaskmillError, from_os_error
+from pipeline.stopping import Stopped
 from stages.graph import GRAPH
 from stages.ingest.check import check_data
 from stages.ingest.split import draw_split
@@ -86,7 +88,8 @@ def run(
     loaded = _load(config, overrides)
     runner = Runner(loaded, GRAPH, console)
     if not dry_run:
-        runner.run(request)
+        with stopping.on_signals(console.note):
+            runner.run(request)
         return
     found = list(runner.preview(request))
     if as_json:
@@ -125,7 +128,10 @@ def verify(
     rerun: Annotated[bool, typer.Option("--rerun", help="Do what is damaged again.")] = False,
 ) -> None:
     """Read all that was written, and compare it with its checksums."""
-    if not Verifier(Runner(_load(config, overrides), GRAPH, console)).verify(rerun=rerun):
+    verifier = Verifier(Runner(_load(config, overrides), GRAPH, console))
+    with stopping.on_signals(console.note):
+        is_whole = verifier.verify(rerun=rerun)
+    if not is_whole:
         sys.exit(1)
 
 
@@ -193,6 +199,10 @@ def main() -> None:
     except OSError as error:
         console.error(str(from_os_error(error)))
         sys.exit(1)
+    except Stopped as stopped:
+        done = stopped.done or "what is done stays done"
+        console.note(f"stopped: {done}; run the same command again to go on")
+        sys.exit(stopped.exit_code)
 
 
 def _load(path: Path, overrides: list[str] | None) -> Config:

@@ -90,10 +90,10 @@ def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
 def field_at(field: Field, place: Steps) -> Field:
     """The annotation at a place inside the value of a field."""
     for number, step in enumerate(place):
-        annotation, metadata = _unwrapped(*field)
+        annotation, _ = _unwrapped(*field)
         if get_origin(annotation) in (Union, UnionType):
             options = [each for each in get_args(annotation) if each is not NoneType]
-            annotation, metadata = _unwrapped(options[0], ())
+            annotation, _ = _unwrapped(options[0], ())
         arguments = get_args(annotation)
         if get_origin(annotation) is tuple and isinstance(step, int):
             field = (arguments[0] if arguments[1:] == (...,) else arguments[step]), ()

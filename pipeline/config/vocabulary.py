@@ -63,7 +63,9 @@ class ClassEntry(Section):
 
     name: Text
     """The name people and label schemes use."""
-    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$"), Words("a colour #rrggbb in quotes")]
+    color: Annotated[
+        str, Field(pattern=rf"^{_COLOR.pattern}$"), Words("a colour #rrggbb in quotes")
+    ]
     """Display colour, #rrggbb."""
     concepts: tuple[Concept, ...] | None = None
     """Concepts for text models, which `aggregation` combines into one score. Default: the name."""

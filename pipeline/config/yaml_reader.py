@@ -225,7 +225,9 @@ class _Reader:
         if is_integer:
             return int(text.removeprefix("0x").removeprefix("0o"), base)
         if math.isinf(number := float(text)):
-            raise YamlError(f"the number {text} is too large", self._line, "write .inf for infinity")
+            raise YamlError(
+                f"the number {text} is too large", self._line, "write .inf for infinity"
+            )
         return number
 
 

@@ -1,22 +1,26 @@
 """Runs jobs on workers of Dask distributed; by default on one thread of this process."""
 
 import logging
-import signal
+import os
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Event
+from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, Generic, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Nanny, Scheduler, SpecCluster, wait
+from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, Worker, wait
+from distributed.security import Security
 
+from pipeline import stopping
 from pipeline.config.config import ClusterConfig
 from pipeline.engine.gpus import visible_gpus
 from pipeline.errors import ConfigError, MaskmillError
+from pipeline.stopping import Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +28,7 @@ R = TypeVar("R")
 _WINDOW = 4
 """Tasks submitted and not yet done, a worker: memory stays flat at any length."""
 _ALERT_S = 0.2
-"""Seconds between checks for Ctrl-C while waiting for a result."""
+"""Seconds between checks whether to stop, while waiting for a result."""
 _WATCH_S = 1.0
 """Seconds between reports of what each worker does."""
 
@@ -70,7 +74,8 @@ def run_jobs(
     When a worker dies, all jobs that it had are lost. They are retried one by one after all others,
     `cluster.retries` times, so that one bad job cannot fail others.
 
-    Only the main thread may call it, because it handles Ctrl-C.
+    When something asks to stop, workers stop after their batch, and results that are there are
+    yielded. They stop too when the caller closes the iterator.
 
     Args:
         cluster: One thread in this process, local worker processes, or a running scheduler.
@@ -84,6 +89,7 @@ def run_jobs(
     Raises:
         ConfigError: The scheduler does not answer.
         MaskmillError: The scheduler is gone, or what `function` raised.
+        Stopped: Something asked to stop.
     """
     todo = iter(jobs)
     if (first := next(todo, None)) is None:
@@ -97,36 +103,35 @@ def run_jobs(
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported here
-    # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.
-    interrupted = Event()
-    with (
-        dask.config.set(settings),
-        _connected(cluster) as client,
-        _on_interrupt(lambda *_: interrupted.set()),
-    ):
-        flight = _Flight(client, function, interrupted, watch)
-        flight.submit(first)
-        suspects: deque[Job[T]] = deque()
-        for job in todo:
-            flight.submit(job)
-            while flight.is_full:
+    with dask.config.set(settings), _connected(cluster) as client:
+        flight = _Flight(client, function, watch)
+        try:
+            flight.submit(first)
+            suspects: deque[Job[T]] = deque()
+            for job in todo:
+                if stopping.asked():
+                    break
+                flight.submit(job)
+                while flight.is_full:
+                    yield from _results(flight.landed(), suspects)
+            while flight.futures:
                 yield from _results(flight.landed(), suspects)
-        while flight.futures:
-            yield from _results(flight.landed(), suspects)
-        for suspect in suspects:
-            yield suspect, flight.run_alone(suspect, cluster.retries)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+            for suspect in suspects:
+                stopping.check()
+                yield suspect, flight.run_alone(suspect, cluster.retries)
+        finally:
+            flight.end()
+    stopping.check()
 
 
 def _results(
-    landed: Iterable[tuple[Job[T], R | Lost]], suspects: deque[Job[T]]
+    landed: Iterable[tuple[Job[T], R | Lost | Stopped]], suspects: deque[Job[T]]
 ) -> Iterator[tuple[Job[T], R]]:
     """Results; jobs that were lost with a worker are kept for a retry."""
     for job, result in landed:
         if isinstance(result, Lost):
             suspects.append(job)
-        else:
+        elif not isinstance(result, Stopped):
             yield job, result
 
 
@@ -136,15 +141,17 @@ class _Flight(Generic[T, R]):
 
     client: Any
     function: Callable[[T], R]
-    interrupted: Event
     watch: Watch | None
     futures: dict[Any, Job[T]] = field(default_factory=dict)
+    _work: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _is_ended: bool = False
     _watched: float = 0.0
 
     def submit(self, job: Job[T]) -> None:
         # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
         key = f"{job.name}-{uuid.uuid4().hex}"
-        future = self.client.submit(_attempt, self.function, job.task, key=key, pure=False)
+        attempt = partial(_attempt, self.function, self._work)
+        future = self.client.submit(attempt, job.task, key=key, pure=False)
         self.futures[future] = job
 
     @property
@@ -152,12 +159,18 @@ class _Flight(Generic[T, R]):
         workers = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
         return len(self.futures) >= _WINDOW * workers
 
-    def landed(self) -> list[tuple[Job[T], R | Lost]]:
-        """Waits until jobs are done, and returns them with their results."""
+    def end(self) -> None:
+        """Lets workers stop after their batch, and not begin what waits for them."""
+        if self.futures and not self._is_ended and self.client.status == "running":
+            self._is_ended = True
+            self.client.run(stopping.end, self._work, on_error="ignore")
+
+    def landed(self) -> list[tuple[Job[T], R | Lost | Stopped]]:
+        """Waits until jobs are done or stopped, and returns them with their results."""
         done: list[Any] = []
         while not done:
-            if self.interrupted.is_set():
-                raise KeyboardInterrupt
+            if stopping.asked():
+                self.end()
             with suppress(TimeoutError):
                 wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
             done = [future for future in self.futures if future.done()]
@@ -169,6 +182,8 @@ class _Flight(Generic[T, R]):
         for _ in range(retries):
             self.submit(job)
             ((_, result),) = self.landed()
+            if isinstance(result, Stopped):
+                raise result
             if not isinstance(result, Lost):
                 return result
         return Lost(1 + retries)
@@ -182,11 +197,15 @@ class _Flight(Generic[T, R]):
         self.watch({worker: current.get(next(iter(busy[worker]), ""), "") for worker in busy})
 
 
-def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
+def _attempt(
+    function: Callable[[T], R], work: str, task: T
+) -> R | MaskmillError | OSError | Stopped:
     """Returns user errors as results, because workers log a traceback of everything raised."""
     try:
-        return function(task)
-    except (MaskmillError, OSError) as error:
+        with stopping.working(work):
+            stopping.check()
+            return function(task)
+    except (MaskmillError, OSError, Stopped) as error:
         return error
 
 
@@ -209,44 +228,78 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    with _on_interrupt(signal.SIG_IGN):  # workers ignore Ctrl-C for good: this process ends them
-        local = _processes(cluster.workers) if cluster.workers else _thread()
+    local = _processes(cluster.workers) if cluster.workers else _thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
 
 
+class _NoHttp:
+    """Part of a Dask node that serves no pages, and so listens on no port for them."""
+
+    def start_http_server(self, *_: object, **__: object) -> None:
+        """Does nothing."""
+
+
+class _Scheduler(_NoHttp, Scheduler):  # type: ignore[misc]
+    """The scheduler of a local cluster."""
+
+
+class _Worker(_NoHttp, Worker):  # type: ignore[misc]
+    """A worker of a local cluster."""
+
+
 def _thread() -> Any:
-    return LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        dashboard_address="localhost:0",  # any free port
-        memory_limit=0,
+    """A worker thread of this process, which listens on no port."""
+    options = {"protocol": "inproc://", "dashboard": False}
+    worker = {"nthreads": 1, "memory_limit": 0}
+    return SpecCluster(  # type: ignore[no-untyped-call]
+        workers={0: {"cls": _Worker, "options": worker}},
+        scheduler={"cls": _Scheduler, "options": options},
+        silence_logs=False,
     )
 
 
 def _processes(count: int) -> Any:
-    """Worker processes on this machine; each sees one of the GPUs, in turn."""
-    gpus = visible_gpus()
+    """Worker processes on this machine; each sees one of the GPUs, in turn.
+
+    They and the scheduler know each other by certificates of this command, so that no other user
+    of the machine can give or take work.
+    """
+    gpus, security = visible_gpus(), Security.temporary()
+    here = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     workers = {}
     for number in range(count):
         env = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-        options = {"nthreads": 1, "memory_limit": 0, "env": env, "host": "127.0.0.1"}
+        options = {**here, "nthreads": 1, "memory_limit": 0, "env": env, "worker_class": _Worker}
         workers[number] = {"cls": Nanny, "options": options}
-    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard_address": "localhost:0"}
-    return SpecCluster(  # type: ignore[no-untyped-call]
-        workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=False
-    )
+    scheduler = {**here, "port": 0, "dashboard": False}
+    _start_resource_tracker()
+    with stopping.without_signals():  # a terminal's are for this process, which ends the workers
+        return SpecCluster(  # type: ignore[no-untyped-call]
+            workers=workers,
+            scheduler={"cls": _Scheduler, "options": scheduler},
+            security=security,
+            silence_logs=False,
+        )
 
 
-@contextmanager
-def _on_interrupt(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
-    """Changes the handler of Ctrl-C; processes started while it is ignored ignore it for good."""
-    before = signal.signal(signal.SIGINT, handler)
+def _start_resource_tracker() -> None:
+    """Starts the helper of multiprocessing before any worker.
+
+    It would let signals through to the thread that starts it, and so to the workers, and it warns
+    of semaphores, which it removes, when this process ends at once.
+    """
+    name = "PYTHONWARNINGS"
+    before = os.environ.get(name)
+    ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ[name] = ",".join(filter(None, (before, ignored)))
     try:
-        yield
+        resource_tracker.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _client_of(address: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.errors import DataError
 from pipeline.records.rows import ConfusionRow, MetricRow
@@ -44,6 +45,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
         predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
+            stopping.check()
             predicted = predictor.predict(read_pixels(image))
             scores.add(read_mask(image, config.vocabulary), predicted)
         metrics += scores.metric_rows(config.run.run, key, step, prefix)

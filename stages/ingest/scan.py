@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import DataError
 from pipeline.images import images
@@ -63,6 +64,7 @@ def scan(
 def _scan_image(
     entry: Entry, gone: Mapping[int, ImageRow], vocabulary: Vocabulary, limits: Limits
 ) -> ScanResult:
+    stopping.check()
     if not entry["present"]:
         known = gone[entry["row"]]
         return ScanResult({**known, "status": "gone", "error_message": "no longer in the source"})

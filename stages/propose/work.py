@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import stopping
 from pipeline.console import Console
 from pipeline.images.images import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
@@ -36,6 +37,7 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
         for image in task.images
     ]
     for batch in _batches(task, rows):
+        stopping.check()
         start = time.perf_counter()
         proposals = generator([pixels for _, pixels in batch])
         seconds = (time.perf_counter() - start) / len(batch)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, part_file, tables
@@ -120,6 +121,7 @@ def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterato
     labels = {row["row"]: row for row in _labels_of(config, labeler, images)}
     reader = lru_cache(maxsize=16)(LabelReader)
     for image in images.to_pylist():
+        stopping.check()
         label = labels.get(image["row"])
         if label is None or image["mask_uri"] is None:
             continue
