@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 
 class MaskmillError(Exception):
@@ -26,6 +26,10 @@ class MaskmillError(Exception):
         self.fix = fix
         self.others: tuple[MaskmillError, ...] = ()
         super().__init__(f"{where}: {what}; {fix}")
+
+    def moved(self, where: str) -> Self:
+        """The same error, about another place."""
+        return type(self)(self.what, where=where, fix=self.fix)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Makes the error picklable, so that worker processes can raise it."""
@@ -76,11 +80,8 @@ def error_context(key: str) -> Iterator[None]:
     try:
         yield
     except MaskmillError as error:
-        faults = (
-            _rebuilt(type(fault), fault.what, f"{key}: {fault.where}", fault.fix)
-            for fault in (error, *error.others)
-        )
-        raise together(faults) from error
+        faults = (error, *error.others)
+        raise together(fault.moved(f"{key}: {fault.where}") for fault in faults) from error
 
 
 def from_os_error(error: OSError) -> MaskmillError:

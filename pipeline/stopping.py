@@ -88,13 +88,13 @@ def on_signals(tell: Callable[[str], None]) -> Iterator[None]:
         stopped.exit_code = 128 + (_state.number or signal.SIGINT)
         raise
     finally:
-        forget()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         os.close(writer)
         watching.join()
         os.close(reader)
+        forget()
 
 
 def abandon() -> None:

@@ -7,7 +7,8 @@ becomes one line: the file or `--set` with the key as written there, what is wro
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -22,7 +23,7 @@ from pipeline.config.plain_words import KEY, MAPPING, Words, in_plain_words
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
 from pipeline.config.yaml_reader import MAX_DEPTH
-from pipeline.errors import ConfigError, together
+from pipeline.errors import ConfigError, MaskmillError, together
 from pipeline.files import locations
 from pipeline.files.locations import LocalPath, Location
 
@@ -98,6 +99,18 @@ class Config:
         found = section.written_at(self.values.get(str(stage)), tuple(inner))
         return origins.where((stage, *found.place), found.remark)
 
+    @contextmanager
+    def naming_overrides(self) -> Iterator[None]:
+        """Lets errors about keys of the file name the overrides that set them."""
+        try:
+            yield
+        except MaskmillError as error:
+            if (origins := self.origins) is None:
+                raise
+            raise together(
+                fault.moved(origins.renamed(fault.where)) for fault in (error, *error.others)
+            ) from error
+
     def section(self, kind: type[K]) -> K | None:
         """The section of a type; None if the config has none."""
         found = (section for section in self.sections.values() if isinstance(section, kind))
@@ -155,9 +168,11 @@ def load(
     run = _checked(model, values, origins)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
     vocabulary_file = locations.join(path.parent, run.vocabulary)
+    named = origins.where(("vocabulary",))
+    fix = f"set `vocabulary` in {path} to an existing file"
     vocabulary = parse_section(
         Vocabulary,
-        read_yaml(vocabulary_file, fix=f"set `vocabulary` in {path} to an existing file"),
+        read_yaml(vocabulary_file, fix=f"correct {named}" if named.startswith("--set ") else fix),
         path=vocabulary_file,
     )
     return Config(path, run, sections, vocabulary, values, origins)

@@ -49,7 +49,7 @@ def in_plain_words(
     for detail in error.errors():
         kind: PydanticCustomError | str | None
         if detail["type"] in _OURS:
-            kind = PydanticCustomError(detail["type"], "{fix}", detail["ctx"])  # type: ignore[arg-type]
+            kind = PydanticCustomError(detail["type"], "{fix}", detail["ctx"])
         elif detail["type"] == "value_error":
             kind = wrong_value(str(detail["ctx"]["error"]))
         else:
@@ -84,7 +84,7 @@ def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
     if isinstance(annotation, type) and annotation in numbers:
         return f"{numbers[annotation]}{_bounds(limits)}"
     plain = {bool: "true or false", NoneType: "null", Path: "a path"}
-    return plain.get(annotation, "another value")  # type: ignore[call-overload, no-any-return]
+    return plain.get(annotation, "another value")
 
 
 def field_at(field: Field, place: Steps) -> Field:
@@ -132,7 +132,7 @@ def _bounds(limits: dict[str, Any]) -> str:
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
     if not limits.keys() & {"gt", "ge"}:
         words["le"] = "up to"
-    text = "".join(f" {words[name]} {limits[name]:,}" for name in words if name in limits)
+    text = "".join(f" {words[name]} {limits[name]}" for name in words if name in limits)
     return text + (f", a multiple of {limits['multiple_of']}" if "multiple_of" in limits else "")
 
 

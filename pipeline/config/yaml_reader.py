@@ -101,8 +101,8 @@ class _Reader:
     def _parsed(self, text: str) -> Iterator[Any]:
         """PyYAML's events; keeps the line of the last one."""
         try:
-            for event in yaml.parse(text, Loader=yaml.SafeLoader):  # type: ignore[no-untyped-call]
-                self._line = event.start_mark.line + 1
+            for event in yaml.parse(text, Loader=yaml.SafeLoader):
+                self._line = self._line if event.start_mark is None else event.start_mark.line + 1
                 yield event
         except yaml.MarkedYAMLError as error:
             line = self._line if error.problem_mark is None else error.problem_mark.line + 1
@@ -113,7 +113,7 @@ class _Reader:
 
     def _value(self, event: Any, depth: int) -> Any:
         if isinstance(event, yaml.AliasEvent):
-            return self._repeated(event.anchor)
+            return self._repeated(str(event.anchor))
         if getattr(event, "tag", None) not in (None, "!"):
             fix = "remove it; put text into quotes"
             raise YamlError(f"the tag {event.tag!r} is not supported", self._line, fix)

@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,7 +68,7 @@ def run_jobs(
     function: Callable[[T], R],
     jobs: Iterable[Job[T]],
     watch: Watch | None = None,
-) -> Iterator[tuple[Job[T], R | Lost]]:
+) -> Generator[tuple[Job[T], R | Lost], None, None]:
     """Runs a function over tasks on the cluster's workers, one task a worker at a time.
 
     When a worker dies, all jobs that it had are lost. They are retried one by one after all others,
@@ -240,11 +240,11 @@ class _NoHttp:
         """Does nothing."""
 
 
-class _Scheduler(_NoHttp, Scheduler):  # type: ignore[misc]
+class _Scheduler(_NoHttp, Scheduler):
     """The scheduler of a local cluster."""
 
 
-class _Worker(_NoHttp, Worker):  # type: ignore[misc]
+class _Worker(_NoHttp, Worker):
     """A worker of a local cluster."""
 
 
@@ -265,7 +265,8 @@ def _processes(count: int) -> Any:
     They and the scheduler know each other by certificates of this command, so that no other user
     of the machine can give or take work.
     """
-    gpus, security = visible_gpus(), Security.temporary()
+    gpus = visible_gpus()
+    security = Security.temporary()  # type: ignore[no-untyped-call]
     here = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     workers = {}
     for number in range(count):
