@@ -130,7 +130,7 @@ def test_nobody_without_its_certificates_reaches_a_local_cluster() -> None:
         own = Security.temporary()  # type: ignore[no-untyped-call]
         for protocol, security in (("tls", own), ("tcp", None)):
             other = address.replace("tls://", f"{protocol}://")
-            with dask.config.set(short), pytest.raises(OSError):
+            with dask.config.set(short), pytest.raises(OSError, match="onnect"):
                 Client(other, security=security, timeout="300ms")  # type: ignore[no-untyped-call]
     list(running)
 

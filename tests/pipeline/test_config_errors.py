@@ -186,11 +186,11 @@ BLAMED = {
     "foo.bar=1": "--set foo.bar=1: foo: unknown key; ",
     "propose.size_px=32": "--set propose.size_px=32: propose.model: the key is missing; add it",
     "train.accumulate=3": "{path}: train (with --set train.accumulate=3): these keys are wrong; ",
-    "train.feature_discriminator.weight=no": "--set train.feature_discriminator.weight=no: 'no' is ",
+    "train.feature_discriminator.weight=no": "--set train.feature_discriminator.weight=no: ",
     "vocabulary=none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
     "correct --set vocabulary=none.yaml",
     "run='\n'": "--set run='\n': ",
-    "cluster.workers=1:30": "--set cluster.workers=1:30: '1:30' is wrong; write a whole number from 0",
+    "cluster.workers=1:30": "--set cluster.workers=1:30: '1:30' is wrong; write a whole ",
     "cluster=" + "[" * 999: f"--set cluster={'[' * 999}: ",
     ".".join(["cluster"] * 999) + "=1": f"--set {'.'.join(['cluster'] * 999)}=1: the key has more ",
     "train.label_sources." + "9" * 5000 + "=1": f"--set train.label_sources.{'9' * 5000}=1: ",
