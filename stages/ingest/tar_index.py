@@ -41,11 +41,13 @@ class TarIndex:
         listed: The images, in the order of the archive; a table of the schema `LISTING`.
         failures: Numbers of images that img2dataset could not download, by reason.
         remark: What is wrong with the sidecar, if anything.
+        is_whole: Whether archive and sidecar could be read; else the next run must try again.
     """
 
     listed: pa.Table
     failures: dict[str, int] = field(default_factory=dict)
     remark: str | None = None
+    is_whole: bool = True
 
 
 def read_index(archive: str, cache: Path) -> TarIndex:
@@ -61,7 +63,8 @@ def read_index(archive: str, cache: Path) -> TarIndex:
     found = _read_cached(cached, made_from)
     if found is None:
         found = _build_index(archive, sidecar)
-        _write_cache(found, cached, made_from)
+        if found.is_whole:
+            _write_cache(found, cached, made_from)
     return found
 
 
@@ -70,6 +73,7 @@ def _build_index(archive: str, sidecar: str) -> TarIndex:
     images: dict[str, Listed] = {}
     metadata: _Metadata = {}
     damage: str | None = None
+    is_listed = is_whole = True
     try:
         for entry in tar.entries(archive):
             member = entry.member
@@ -82,19 +86,29 @@ def _build_index(archive: str, sidecar: str) -> TarIndex:
     except OSError as error:
         if storage.is_fault(error):
             raise
-        damage = f"cannot be read: {error.strerror}"
+        is_listed = is_whole = False
     except tar.DamagedArchiveError as error:
         damage = f"{error}; images before it are read" if images else str(error)
-    sidecar_rows, failures, remark = _read_sidecar(sidecar)
+    sidecar_rows: _SidecarRows = {}
+    failures: dict[str, int] = {}
+    try:
+        sidecar_rows, failures, remark = _read_sidecar(sidecar)
+    except OSError as error:
+        if storage.is_fault(error):
+            raise
+        remark = f"{sidecar} cannot be read: {error.strerror}"
+        is_whole = False
     listed = []
     for name, image in images.items():
         caption, url = _caption_and_url(_key_and_ending(name)[0], sidecar_rows, metadata)
         listed.append(image._replace(caption=caption, url=url))
-    if damage is None and not listed:
+    if not is_listed:
+        listed.append(Listed(archive, stamp=stamp_before))  # reading it as an image tells why
+    elif damage is None and not listed:
         damage = "no image in the archive"
     if damage is not None:
         listed.append(Listed(archive, problem=damage, stamp=stamp_before))
-    return TarIndex(listing(listed), failures, remark)
+    return TarIndex(listing(listed), failures, remark, is_whole)
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:
@@ -137,15 +151,15 @@ def _caption_and_url(
 
 
 def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | None]:
-    """Reads captions and URLs, numbers of failures by reason, and what is wrong with the file."""
+    """Reads captions and URLs, numbers of failures by reason, and what is wrong with the file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     try:
         content = storage.read_bytes(sidecar)
     except (FileNotFoundError, storage.NoPlainFileError):
         return {}, {}, None
-    except OSError as error:
-        if storage.is_fault(error):
-            raise
-        return {}, {}, f"{sidecar} cannot be read: {error.strerror}"
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             names = {"key", "caption", "url", "status", "error_message"}
