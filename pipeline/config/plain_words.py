@@ -5,7 +5,7 @@ Every error of a section passes through `in_plain_words`, which leaves four kind
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
@@ -76,7 +76,7 @@ def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
     if origin is tuple:
         several = arguments[1:] == (...,)
         return f"a list{_count(limits, 'item')}" if several else f"a list of {len(arguments)} items"
-    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+    if origin is dict or _is_section(annotation):
         return f"a mapping{_count(limits, 'key')}" if limits else MAPPING
     if annotation is str:
         return "text" if "min_length" not in limits else "text that is not empty"
@@ -126,6 +126,12 @@ def _limits(metadata: Sequence[object]) -> dict[str, Any]:
     names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
     found = ((name, getattr(mark, name, None)) for mark in metadata for name in names)
     return {name: value for name, value in found if value is not None}
+
+
+def _is_section(annotation: object) -> bool:
+    if not isinstance(annotation, type):
+        return False
+    return issubclass(annotation, BaseModel) or is_dataclass(annotation)
 
 
 def _bounds(limits: dict[str, Any]) -> str:
