@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from pipeline.config import label_values
 from pipeline.config.config_section import Facts, Section
 from pipeline.config.label_values import IGNORE as IGNORE
-from pipeline.config.label_values import OTHERS, TABLE_SIZE
 from pipeline.config.plain_words import Words
 from pipeline.errors import ConfigError, DataError
 
@@ -129,7 +128,7 @@ class Vocabulary(Section):
                         f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if (key := _canonical(value)) is None:
+                if (key := label_values.canonical(value)) is None:
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
@@ -293,14 +292,7 @@ class Vocabulary(Section):
             raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
         entries = self.label_schemes[scheme].items()
-        return {str(_canonical(key)): targets[name] for key, name in entries}
-
-
-def _canonical(key: str) -> str | None:
-    """The one spelling of a pixel value, a colour or "*"; None if the key is none of them."""
-    if re.fullmatch("[0-9]{1,9}", key):
-        return str(int(key)) if int(key) < TABLE_SIZE else None
-    return key.lower() if key == OTHERS or _COLOR.fullmatch(key) else None
+        return {str(label_values.canonical(key)): targets[name] for key, name in entries}
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:
