@@ -66,6 +66,7 @@ class SourceConfig(Section):
             config_folder=config.path.parent,
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
+            only_masked=self.role == "labeled",
         )
 
 

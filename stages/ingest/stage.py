@@ -93,6 +93,10 @@ class IngestStage(Stage[ShardKey]):
         }
         return count_changes(before, now)
 
+    def remarks(self) -> list[str]:
+        """See `Stage.remarks`: what the sources saw and no row shows."""
+        return self._listing[1]
+
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
         columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
@@ -101,8 +105,6 @@ class IngestStage(Stage[ShardKey]):
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
-        for remark in self._listing[1]:
-            self.context.console.note(f"ingest: {remark}")
         for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
             these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
@@ -258,6 +260,6 @@ class IngestStage(Stage[ShardKey]):
             if lacking < images.num_rows:
                 first = images["image"].filter(pc.is_null(images["mask"]))[0]
                 what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-                fix = "add its label file to `masks`, or leave the image out"
+                fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
             raise DataError(what, where=f"{key}.source", fix=fix)
         return images, [f"{name}: {remark}" for remark in origin.remarks]
