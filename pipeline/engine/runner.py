@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
@@ -15,6 +16,7 @@ from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
 from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
+from pipeline.stopping import Stopped
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Runner:
             snapshot = Snapshot()
             # All are built first: a contradiction between two sections shows before any work.
             for stage in list(self.stages(names, accept_gone=request.accept_gone)):
+                stopping.check()
                 if request.only:
                     self._warn_of_needs(stage)
                 with snapshot.active():
@@ -142,7 +145,11 @@ class Runner:
                     path.unlink(missing_ok=True)
         Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()
-        stage.run(units)
+        try:
+            stage.run(units)
+        except Stopped as stopped:
+            done = f"{stage.name}: what is done stays done"
+            raise Stopped(stopped.done or done) from stopped
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")

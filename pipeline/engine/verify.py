@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import stopping
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.staleness import AnyStage
 from pipeline.engine.states import AnyUnit
@@ -106,6 +107,7 @@ class Verifier:
                 self.runner.console.note(f"{stage.name}: not checked: {error}")
                 break
             for unit in plan:
+                stopping.check()
                 problems = _problems(unit.part, unit.part.parent)
                 found.checked += problems is not None
                 if problems:

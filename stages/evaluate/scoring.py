@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.errors import DataError, error_context
 from pipeline.records.rows import ConfusionRow, MetricRow
@@ -44,6 +45,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
         predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
+            stopping.check()
             with error_context(f"{file}: image {image['image_id']}"):
                 predicted = predictor.predict(read_pixels(image))
             scores.add(read_mask(image, config.vocabulary), predicted)

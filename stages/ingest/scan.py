@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
@@ -91,6 +92,7 @@ def scan(
 
 
 def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) -> ScanResult:
+    stopping.check()
     place: ImageRow = {
         "uri": entry["image"],
         "source": entry["source"],

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import stopping
 from pipeline.console import Console
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
@@ -41,6 +42,7 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
         for image in task.images
     ]
     for batch in _batches(task, rows):
+        stopping.check()
         start = time.perf_counter()
         names = [task.images[position]["image_id"] for position, _ in batch]
         with error_context("propose"):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
 from pipeline.errors import DataError
@@ -150,6 +151,7 @@ def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterato
     labels = {row["row"]: StoredLabel.of(config.run.workspace, row) for row in found}
     reader = LabelReader()
     for image in images.to_pylist():
+        stopping.check()
         label = labels.get(image["row"])
         if label is None or image["mask_uri"] is None:
             continue

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
@@ -71,6 +72,7 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
     with ThreadPoolExecutor(1) as thread:  # finishes a batch while the next one is labeled
         finished = thread.submit(finish, [], masks[:0], torch.empty(0))
         for batch in _batches(task, rows):
+            stopping.check()
             start = time.perf_counter()
             with torch.inference_mode(), error_context(task.key):
                 labels = naming_images(

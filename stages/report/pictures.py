@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.errors import error_context
 from pipeline.files import storage
@@ -41,6 +42,7 @@ def draw_labels(config: Config, labeler: str) -> ReportRow:
     images_of = {row["row"]: row for row in of_rows(others, chosen).to_pylist()}
     cells, reader = [], LabelReader()
     for label in chosen.to_pylist():
+        stopping.check()
         pixels = images.fit(read_pixels(images_of[label["row"]]), _SIDE_PX)
         ((mask, confidence),) = reader.read([StoredLabel.of(config.run.workspace, label)])
         over = overlaid(pixels, mask, config.vocabulary.palette)
@@ -71,6 +73,7 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
             )
     rows = []
     for image in read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN).to_pylist():
+        stopping.check()
         pixels = read_pixels(image)
         masks = [read_mask(image, config.vocabulary)]
         with error_context(f"image {image['image_id']}"):

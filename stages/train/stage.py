@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import MetricRow
+from pipeline.stopping import Stopped
 from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import labels_redone
@@ -217,7 +218,10 @@ class TrainStage(Stage[TrainingKey]):
             self.clear(unit)
             storage.write_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
         inputs = TrainInputs(config)
-        logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        try:
+            logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        except Stopped as stopped:
+            raise Stopped(f"train: {key}: {stopped}") from stopped
         if is_leader:
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}

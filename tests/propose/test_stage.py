@@ -177,7 +177,7 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an offset without end": (
         {"model": "sandbox", "stability_score_offset": float("inf")},
-        "{config}: propose.stability_score_offset: inf is wrong; Input should be a finite number",
+        "{config}: propose.stability_score_offset: inf is wrong; write a number above 0",
     ),
     "no file": (
         {"model": "vit_h", "weights": "weights/sam.pth"},

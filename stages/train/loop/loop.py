@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline import stopping
 from pipeline.errors import StorageError
+from pipeline.stopping import Stopped
 from stages.models.finite import not_finite
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import distributed
@@ -107,6 +109,7 @@ class TrainingLoop:
         Raises:
             DivergedError: The loss is not finite or explodes; names the step and its images.
             StorageError: The processes found different checkpoints.
+            Stopped: Something asked one of the processes to stop; the last step is saved.
         """
         config, parts = self.config, self.parts
         start = self.checkpoint.load(self._states)
@@ -116,17 +119,22 @@ class TrainingLoop:
             reporter.begin(start)
             micro = config.accumulate
             feed = batches(range(start * micro, self.steps * micro))
+            is_pending = self.validation is not None and self.validation.is_pending(start)
+            if is_pending and not self._validate(start, reporter):
+                raise Stopped(f"step {start} of {self.steps} is saved")
             for step in range(start, self.steps):
                 rate = learning_rate(config.learning_rate, step, self.steps)
                 record = self._step(StepPosition(step, self.steps, self.steps_an_epoch), rate, feed)
                 teacher.update(parts.teacher, parts.student, teacher.decay(step, config.ema_decay))
                 done = step + 1
                 reporter.step(done, record, parts.student)
-                if self.validation is not None and self.validation.is_due(done, self.steps):
-                    reporter.validation(done, self._validate(self.validation, done))
-                if done % config.checkpoint_every == 0:
+                is_stopped = any(distributed.all_gather(stopping.asked()))
+                is_stopped = is_stopped or not self._validate(done, reporter)
+                if is_stopped or done % config.checkpoint_every == 0:
                     reporter.flush()
                     self._save(done)
+                if is_stopped:
+                    raise Stopped(f"step {done} of {self.steps} is saved")
             next(feed, None)  # lets its threads end
             self._check_finite(self.steps)
 
@@ -189,13 +197,20 @@ class TrainingLoop:
             states["discriminator"] = self.parts.discriminator
         return states if self.validation is None else {**states, "validation": self.validation}
 
-    def _validate(self, validation: Validation, done: int) -> dict[str, float]:
+    def _validate(self, done: int, reporter: TrainingReporter) -> bool:
+        """Validates where it is due; False if it was stopped, and is still to be done."""
+        if self.validation is None or not self.validation.is_due(done, self.steps):
+            return True
         self._check_finite(done)
-        scores, is_best = validation.run(self.parts.teacher)
+        try:
+            scores, is_best = self.validation.run(self.parts.teacher, done)
+        except Stopped:
+            return False
         for source in self.parts.sources:
             epoch = done // self.steps_an_epoch
             source.validated(self.parts.teacher, is_best=is_best, epoch=epoch)
-        return scores
+        reporter.validation(done, scores)
+        return True
 
     def _save(self, done: int) -> None:
         """Saves a checkpoint, unless weights are not finite."""
