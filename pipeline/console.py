@@ -42,10 +42,9 @@ class Console:
         """A warning, on stderr."""
         self._err.print(f"warning: {_printable(text)}", style="yellow")
 
-    def error(self, *lines: str) -> None:
-        """The last line of a failed command, on stderr, with more lines below it."""
-        text = "\n  ".join(map(_printable, lines))
-        self._errors.print(f"error: {text}", style="red")
+    def error(self, text: str) -> None:
+        """The last line of a failed command, on stderr."""
+        self._errors.print(f"error: {_printable(text)}", style="red")
 
     def line(self, text: str) -> None:
         """A line of the result, on stdout."""

@@ -2,9 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self, TypeVar
 
 _SHOWN = 5
 """Problems of one remedy that are printed."""
@@ -17,22 +18,38 @@ class MaskmillError(Exception):
         what: What is wrong, without a final full stop: "the folder is empty".
         where: The file, config key or image id with the problem.
         fix: What to do, as an instruction: "put at least one image into it".
+
+    Attributes:
+        others: Further errors that were found together with this one; `together` sets them.
     """
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:
         self.what = what
         self.where = where
         self.fix = fix
+        self.others: tuple[MaskmillError, ...] = ()
         super().__init__(f"{where}: {what}; {fix}")
+
+    def moved(self, where: str) -> Self:
+        """The same error, about another place."""
+        return type(self)(self.what, where=where, fix=self.fix)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Makes the error picklable, so that worker processes can raise it."""
-        return _rebuilt, (type(self), self.what, self.where, self.fix)
+        return _rebuilt, (type(self), self.what, self.where, self.fix, self.others)
 
     @property
     def lines(self) -> list[str]:
-        """The lines to print."""
-        return [str(self)]
+        """The lines to print: of errors with the same remedy the first few, and a count."""
+        alike: dict[str, list[str]] = {}
+        for error in (self, *self.others):
+            alike.setdefault(error.fix, []).append(str(error))
+        found = []
+        for same in alike.values():
+            found += same[:_SHOWN]
+            if more := same[_SHOWN:]:
+                found.append(f"and {len(more)} more that need the same")
+        return found
 
 
 class ConfigError(MaskmillError):
@@ -51,54 +68,26 @@ class StorageError(MaskmillError):
     """A manifest or a label store cannot be read or written."""
 
 
-class FaultsError(MaskmillError):
-    """Several problems that were found together.
-
-    Of those that have the same remedy the first few are printed, and the others counted.
-
-    Args:
-        faults: The problems; at least two.
-    """
-
-    def __init__(self, faults: Sequence[MaskmillError]) -> None:
-        self.faults = tuple(faults)
-        super().__init__(f"{len(faults)} faults", where="all of them", fix="see each of them")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """See `MaskmillError.__reduce__`."""
-        return type(self), (self.faults,)
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def lines(self) -> list[str]:
-        """See `MaskmillError.lines`."""
-        alike: dict[str, list[MaskmillError]] = {}
-        for fault in self.faults:
-            alike.setdefault(fault.fix, []).append(fault)
-        found = [f"{len(self.faults)} faults"]
-        for same in alike.values():
-            found += [str(fault) for fault in same[:_SHOWN]]
-            if more := same[_SHOWN:]:
-                found.append(f"and {len(more)} more that need the same")
-        return found
+E = TypeVar("E", bound=MaskmillError)
 
 
-class DataFaultsError(FaultsError, DataError):
-    """Several problems, all of them of images, masks or lists."""
+def together(errors: Iterable[E]) -> E:
+    """The first of several errors, with the others attached; each text once."""
+    first, *others = {str(error): error for error in errors}.values()
+    first.others = tuple(others)
+    return first
 
 
-def together(faults: Sequence[MaskmillError]) -> MaskmillError:
-    """One error for at least one problem: the problem itself, or a `FaultsError`."""
-    if len(faults) == 1:
-        return faults[0]
-    is_data = all(isinstance(fault, DataError) for fault in faults)
-    return DataFaultsError(faults) if is_data else FaultsError(faults)
-
-
-def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> MaskmillError:
-    return kind(what, where=where, fix=fix)
+def _rebuilt(
+    kind: type[MaskmillError],
+    what: str,
+    where: str,
+    fix: str,
+    others: tuple[MaskmillError, ...] = (),
+) -> MaskmillError:
+    error = kind(what, where=where, fix=fix)
+    error.others = others
+    return error
 
 
 @contextmanager
@@ -107,9 +96,8 @@ def error_context(key: str) -> Iterator[None]:
     try:
         yield
     except MaskmillError as error:
-        each = error.faults if isinstance(error, FaultsError) else (error,)
-        faults = [_rebuilt(type(one), one.what, f"{key}: {one.where}", one.fix) for one in each]
-        raise together(faults) from error
+        faults = (error, *error.others)
+        raise together(fault.moved(f"{key}: {fault.where}") for fault in faults) from error
 
 
 def from_os_error(error: OSError) -> MaskmillError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pipeline.errors import FaultsError, MaskmillError
+from pipeline.errors import MaskmillError
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Findings:
 
     def add(self, fault: MaskmillError) -> None:
         """Adds what is certainly wrong."""
-        for each in fault.faults if isinstance(fault, FaultsError) else (fault,):
+        for each in (fault, *fault.others):
             self.by_text.setdefault(str(each), each)
 
     def warn(self, text: str) -> None:

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
@@ -14,7 +16,9 @@ from pipeline.engine.survey import Survey, check, refuse, rehearsed
 from pipeline.errors import ConfigError
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
+from pipeline.stopping import Stopped
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Request:
         only: Whether to leave out what these stages need, even if it is not fresh.
         shards: Numbers of the only shards to do; None for all.
         force: Whether to do again what is fresh, in the stages named.
+        accept_gone: Whether to go on though many images of a source are gone.
     """
 
     stages: tuple[str, ...] = ()
     only: bool = False
     shards: frozenset[int] | None = None
     force: bool = False
+    accept_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Runner:
         config: The run.
         graph: All stages, in the order of the flow.
         console: The console to report to.
+        strict_versions: Whether work that other versions of libraries made is stale.
     """
 
     config: Config
     graph: Sequence[type[AnyStage]]
     console: Console
+    strict_versions: bool = False
 
     def run(self, request: Request) -> None:
         """Runs stages and all that they need; under torchrun, every process calls this.
@@ -63,7 +71,7 @@ class Runner:
             return
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
-            self._run_stages(list(self.stages(names)), request)
+            self._run_stages(list(self.stages(names, accept_gone=request.accept_gone)), request)
 
     def preview(
         self, request: Request, *, thorough: bool = False
@@ -92,9 +100,9 @@ class Runner:
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 
-    def stages(self, names: Collection[str]) -> Iterator[AnyStage]:
+    def stages(self, names: Collection[str], *, accept_gone: bool = False) -> Iterator[AnyStage]:
         """Builds those of the named stages that the config has, in order."""
-        context = Context(self.config, self.console)
+        context = Context(self.config, self.console, accept_gone)
         for kind in self.graph:
             if kind.name in names and kind.name in self.config.sections:
                 yield kind(self.config.sections[kind.name], context)
@@ -125,6 +133,7 @@ class Runner:
         if to_do:
             self._warn(states, told)
         for position, stage in enumerate(stages):
+            stopping.check()
             has_written = self._run_stage(stage, state := states[stage.name], request)
             survey.final.add(stage.name)
             snapshot = Snapshot() if has_written else snapshot
@@ -138,8 +147,8 @@ class Runner:
         self._warn(states, [])
 
     def _survey(self, stages: Sequence[AnyStage], request: Request) -> Survey:
-        forced = (request.stages or tuple(self.config.sections)) if request.force else ()
-        return Survey(stages, self._needs_of, self._upstream_of, forced)
+        look = partial(self._inspect, request)
+        return Survey(stages, self._needs_of, self._upstream_of, look)
 
     def _warn(self, states: Mapping[str, StageState], told: list[str]) -> None:
         """Prints the warnings of stages that were not told yet."""
@@ -179,15 +188,27 @@ class Runner:
             self.console.note(f"{stage.name}: {reason}")
         if len(units) < len(state.unfinished):
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-        if request.force:
-            for path in (path for unit in units for path in unit.resumable):
-                path.unlink(missing_ok=True)
+        doing = {unit.part for unit in units}
+        again = {each.unit.part for each in state.units if each.is_done_again} & doing
+        for own in units:
+            if request.force or own.part in again:
+                for path in own.resumable:
+                    path.unlink(missing_ok=True)
+        Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()
-        stage.run(units)
+        try:
+            stage.run(units)
+        except Stopped as stopped:
+            done = f"{stage.name}: what is done stays done"
+            raise Stopped(stopped.done or done) from stopped
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         return True
+
+    def _inspect(self, request: Request, stage: AnyStage, waits_for: Sequence[str]) -> StageState:
+        forced = request.force and stage.name in (request.stages or self.config.sections)
+        return inspect(stage, waits_for, forced=forced, strict_versions=self.strict_versions)
 
     def _warn_of_needs(self, stage: AnyStage) -> None:
         for needed in self.stages(self._needs_of(stage.name)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.engine.findings import Findings
-from pipeline.engine.staleness import AnyStage, inspect
+from pipeline.engine.staleness import AnyStage
 from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.errors import DataError, MaskmillError, StorageError, together
 
@@ -19,14 +19,14 @@ class Survey:
         stages: The stages of the command, in order.
         needs_of: The names of the stages that one reads.
         upstream_of: The same, and those that these read, and so on.
-        forced: Names of the stages whose fresh units count as stale.
+        inspect: Plans a stage, given those that it waits for; see `staleness.inspect`.
         final: Names of the stages whose output will not change any more.
     """
 
     stages: Sequence[AnyStage]
     needs_of: Callable[[str], Collection[str]]
     upstream_of: Callable[[str], Collection[str]]
-    forced: Collection[str]
+    inspect: Callable[[AnyStage, Sequence[str]], StageState]
     final: set[str] = field(default_factory=set)
 
     def look(self, stage: AnyStage, *, plans_waiting: bool) -> StageState:
@@ -45,12 +45,14 @@ class Survey:
         state = StageState(stage.name, (), waits_for)
         if not findings.faults and (plans_waiting or not waits_for):
             try:
-                state = inspect(stage, waits_for, forced=stage.name in self.forced)
-            except (DataError, StorageError) as error:
-                if not waits_for:  # else its input does not exist yet
-                    findings.add(error)
+                if not plans_waiting:  # it is about to run
+                    stage.prepare()
+                state = self.inspect(stage, waits_for)
             except MaskmillError as error:
-                findings.add(error)
+                for fault in (error, *error.others):
+                    # While it waits for others, its input may not exist yet.
+                    if not (waits_for and isinstance(fault, DataError | StorageError)):
+                        findings.add(fault)
         if not findings.faults and state.state is State.FRESH:
             self.final.add(stage.name)
         return _with(state, findings)

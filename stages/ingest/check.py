@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context
 from pipeline.errors import DataError, MaskmillError
 from pipeline.files import locations, storage
+from pipeline.records import manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
 from stages.ingest.output import label_file, none_usable
@@ -76,7 +78,7 @@ def refused(config: Config, console: Console) -> Findings:
     if findings.faults:
         return findings
     rows: dict[str, list[ImageRow]] = {}
-    for row, problem in stage.examine():
+    for row, problem in _examined(stage):
         rows.setdefault(row["role"], []).append(row)
         if problem is not None:
             findings.add(problem)
@@ -86,6 +88,22 @@ def refused(config: Config, console: Console) -> Findings:
             findings.add(none_usable(config, role, own))
         _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
     return findings
+
+
+def _examined(stage: IngestStage) -> Iterator[tuple[ImageRow, DataError | None]]:
+    """The rows of images with label files, as `run` would read them, and what is wrong with these.
+
+    What was read before is not read again; nothing is written.
+    """
+    for unit in stage.plan():
+        rows = stage.layout.rows(unit.shard)
+        entries = [entry for entry in rows if entry["present"] and entry["mask"]]
+        if entries and part_file.read_facts(unit.part) == unit.facts:
+            known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
+            masked = (row for row in known if row["mask_uri"] and row["status"] != "gone")
+            yield from ((row, None) for row in masked)
+        elif entries:
+            yield from ((one.row, one.problem) for one in stage.read(entries, {}))
 
 
 def _judge(config: Config, found: Supervision, findings: Findings) -> None:

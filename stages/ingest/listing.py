@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,10 +16,21 @@ from pipeline.errors import ConfigError, DataError, together
 from pipeline.records import arrays
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import PRECEDENCE
+from stages.ingest.gone import is_away
+from stages.ingest.sources.base import LISTING
 
 
-def list_sources(config: Config, section: IngestConfig) -> tuple[pa.Table, list[str]]:
+def list_sources(
+    config: Config, section: IngestConfig, known: Collection[str], away: dict[str, Path]
+) -> tuple[pa.Table, list[str]]:
     """The images of all sources with their source, role and scheme, and remarks of the sources.
+
+    Args:
+        config: The run.
+        section: Its section `ingest`.
+        known: The sources that have images in the manifest.
+        away: Gets the folders of known sources that are away, whose images are all gone, perhaps
+            for a moment.
 
     Raises:
         MaskmillError: What is wrong with the sources, all of it.
@@ -29,6 +43,11 @@ def list_sources(config: Config, section: IngestConfig) -> tuple[pa.Table, list[
     for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
         check_scheme(config, name, source, findings)
         with findings.collecting():
+            folder = next(iter(source.create(config, name).paths.values()))
+            if name in known and is_away(folder):
+                away[name] = folder
+                listed.append(_in_columns(arrays.empty(LISTING), name, source))
+                continue
             images, found = _listed(config, name, source)
             listed.append(images)
             remarks.extend(found)
@@ -64,7 +83,12 @@ def _listed(config: Config, name: str, source: SourceConfig) -> tuple[pa.Table, 
             what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
             fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
         raise DataError(what, where=f"{config.path}: ingest.sources.{name}.source", fix=fix)
+    return _in_columns(images, name, source), [f"{name}: {remark}" for remark in origin.remarks]
+
+
+def _in_columns(images: pa.Table, name: str, source: SourceConfig) -> pa.Table:
+    """Images with the columns source, role and scheme."""
     for key, value in {"source": name, "role": source.role, "scheme": source.label_scheme}.items():
         column = pa.repeat(arrays.text(value), images.num_rows)
         images = images.append_column(key, column)
-    return images, [f"{name}: {remark}" for remark in origin.remarks]
+    return images

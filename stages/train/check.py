@@ -16,7 +16,7 @@ from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import copies_label_files, of_rows, read_labels
+from stages.pseudolabel.output import copies_label_files, read_labels
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 
@@ -86,7 +86,7 @@ class TrainCheck:
             for role in variant.roles:
                 rows = read_images(manifests, [role])
                 for labeler in variant.labelers(role):
-                    own = of_rows(read_labels(manifests, labeler, more=("coverage",)), rows)
+                    own = read_labels(manifests, labeler, rows, more=("coverage",))
                     if own.num_rows and not pc.max(own["coverage"]).as_py():
                         what = (
                             f"{labeler} left every pixel of all {own.num_rows} {role} images open"

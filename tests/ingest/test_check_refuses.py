@@ -104,8 +104,7 @@ def test_both_refuse_the_same(
     assert not Path(tiny["workspace"]).exists()
     refused = maskmill("run", "ingest", "--config", config)
     assert refused.returncode == 1
-    error = refused.stderr[refused.stderr.index("error: ") :].splitlines()
-    faults = [line.strip() for line in error[1:]] or [error[0].removeprefix("error: ")]
+    faults = re.findall(r"^error: (.*)", refused.stderr, re.MULTILINE)
     assert len(faults) == BAD[spoil]
     assert re.findall(r"would refuse: (.*)", checked.stdout) == faults
 
@@ -118,9 +117,8 @@ def test_the_first_of_many_faults_are_told_and_the_others_counted(
         save(data / f"labeled/masks/{number}.png", 24, 32, value=200)
     done = maskmill("run", "ingest", "--config", write_config(tiny))
     error = done.stderr[done.stderr.index("error: ") :]
-    assert error.startswith("error: 7 faults\n")
     assert error.count("class id 200 is not in the vocabulary") == 5
-    assert error.endswith("  and 2 more that need the same\n")
+    assert error.endswith("error: and 2 more that need the same\n")
 
 
 def test_good_shards_without_label_files_do_not_wait_for_a_bad_one_to_be_corrected_twice(

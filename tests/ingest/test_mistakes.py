@@ -25,7 +25,7 @@ def test_a_bad_label_file_stops_the_run_until_it_is_corrected(
         "or set `label_scheme` of the source to a scheme that has it\n"
     )
     masks = [f"{data}/labeled/masks/{number}.png" for number in range(2)]
-    assert done.stderr.endswith(f"error: 2 faults\n  {masks[0]}: {what}  {masks[1]}: {what}")
+    assert done.stderr.endswith(f"error: {masks[0]}: {what}error: {masks[1]}: {what}")
     assert written() == set()
     for number in range(2):
         (data / f"labeled/masks/{number}.png").write_bytes(good)

@@ -94,7 +94,7 @@ def test_all_faults_are_told_at_once(refused: Callable[..., str]) -> None:
         "ingest.sources.test.label_scheme=voc",
         "ingest.sources.val.source.images=nowhere",
     )
-    assert text.startswith("error: 4 faults\n  ")
+    assert text.count("error: ") == 4
     for part in (
         "no labeler 'sam'",
         "no class 'cup'",
