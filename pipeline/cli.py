@@ -106,13 +106,15 @@ def run(
                 runner.run(request)
             return
         found = list(runner.preview(request, thorough=True))
-    if as_json:
-        plans = [{**_as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
-        typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
-    else:
-        for state, units in found:
-            _tell_plan(state, units)
-    refuse([state for state, _ in found])
+        if as_json:
+            plans = [
+                {**_as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found
+            ]
+            typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
+        else:
+            for state, units in found:
+                _tell_plan(state, units)
+        refuse([state for state, _ in found])
 
 
 @app.command(epilog="Example: maskmill status --json")
@@ -125,18 +127,20 @@ def status(
     """Show what is fresh, stale or missing, and why."""
     with _loaded(config, overrides) as loaded:
         states = list(Runner(loaded, GRAPH, console, strict_versions).status())
-    if as_json:
-        stages = [_as_dict(state) for state in states]
-        typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
+        if as_json:
+            stages = [_as_dict(state) for state in states]
+            typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
+            refuse(states)
+            return
+        rows = [
+            (s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states
+        ]
+        title = f"run {loaded.run.run} ({config})"
+        console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
+        for state in states:
+            for text in (*state.reasons, *state.remarks, *_warnings(state)):
+                console.line(f"{state.name}: {text}")
         refuse(states)
-        return
-    rows = [(s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states]
-    title = f"run {loaded.run.run} ({config})"
-    console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
-    for state in states:
-        for text in (*state.reasons, *state.remarks, *_warnings(state)):
-            console.line(f"{state.name}: {text}")
-    refuse(states)
 
 
 @app.command(epilog="Example: maskmill verify --rerun")
