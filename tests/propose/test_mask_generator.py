@@ -95,7 +95,6 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "crop_n_layers": (0, 1),
     "crop_nms_thresh": (0.1, 0.9),
     "crop_overlap_ratio": (0.1, 0.7),
-    "crop_n_points_downscale_factor": (1, 4),
     "points_per_side": (4, 6),
     "min_mask_region_area": (0, 60),
 }
