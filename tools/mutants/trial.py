@@ -107,4 +107,5 @@ def _test(folder: Path, tests: Sequence[str]) -> int:
     import pytest
 
     plain = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return int(pytest.main([*plain, *tests]))
+    preloaded = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*plain, *preloaded, *tests]))
