@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.file_server import FileServer
+from tests.repository import ROOT
 from tests.s3_server import Proxy, forget_clients
 from tests.shapes import draw_shapes
 from tests.tiny_clip import write_clip
@@ -30,6 +31,12 @@ VOCABULARY: dict[str, Any] = {
         {"name": "box", "color": "#0000ff", "concepts": ["box", "square"]},
     ],
 }
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default configs are found wherever pytest was started."""
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture

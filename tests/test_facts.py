@@ -23,16 +23,16 @@ from stages.sandbox.config import SandboxConfig
 from tests import finished_run
 from tests.config_changes import changes
 from tests.finished_run import run_folder
+from tests.repository import ROOT, present
 
 __all__ = ["run_folder"]
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
-FAMILIES = sorted(
-    ".".join(path.parent.relative_to(root).parts)
-    for root in (Path(__file__).parents[1],)
-    for path in (root / "stages").rglob("base.py")
+FAMILIES = [
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for path in present("stages/**/base.py")
     if "pipeline.config.components" in path.read_text(encoding="utf-8")
-)
+]
 
 
 def configs() -> Iterator[type[Section]]:

@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -209,7 +210,10 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    with _on_interrupt(signal.SIG_IGN):  # workers ignore Ctrl-C for good: this process ends them
+    # Workers ignore Ctrl-C for good: this process ends them.
+    with _on_interrupt(signal.SIG_IGN), warnings.catch_warnings():
+        # Dask looks for this machine's address on the way to 8.8.8.8, and needs none here.
+        warnings.filterwarnings("ignore", "Couldn't detect a suitable IP", RuntimeWarning)
         local = _processes(cluster.workers) if cluster.workers else _thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client

@@ -2,7 +2,7 @@
 
 PIPELINE, TRAIN, PSEUDOLABEL = "tests/pipeline", "tests/train", "tests/pseudolabel"
 
-_STEP = [f"{TRAIN}/test_{name}.py" for name in ("totals", "unimatch", "loop")]
+_STEP = [f"{TRAIN}/test_{name}.py" for name in ("unimatch", "totals", "loop")]
 _SOURCES = [f"{TRAIN}/test_{name}.py" for name in ("label_sources", "source_states", "totals")]
 _GENERATOR = ["tests/propose/test_masks.py", "tests/propose/test_mask_generator.py"]
 _LOOP = [
@@ -16,7 +16,7 @@ def _tests(folder: str, *names: str) -> list[str]:
 
 
 TESTS: dict[str, list[str]] = {
-    "pipeline/files/storage.py": _tests(PIPELINE, "durability", "writing", "object_storage"),
+    "pipeline/files/storage.py": _tests(PIPELINE, "writing", "durability"),
     "pipeline/images/images.py": [*_tests(PIPELINE, "images"), "tests/test_rounded_sizes.py"],
     "pipeline/images/jpeg.py": _tests(PIPELINE, "images"),
     "pipeline/images/overlay.py": _tests(PIPELINE, "overlay"),
@@ -49,7 +49,7 @@ TESTS: dict[str, list[str]] = {
     "stages/pseudolabel/pixels/pooling.py": _tests(PSEUDOLABEL, "pooling"),
     "stages/pseudolabel/pixels/voting.py": _tests(PSEUDOLABEL, "ensemble"),
     "stages/pseudolabel/pixels/windows.py": _tests(PSEUDOLABEL, "windows"),
-    "stages/pseudolabel/stage.py": [*_tests(PSEUDOLABEL, "stage"), "tests/test_facts.py"],
+    "stages/pseudolabel/stage.py": ["tests/test_facts.py", *_tests(PSEUDOLABEL, "stage")],
     "stages/pseudolabel/stored_labels.py": _tests(PSEUDOLABEL, "cells", "ensemble"),
     "stages/pseudolabel/work.py": _tests(PSEUDOLABEL, "stage", "files"),
     "stages/train/data/batch.py": _tests(TRAIN, "batch", "crops"),
@@ -61,19 +61,14 @@ TESTS: dict[str, list[str]] = {
     ],
     "stages/train/data/random_numbers.py": _tests(TRAIN, "random_streams", "crops"),
     "stages/train/data/scale_check.py": _tests(TRAIN, "sizes"),
-    "stages/train/inputs.py": _tests(f"{TRAIN}/trainings", "stage", "labels"),
-    "stages/train/loop/build.py": [
-        *_tests(TRAIN, "resumed_presets"),
-        *_tests(f"{TRAIN}/trainings", "stage", "validation"),
-    ],
+    "stages/train/loop/build.py": _tests(TRAIN, "resumed_presets"),
     "stages/train/loop/checkpoint.py": _tests(TRAIN, "checkpoint", "loop"),
     "stages/train/loop/divergence.py": [*_tests(TRAIN, "divergence"), *_LOOP],
     "stages/train/loop/loop.py": [*_LOOP, *_tests(TRAIN, "divergence", "source_states")],
     "stages/train/loop/optimizer.py": _tests(TRAIN, "optimizer", "loop"),
     "stages/train/loop/teacher.py": _tests(TRAIN, "teacher", "loop"),
     "stages/train/loop/validation.py": [
-        *_tests(TRAIN, "validation_loop", "resumed_presets", "source_states"),
-        *_tests(f"{TRAIN}/trainings", "validation"),
+        *_tests(TRAIN, "validation_loop", "source_states", "resumed_presets"),
     ],
     "stages/train/records/example_pictures.py": _tests(TRAIN, "watching"),
     "stages/train/records/reporter.py": _tests(TRAIN, "watching", "loop", "event_log"),
