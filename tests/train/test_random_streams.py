@@ -75,8 +75,9 @@ def test_each_crop_of_an_image_is_another_one(one_image: Callable[[int], Crops])
     for seed in (0, 1, 2):
         for batch in batches(one_image(seed), range(3)):
             assert batch.crops.keys() == {"unlabeled", "ood", SECOND_DRAW}
-            for part in (batch.labeled, *batch.crops.values()):
-                found += texts(part.pixels.flatten(1))
+            others = (part.pixels for part in batch.crops.values())
+            for pixels in (batch.labeled.pixels, *others):
+                found += texts(pixels.flatten(1))
     assert len(found) == 3 * 3 * 4 * 2 == len({*found})
 
 

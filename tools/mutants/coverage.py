@@ -63,10 +63,10 @@ TESTS: dict[str, list[str]] = {
     "stages/train/data/scale_check.py": _tests(TRAIN, "sizes"),
     "stages/train/loop/build.py": _tests(TRAIN, "resumed_presets"),
     "stages/train/loop/checkpoint.py": _tests(TRAIN, "checkpoint", "loop"),
-    "stages/train/loop/divergence.py": [*_tests(TRAIN, "divergence"), *_LOOP],
+    "stages/train/loop/divergence.py": _tests(TRAIN, "divergence"),
     "stages/train/loop/loop.py": [*_LOOP, *_tests(TRAIN, "divergence", "source_states")],
     "stages/train/loop/optimizer.py": _tests(TRAIN, "optimizer", "loop"),
-    "stages/train/loop/teacher.py": _tests(TRAIN, "teacher", "loop"),
+    "stages/train/loop/teacher.py": _tests(TRAIN, "teacher"),
     "stages/train/loop/validation.py": [
         *_tests(TRAIN, "validation_loop", "source_states", "resumed_presets"),
     ],
