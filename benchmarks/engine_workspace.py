@@ -105,7 +105,7 @@ def finish(stage: Stage[Any], console: Console) -> None:
 def _fill(stage: Stage[Any], units: list[Unit[Any]], console: Console) -> None:
     shards = None
     if isinstance(stage, PseudolabelStage):
-        shards = read_shards(stage.context.config, ["ood"])
+        shards = read_shards(stage.context.config, ["ood", "labeled"])
 
     def write(unit: Unit[Any]) -> None:
         for output in unit.outputs:

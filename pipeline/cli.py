@@ -64,7 +64,7 @@ def run(
     shards: Annotated[
         str | None,
         typer.Option(
-            "--shards", metavar="3,7", help="Of propose and pseudolabel only these; no training."
+            "--shards", metavar="3,7", help="Of stages that work shard by shard, only these."
         ),
     ] = None,
     force: Annotated[

@@ -158,6 +158,16 @@ class Stage(ABC, Generic[K]):
         """Files and folders of this stage that neither its config nor a manifest points to."""
         return ()
 
+    def damage(self) -> Sequence[str]:
+        """Describes damage of files that several units share, of which no part has a checksum.
+
+        Called by `verify`; what it finds, `repair` repairs. Nothing by default.
+        """
+        return ()
+
+    def repair(self) -> None:
+        """Repairs what `damage` describes, and does no unit again."""
+
     def remarks(self) -> Sequence[str]:
         """Lines that `status` and `run` print besides the states of units; none by default."""
         return ()

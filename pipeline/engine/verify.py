@@ -1,7 +1,7 @@
 """Checks all parts and all files whose checksums they hold, and does damaged units again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.engine.runner import Request, Runner
@@ -12,6 +12,21 @@ from pipeline.files import locations, storage
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
 from pipeline.records.snapshot import Snapshot
+
+
+@dataclass
+class Damage:
+    """The damage of a run.
+
+    Attributes:
+        checked: Number of units that were checked.
+        units: Stages with files to delete, after which the stage does a damaged unit again.
+        shared: Stages with damage that they repair without doing units again.
+    """
+
+    checked: int = 0
+    units: list[tuple[AnyStage, list[Path]]] = field(default_factory=list)
+    shared: list[AnyStage] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class Verifier:
             Whether there is no damage, in the end.
         """
         try:
-            damaged, checked = self._check()
+            found = self._check()
         except part_file.DamagedPartError as error:  # a part that others are planned from
             folder = locations.location(error.where).parent
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
@@ -42,27 +57,30 @@ class Verifier:
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")
             count = f"{len(parts)} damaged parts that other units depend on"
-            damaged = [(stage, parts)]
+            found = Damage(units=[(stage, parts)])
         else:
-            if not damaged:
-                self.runner.console.line(f"{checked} units checked, no damage")
+            if not found.units and not found.shared:
+                self.runner.console.line(f"{found.checked} units checked, no damage")
                 return True
-            count = f"{checked} units checked, {len(damaged)} damaged"
+            count = f"{found.checked} units checked, {len(found.units)} damaged"
         if not rerun:
-            self.runner.console.line(f"{count}; do them again with: maskmill verify --rerun")
+            self.runner.console.line(f"{count}; repair it with: maskmill verify --rerun")
             return False
         self.runner.console.line(count)
         with locked(self.runner.config.manifests):
-            for path in (path for _, paths in damaged for path in paths):
+            for stage in found.shared:
+                stage.repair()
+            for path in (path for _, paths in found.units for path in paths):
                 path.unlink(missing_ok=True)
-        self.runner.run(Request(tuple({stage.name: None for stage, _ in damaged})))
+        if found.units:
+            self.runner.run(Request(tuple({stage.name: None for stage, _ in found.units})))
         return self.verify(rerun=True)
 
     def _stages(self) -> list[AnyStage]:
         return list(self.runner.stages(list(self.runner.config.sections)))
 
-    def _check(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
-        """Finds damage, as files to delete, and counts the units that were checked.
+    def _check(self) -> Damage:
+        """Finds damage.
 
         Raises:
             DamagedPartError: A part that others are planned from is damaged, and nothing else is.
@@ -70,14 +88,13 @@ class Verifier:
         with Snapshot().active():  # each column and folder is read once for all plans
             return self._check_stages()
 
-    def _check_stages(self) -> tuple[list[tuple[AnyStage, list[Path]]], int]:
-        damaged: list[tuple[AnyStage, list[Path]]] = []
-        checked = 0
+    def _check_stages(self) -> Damage:
+        found = Damage()
         for stage in self._stages():
             try:
                 plan = stage.plan()
             except StorageError:
-                if not damaged:
+                if not found.units:
                     raise
                 break  # its input is damaged; a rerun plans it again
             except DataError as error:  # its input is missing, so nothing was made from it
@@ -85,17 +102,21 @@ class Verifier:
                 break
             for unit in plan:
                 problems = _problems(unit.part, unit.part.parent)
-                checked += problems is not None
+                found.checked += problems is not None
                 if problems:
-                    damaged.append((stage, [unit.part, *_resumable(unit)]))
+                    found.units.append((stage, [unit.part, *_resumable(unit)]))
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
-                    if found := _problems(path, place.parent):
-                        problems = [*(problems or ()), *found]
-                        damaged.append((stage, [path]))
+                    if in_kept := _problems(path, place.parent):
+                        problems = [*(problems or ()), *in_kept]
+                        found.units.append((stage, [path]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
-        return damaged, checked
+            if shared := stage.damage():
+                found.shared.append(stage)
+            for problem in shared:
+                self.runner.console.line(f"{stage.name}: {problem}")
+        return found
 
 
 def _resumable(unit: AnyUnit) -> Sequence[Path]:

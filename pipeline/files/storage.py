@@ -142,13 +142,14 @@ def opened(path: str, block: int = 2**20) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, folder: Path | None = None, *, durable: bool = True) -> Iterator[Path]:
     """A temporary file to fill, which replaces the file when the block succeeds.
 
     Readers see the old file or the whole new one, never a part of it.
 
     Args:
         path: Path or address of the file; missing folders are created.
+        folder: The folder of the temporary file, on the same disk; default: that of the file.
         durable: Whether the new file survives a power failure; needless for files that can be
             computed again.
 
@@ -157,13 +158,15 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         StorageError: The object store does not answer.
     """
     if is_object(path):
-        with TemporaryDirectory(prefix="maskmill-") as folder:
-            temporary = Path(folder) / "object"
+        with TemporaryDirectory(prefix="maskmill-") as local:
+            temporary = Path(local) / "object"
             yield temporary
             s3_objects.client().put_file(str(temporary), str(path))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    folder = path.parent if folder is None else folder
+    for each in (path.parent, folder):
+        each.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         with writing(path):
             yield temporary

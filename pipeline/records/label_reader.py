@@ -5,9 +5,19 @@ from pathlib import Path
 import tensorstore as ts
 
 from pipeline.files import storage
-from pipeline.records.label_store import CONFIDENCE_STRIDE, DELETE, Bytes, undamaged
+from pipeline.records.label_store import CONFIDENCE_STRIDE, RESTORE, Bytes, undamaged
 
 _VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
+
+
+def open_array(folder: Path) -> ts.TensorStore:
+    """Opens an array of a label store for reading.
+
+    Raises:
+        ValueError: Its `zarr.json` is missing or damaged.
+    """
+    spec = {"driver": "zarr3", "kvstore": storage.kvstore(folder)}
+    return ts.open(spec, open=True, read=True).result()
 
 
 class LabelReader:
@@ -23,9 +33,8 @@ class LabelReader:
     def __init__(self, group: Path) -> None:
         self._arrays = {}
         for name in ("mask", "confidence"):
-            spec = {"driver": "zarr3", "kvstore": storage.kvstore(group / name)}
-            with undamaged(group, DELETE):
-                self._arrays[name] = ts.open(spec, open=True, read=True).result()
+            with undamaged(group, RESTORE):
+                self._arrays[name] = open_array(group / name)
         self._group = group
 
     def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:

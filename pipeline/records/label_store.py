@@ -32,9 +32,13 @@ CONFIDENCE_STRIDE = 4
 
 Bytes = npt.NDArray[np.uint8]
 
-_METADATA = "zarr.json"
-DELETE = "delete the folder, then run pseudolabel"
-"""The fix for damaged arrays."""
+DOCUMENT = "zarr.json"
+"""Name of the files that describe groups and arrays."""
+DOCUMENTS = (DOCUMENT, f"mask/{DOCUMENT}", f"confidence/{DOCUMENT}")
+RESTORE = (
+    "run `maskmill verify --rerun`: it restores what describes the arrays, and no label is lost"
+)
+"""The fix for arrays that cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,13 @@ class LabelStore:
 
         labeler = self.path.parent
         _remove_temporaries(labeler, "**/.*.tmp")  # in groups of earlier configs too
-        with undamaged(labeler, DELETE), _written_through(labeler, [_METADATA]) as memory:
+        with undamaged(labeler, RESTORE), _written_through(labeler, [DOCUMENT]) as memory:
             zarr.open_group(memory, mode="a", zarr_format=3)
-        documents = [_METADATA, f"mask/{_METADATA}", f"confidence/{_METADATA}"]
-        with undamaged(self.path, DELETE), _written_through(self.path, documents) as memory:
-            self._grow(memory, num_shards * self.shard_size)
+        with undamaged(self.path, RESTORE), _written_through(self.path, DOCUMENTS) as memory:
+            self.add_arrays(memory, num_shards * self.shard_size)
 
-    def _grow(self, memory: MemoryStore, rows: int) -> None:
+    def add_arrays(self, memory: MemoryStore, rows: int) -> None:
+        """Creates the group and its arrays in memory, or grows those that are there."""
         import zarr
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -93,7 +97,8 @@ class LabelStore:
             if array.shards != (self.shard_size, side, side):
                 size = self.shard_size
                 what = f"this label store has another shard size (expected {size} images)"
-                raise StorageError(what, where=str(self.path), fix=DELETE)
+                fix = "delete the folder, then run pseudolabel"
+                raise StorageError(what, where=str(self.path), fix=fix)
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 
@@ -116,7 +121,7 @@ class LabelStore:
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
         for name, values in (("mask", masks), ("confidence", confidences)):
-            files = _read_files(self.path / name, [_METADATA])
+            files = read_files(self.path / name, [DOCUMENT])
             array = zarr.open_array(MemoryStore(files), mode="r+")
             # a shard of only ignore needs a file too, else it would count as lost
             array = array.with_config({"write_empty_chunks": True})
@@ -146,7 +151,7 @@ def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     return found
 
 
-def _read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
+def read_files(folder: Path, names: Sequence[str]) -> dict[str, Buffer]:
     """The existing ones of a folder's files, in the form of a `MemoryStore`."""
     from zarr.buffer import cpu
 
@@ -162,7 +167,7 @@ def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore
     """These files of a folder in memory; files that the block adds or changes are written."""
     from zarr.storage import MemoryStore
 
-    files = _read_files(folder, names)
+    files = read_files(folder, names)
     before = {name: content.to_bytes() for name, content in files.items()}
     yield MemoryStore(files)
     for name in names:

@@ -112,6 +112,7 @@ def update_index(folder: Path, table: Table) -> None:
             parts[name] = IndexedPart(listed.stamps[name], num_rows, facts, failed)
         rows = read(folder, table, _indexed_columns(table))
         listed.index.write({name: parts[name] for name in listed.stamps}, rows)
+        storage.remove(folder / "_index.parquet")  # of version 0.1, read as rows by other tools
 
 
 def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:

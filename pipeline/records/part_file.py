@@ -21,6 +21,7 @@ from pipeline.errors import StorageError
 from pipeline.files import storage
 from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import snapshot
+from pipeline.records.hidden_files import temporary_folder
 
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
 """Metadata keys of a part's record and its digest: Parquet's checksums cover only pages."""
@@ -99,7 +100,7 @@ def write_part(
     own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
     metadata = {**(rows.schema.metadata or {}), **own}
     table = rows.replace_schema_metadata(metadata)
-    with storage.replacing(path) as temporary:
+    with storage.replacing(path, temporary_folder(path.parent)) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 

@@ -2,7 +2,7 @@
 
 Opening a part takes a fraction of a millisecond, and a run of a million images has 16,000 of them.
 An entry counts only while its part has the same stamp, so that parts always win over the index. The
-index is in the same folder, under a name that readers of Parquet folders skip.
+index is outside the folder (`hidden_files.py`), whose readers would count its rows.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config.config_section import Facts
 from pipeline.files import storage
+from pipeline.records.hidden_files import index_file
 
-INDEX = "_index.parquet"
-"""Its name in the folder."""
 _VERSION = "1"
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill.index", b"maskmill.index.checksum"
 _SHARD_FACTS = "inputs."
@@ -54,7 +53,7 @@ class PartIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / INDEX
+        self._file = index_file(folder)
         self.parts: dict[str, IndexedPart] = {}
         self._first: dict[str, int] = {}
         self._opened: pq.ParquetFile | None = None
@@ -139,6 +138,6 @@ def read_index(folder: Path, stamp: str | None) -> PartIndex:
 
     Args:
         folder: The manifest's folder.
-        stamp: Of the file `INDEX` in it, as it is now.
+        stamp: Of its index file, as it is now.
     """
     return PartIndex(folder)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.files import file_stamps
-from pipeline.records.part_index import INDEX, PartIndex, read_index
+from pipeline.records.hidden_files import index_file
+from pipeline.records.part_index import PartIndex, read_index
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def _list(folder: Path, stand_ins: dict[Path, Path]) -> Listing:
     for part, file in stand_ins.items():
         stamps[part.name], files[part.name] = file.name, file  # the name holds a fingerprint
     stamps = {name: stamps[name] for name in sorted(stamps)}
-    index = read_index(folder, found.get(INDEX))
+    place = index_file(folder)
+    index = read_index(folder, file_stamps.stamps_in(place.parent).get(place.name))
     same = (name for name, part in index.parts.items() if stamps.get(name) == part.stamp)
     return Listing(stamps, files, index, frozenset(same))

@@ -32,15 +32,14 @@ def read_images_with_masks(manifests: Path, roles: Collection[str]) -> pa.Table:
 
 
 def read_shards(config: Config, roles: Collection[str]) -> ShardedTable:
-    """Reads the good images of these roles, and the labeled ones, by shard.
+    """Reads the good images of these roles by shard.
 
     Raises:
         DataError: There is no such image.
     """
-    wanted = {*roles, "labeled"}
-    images = read_images(config.manifests, wanted)
+    images = read_images(config.manifests, roles)
     if not images.num_rows:
-        what = f"no image of role {' or '.join(sorted(wanted))}"
+        what = f"no image of role {' or '.join(sorted(roles))}"
         where = f"{config.path}: ingest.sources"
         raise DataError(what, where=where, fix="add a source of such images")
     ingest = config.sections["ingest"]

@@ -103,7 +103,7 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     @cached_property
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
-        return read_shards(self.context.config, self._section.roles)
+        return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
     def _facts(self) -> Facts:

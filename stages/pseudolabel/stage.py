@@ -139,6 +139,21 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             if part not in planned
         ]
 
+    def damage(self) -> list[str]:
+        """See `Stage.damage`: what describes the arrays of the label stores."""
+        from pipeline.records.label_documents import damaged_documents
+
+        damaged = (path for store in self._stores.values() for path in damaged_documents(store))
+        return [f"{path}: missing or damaged; it describes labels" for path in damaged]
+
+    def repair(self) -> None:
+        """See `Stage.repair`."""
+        from pipeline.records.label_documents import damaged_documents, restore_documents
+
+        for store in self._stores.values():
+            if damaged_documents(store):
+                restore_documents(store)
+
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config lacks, labels that no part points to."""
         folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
@@ -181,7 +196,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     @cached_property
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
-        return read_shards(self.context.config, self._section.roles)
+        return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
     def _stores_folder(self) -> Path:

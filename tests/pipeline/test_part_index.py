@@ -1,19 +1,19 @@
 """The index is a copy: with it, without it and with a damaged one the same comes of reading."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 
 from pipeline.records import manifest, part_file, tables
+from pipeline.records.hidden_files import index_file
 from pipeline.records.part_index import PartIndex
 
 COLUMNS = ["image_id", "row", "status"]
 COUNT = 120
-INDEX = "_index.parquet"
 
 
 def write(folder: Path, shard: int, status: str = "ok", **facts: Any) -> None:
@@ -29,10 +29,11 @@ def write(folder: Path, shard: int, status: str = "ok", **facts: Any) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Many parts with their index."""
+    folder = tmp_path / "images"
     for shard in range(COUNT):
-        write(tmp_path, shard)
-    manifest.update_index(tmp_path, tables.IMAGES)
-    return tmp_path
+        write(folder, shard)
+    manifest.update_index(folder, tables.IMAGES)
+    return folder
 
 
 def read(folder: Path) -> pa.Table:
@@ -48,16 +49,16 @@ def records(folder: Path) -> dict[str, tuple[Any, int, int]]:
 
 def assert_told_as_without_it(folder: Path) -> None:
     table, known = read(folder), records(folder)
-    aside = (folder / INDEX).rename(folder / "aside")
+    aside = index_file(folder).rename(folder.parent / "aside")
     assert table.equals(read(folder))
     assert known == records(folder)
-    aside.rename(folder / INDEX)
+    aside.rename(index_file(folder))
 
 
 def test_few_parts_have_no_index(tmp_path: Path) -> None:
-    write(tmp_path, 0)
-    manifest.update_index(tmp_path, tables.IMAGES)
-    assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
+    write(tmp_path / "images", 0)
+    manifest.update_index(tmp_path / "images", tables.IMAGES)
+    assert not index_file(tmp_path / "images").exists()
 
 
 def test_it_says_what_the_parts_say(folder: Path) -> None:
@@ -87,34 +88,34 @@ def test_new_changed_and_dropped_parts_are_reported_as_they_are(folder: Path) ->
 
 
 def test_it_is_written_again_when_much_has_changed(folder: Path) -> None:
-    before = (folder / INDEX).stat().st_mtime_ns
+    before = index_file(folder).stat().st_mtime_ns
     write(folder, COUNT)
     manifest.update_index(folder, tables.IMAGES)
-    assert (folder / INDEX).stat().st_mtime_ns == before
+    assert index_file(folder).stat().st_mtime_ns == before
     for shard in range(COUNT):
         write(folder, shard, status="rejected")
     manifest.update_index(folder, tables.IMAGES)
-    assert (folder / INDEX).stat().st_mtime_ns > before
+    assert index_file(folder).stat().st_mtime_ns > before
     assert_told_as_without_it(folder)
 
 
 @pytest.mark.parametrize("cut", [0, 20, 4000, -1])
 def test_a_damaged_one_is_as_good_as_none(folder: Path, cut: int) -> None:
-    content = (folder / INDEX).read_bytes()
-    (folder / INDEX).write_bytes(content[:cut])
+    content = index_file(folder).read_bytes()
+    index_file(folder).write_bytes(content[:cut])
     assert read(folder).num_rows == 2 * COUNT
     assert len(records(folder)) == COUNT
 
 
 @pytest.mark.parametrize("start", [0.02, 0.5, 0.9, 0.99])
 def test_bits_that_fell_over_in_it_change_nothing(folder: Path, start: float) -> None:
-    good = (folder / INDEX).read_bytes()
-    (folder / INDEX).unlink()
+    good = index_file(folder).read_bytes()
+    index_file(folder).unlink()
     table, known = read(folder), records(folder)
     for position in range(int(start * len(good)), len(good) - 8, 41)[:12]:
         content = bytearray(good)
         content[position] ^= 4
-        (folder / INDEX).write_bytes(content)
+        index_file(folder).write_bytes(content)
         assert read(folder).equals(table), position
         assert records(folder) == known, position
 
@@ -137,5 +138,10 @@ def test_columns_of_lists_come_from_the_parts(folder: Path) -> None:
     assert table.num_rows == 2 * COUNT
 
 
-def test_pandas_passes_it_over(folder: Path) -> None:
-    assert len(pd.read_parquet(folder)) == 2 * COUNT
+def test_an_index_of_a_former_version_is_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for shard in range(COUNT):
+        write(folder, shard)
+    shutil.copy(folder / "part-00000.parquet", folder / "_index.parquet")
+    manifest.update_index(folder, tables.IMAGES)
+    assert not (folder / "_index.parquet").exists()

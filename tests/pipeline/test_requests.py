@@ -129,7 +129,7 @@ def test_verify_finds_other_bytes_and_has_them_made_again(call: Call, workspace:
     assert done.stdout == (
         f"pseudolabel: truth shard 1: {second}: "
         "not the bytes that were written, its checksum differs\n"
-        "7 units checked, 1 damaged; do them again with: maskmill verify --rerun\n"
+        "7 units checked, 1 damaged; repair it with: maskmill verify --rerun\n"
     )
     before = parts(workspace)
     call("verify --rerun")
@@ -162,7 +162,7 @@ def test_verify_repairs_a_damaged_part_that_others_are_planned_from(
         f"ingest: {folder}/images/part-00000.parquet: damaged manifest part\n"
         f"ingest: {folder}/images/part-00001.parquet: damaged manifest part\n"
         "2 damaged parts that other units depend on; "
-        "do them again with: maskmill verify --rerun\n"
+        "repair it with: maskmill verify --rerun\n"
     )
     assert call("verify --rerun").stdout.endswith("5 units checked, no damage\n")
     after = manifest.read(folder / "images", tables.IMAGES, ["image_id", "status"])
@@ -231,3 +231,20 @@ def test_labels_of_images_that_are_all_gone_are_dropped(
     assert f"pseudolabel: drops {workspace}/manifests/tiny/pseudo_labels/labeler=truth/" in printed
     assert len(parts(workspace)) == 1
     assert "pseudolabel: nothing to do, 2 fresh" in call("run").stderr
+
+
+@pytest.mark.parametrize("document", ["zarr.json", "0/zarr.json", "0/mask/zarr.json"])
+def test_verify_restores_what_describes_the_labels_and_labels_nothing(
+    call: Call, workspace: Path, document: str
+) -> None:
+    call("run")
+    store = shard_files(workspace)[0].parents[4]
+    path = store.parent / document.replace("0/", f"{store.name}/")
+    path.unlink()
+    before = parts(workspace)
+    done = call("verify", code=1)
+    assert f"pseudolabel: {path}: missing or damaged; it describes labels\n" in done.stdout
+    call("verify --rerun")
+    assert path.exists()
+    assert parts(workspace) == before
+    assert "no damage" in call("verify").stdout

@@ -9,6 +9,7 @@ import zarr
 
 from pipeline.config.vocabulary import IGNORE
 from pipeline.errors import StorageError
+from pipeline.records.label_documents import damaged_documents, restore_documents
 from pipeline.records.label_reader import LabelReader
 from pipeline.records.label_store import LabelStore
 
@@ -139,13 +140,31 @@ def test_arrays_that_cannot_be_opened_are_damage(
     with pytest.raises(StorageError) as error:
         LabelReader(store.path)
     assert str(error.value).startswith(f"{store.path}: damaged labels: ")
-    assert str(error.value).endswith("; delete the folder, then run pseudolabel")
+    assert "; run `maskmill verify --rerun`: it restores what describes the arrays" in str(
+        error.value
+    )
+    assert damaged_documents(store) == [store.path / "mask" / "zarr.json"]
+    restore_documents(store)
+    assert damaged_documents(store) == []
+    np.testing.assert_array_equal(read_all(store)[2][0], MASKS[2])
+
+
+def test_every_changed_byte_of_a_document_is_damage_or_changes_nothing(store: LabelStore) -> None:
+    expected = [mask for mask, _ in read_all(store)]
+    for path in [*store.path.rglob("zarr.json"), store.path.parent / "zarr.json"]:
+        good = path.read_bytes()
+        for position in range(0, len(good), 7):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+            if path not in damaged_documents(store):
+                for (mask, _), before in zip(read_all(store), expected, strict=True):
+                    np.testing.assert_array_equal(mask, before)
+        path.write_bytes(good)
 
 
 @pytest.mark.parametrize("where", ["zarr.json", "0123/zarr.json", "0123/mask/zarr.json"])
 def test_a_damaged_store_cannot_grow(store: LabelStore, where: str) -> None:
     garble(store.path.parent / where)
-    with pytest.raises(StorageError, match=r"damaged labels: .*delete the folder"):
+    with pytest.raises(StorageError, match=r"damaged labels: .*maskmill verify --rerun"):
         store.grow(3)
 
 
