@@ -38,7 +38,7 @@ def main() -> None:
     if options.list:
         for path, own in chosen.items():
             for each in own:
-                print(f"{path}:{each}")
+                print(f"{path}:{each.line}: {each.change}")
         return
     with TemporaryDirectory(prefix="mutants-") as folder:
         copy_tree(Path(folder))
@@ -69,7 +69,7 @@ def copy_tree(folder: Path) -> None:
 
 def run(folder: Path, chosen: Mapping[str, Sequence[Mutation]]) -> int:
     """Tries the changes; prints each new survivor at once, and a table of counts at the end."""
-    listed = {(path, each["before"], each["after"]) for path, each in read_survivors()}
+    listed = {(path, each["line"], each["change"]) for path, each in read_survivors()}
     preload()
     counts: Counter[Outcome] = Counter()
     new = 0
@@ -79,18 +79,19 @@ def run(folder: Path, chosen: Mapping[str, Sequence[Mutation]]) -> int:
             outcome = trial.of(mutation.source)
             counts[outcome] += 1
             if outcome is Outcome.SURVIVED:
-                is_listed = (path, mutation.before, mutation.after) in listed
+                is_listed = (path, mutation.text, mutation.change) in listed
                 new += not is_listed
-                print(f"{'listed' if is_listed else 'SURVIVED'} {path}:{mutation}", flush=True)
+                word = "listed" if is_listed else "SURVIVED"
+                print(f"{word} {path}:{mutation.line}: {mutation.change}", flush=True)
             elif outcome is Outcome.TIMEOUT:
-                print(f"timeout {path}:{mutation}", flush=True)
+                print(f"timeout {path}:{mutation.line}: {mutation.change}", flush=True)
     summary = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
     print(f"{counts.total()} changes: {summary}; {new} survivors are not listed")
     return 1 if new else 0
 
 
 def read_survivors() -> list[tuple[str, dict[str, str]]]:
-    """The listed survivors: path, and `before`, `after` and `reason` of each."""
+    """The listed survivors: path, and `line`, `change` and `reason` of each."""
     found = yaml.safe_load(SURVIVORS.read_text(encoding="utf-8")) or {}
     return [(path, each) for path, own in found.items() for each in own]
 

@@ -53,32 +53,37 @@ class Mutation:
 
     Attributes:
         line: Line of the source, from 1.
+        text: The line as it was, without its indent.
         before: The changed expression or statement, on one line.
         after: What stands in its place.
         source: The whole changed source.
     """
 
     line: int
+    text: str
     before: str
     after: str
     source: str
 
-    def __str__(self) -> str:
-        return f"{self.line}: {self.before} -> {self.after}"
+    @property
+    def change(self) -> str:
+        """The change in a line: ``a < b -> a <= b``."""
+        return f"{self.before} -> {self.after}"
 
 
 def mutations(source: str) -> list[Mutation]:
     """All changes of a module, in the order of their places."""
-    tree = ast.parse(source)
+    tree, lines = ast.parse(source), source.split("\n")
     found = []
     for node in _running(tree):
         for other in _changed(node):
             after = ast.unparse(other)
             if isinstance(node, ast.expr):
                 after = f"({after})"
-            text = _replaced(source, node, after)
-            before = " ".join(ast.unparse(node).split())
-            found.append(Mutation(node.lineno, before, " ".join(ast.unparse(other).split()), text))
+            before, now = (" ".join(ast.unparse(each).split()) for each in (node, other))
+            text = lines[node.lineno - 1].strip()
+            changed = _replaced(source, node, after)
+            found.append(Mutation(node.lineno, text, before, now, changed))
     return sorted(found, key=lambda each: each.line)
 
 
