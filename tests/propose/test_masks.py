@@ -161,6 +161,20 @@ def test_of_small_islands_the_largest_stays() -> None:
     assert np.argwhere(cleaned).tolist() == [[5, 5], [5, 6]]
 
 
+@pytest.mark.parametrize("places", [((2, 0), (1, 9)), ((1, 1), (0, 2)), ((0, 4), (1, 3))])
+def test_of_equal_islands_the_one_stays_that_opencv_numbers_first(
+    places: tuple[tuple[int, int], ...],
+) -> None:
+    mask = np.zeros((6, 12), dtype=bool)
+    for place in places:
+        mask[place] = True
+    expected, _ = amg.remove_small_regions(mask, 5, "islands")
+    found, changed = remove_small_regions(mask, 5)
+    assert changed
+    assert found.sum() == 1
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_small_regions_are_those_of_opencv() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):

@@ -88,10 +88,10 @@ def test_the_table_names_modules_and_tests_that_exist() -> None:
 def test_listed_survivors_are_changes_of_today_and_have_reasons() -> None:
     for path, each in read_survivors():
         today = {
-            (one.before, one.after) for one in mutations((ROOT / path).read_text(encoding="utf-8"))
+            (one.text, one.change) for one in mutations((ROOT / path).read_text(encoding="utf-8"))
         }
-        assert (each["before"], each["after"]) in today, f"{path}: {each['before']}"
-        assert each["reason"].endswith("."), f"{path}: {each['before']}"
+        assert (each["line"], each["change"]) in today, f"{path}: {each['change']}"
+        assert each["reason"].endswith("."), f"{path}: {each['change']}"
 
 
 @pytest.mark.slow
