@@ -12,6 +12,7 @@ from pipeline.console import Console
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.images import images
+from pipeline.images.label_files import decode_labels
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
 from pipeline.records import manifest, tables
 
@@ -51,11 +52,11 @@ def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArr
 
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:
-        pixels = images.decode_image(content).pixels
+        pixels = images.decode_pixels(content, row["image_id"])
     pictures = [pixels]
     if row["mask_uri"] is not None:
         with images.readable(row["mask_uri"], _FIX) as content:
-            mask, _ = config.vocabulary.to_mask(images.decode_labels(content), row["label_scheme"])
+            mask, _ = config.vocabulary.to_mask(decode_labels(content), row["label_scheme"])
         pictures.append(overlaid(pixels, mask, palette))
     for label in labels:
         reader = LabelReader(config.run.workspace / label["store"])

@@ -29,6 +29,7 @@ class ImageRow(TypedDict, total=False):
     url: str | None
     stamp: str | None
     mask_stamp: str | None
+    remark: str | None
 
 
 class ProposalsRow(TypedDict, total=False):

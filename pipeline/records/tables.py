@@ -49,7 +49,12 @@ IMAGES = Table(
     "images",
     "An image of a source, good or bad. Rows never move; (shard, row) is where its labels are.",
     _schema(
-        ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
+        (
+            "image_id",
+            pa.string(),
+            "first 16 hex digits of the SHA-256 of the file's bytes; then @low-high where a "
+            "`value_range` changes its pixels",
+        ),
         ("uri", pa.string(), "path of the image file; in a tar, archive#name@first byte+size"),
         ("source", pa.string(), "name of the source in the config"),
         ("role", pa.string(), "labeled, unlabeled, ood, val or test"),
@@ -62,7 +67,12 @@ IMAGES = Table(
         ("format", pa.string(), "format found in the file: JPEG, PNG, ..."),
         ("shard", pa.int32(), "unit of work, of the Parquet part and of the Zarr shard file"),
         ("row", pa.int64(), "position in the label arrays; shard = row // shard size"),
-        ("status", pa.string(), "ok, rejected (unreadable), duplicate (by content) or gone"),
+        (
+            "status",
+            pa.string(),
+            "ok, rejected (unreadable), failed (not readable at that time; the next run tries "
+            "again), duplicate (by content) or gone",
+        ),
         ("error_message", pa.string(), "why the status is not ok"),
         ("caption", pa.string(), "the source's text for the image; null where it has none"),
         ("url", pa.string(), "where the source got the image; null where it does not say"),
@@ -72,6 +82,7 @@ IMAGES = Table(
             "of the image file as it was read: size and modification time, or ETag",
         ),
         ("mask_stamp", pa.string(), "the same of the label file"),
+        ("remark", pa.string(), "what to look at in an image that is ok; null for most"),
     ),
 )
 

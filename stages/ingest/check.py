@@ -79,6 +79,7 @@ def check_source(
     except MaskmillError as error:
         return SourceCheck([f"missing: {error}"], {*origin.paths})
     _count_files(images, source, found, config.data)
+    found.remarks.extend(origin.remarks)
     if expected is None:
         return found
     if (lacking := expected - images.num_rows) > 0:

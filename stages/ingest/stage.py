@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary import CLASS_COLORS
 from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
 from pipeline.engine.staleness import count_changes
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.color_facts import shards_in_colors, with_colors
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
+from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import KNOWN_COLUMNS, assign_rows
 
 _Kinds = tuple[tuple[str, str | None, bool], ...]
@@ -47,15 +50,14 @@ class IngestStage(Stage[ShardKey]):
         """Plans a unit a shard; lists every source, opens no image."""
         digests, kinds = self.layout.digests(_INPUTS), self._kinds
         facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
-        return [
-            Unit(
-                ShardKey(shard),
-                self._part(shard),
-                {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]},
-                shard=shard,
-            )
-            for shard in self.layout.shards
-        ]
+        known = manifest.read(self.folder, tables.IMAGES, ["shard", "label_scheme"])
+        in_colors, vocabulary = shards_in_colors(known), self.context.config.vocabulary
+        plan = []
+        for shard in self.layout.shards:
+            own = {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]}
+            own = with_colors(own, vocabulary, in_colors=shard in in_colors)
+            plan.append(Unit(ShardKey(shard), self._part(shard), own, shard=shard))
+        return plan
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
         """Reads the images of stale shards in order; stops at a shard with a bad label file."""
@@ -65,8 +67,11 @@ class IngestStage(Stage[ShardKey]):
                 # Until duplicates are marked, one part stays stale, so that an interrupted run is
                 # repeated.
                 is_marked = unit is not units[0]
+                rows, failed = self._scan(unit)
                 facts = {**unit.facts, _DUPLICATES_MARKED: is_marked}
-                self._write(unit.part, *self._scan(unit), facts)
+                in_colors = any(row["label_scheme"] == CLASS_COLORS for row in rows)
+                facts = with_colors(facts, self.context.config.vocabulary, in_colors=in_colors)
+                self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
             self._mark_duplicates(units[0])
 
@@ -88,21 +93,26 @@ class IngestStage(Stage[ShardKey]):
         }
         return count_changes(before, now)
 
+    def remarks(self) -> list[str]:
+        """See `Stage.remarks`: what the sources saw and no row shows."""
+        return self._listing[1]
+
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
-        columns = ["role", "status", "uri", "error_message", "shard"]
+        columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
         good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
-        for remark in self._listing[1]:
-            self.context.console.note(f"ingest: {remark}")
         for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
             these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
-            self.context.console.warn(f"{these.num_rows} images {status}; {text}")
+            again = "; the next run tries again" if status == "failed" else ""
+            self.context.console.warn(f"{these.num_rows} images {status}; {text}{again}")
+        for remark in image_remarks(good):
+            self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
@@ -130,22 +140,24 @@ class IngestStage(Stage[ShardKey]):
         Returns:
             Its rows, and how many of its images may be readable another time.
         """
-        from stages.ingest.scan import scan
+        from stages.ingest.scan import Reading, scan
 
         entries = self.layout.rows(unit.shard)
         gone: dict[int, ImageRow] = {}
         if not all(entry["present"] for entry in entries):
             known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
-        vocabulary = self.context.config.vocabulary
-        scanned = scan(entries, gone, vocabulary, self._section.limits)
+        sources = self._section.sources.items()
+        ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
+        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
+        scanned = scan(entries, gone, reading)
         if problems := [result.problem for result in scanned if result.problem is not None]:
             more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
             first = problems[0]
             raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
-        return rows, sum(result.is_unreachable for result in scanned)
+        return rows, sum(result.is_failed for result in scanned)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
@@ -235,7 +247,7 @@ class IngestStage(Stage[ShardKey]):
         config = self.context.config
         key = f"{config.path}: ingest.sources.{name}"
         schemes = config.vocabulary.label_schemes
-        if source.label_scheme is not None and source.label_scheme not in schemes:
+        if source.label_scheme not in (None, CLASS_COLORS, *schemes):
             known = ", ".join(schemes) or "none; leave the key out"
             what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
             raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
@@ -248,6 +260,6 @@ class IngestStage(Stage[ShardKey]):
             if lacking < images.num_rows:
                 first = images["image"].filter(pc.is_null(images["mask"]))[0]
                 what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-                fix = "add its label file to `masks`, or leave the image out"
+                fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
             raise DataError(what, where=f"{key}.source", fix=fix)
         return images, [f"{name}: {remark}" for remark in origin.remarks]

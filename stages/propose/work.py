@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.console import Console
-from pipeline.images.images import UnreadableImageError
+from pipeline.images.faults import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
 from stages.labels.images import fitted_pixels, read_ahead
 from stages.models.device import pick_device

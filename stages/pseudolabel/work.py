@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import error_context
-from pipeline.images.images import UnreadableImageError
+from pipeline.images.faults import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
 from pipeline.records.rows import ImageRow, LabelRow
 from stages.models.device import pick_device

@@ -84,14 +84,14 @@ def test_mistakes_end_with_one_line(
     )
     del sources["ood"]["source"]["ids"]
 
-    mask = data / "labeled/masks/0.png"
-    mask.rename(tmp_path / "0.png")
+    extra = data / "val/images/1.png"
+    Image.new("RGB", (32, 24), "green").save(extra)
     fails_with(
-        f"{config}.sources.labeled.source: images of role labeled need label files, "
-        f"but 1 of 2 have none, first: {data}/labeled/images/0.png; "
-        "add its label file to `masks`, or leave the image out"
+        f"{config}.sources.val.source: images of role val need label files, "
+        f"but 1 of 2 have none, first: {extra}; "
+        "add its label file to `masks`, or name the other images in `ids: FILE`"
     )
-    (tmp_path / "0.png").rename(mask)
+    extra.unlink()
 
     Image.new("L", (32, 24)).save(data / "val/masks/1.png")
     Image.new("L", (24, 32)).save(data / "val/masks/0.png")

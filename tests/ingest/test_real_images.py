@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.images.images import decode_labels
+from pipeline.images.label_files import decode_labels
 from tests.repository import ROOT
 
 IMAGES = Path(os.environ.get("MASKMILL_DATA") or "../shared/data")

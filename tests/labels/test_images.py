@@ -9,7 +9,8 @@ from PIL import Image
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.errors import DataError
-from pipeline.images.images import UnreadableImageError, content_id
+from pipeline.images.faults import UnreadableImageError
+from pipeline.images.images import content_id
 from pipeline.records.rows import ImageRow
 from stages.labels.images import (
     fitted_mask,

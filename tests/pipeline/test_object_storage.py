@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import StorageError
 from pipeline.files import file_stamps, locations, s3_objects, storage, tar
-from pipeline.images import images
+from pipeline.images import faults, images
 from pipeline.images.limits import Limits
 from pipeline.records.label_reader import LabelReader
 from pipeline.records.label_store import LabelStore
@@ -62,12 +62,12 @@ def test_bytes_are_read_within_limits(bucket: str, s3: Proxy) -> None:
     s3.requests.clear()
     assert images.read_bytes(path, Limits(max_bytes=10)) == b"0123456789"
     assert len(s3.requests) == 1
-    with pytest.raises(images.UnreadableImageError, match="10 bytes; at most 9 are read"):
+    with pytest.raises(faults.UnreadableImageError, match="10 bytes; at most 9 are read"):
         images.read_bytes(path, Limits(max_bytes=9))
     storage.write_bytes(locations.location(path), b"")
-    with pytest.raises(images.UnreadableImageError, match="the file is empty"):
+    with pytest.raises(faults.UnreadableImageError, match="the file is empty"):
         images.read_bytes(path)
-    with pytest.raises(images.UnreadableImageError, match="No such file"):
+    with pytest.raises(faults.UnreadableImageError, match="No such file"):
         images.read_bytes(f"{bucket}/none")
 
 
@@ -137,7 +137,7 @@ def test_an_archive_is_listed_by_blocks_and_its_files_are_read_by_one_request(
     assert images.read_bytes(entries[7].member.uri) == bytes([7]) * 1007
     assert len(s3.requests) == 1
     storage.write_bytes(locations.location(f"{bucket}/0.tar"), content.getvalue()[:5000])
-    with pytest.raises(images.UnreadableImageError, match="no longer at this place"):
+    with pytest.raises(faults.UnreadableImageError, match="no longer at this place"):
         images.read_bytes(entries[7].member.uri)
 
 

@@ -14,24 +14,6 @@ from pipeline.config.config_section import Section
 from pipeline.files import tar
 from pipeline.records import arrays
 
-IMAGE_ENDINGS = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".jp2",
-        ".png",
-        ".ppm",
-        ".pgm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
-"""Endings of files that are listed as images; the format is found in the bytes later."""
 _BATCH = 2**16
 """Images a column chunk; the texts of so many stay far below Arrow's limit of 2 GiB."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -139,19 +121,28 @@ class Source(Component, ABC):
         config_folder: Folder of the config file, which its relative list paths start from.
         cache: Folder for cached results; may be missing or read-only.
         where: Config file and key of the source, for errors.
+        only_masked: Whether a folder's images without a label file are passed over.
 
     Attributes:
         remarks: Lines for the user about what `list` found and no row shows.
     """
 
     def __init__(
-        self, config: Section, *, data: Path, config_folder: Path, cache: Path, where: str
+        self,
+        config: Section,
+        *,
+        data: Path,
+        config_folder: Path,
+        cache: Path,
+        where: str,
+        only_masked: bool = False,
     ) -> None:
         self.config = config
         self.data = data
         self.config_folder = config_folder
         self.cache = cache
         self.where = where
+        self.only_masked = only_masked
         self.remarks: list[str] = []
 
     @property
@@ -166,7 +157,9 @@ class Source(Component, ABC):
 
     @abstractmethod
     def list(self) -> pa.Table:
-        """Lists the source's files, each once and in a stable order.
+        """Lists the source's images, each once and in a stable order.
+
+        Every file that it sees is an image, belongs to one, or is counted in a remark.
 
         Returns:
             A table of the schema `LISTING`.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.images import images
+from pipeline.images.label_files import decode_labels
 from pipeline.records.label_reader import LabelReader
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.train.config import VariantConfig
@@ -151,7 +152,7 @@ class Crops:
 
     def _read_mask(self, image: TrainImage, uri: str) -> Tensor:
         with images.readable(uri, expected=image.mask_id) as content:
-            labels = images.decode_labels(content)
+            labels = decode_labels(content)
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
     def _batch(self, step: int, views: _Views, device: torch.device) -> TrainBatch:
@@ -207,7 +208,7 @@ def _read_stored(chosen: Sequence[TrainImage]) -> list[dict[str, LabelMaps]]:
 
 def _decode(image: TrainImage) -> npt.NDArray[np.uint8]:
     with images.readable(image.uri, expected=image.image_id) as content:
-        return images.decode_image(content).pixels.copy()
+        return images.decode_pixels(content, image.image_id).copy()
 
 
 @lru_cache(maxsize=16)
