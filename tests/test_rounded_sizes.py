@@ -45,6 +45,18 @@ def test_crops(size: tuple[int, int], scale: float) -> None:
     assert_rounded((rows, columns), size, int(scale * max(size)) / max(size))
 
 
+def test_a_line_of_pixels_stays_a_line() -> None:
+    line, scaled = (1, 2000), Protocol(scales=(0.25,))
+    assert images.fitted_size(*line, 128) == (1, 128)
+    assert scaled_size(*line, 50) == (1, 300)
+    assert Protocol(short_side_px=50).sizes(*line) == [(1, 200)]
+    assert scaled.sizes(*line) == [(1, 500)]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.zeros(3, *line, dtype=torch.uint8)
+    view = random_view(image, 640, generator, scale=(0.25, 0.25))
+    assert int(view.valid.sum()) == 500
+
+
 def assert_rounded(found: tuple[int, int], size: tuple[int, int], factor: float) -> None:
     for side, before in zip(found, size, strict=True):
         exact = max(1, before * factor)

@@ -52,6 +52,10 @@ def test_one_thing_is_changed_at_a_time() -> None:
         assert lines == [each.line]
 
 
+def test_checks_of_what_is_so_anyway_are_left() -> None:
+    assert mutations("pairs = zip(one, one, strict=True)\n") == []
+
+
 def test_entries_of_mappings_and_operators_of_sets_are_changed() -> None:
     found = mutations('state = {"a": one, **(two | three)}\n')
     assert [each.after for each in found] == ["{**two | three}", "{'a': one}", "two & three"]

@@ -7,11 +7,11 @@ Each change is made in a copy of the tree, in a process of its own that runs the
 from __future__ import annotations
 
 import argparse
-import random
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,10 +46,13 @@ def main() -> None:
 
 
 def sampled(path: str, count: int, seed: int) -> list[Mutation]:
-    """The first changes of a module in an order that the seed shuffles; `count` of them."""
+    """Changes of a module by chance. An edit elsewhere in the module leaves them as they are."""
+
+    def drawn(each: Mutation) -> bytes:
+        return sha256(f"{seed} {path} {each.text} {each.change}".encode()).digest()
+
     found = mutations((ROOT / path).read_text(encoding="utf-8"))
-    random.Random(f"{seed} {path}").shuffle(found)
-    return found[:count]
+    return sorted(found, key=drawn)[:count]
 
 
 def copy_tree(folder: Path) -> None:

@@ -39,6 +39,8 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 _FUNCTIONS = {"round": "int", "min": "max", "max": "min", "any": "all", "all": "any"}
 _QUIET = ("warn", "note", "simplefilter", "filterwarnings")
 """Calls whose loss changes no result."""
+_CHECKS = ("strict",)
+"""Keywords that only check what is so anyway."""
 _DECLARATIONS = ("field", "Field", "TypeVar", "lru_cache", "namedtuple")
 _SPEED = {
     *("_AT_ONCE", "_BLOCK_PX", "_CACHED_PX", "_CACHE_BYTES", "_MASKS_AT_ONCE", "_STEP_PX"),
@@ -110,7 +112,7 @@ def _is_left_out(node: ast.AST) -> bool:
         return name.lower() == "version" or name in _SPEED
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in _DECLARATIONS
-    return False
+    return isinstance(node, ast.keyword) and node.arg in _CHECKS
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -157,8 +159,9 @@ def _changed_calls(node: ast.Call) -> Iterator[ast.expr]:
         first, second, *rest = node.args
         if type(first) is type(second) and ast.dump(first) != ast.dump(second):
             yield _with(node, args=[second, first, *rest])
-    for index in range(len(node.keywords)):
-        yield _with(node, keywords=_without(node.keywords, index))
+    for index, keyword in enumerate(node.keywords):
+        if keyword.arg not in _CHECKS:
+            yield _with(node, keywords=_without(node.keywords, index))
 
 
 def _with(node: N, **fields: object) -> N:
