@@ -1,6 +1,7 @@
 """A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,12 @@ VOCABULARY: dict[str, Any] = {
         {"name": "box", "color": "#0000ff", "concepts": ["box", "square"]},
     ],
 }
+
+
+def pytest_configure() -> None:
+    """Refuses to run where results would depend on the locale."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise pytest.UsageError("tests write names that are not ASCII: set PYTHONUTF8=1")
 
 
 @pytest.fixture(autouse=True)

@@ -167,3 +167,11 @@ def test_a_label_is_that_of_the_cell_under_the_centre_of_its_pixel() -> None:
             scale=(scale, scale),
         )
         assert sorted(labels_of(view)[0][0].tolist()) == expected
+
+
+def test_an_image_of_one_pixel_is_the_mean_of_all_and_not_of_its_middle() -> None:
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    image[:, 3:5, 3:5] = 255
+    view = random_view(image, 4, seeded(0), scale=(0.125, 0.125))
+    assert int(view.valid.sum()) == 1
+    assert 0 < int(view.image.max()) < 64
