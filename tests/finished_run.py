@@ -65,9 +65,9 @@ def write_files(folder: Path, values: dict[str, Any], vocabulary: dict[str, Any]
     return CONFIG
 
 
-def load(overrides: Sequence[str] = ()) -> Config:
+def load(overrides: Sequence[str] = (), path: Path = CONFIG) -> Config:
     """Reads the config of the run in the working directory."""
-    return config_file.load(CONFIG, {stage.name: stage.Config for stage in GRAPH}, overrides)
+    return config_file.load(path, {stage.name: stage.Config for stage in GRAPH}, overrides)
 
 
 @cache

@@ -3,6 +3,7 @@
 import logging
 import time
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -225,7 +226,10 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    local = worker_processes(cluster.workers) if cluster.workers else worker_thread()
+    with warnings.catch_warnings():
+        # Dask looks for this machine's address on the way to 8.8.8.8, and needs none here.
+        warnings.filterwarnings("ignore", "Couldn't detect a suitable IP", RuntimeWarning)
+        local = worker_processes(cluster.workers) if cluster.workers else worker_thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
 

@@ -193,7 +193,12 @@ METRICS = Table(
         ("variant", pa.string(), "name of the training variant, or of the labeler"),
         ("seed", pa.int64(), "seed of the training; null for a labeler"),
         ("step", pa.int64(), "training steps done when it was measured"),
-        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
+        (
+            "epoch",
+            pa.float32(),
+            "passes over the unlabeled images (the OOD images of a training that learns only from "
+            "these, the labeled images of one that learns from no others)",
+        ),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
         (
             "name",

@@ -132,3 +132,11 @@ def test_scores_have_the_names_of_the_metrics_manifest() -> None:
     scores = counted(([[0, 1]], [[0, 2]])).scores(("sky", "car", "cat"))
     expected = {"miou": 1 / 3, "nan_miou": 1 / 3, "pixel_accuracy": 0.5}
     assert scores == pytest.approx({**expected, "iou/sky": 1, "iou/car": 0, "iou/cat": 0})
+
+
+def test_a_single_pixel_is_enough_for_a_score() -> None:
+    confusion = Confusion.empty(2)
+    pixel = np.array([[1]], np.uint8)
+    confusion.add(pixel, pixel)
+    assert confusion.pixel_accuracy == 1
+    assert confusion.iou.tolist() == [0, 1]

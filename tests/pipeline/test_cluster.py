@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -203,3 +205,27 @@ def test_it_is_reported_what_the_workers_do(tmp_path: Path) -> None:
     busy = [job for workers in printed for job in workers.values() if job]
     assert busy
     assert set(busy) <= {f"job {task}" for task in range(6)}
+
+
+WITHOUT_NETWORK = """
+import errno, socket
+
+class Offline(socket.socket):
+    def connect(self, address):
+        if address[0] != "127.0.0.1":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        return super().connect(address)
+
+socket.socket = Offline
+from pipeline.config.config import ClusterConfig
+from pipeline.engine.cluster import Job, run_jobs
+for workers in (0, 1):
+    [(job, result)] = run_jobs(ClusterConfig(workers=workers), abs, [Job("one", -1)])
+    print(result)
+"""
+
+
+def test_no_network_at_all_is_needed() -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", WITHOUT_NETWORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n1\n", "")

@@ -9,6 +9,7 @@ from pipeline.config.config import Config, load
 from pipeline.config.config_section import RunOnly, Section
 from pipeline.errors import ConfigError
 from stages.graph import GRAPH
+from tests.repository import ROOT, shipped
 
 SECTIONS = {stage.name: stage.Config for stage in GRAPH}
 
@@ -41,7 +42,7 @@ def test_facts_are_flat_and_leave_out_what_only_changes_how_it_runs() -> None:
 
 
 def test_the_default_config_is_read() -> None:
-    config = load(Path("configs/sandbox.yaml"), SECTIONS)
+    config = load(ROOT / "configs/sandbox.yaml", SECTIONS)
     stages = [stage.name for stage in GRAPH]
     assert list(config.sections) == [name for name in stages if name in config.sections]
     flow = {"sandbox", "ingest", "propose", "pseudolabel", "train", "evaluate", "report"}
@@ -52,7 +53,7 @@ def test_the_default_config_is_read() -> None:
 
 
 def test_every_config_of_the_project_is_read() -> None:
-    for path in Path("configs").glob("*.yaml"):
+    for path in shipped("configs/*.yaml"):
         assert load(path, SECTIONS).run.run == path.stem
 
 
