@@ -10,6 +10,7 @@ from pipeline.engine.staleness import AnyStage
 from pipeline.engine.states import AnyUnit
 from pipeline.errors import DataError, StorageError
 from pipeline.files import locations, storage
+from pipeline.files.checksum import archive_is_whole
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
 from pipeline.records.snapshot import Snapshot
@@ -130,12 +131,16 @@ class Verifier:
 
 
 def _resumable(unit: AnyUnit) -> Sequence[Path]:
-    """The states of the damaged work; those of unfinished work with other facts stay."""
+    """The states of the damaged work that are damaged themselves: a whole one restores the work.
+
+    Those of unfinished work with other facts stay.
+    """
     try:
         is_same = part_file.read_facts(unit.part) == unit.facts
     except StorageError:
         is_same = all(output.exists() for output in unit.outputs)
-    return unit.resumable if is_same else ()
+    saved = [path for path in unit.resumable if path.is_file()] if is_same else []
+    return [path for path in saved if not archive_is_whole(storage.read_bytes(path))]
 
 
 def _problems(part: Path, folder: Path) -> list[str] | None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile, ZipFile
 
 import torch
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import MaskmillError, StorageError
 from pipeline.files import storage
+from pipeline.files.checksum import archive_is_whole
 from stages.models.finite import not_finite
 from stages.models.segmenters.weights import replace
 from stages.train import distributed
@@ -106,15 +106,12 @@ class Checkpoint:
     def _checked(self) -> BytesIO:
         """The bytes of the file, whose checksums are right; torch does not check them."""
         try:
-            content = BytesIO(storage.read_bytes(self.path))
-            if (member := ZipFile(content).testzip()) is not None:
-                raise BadZipFile(member)
-        except (OSError, MaskmillError, MemoryError):
-            raise  # refused by the system, or out of memory: no damage
-        except Exception as error:  # damaged bytes of an archive can fail in any way
-            raise StorageError("damaged checkpoint", where=str(self.path), fix=_FIX) from error
-        content.seek(0)
-        return content
+            content = storage.read_bytes(self.path)
+        except storage.NoPlainFileError:
+            content = b""
+        if not archive_is_whole(content):
+            raise StorageError("damaged checkpoint", where=str(self.path), fix=_FIX)
+        return BytesIO(content)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
