@@ -148,7 +148,7 @@ def _score(
             for name, labeler in labelers.items():
                 members = tuple(stored[member] for member in labeler.members)
                 with torch.inference_mode():
-                    labels = labeler.label(replace(batch, members=members))
+                    labels = labeler(replace(batch, members=members))
                 stored[name] = as_stored(labels, batch)
                 mask = stored[name].mask[0, :height, :width].to(torch.uint8)
                 confusions[name].add(truth, mask.numpy())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from pipeline.images import images
 from pipeline.images.label_files import decode_labels
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
 from pipeline.records import manifest, tables
+from pipeline.records.rows import LabelRow
 
 Row = dict[str, Any]
 
@@ -48,7 +49,7 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
-    from pipeline.records.label_reader import LabelReader  # TensorStore is slow to import
+    from pipeline.records.label_reader import LabelReader, StoredLabel  # slow to import
 
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:
@@ -59,9 +60,8 @@ def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArr
             mask, _ = config.vocabulary.to_mask(decode_labels(content), row["label_scheme"])
         pictures.append(overlaid(pixels, mask, palette))
     for label in labels:
-        reader = LabelReader(config.run.workspace / label["store"])
-        size = (label["height"], label["width"])
-        ((mask, confidence),) = reader.read([label["row"]], [size])
+        stored = StoredLabel.of(config.run.workspace, cast(LabelRow, label))
+        ((mask, confidence),) = LabelReader().read([stored])
         pictures += [overlaid(pixels, mask, palette), shaded(pixels, confidence)]
     return pictures
 

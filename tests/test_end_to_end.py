@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 import zarr
+
+from pipeline import stopping
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "pipeline.cli"]
@@ -272,5 +275,7 @@ def test_ctrl_c_ends_training_quietly_and_keeps_what_is_done(workspace: Path) ->
 
 def assert_ended_quietly(code: int, err: str, workspace: Path) -> None:
     assert code == 130, err
+    assert stopping.NOTICE in err
+    assert re.search(r"stopped: .* (are done|is saved); run the same command again to go on", err)
     assert all(word not in err for word in ("Traceback", "error", "distributed")), err
     assert not list(workspace.rglob("*.tmp"))

@@ -4,6 +4,7 @@ A label scheme is resolved to `Targets`: a pixel value ("7"), a colour ("#0a0b0c
 others) to a class id.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,13 @@ _IGNORED_COLORS = ("#000000", "#ffffff", "#e0e0c0")
 _UNKNOWN = 256
 
 Targets = Mapping[str, int]
+
+
+def canonical(key: str) -> str | None:
+    """The one spelling of a pixel value, a colour or "*"; None if the key is none of them."""
+    if re.fullmatch("[0-9]{1,9}", key):
+        return str(int(key)) if int(key) < TABLE_SIZE else None
+    return key.lower() if key == OTHERS or re.fullmatch("#[0-9a-fA-F]{6}", key) else None
 
 
 def class_color_targets(colors: Sequence[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from pipeline.config import label_values
 from pipeline.config.config_section import Facts, Section
 from pipeline.config.label_values import IGNORE as IGNORE
-from pipeline.config.label_values import OTHERS, TABLE_SIZE
+from pipeline.config.plain_words import Words
 from pipeline.errors import ConfigError, DataError
 
 CLASS_COLORS = "class colors"
@@ -62,7 +62,9 @@ class ClassEntry(Section):
 
     name: Text
     """The name people and label schemes use."""
-    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
+    color: Annotated[
+        str, Field(pattern=rf"^{_COLOR.pattern}$"), Words("a colour #rrggbb in quotes")
+    ]
     """Display colour, #rrggbb."""
     concepts: tuple[Concept, ...] | None = None
     """Concepts for text models, which `aggregation` combines into one score. Default: the name."""
@@ -119,16 +121,22 @@ class Vocabulary(Section):
         for scheme, entries in self.label_schemes.items():
             if scheme == CLASS_COLORS:
                 raise ValueError(f"rename the label scheme {CLASS_COLORS!r}: that name is taken")
+            written: dict[str, str] = {}
             for value, name in entries.items():
                 if name not in (*names, _IGNORE_NAME):
                     raise ValueError(
                         f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if not (_is_value(value) or value == OTHERS or _COLOR.fullmatch(value)):
+                if (key := label_values.canonical(value)) is None:
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
+                    )
+                if (other := written.setdefault(key, value)) is not value:
+                    raise ValueError(
+                        f"label_schemes.{scheme} has {other!r} and {value!r}, which are the same; "
+                        "keep one of them"
                     )
         return self
 
@@ -283,11 +291,8 @@ class Vocabulary(Section):
             where = f"vocabulary {self.name!r}"
             raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
-        return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
-
-
-def _is_value(key: str) -> bool:
-    return key.isdecimal() and int(key) < TABLE_SIZE
+        entries = self.label_schemes[scheme].items()
+        return {str(label_values.canonical(key)): targets[name] for key, name in entries}
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
@@ -13,7 +14,9 @@ from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
+from pipeline.stopping import Stopped
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Request:
         only: Whether to leave out what these stages need, even if it is not fresh.
         shards: Numbers of the only shards to do; None for all.
         force: Whether to do again what is fresh, in the stages named.
+        accept_gone: Whether to go on though many images of a source are gone.
     """
 
     stages: tuple[str, ...] = ()
     only: bool = False
     shards: frozenset[int] | None = None
     force: bool = False
+    accept_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,13 @@ class Runner:
         config: The run.
         graph: All stages, in the order of the flow.
         console: The console to report to.
+        strict_versions: Whether work that other versions of libraries made is stale.
     """
 
     config: Config
     graph: Sequence[type[AnyStage]]
     console: Console
+    strict_versions: bool = False
 
     def run(self, request: Request) -> None:
         """Runs stages and all that they need; under torchrun, every process calls this.
@@ -64,11 +71,13 @@ class Runner:
             remove_temporaries(self.config.manifests)
             snapshot = Snapshot()
             # All are built first: a contradiction between two sections shows before any work.
-            for stage in list(self.stages(names)):
+            for stage in list(self.stages(names, accept_gone=request.accept_gone)):
+                stopping.check()
                 if request.only:
                     self._warn_of_needs(stage)
                 with snapshot.active():
-                    state = inspect(stage, forced=self._is_forced(stage, request))
+                    stage.prepare()
+                    state = self._inspect(stage, request)
                 if self._run_stage(stage, state, request):
                     snapshot = Snapshot()  # manifests have changed
                 with snapshot.active():
@@ -85,7 +94,7 @@ class Runner:
             waits_for = [name for name in self._needs_of(stage.name) if not fresh.get(name, True)]
             try:
                 with snapshot.active():
-                    state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
+                    state = self._inspect(stage, request, waits_for)
             except (DataError, StorageError):
                 if not waits_for:
                     raise
@@ -98,9 +107,9 @@ class Runner:
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 
-    def stages(self, names: Collection[str]) -> Iterator[AnyStage]:
+    def stages(self, names: Collection[str], *, accept_gone: bool = False) -> Iterator[AnyStage]:
         """Builds those of the named stages that the config has, in order."""
-        context = Context(self.config, self.console)
+        context = Context(self.config, self.console, accept_gone)
         for kind in self.graph:
             if kind.name in names and kind.name in self.config.sections:
                 yield kind(self.config.sections[kind.name], context)
@@ -128,15 +137,29 @@ class Runner:
             self.console.note(f"{stage.name}: {reason}")
         if len(units) < len(state.unfinished):
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-        if request.force:
-            for path in (path for unit in units for path in unit.resumable):
-                path.unlink(missing_ok=True)
+        doing = {unit.part for unit in units}
+        again = {each.unit.part for each in state.units if each.is_done_again} & doing
+        for own in units:
+            if request.force or own.part in again:
+                for path in own.resumable:
+                    path.unlink(missing_ok=True)
+        Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()
-        stage.run(units)
+        try:
+            stage.run(units)
+        except Stopped as stopped:
+            done = f"{stage.name}: what is done stays done"
+            raise Stopped(stopped.done or done) from stopped
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         return True
+
+    def _inspect(
+        self, stage: AnyStage, request: Request, waits_for: Sequence[str] = ()
+    ) -> StageState:
+        forced, is_strict = self._is_forced(stage, request), self.strict_versions
+        return inspect(stage, waits_for, forced=forced, strict_versions=is_strict)
 
     def _is_forced(self, stage: AnyStage, request: Request) -> bool:
         return request.force and stage.name in (request.stages or self.config.sections)

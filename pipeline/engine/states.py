@@ -34,6 +34,7 @@ class ReasonKind(StrEnum):
     PART_DAMAGED = "part damaged"
     OUTPUT_GONE = "output gone"
     FORCED = "forced"
+    OTHER_VERSIONS = "other versions"
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,20 @@ class UnitState:
         state: Its state.
         reasons: Why it is not fresh.
         kept: Kept parts that return to their places when the stage runs; such a unit is fresh.
+        version_changes: Versions that made it and those there are now, where they differ.
     """
 
     unit: AnyUnit
     state: State
     reasons: tuple[Reason, ...] = ()
     kept: Mapping[Path, Path] = field(default_factory=dict)
+    version_changes: tuple[str, ...] = ()
+
+    @property
+    def is_done_again(self) -> bool:
+        """Whether it is done again on request, though nothing that it depends on has changed."""
+        kinds = {reason.kind for reason in self.reasons}
+        return bool(kinds) and kinds <= {ReasonKind.FORCED, ReasonKind.OTHER_VERSIONS}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import stopping
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.staleness import AnyStage
 from pipeline.engine.states import AnyUnit
@@ -22,11 +23,13 @@ class Damage:
         checked: Number of units that were checked.
         units: Stages with files to delete, after which the stage does a damaged unit again.
         shared: Stages with damage that they repair without doing units again.
+        altered: For each unit whose input files are not those of its rows, the name of its stage.
     """
 
     checked: int = 0
     units: list[tuple[AnyStage, list[Path]]] = field(default_factory=list)
     shared: list[AnyStage] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ class Verifier:
             count = f"{len(parts)} damaged parts that other units depend on"
             found = Damage(units=[(stage, parts)])
         else:
-            if not found.units and not found.shared:
+            if not (found.units or found.shared or found.altered):
                 self.runner.console.line(f"{found.checked} units checked, no damage")
                 return True
-            count = f"{found.checked} units checked, {len(found.units)} damaged"
+            damaged = len(found.units) + len(found.altered)
+            count = f"{found.checked} units checked, {damaged} damaged"
         if not rerun:
             self.runner.console.line(f"{count}; repair it with: maskmill verify --rerun")
             return False
@@ -72,6 +76,8 @@ class Verifier:
                 stage.repair()
             for path in (path for _, paths in found.units for path in paths):
                 path.unlink(missing_ok=True)
+        if found.altered:  # they are read again as they are now
+            self.runner.run(Request(tuple({*found.altered}), only=True, force=True))
         if found.units:
             self.runner.run(Request(tuple({stage.name: None for stage, _ in found.units})))
         return self.verify(rerun=True)
@@ -101,10 +107,14 @@ class Verifier:
                 self.runner.console.note(f"{stage.name}: not checked: {error}")
                 break
             for unit in plan:
+                stopping.check()
                 problems = _problems(unit.part, unit.part.parent)
                 found.checked += problems is not None
                 if problems:
                     found.units.append((stage, [unit.part, *_resumable(unit)]))
+                elif problems is not None and (files := stage.altered_files(unit)):
+                    problems = [*files]
+                    found.altered.append(stage.name)
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
                     if in_kept := _problems(path, place.parent):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import stopping
 from pipeline.console import Console
 from pipeline.errors import WeightsError, writing
 from pipeline.files import file_lock, storage
@@ -135,6 +136,7 @@ def _is_complete(file: Published, part: Path, console: Console) -> bool:
         ):
             progress.advance(start // _MB)
             for block in _blocks(response):
+                stopping.check()
                 shown = stream.tell() // _MB
                 stream.write(block)
                 progress.advance(stream.tell() // _MB - shown)

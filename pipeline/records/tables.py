@@ -79,7 +79,7 @@ IMAGES = Table(
         (
             "stamp",
             pa.string(),
-            "of the image file as it was read: size and modification time, or ETag",
+            "of the image file as it was read: size, mtime, ctime, inode; of an object size, ETag",
         ),
         ("mask_stamp", pa.string(), "the same of the label file"),
         ("remark", pa.string(), "what to look at in an image that is ok; null for most"),

@@ -7,13 +7,17 @@ An image that could not be read only this time, e.g. for lack of memory, becomes
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
+from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
 from pipeline.images import faults, images
 from pipeline.images.faults import MissingImageError, UnreachableImageError, UnreadableImageError
@@ -88,16 +92,21 @@ def scan(
 
 
 def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) -> ScanResult:
-    if not entry["present"]:
-        known = gone[entry["row"]]
-        return ScanResult({**known, "status": "gone", "error_message": "no longer in the source"})
-    row: ImageRow = {
+    stopping.check()
+    place: ImageRow = {
         "uri": entry["image"],
         "source": entry["source"],
         "role": entry["role"],
         "mask_uri": entry["mask"],
         "label_scheme": entry["scheme"],
         "row": entry["row"],
+    }
+    if not entry["present"]:
+        known = gone[entry["row"]]
+        reason = "no longer in the source"
+        return ScanResult({**known, **place, "status": GONE, "error_message": reason})
+    row: ImageRow = {
+        **place,
         "status": "ok",
         "stamp": entry["stamp"],
         "mask_stamp": entry["mask_stamp"],
@@ -151,3 +160,32 @@ def _read(row: ImageRow, reading: Reading) -> DataError | None:
     if row["mask_uri"] is None:
         return None
     return scan_mask(row["mask_uri"], row, decoded.orientation, reading.vocabulary, reading.limits)
+
+
+def content_ids(uris: Sequence[str], limits: Limits) -> Iterator[tuple[str, str | None]]:
+    """Yields the `image_id` of each file with its address; None for one that cannot be read."""
+
+    def read(uri: str) -> str | None:
+        try:
+            return images.content_id(images.read_bytes(uri, limits))
+        except UnreadableImageError:
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from zip(uris, threads.map(read, uris), strict=True)
+
+
+def altered_label_files(rows: pa.Table) -> list[str]:
+    """Lines that name the label files which are not those that ingest read.
+
+    Args:
+        rows: Rows of the images manifest: `mask_uri`, `mask_id` and `status`.
+    """
+    found = []
+    for row in rows.to_pylist():
+        if row["mask_id"] is not None and row["status"] != GONE:
+            try:
+                images.read_bytes(row["mask_uri"], expected=row["mask_id"])
+            except UnreadableImageError as error:
+                found.append(f"{row['mask_uri']}: {error}")
+    return found

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from stages.propose.task import ShardTask
 
 
+_LIBRARIES = ("torch", "torchvision", "segment-anything")
+"""Packages whose versions may change masks."""
+
+
 class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     """Fills the proposals manifest."""
 
@@ -44,13 +48,14 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
 
     def plan(self) -> list[Unit[ShardKey]]:
         """One unit for each shard that has images of the roles."""
-        digests, facts = self.images.digests(["row", "image_id"]), self._facts
+        digests, facts = self.images.digests(self.folders[self._folder]), self._facts
         return [
             Unit(
                 ShardKey(shard),
                 self._folder / part_file.part_name(shard),
                 {**facts, IMAGES_FACT: digests[shard]},
                 shard=shard,
+                versions=part_file.installed(_LIBRARIES),
             )
             for shard in self.images.shards
         ]
@@ -80,12 +85,6 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         failed = sum(row["status"] == "failed" for row in rows)
         self.commit(unit, tables.PROPOSALS.rows(rows), failed=failed)
 
-    def orphans(self) -> list[Path]:
-        """See `Stage.orphans`."""
-        planned = {part_file.part_name(shard) for shard in self.images.shards}
-        parts = manifest.part_names(self._folder)
-        return [self._folder / part for part in parts if part not in planned]
-
     def summarize(self) -> None:
         """Prints how many masks there are, and how long they took."""
         columns = ["num_masks", "seconds", "status"]
@@ -104,6 +103,11 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
         return read_shards(self.context.config, {*self._section.roles, "labeled"})
+
+    @cached_property
+    def folders(self) -> dict[Path, tuple[str, ...]]:
+        """See `ShardStage.folders`."""
+        return {self._folder: ("row", "image_id")}
 
     @cached_property
     def _facts(self) -> Facts:

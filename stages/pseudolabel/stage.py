@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, Unit
@@ -18,14 +17,15 @@ from pipeline.errors import ConfigError, error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.redone import Redone
 from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
 from stages.propose.config import ProposeConfig
-from stages.propose.output import mask_facts, proposals_part
+from stages.propose.output import proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
 
@@ -68,6 +68,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             for name, choice in section.labelers.items()
         }
         where = f"{context.config.path}: pseudolabel.labelers"
+        self._made_from: dict[Path, Facts] = {}
+        """The facts of the shards that are being labeled, by part."""
         self._rounds = dependency_rounds(self._members, where)
 
     def plan(self) -> list[Unit[PseudolabelKey]]:
@@ -88,13 +90,16 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
                 with error_context(labeler_key(name)):
                     self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
+            self._label_facts.check_one_version(name, {unit.part for _, unit in work})
             self._stores[name].grow(1 + self.images.shards[-1])
         for names in self._rounds:
             self.run_units([unit for name, unit in work if name in names], label_shard)
-        for unit in units:
-            if isinstance(unit.key, CardKey):
+        asked = {unit.part for unit in units}
+        for unit in self._cards.units:
+            if unit.part in asked or self._cards.follows(unit):
                 rows, failed = self._cards.score(unit.key)
-                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed)
+                facts = self._cards.facts_read(unit)
+                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed, facts=facts)
 
     def task(self, unit: Unit[PseudolabelKey]) -> ShardTask:
         """See `ShardStage.task`."""
@@ -104,6 +109,9 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         assert isinstance(key, LabelsKey)
         manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
         store = self._stores[key.labeler]
+        facts = self._label_facts.read(key.labeler, key.shard)
+        facts[IMAGES_FACT] = unit.facts[IMAGES_FACT]
+        self._made_from[unit.part] = facts
         return ShardTask(
             shard=key.shard,
             images=self.images[key.shard].to_pylist(),
@@ -118,7 +126,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             store=store,
             store_name=storage.relative(store.path, workspace),
             cache=labeler_cache(self.context.config),
-            fingerprint=unit.fingerprint,
+            fingerprint=part_file.digest(facts),
             batch_size=self._section.batch_size,
             device=self._section.device,
         )
@@ -127,17 +135,10 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """See `ShardStage.commit_rows`."""
         assert isinstance(unit.key, LabelsKey)
         failed = self._num_retried(unit.key, rows)
-        self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed)
-
-    def orphans(self) -> list[Path]:
-        """See `Stage.orphans`."""
-        planned = {part_file.part_name(shard) for shard in self.images.shards}
-        return [
-            self._folder(labeler) / part
-            for labeler in sorted(self._section.labelers)
-            for part in manifest.part_names(self._folder(labeler))
-            if part not in planned
-        ]
+        facts = self._made_from.pop(unit.part)
+        versions = self._label_facts.versions(unit.key.labeler)
+        table = tables.PSEUDO_LABELS.rows(rows)
+        self.commit(unit, table, failed=failed, facts=facts, versions=versions)
 
     def damage(self) -> list[str]:
         """See `Stage.damage`: what describes the arrays of the label stores."""
@@ -199,6 +200,16 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
+    def folders(self) -> dict[Path, tuple[str, ...]]:
+        """See `ShardStage.folders`."""
+        return {
+            self._folder(name): ("row", "image_id", "mask_id")
+            if self._needs_label_files(name)
+            else ("row", "image_id")
+            for name in self._section.labelers
+        }
+
+    @cached_property
     def _stores_folder(self) -> Path:
         return self.context.config.artifacts / "pseudo_labels"
 
@@ -206,10 +217,14 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return labels_folder(self.context.config.manifests, labeler)
 
     @cached_property
+    def _label_facts(self) -> LabelFacts:
+        config, section = self.context.config, self._section
+        return LabelFacts(config, section, self.version_facts, lambda: self.images)
+
+    @cached_property
     def _facts(self) -> dict[str, Facts]:
-        """The facts of each labeler's labels besides the images."""
-        choices = self._section.labelers.items()
-        return {name: self._labeler_facts(name, choice) for name, choice in choices}
+        """The planned facts of each labeler's labels besides the images."""
+        return {name: self._label_facts.planned(name) for name in self._section.labelers}
 
     @cached_property
     def _stores(self) -> dict[str, LabelStore]:
@@ -227,46 +242,21 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def _plan_labeler(self, name: str) -> Iterator[Unit[PseudolabelKey]]:
         facts, store, folder = self._facts[name], self._stores[name], self._folder(name)
-        columns = ["row", "image_id"]
-        if self._needs_label_files(name):
-            columns.append("mask_id")
-        for shard, digest in self.images.digests(columns).items():
+        versions = self._label_facts.versions(name)
+        counts = Redone(self.context.config.manifests)
+        for shard, digest in self.images.digests(self.folders[folder]).items():
             yield Unit(
                 LabelsKey(name, shard),
                 folder / part_file.part_name(shard),
-                {**facts, IMAGES_FACT: digest},
+                {**facts, **self._label_facts.redone(name, shard, counts), IMAGES_FACT: digest},
                 outputs=(store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard=shard,
+                versions=versions,
             )
 
     @cached_property
     def _cards(self) -> ReportCards:
-        return ReportCards(self.context, self.images, self._facts)
-
-    def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
-        vocabulary = self.context.config.vocabulary
-        prefix = labeler_key(name)
-        labeler = choice.create(vocabulary)
-        with error_context(prefix):
-            weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
-        facts = {
-            **self.version_facts,
-            **choice.facts(prefix),
-            **{f"{prefix}.{key}": value for key, value in weights.items()},
-            **asked,
-            "pseudolabel.size_px": self._section.size_px,
-        }
-        if choice.component.needs_label_files:
-            images = self.images.table
-            schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
-            facts |= vocabulary.schemes_facts(schemes.to_pylist())
-        if choice.component.needs_proposals:
-            propose = self.context.config.section(ProposeConfig)
-            assert propose is not None
-            facts |= mask_facts(propose)
-        for member in self._members[name]:
-            facts = {**self._labeler_facts(member, self._section.labelers[member]), **facts}
-        return facts
+        return ReportCards(self.context, self.images, self._label_facts, self._facts)
 
     def _num_retried(self, key: LabelsKey, rows: Sequence[LabelRow]) -> int:
         """Number of images that failed although ingest found all that the labeler needs."""

@@ -11,6 +11,7 @@ from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
 from pipeline.files import storage
 from pipeline.records import manifest, part_file, tables
+from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
 
 
@@ -105,6 +106,12 @@ def training_digest(config: Config, key: TrainingKey) -> str:
     """A digest of the facts and weights of the finished training, or of its absence."""
     record = part_file.read_record(training_part(config, key))
     return part_file.digest(None if record is None else [record.facts, dict(record.files)])
+
+
+def training_redone(config: Config, key: TrainingKey) -> Facts:
+    """The fact of a unit that reads a training, if it was done again on request."""
+    counts = Redone(config.manifests)
+    return counts.facts(f"training {key}", lambda: [training_part(config, key)])
 
 
 def read_training(config: Config, key: TrainingKey) -> Training | None:

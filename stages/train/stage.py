@@ -17,8 +17,10 @@ from pipeline.errors import ConfigError
 from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import MetricRow
+from pipeline.stopping import Stopped
 from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
+from stages.pseudolabel.output import labels_redone
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 from stages.train.inputs import TrainInputs
@@ -32,6 +34,10 @@ from stages.train.output import (
 
 if TYPE_CHECKING:
     import torch
+
+
+_LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "open_clip_torch")
+"""Packages whose versions may change weights."""
 
 
 class TrainStage(Stage[TrainingKey]):
@@ -138,6 +144,8 @@ class TrainStage(Stage[TrainingKey]):
                 inputs.labeled_by(role, [labeler])
                 digest = inputs.labels_digest(role, labeler)
                 facts[f"inputs.{role} labels of {labeler}"] = digest
+                manifests, what = self.context.config.manifests, f"{role} labels of {labeler}"
+                facts |= labels_redone(manifests, labeler, [role], what)
         files = training_files(self.context.config, key, facts)
         best = [] if variant.validate_every is None else [files.best]
         return Unit(
@@ -146,6 +154,7 @@ class TrainStage(Stage[TrainingKey]):
             facts,
             outputs=(files.weights, *best),
             resumable=(files.state,),
+            versions=part_file.installed(_LIBRARIES),
         )
 
     def _remarks(self) -> Iterator[str]:
@@ -209,7 +218,10 @@ class TrainStage(Stage[TrainingKey]):
             self.clear(unit)
             storage.write_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
         inputs = TrainInputs(config)
-        logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        try:
+            logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        except Stopped as stopped:
+            raise Stopped(f"train: {key}: {stopped}") from stopped
         if is_leader:
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}

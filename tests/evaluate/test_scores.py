@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from pipeline.config.vocabulary import ClassEntry, Vocabulary
 from pipeline.images.images import content_id
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from stages.evaluate.score_key import ScoreKey
 from stages.evaluate.scores import Scores
 from stages.labels.boundary import BoundaryCounts
@@ -109,8 +109,8 @@ def labels(run_folder: Path, manifests: Path, data: Path) -> Callable[[str], Any
         for truth in sorted((data / role / "masks").iterdir()):
             image = data / role / "images" / truth.name
             (label,) = rows.loc[[content_id(image.read_bytes())]].to_dict("records")
-            reader = LabelReader(run_folder / "workspace" / label["store"])
-            ((mask, _),) = reader.read([label["row"]], [(24, 32)])
+            place = StoredLabel(run_folder / "workspace" / label["store"], label["row"], (24, 32))
+            ((mask, _),) = LabelReader().read([place])
             yield pixels_of(truth), mask
 
     return lambda role: [*read(role)]

@@ -232,7 +232,7 @@ def test_a_problem_of_the_listing_is_a_row_with_the_reason(tmp_path: Path) -> No
 
 def test_a_vanished_image_keeps_its_columns(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
-    gone = entry(tmp_path / "image.png", present=False)
+    gone = entry(tmp_path / "image.png", Path(str(before["mask_uri"])), present=False)
     [after] = scan([gone], {5: before}, READING)
     assert after.problem is None
     assert after.row == {**before, "status": "gone", "error_message": "no longer in the source"}

@@ -15,7 +15,7 @@ from pipeline.errors import StorageError
 from pipeline.files import file_stamps, locations, s3_objects, storage, tar
 from pipeline.images import faults, images
 from pipeline.images.limits import Limits
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.label_store import LabelStore
 from stages.ingest.containment import Root
 from tests.s3_server import Fault, Proxy, forget_clients
@@ -155,7 +155,7 @@ def test_labels_are_read_although_the_store_stumbles(
     store: LabelStore, s3: Proxy, kind: Any
 ) -> None:
     s3.faults += [Fault(kind, "GET .*mask/zarr.json"), Fault(kind, "GET .*mask/c/1", times=2)]
-    ((mask, confidence),) = LabelReader(store.path).read([6], [(20, 32)])
+    ((mask, confidence),) = LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
     assert s3.hits == 3
     assert (mask == 2).all()
     assert (mask.shape, confidence.shape) == ((20, 32), (5, 8))
@@ -166,19 +166,18 @@ def test_labels_of_a_store_that_fails_are_not_damaged(
     store: LabelStore, s3: Proxy, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(s3_objects._RETRIES, "max_retries", 1)
-    reader = LabelReader(store.path)
     s3.faults.append(Fault(kind, "GET .*mask/c/1", times=1000))
     with pytest.raises(StorageError, match="the object store fails"):
-        reader.read([6], [(20, 32)])
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
 
 
 def test_labels_that_are_damaged_or_gone_are_reported_as_on_a_disk(store: LabelStore) -> None:
     storage.write_bytes(store.shard_file(1), b"something else")
     with pytest.raises(StorageError, match="damaged labels"):
-        LabelReader(store.path).read([6], [(20, 32)])
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
     storage.remove(store.path)
     with pytest.raises(StorageError, match="damaged labels"):
-        LabelReader(store.path)
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stages.train.data.batch import TrainBatch
 from stages.train.loop.divergence import EXPLOSION, LEAST_MEDIAN, DivergedError, LossWatch
+from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from tests.train.interruptions import BuildLoop, Draw
 
@@ -125,6 +126,22 @@ def test_a_gradient_that_is_not_finite_ends_the_training(build_loop: BuildLoop, 
         case.loop.run(draw)
     assert not case.loop.checkpoint.path.exists()
     assert all(p.isfinite().all() for p in case.student.parameters())
+
+
+def test_a_prediction_that_is_not_finite_ends_the_training(
+    build_loop: BuildLoop, draw: Draw
+) -> None:
+    """A confidence that is NaN is below every threshold, so that nothing else would show it."""
+
+    def poisoned(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == 2:
+                case.teacher.get_submodule("encoder.1").get_buffer("running_mean").fill_(math.nan)
+            yield batch
+
+    case = build_loop(checkpoint_every=100, sources=[EmaSource(EmaSource.Config(threshold=0.4))])
+    with pytest.raises(DivergedError, match="the loss became nan in step 2;"):
+        case.loop.run(poisoned)
 
 
 def test_weights_that_are_not_finite_are_not_saved(build_loop: BuildLoop, draw: Draw) -> None:

@@ -55,10 +55,10 @@ def test_of_equal_scores_the_first_is_the_best(
 ) -> None:
     """Class 0 everywhere is half right, and so is class 1 everywhere."""
     first, equal = says(pixel_network(), 9.0, 0.0, 0.0), says(pixel_network(), 0.0, 9.0, 0.0)
-    scores, improved = validation.run(first.eval())
+    scores, improved = validation.run(first.eval(), 1)
     assert improved
     kept = load_file(validation.path)["classifier.bias"]
-    again, improved = validation.run(equal.eval())
+    again, improved = validation.run(equal.eval(), 2)
     assert again["miou"] == scores["miou"]
     assert not improved
     assert torch.equal(load_file(validation.path)["classifier.bias"], kept)
@@ -68,6 +68,6 @@ def test_of_equal_scores_the_first_is_the_best(
 def test_a_score_of_nothing_right_is_still_the_best_so_far(
     validation: Validation, pixel_network: Callable[[], SegmentationNetwork]
 ) -> None:
-    scores, improved = validation.run(says(pixel_network(), 0.0, 0.0, 9.0).eval())
+    scores, improved = validation.run(says(pixel_network(), 0.0, 0.0, 9.0).eval(), 1)
     assert (scores["miou"], improved) == (0, True)
     assert validation.path.exists()

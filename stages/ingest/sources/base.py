@@ -76,7 +76,7 @@ def _escaped_listed(listed: Listed, taken: set[str]) -> Listed:
             return escaped
         image = listed.image
         if escaped.image != image:
-            forms = (_escaped_name(image, "0" * zeros) for zeros in count())
+            forms = (_escaped_name(listed.image, "0" * zeros) for zeros in count())
             image = next(form for form in forms if tar.without_position(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
@@ -148,7 +148,10 @@ class Source(Component, ABC):
     @property
     @abstractmethod
     def paths(self) -> Mapping[str, Path]:
-        """Folders and files that the config names, by their spelling there: {"a/images": ...}."""
+        """Folders and files that the config names, by their spelling there: {"a/images": ...}.
+
+        The folder of the images comes first.
+        """
 
     @property
     def list_file(self) -> Path | None:

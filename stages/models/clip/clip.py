@@ -21,6 +21,7 @@ from pipeline.files.checksum import digest
 from stages.models.clip import towers
 from stages.models.clip.clip_weights import MASKCLIP, Dense
 from stages.models.embedded import trunk
+from stages.models.finite import finite_weights
 
 _HUB_FILE = "open_clip_model.safetensors"
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
@@ -151,6 +152,7 @@ def load_clip(
     )
     network.to(device)
     network.visual = towers.prepared(network.visual, window_px, precision)
+    finite_weights(network.state_dict(), where)  # after the precision, in which some may overflow
     return Clip(network, tokenizer, mean, std, precision)
 
 

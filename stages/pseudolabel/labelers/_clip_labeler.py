@@ -29,6 +29,7 @@ class ClipLabeler(Labeler):
     """
 
     config: ClipConfig
+    libraries = ("torch", "open_clip_torch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -185,7 +186,10 @@ class ClipLabeler(Labeler):
 
     def _softmax(self, scores: Tensor) -> Tensor:
         """Scores to probabilities of channels, along the first dimension."""
-        probabilities = ((self.config.logit_scale or self._clip.logit_scale) * scores).softmax(0)
+        from stages.models.finite import finite_scores
+
+        scale = self.config.logit_scale or self._clip.logit_scale
+        probabilities = (scale * finite_scores(scores)).softmax(0)
         if self.config.softmax_over == "concepts":
             return self._of_channels(probabilities)
         return probabilities

@@ -71,6 +71,7 @@ class Labeler(Component, ABC):
     Attributes:
         needs_proposals: Whether batches must have SAM masks, which the stage propose makes.
         needs_label_files: Whether batches must have the images' label files.
+        libraries: Packages whose versions may change the labels.
 
     Args:
         config: The labeler's own keys, an instance of its `Config`.
@@ -79,6 +80,7 @@ class Labeler(Component, ABC):
 
     needs_proposals: ClassVar[bool] = False
     needs_label_files: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
         self.config = config
@@ -96,6 +98,14 @@ class Labeler(Component, ABC):
 
         Raises:
             WeightsError: A local file is missing.
+        """
+        return {}
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what is read that are no facts, by name: the commit of a branch.
+
+        They are recorded with the labels, and labels of two versions are not mixed. Must not import
+        torch, nor ask a server. Default: none.
         """
         return {}
 
@@ -132,6 +142,18 @@ class Labeler(Component, ABC):
         Raises:
             WeightsError: A file is missing, cannot be downloaded, or belongs to another model.
         """
+
+    def __call__(self, images: ImageBatch) -> PseudoLabels:
+        """Labels a batch by `label`, and checks the labels: the way in which stages ask a labeler.
+
+        Raises:
+            NotFiniteError: A confidence is NaN or infinite.
+        """
+        from stages.models.finite import finite_scores
+
+        labels = self.label(images)
+        finite_scores(labels.confidence)
+        return labels
 
     @abstractmethod
     def label(self, images: ImageBatch) -> PseudoLabels:

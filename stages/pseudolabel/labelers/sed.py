@@ -17,6 +17,7 @@ from stages.models.clip.clip_weights import (
     ModelName,
     model_folder,
 )
+from stages.models.model_folder import tokenizer_facts
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.labels.pseudo_labels import PseudoLabels
-    from stages.pseudolabel.labelers.base import ImageBatch
+    from stages.models.model_folder import tokenizer_facts
+from stages.pseudolabel.labelers.base import ImageBatch
 
 _STRIDE_PX = 32
 _DRIVE = "https://drive.google.com/file/d/"
@@ -75,7 +77,7 @@ class SedConfig(Section):
         return locations.local_path(self.weights)
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; for a folder also its config, which defines the network.
+        """See `Labeler.weights_facts`; for a folder also its config and its tokenizer.
 
         Raises:
             WeightsError: A file is missing.
@@ -92,6 +94,7 @@ class SedConfig(Section):
                 what = f"the folder has no {FOLDER_CONFIG}"
                 raise WeightsError(what, where=f"model: {self.model}", fix="save it there")
             facts["weights.config"] = checksum(config)
+            facts |= tokenizer_facts(self.folder, config)
         return facts
 
     def text_facts(self) -> Facts:
@@ -109,6 +112,7 @@ class Sed(Labeler):
     Config = SedConfig
     version = 1
     config: SedConfig
+    libraries = ("torch", "open_clip_torch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""

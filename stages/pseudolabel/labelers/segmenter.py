@@ -44,6 +44,7 @@ class Segmenter(Labeler):
     Config = SegmenterConfig
     version = 2
     config: SegmenterConfig
+    libraries = ("torch", "segmentation-models-pytorch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""

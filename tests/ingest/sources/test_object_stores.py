@@ -191,3 +191,16 @@ def test_odd_names_are_rows_or_counted_as_on_a_disk(
         assert source_of.list().num_rows == 4
         remarks.append(source_of.remarks)
     assert remarks == [["4 files passed over: hidden 2, .txt 1, no ending 1"]] * 2
+
+
+def test_objects_that_are_moved_keep_their_rows(
+    data: Path, bucket: str, ingested: Callable[..., pd.DataFrame]
+) -> None:
+    upload(data / "ood", f"{bucket}/ood")
+    before = ingested({"name": "folder", "images": "ood"}, bucket)
+    upload(data / "ood", f"{bucket}/web/moved")
+    after = ingested({"name": "folder", "images": "web"}, bucket)
+    assert after["image_id"].equals(before["image_id"])
+    assert after["row"].equals(before["row"])
+    assert set(after["status"]) == {"ok"}
+    assert after["uri"].str.startswith(f"{bucket}/web/moved/").all()

@@ -70,7 +70,7 @@ class GuidanceSource(LabelSource):
         count, _, height, width = crops.pixels.shape
         pixels = (255 * crops.pixels).round().to(torch.uint8)
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
-            found = self._frozen.label(ImageBatch(pixels, ((height, width),) * count))
+            found = self._frozen(ImageBatch(pixels, ((height, width),) * count))
         sure = (found.confidence >= self.config.threshold) & crops.valid
         return PseudoLabels(found.mask.to(sure.device), sure.float().to(sure.device))
 
