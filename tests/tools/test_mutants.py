@@ -103,6 +103,8 @@ SAMPLED = (
     *("stages/propose/generator/small_regions.py", "stages/pseudolabel/pixels/pooling.py"),
     *("stages/pseudolabel/stored_labels.py", "stages/train/data/geometry.py"),
     *("stages/train/loop/divergence.py", "stages/train/loop/teacher.py"),
+    *("stages/train/step/losses.py", "stages/train/step/schedule.py", "pipeline/images/overlay.py"),
+    *("stages/pseudolabel/pixels/windows.py", "stages/pseudolabel/calibration.py"),
 )
 """Modules whose tests are quick; `make mutants` tries all of the table."""
 
