@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 MASKMILL := $(VENV)/bin/maskmill
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pseudolabel train sandbox-table evaluate status report test test-slow check format clean
+.PHONY: help setup pseudolabel train sandbox-table evaluate status report test test-slow mutants check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -43,6 +43,9 @@ test: $(STAMP) ## the tests, in a process a core
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+mutants: $(STAMP) ## wrong changes of the code that no test notices; ARGS="MODULE --count 20 --seed 1"
+	$(VENV)/bin/python -m tools.mutants $(ARGS)
 
 check: $(STAMP) ## lint, format check and types
 	$(VENV)/bin/ruff check .

@@ -148,12 +148,16 @@ def _score(
             for name, labeler in labelers.items():
                 members = tuple(stored[member] for member in labeler.members)
                 with torch.inference_mode():
-                    labels = labeler.label(replace(batch, members=members))
+                    labels = labeler(replace(batch, members=members))
                 stored[name] = as_stored(labels, batch)
                 mask = stored[name].mask[0, :height, :width].to(torch.uint8)
                 confusions[name].add(truth, mask.numpy())
             progress.advance()
-    return {name: confusion.scores(names) for name, confusion in confusions.items()}
+    scores = {name: confusion.scores(names) for name, confusion in confusions.items()}
+    return {
+        name: {score: value for score, value in own.items() if value is not None}
+        for name, own in scores.items()
+    }
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from PIL import Image
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError
 from pipeline.images import images
+from pipeline.records.label_reader import StoredLabel
 from pipeline.records.label_store import CONFIDENCE_STRIDE, LabelStore
 from stages.sandbox.world.encoding import encoded_image
 from stages.sandbox.world.world import render
-from stages.train.data.crops import StoredLabel, TrainImage
+from stages.train.data.crops import TrainImage
 
 Bytes = npt.NDArray[np.uint8]
 Roles = dict[str, list[TrainImage]]

@@ -1,24 +1,30 @@
 """The command line: run, status, verify, gc, show, data check, data split."""
 
+import io
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
 import typer
 
+from pipeline import stopping
 from pipeline.config import config as config_file
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
 from pipeline.engine.garbage import collect_garbage
 from pipeline.engine.runner import Request, Runner
-from pipeline.engine.states import AnyUnit, StageState
+from pipeline.engine.survey import refuse
 from pipeline.engine.verify import Verifier
 from pipeline.errors import MaskmillError, from_os_error
+from pipeline.state_lines import as_dict, plan_lines, status_lines
+from pipeline.stopping import Stopped
 from stages.graph import GRAPH
 from stages.ingest.check import check_data
 from stages.ingest.split import draw_split
@@ -43,8 +49,11 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; repeatable."),
 ]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict-versions", help="Take what other versions of libraries made as stale."),
+]
 DEFAULT_CONFIG = Path("configs/sandbox.yaml")
-_UNITS_TOLD = 20
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -70,6 +79,11 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Do the stages named again, even if fresh.")
     ] = False,
+    accept_gone: Annotated[
+        bool,
+        typer.Option("--accept-gone", help="Go on though many images of a source are gone."),
+    ] = False,
+    strict_versions: StrictOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
     ] = False,
@@ -82,40 +96,47 @@ def run(
         raise typer.BadParameter("name stages either with --only or without, not both")
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run")
-    request = Request((*(stages or ()), *(only or ())), bool(only), _numbers(shards), force)
-    loaded = _load(config, overrides)
-    runner = Runner(loaded, GRAPH, console)
-    if not dry_run:
-        runner.run(request)
-        return
-    found = list(runner.preview(request))
-    if as_json:
-        plans = [{**_as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
-        typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
-        return
-    for state, units in found:
-        _tell_plan(state, units)
+    named = (*(stages or ()), *(only or ()))
+    request = Request(named, bool(only), _numbers(shards), force, accept_gone)
+    with _loaded(config, overrides) as loaded:
+        runner = Runner(loaded, GRAPH, console, strict_versions)
+        if not dry_run:
+            with stopping.on_signals(console.note):
+                runner.run(request)
+            return
+        found = list(runner.preview(request, thorough=True))
+        if as_json:
+            plans = [{**as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
+            typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
+        else:
+            for line in (line for state, units in found for line in plan_lines(state, units)):
+                console.line(line)
+        refuse([state for state, _ in found])
 
 
 @app.command(epilog="Example: maskmill status --json")
 def status(
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
+    strict_versions: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is fresh, stale or missing, and why."""
-    loaded = _load(config, overrides)
-    states = list(Runner(loaded, GRAPH, console).status())
-    if as_json:
-        stages = [_as_dict(state) for state in states]
-        typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
-        return
-    rows = [(s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states]
-    title = f"run {loaded.run.run} ({config})"
-    console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
-    for state in states:
-        for text in (*state.reasons, *state.remarks):
-            console.line(f"{state.name}: {text}")
+    with _loaded(config, overrides) as loaded:
+        states = list(Runner(loaded, GRAPH, console, strict_versions).status())
+        if as_json:
+            stages = [as_dict(state) for state in states]
+            typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
+            refuse(states)
+            return
+        rows = [
+            (s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states
+        ]
+        title = f"run {loaded.run.run} ({config})"
+        console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
+        for line in (line for state in states for line in status_lines(state)):
+            console.line(line)
+        refuse(states)
 
 
 @app.command(epilog="Example: maskmill verify --rerun")
@@ -125,7 +146,9 @@ def verify(
     rerun: Annotated[bool, typer.Option("--rerun", help="Do what is damaged again.")] = False,
 ) -> None:
     """Read all that was written, and compare it with its checksums."""
-    if not Verifier(Runner(_load(config, overrides), GRAPH, console)).verify(rerun=rerun):
+    with _loaded(config, overrides) as loaded, stopping.on_signals(console.note):
+        is_whole = Verifier(Runner(loaded, GRAPH, console)).verify(rerun=rerun)
+    if not is_whole:
         sys.exit(1)
 
 
@@ -137,8 +160,9 @@ def gc(
         bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")
     ] = False,
 ) -> None:
-    """Delete labels, parts and checkpoints that neither the config nor a manifest points to."""
-    collect_garbage(Runner(_load(config, overrides), GRAPH, console), dry_run=dry_run)
+    """Delete what neither the config nor a manifest points to, and all of images that are gone."""
+    with _loaded(config, overrides) as loaded:
+        collect_garbage(Runner(loaded, GRAPH, console), dry_run=dry_run)
 
 
 @app.command(epilog="Example: maskmill show 3f2a9c01d4e5b677")
@@ -150,13 +174,16 @@ def show(
     """Print an image's rows and draw its labels over it."""
     from pipeline.show import show_image  # draws, which no other command does
 
-    show_image(_load(config, overrides), image_id, console)
+    with _loaded(config, overrides) as loaded:
+        show_image(loaded, image_id, console)
 
 
 @data.command(epilog="Example: maskmill data check configs/datasets/voc.yaml")
 def check(config: ConfigArgument, overrides: SetOption = None) -> None:
     """Show what is on the disk, what is missing, and where to get it."""
-    if not check_data(_load(config, overrides), console):
+    with _loaded(config, overrides) as loaded:
+        is_good = check_data(loaded, console)
+    if not is_good:
         sys.exit(1)
 
 
@@ -175,7 +202,8 @@ def split(
     overrides: SetOption = None,
 ) -> None:
     """Draw which images are labeled, and write the lists that the config names."""
-    draw_split(_load(config, overrides), console, labeled=labeled, seed=seed, lists=lists or [])
+    with _loaded(config, overrides) as loaded:
+        draw_split(loaded, console, labeled=labeled, seed=seed, lists=lists or [])
 
 
 def main() -> None:
@@ -184,20 +212,43 @@ def main() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     # Torch's idle threads spin by default, which starves the threads that decode images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal may know fewer letters than names have
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except MaskmillError as error:
-        console.error(str(error))
+        for line in error.lines:
+            console.error(line)
         sys.exit(1)
     except OSError as error:
         console.error(str(from_os_error(error)))
+        _forget_stdout()
         sys.exit(1)
+    except Stopped as stopped:
+        done = stopped.done or "what is done stays done"
+        console.note(f"stopped: {done}; run the same command again to go on")
+        sys.exit(stopped.exit_code)
 
 
-def _load(path: Path, overrides: list[str] | None) -> Config:
+@contextmanager
+def _loaded(path: Path, overrides: list[str] | None) -> Iterator[Config]:
+    """Reads a config; errors in the block name the overrides that set what they are about."""
     sections = {stage.name: stage.Config for stage in GRAPH}
     implied = {stage.name: stage.implied_by for stage in GRAPH if stage.implied_by is not None}
-    return config_file.load(path, sections, overrides or [], implied)
+    config = config_file.load(path, sections, overrides or [], implied)
+    with config.naming_overrides():
+        yield config
+
+
+def _forget_stdout() -> None:
+    """Drops what stdout cannot take (a full disk), which Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _numbers(text: str | None) -> frozenset[int] | None:
@@ -205,43 +256,11 @@ def _numbers(text: str | None) -> frozenset[int] | None:
     if text is None:
         return None
     items = [item.strip() for item in text.split(",")]
-    if not all(item.isdecimal() for item in items):
+    if not all(re.fullmatch("[0-9]{1,9}", item) for item in items):
         raise typer.BadParameter(
             f"{text!r} is no list of numbers such as 3,7", param_hint="--shards"
         )
     return frozenset(map(int, items))
-
-
-def _tell_plan(state: StageState, units: Sequence[AnyUnit]) -> None:
-    if not units and not state.waits_for:
-        console.line(f"{state.name}: nothing to do, {state.counts['fresh']} fresh")
-        return
-    for reason in state.reasons:
-        console.line(f"{state.name}: {reason}")
-    if units:
-        names = ", ".join(unit.name for unit in units[:_UNITS_TOLD])
-        more = f" and {len(units) - _UNITS_TOLD} more" if units[_UNITS_TOLD:] else ""
-        console.line(f"{state.name}: would do {names}{more}")
-
-
-def _as_dict(state: StageState) -> dict[str, object]:
-    return {
-        "name": state.name,
-        "state": state.state.value,
-        "shards": state.counts,
-        "reasons": state.reasons,
-        "remarks": list(state.remarks),
-        "causes": [
-            {
-                "kind": cause.reason.kind.value,
-                "reason": cause.what,
-                "images": cause.reason.images,
-                "units": [unit.name for unit in cause.units],
-                "shards": cause.shards,
-            }
-            for cause in state.causes
-        ],
-    }
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self, TypeVar
+
+_SHOWN = 5
+"""Problems of one remedy that are printed."""
 
 
 class MaskmillError(Exception):
@@ -14,17 +18,38 @@ class MaskmillError(Exception):
         what: What is wrong, without a final full stop: "the folder is empty".
         where: The file, config key or image id with the problem.
         fix: What to do, as an instruction: "put at least one image into it".
+
+    Attributes:
+        others: Further errors that were found together with this one; `together` sets them.
     """
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:
         self.what = what
         self.where = where
         self.fix = fix
+        self.others: tuple[MaskmillError, ...] = ()
         super().__init__(f"{where}: {what}; {fix}")
+
+    def moved(self, where: str) -> Self:
+        """The same error, about another place."""
+        return type(self)(self.what, where=where, fix=self.fix)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Makes the error picklable, so that worker processes can raise it."""
-        return _rebuilt, (type(self), self.what, self.where, self.fix)
+        return _rebuilt, (type(self), self.what, self.where, self.fix, self.others)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines to print: of errors with the same remedy the first few, and a count."""
+        alike: dict[str, list[str]] = {}
+        for error in (self, *self.others):
+            alike.setdefault(error.fix, []).append(str(error))
+        found = []
+        for same in alike.values():
+            found += same[:_SHOWN]
+            if more := same[_SHOWN:]:
+                found.append(f"and {len(more)} more that need the same")
+        return found
 
 
 class ConfigError(MaskmillError):
@@ -43,8 +68,26 @@ class StorageError(MaskmillError):
     """A manifest or a label store cannot be read or written."""
 
 
-def _rebuilt(kind: type[MaskmillError], what: str, where: str, fix: str) -> MaskmillError:
-    return kind(what, where=where, fix=fix)
+E = TypeVar("E", bound=MaskmillError)
+
+
+def together(errors: Iterable[E]) -> E:
+    """The first of several errors, with the others attached; each text once."""
+    first, *others = {str(error): error for error in errors}.values()
+    first.others = tuple(others)
+    return first
+
+
+def _rebuilt(
+    kind: type[MaskmillError],
+    what: str,
+    where: str,
+    fix: str,
+    others: tuple[MaskmillError, ...] = (),
+) -> MaskmillError:
+    error = kind(what, where=where, fix=fix)
+    error.others = others
+    return error
 
 
 @contextmanager
@@ -53,7 +96,8 @@ def error_context(key: str) -> Iterator[None]:
     try:
         yield
     except MaskmillError as error:
-        raise _rebuilt(type(error), error.what, f"{key}: {error.where}", error.fix) from error
+        faults = (error, *error.others)
+        raise together(fault.moved(f"{key}: {fault.where}") for fault in faults) from error
 
 
 def from_os_error(error: OSError) -> MaskmillError:

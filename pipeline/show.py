@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ from pipeline.console import Console
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.images import images
+from pipeline.images.label_files import decode_labels
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
 from pipeline.records import manifest, tables
+from pipeline.records.rows import LabelRow
 
 Row = dict[str, Any]
 
@@ -47,20 +49,19 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
 
 
 def _pictures(config: Config, row: Row, labels: Sequence[Row]) -> list[npt.NDArray[np.uint8]]:
-    from pipeline.records.label_reader import LabelReader  # TensorStore is slow to import
+    from pipeline.records.label_reader import LabelReader, StoredLabel  # slow to import
 
     palette = config.vocabulary.palette
     with images.readable(row["uri"], _FIX) as content:
-        pixels = images.decode_image(content).pixels
+        pixels = images.decode_pixels(content, row["image_id"])
     pictures = [pixels]
     if row["mask_uri"] is not None:
         with images.readable(row["mask_uri"], _FIX) as content:
-            mask, _ = config.vocabulary.to_mask(images.decode_labels(content), row["label_scheme"])
+            mask, _ = config.vocabulary.to_mask(decode_labels(content), row["label_scheme"])
         pictures.append(overlaid(pixels, mask, palette))
     for label in labels:
-        reader = LabelReader(config.run.workspace / label["store"])
-        size = (label["height"], label["width"])
-        ((mask, confidence),) = reader.read([label["row"]], [size])
+        stored = StoredLabel.of(config.run.workspace, cast(LabelRow, label))
+        ((mask, confidence),) = LabelReader().read([stored])
         pictures += [overlaid(pixels, mask, palette), shaded(pixels, confidence)]
     return pictures
 

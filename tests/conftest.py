@@ -1,6 +1,7 @@
 """A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.file_server import FileServer
+from tests.repository import ROOT
 from tests.s3_server import Proxy, forget_clients
 from tests.shapes import draw_shapes
 from tests.tiny_clip import write_clip
@@ -30,6 +32,18 @@ VOCABULARY: dict[str, Any] = {
         {"name": "box", "color": "#0000ff", "concepts": ["box", "square"]},
     ],
 }
+
+
+def pytest_configure() -> None:
+    """Refuses to run where results would depend on the locale."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise pytest.UsageError("tests write names that are not ASCII: set PYTHONUTF8=1")
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default configs are found wherever pytest was started."""
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture

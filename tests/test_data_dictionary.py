@@ -1,10 +1,9 @@
-from pathlib import Path
-
 from pipeline.records import tables
+from tests.repository import ROOT
 
 
 def test_the_data_dictionary_is_what_the_code_says() -> None:
-    written = Path("manifests/README.md").read_text(encoding="utf-8")
+    written = (ROOT / "manifests/README.md").read_text(encoding="utf-8")
     assert written == tables.data_dictionary()
 
 

@@ -15,8 +15,10 @@ from stages.graph import GRAPH
 from stages.ingest.config import IngestConfig, ingest_section
 from stages.train import preset
 from stages.train.config import TrainConfig
+from tests.repository import ROOT, shipped
 
-FOLDER = Path("configs/datasets")
+FOLDER = ROOT / "configs/datasets"
+SHIPPED = shipped("configs/datasets/*.yaml")
 DATASETS = {name for each in preset.names() for name in preset.datasets(each)}
 LABELED_BEFORE = {"sed": "-ood", "sam_clip": "-sam-clip"}
 """What the names of configs end with that have these labelers."""
@@ -48,7 +50,7 @@ def config_for(name: str, dataset: str) -> Path:
 
 
 def test_every_dataset_that_a_preset_names_has_a_config() -> None:
-    assert {path.stem for path in FOLDER.glob("*.yaml")} >= DATASETS
+    assert {path.stem for path in SHIPPED} >= DATASETS
 
 
 @pytest.mark.parametrize(("name", "dataset"), EACH)
@@ -66,7 +68,7 @@ def test_a_config_trains_any_preset_that_has_its_dataset(
             stage(config.sections[stage.name], Context(config, Console()))
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_is_not_there_is_reported_with_an_address(
     path: Path,
     maskmill: Callable[..., CompletedProcess[str]],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 import zarr
+
+from pipeline import stopping
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "pipeline.cli"]
@@ -161,11 +164,13 @@ def test_status_shows_programs_the_state_of_every_stage(finished: Path) -> None:
     names = [stage["name"] for stage in status["stages"]]
     assert names == ["sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"]
     for stage in status["stages"]:
-        assert stage.keys() == {"name", "state", "shards", "reasons", "causes", "remarks"}
+        told = {"reasons", "causes", "remarks", "warnings", "faults"}
+        assert stage.keys() == {"name", "state", "shards", *told}
         assert stage["shards"].keys() == {"fresh", "stale", "missing"}
         assert stage["shards"]["fresh"] > 0
         assert stage["shards"]["stale"] == stage["shards"]["missing"] == 0
         assert (stage["state"], stage["reasons"], stage["remarks"]) == ("fresh", [], [])
+        assert stage["faults"] == []
     assert outputs(finished) == before
 
 
@@ -272,5 +277,7 @@ def test_ctrl_c_ends_training_quietly_and_keeps_what_is_done(workspace: Path) ->
 
 def assert_ended_quietly(code: int, err: str, workspace: Path) -> None:
     assert code == 130, err
+    assert stopping.NOTICE in err
+    assert re.search(r"stopped: .* (are done|is saved); run the same command again to go on", err)
     assert all(word not in err for word in ("Traceback", "error", "distributed")), err
     assert not list(workspace.rglob("*.tmp"))

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from stages.graph import GRAPH
+from tests.repository import ROOT, present
 
 STAGES = [kind.__module__.split(".")[1] for kind in GRAPH]
 SHARED = ["models", "labels"]  # what several stages build on; they import no stage
 ORDER = [*SHARED, *STAGES]
-SOURCES = sorted([*Path("pipeline").rglob("*.py"), *Path("stages").rglob("*.py")])
-MODULES = {".".join(path.with_suffix("").parts): path for path in SOURCES}
+
+
+def dotted(path: Path) -> str:
+    """The name of a module or package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+SOURCES = [*present("pipeline/**/*.py"), *present("stages/**/*.py")]
+MODULES = {dotted(path): path for path in SOURCES}
 FAMILIES = sorted(path.parent for path in SOURCES if path.name == "base.py")
 COMPONENTS = [
     family
@@ -23,10 +31,10 @@ COMPONENTS = [
     if "pipeline.config.components" in (family / "base.py").read_text()
 ]
 NO_CONFIG_NO_FILES = [
-    *Path("stages/models/segmenters/networks").glob("*.py"),
-    Path("stages/models/segmenters/normalization.py"),
+    *present("stages/models/segmenters/networks/*.py"),
+    ROOT / "stages/models/segmenters/normalization.py",
     *(
-        Path(f"stages/train/{name}.py")
+        ROOT / f"stages/train/{name}.py"
         for name in ("step/pasting", "step/losses", "step/schedule", "data/geometry", "data/colors")
     ),
 ]
@@ -79,13 +87,13 @@ def test_what_counts_as_an_import(tmp_path: Path) -> None:
 
 
 def test_every_stage_package_is_in_the_graph() -> None:
-    packages = {path.name for path in Path("stages").iterdir() if (path / "__init__.py").exists()}
+    packages = {path.parent.name for path in present("stages/*/__init__.py")}
     assert packages == {*STAGES, *SHARED}
     assert [kind.name for kind in GRAPH] == STAGES
 
 
 def test_the_pipeline_imports_no_stage() -> None:
-    for path in Path("pipeline").rglob("*.py"):
+    for path in present("pipeline/**/*.py"):
         if path.name != "cli.py":
             assert not {name for name in imported(path) if name.startswith("stages")}, path
 
@@ -93,14 +101,14 @@ def test_the_pipeline_imports_no_stage() -> None:
 def test_nothing_imports_the_command_line_or_the_graph() -> None:
     for path in SOURCES:
         assert "pipeline.cli" not in imported(path), path
-        if path != Path("pipeline/cli.py"):
+        if path != ROOT / "pipeline/cli.py":
             assert "stages.graph" not in imported(path), path
 
 
 @pytest.mark.parametrize("stage", ORDER)
 def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
     later = set(ORDER[ORDER.index(stage) + 1 :])
-    for path in Path("stages", stage).rglob("*.py"):
+    for path in present(f"stages/{stage}/**/*.py"):
         wrong = {name for name in imported(path) if stage_of(name) in later}
         assert not wrong, f"{path} imports {wrong}"
 
@@ -108,8 +116,8 @@ def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_of_another_stage_only_its_handover_is_imported(stage: str) -> None:
     """Its output, its config, and the base of a family; so no stage builds another's object."""
-    bases = {".".join((*family.parts, "base")) for family in COMPONENTS}
-    for path in Path("stages", stage).rglob("*.py"):
+    bases = {f"{dotted(family)}.base" for family in COMPONENTS}
+    for path in present(f"stages/{stage}/**/*.py"):
         for name in imported(path):
             other = stage_of(name)
             if other in STAGES and other != stage and name in MODULES:
@@ -126,10 +134,10 @@ def test_the_rooms_of_the_pipeline_import_one_way() -> None:
         "records": {"files", "config", "records"},
         "engine": {"files", "config", "images", "records", "engine"},
     }
-    rooms = {path.name for path in Path("pipeline").iterdir() if (path / "__init__.py").exists()}
+    rooms = {path.parent.name for path in present("pipeline/*/__init__.py")}
     assert rooms == below.keys()
     for room, allowed in below.items():
-        for path in Path("pipeline", room).glob("*.py"):
+        for path in present(f"pipeline/{room}/*.py"):
             for name in imported(path) & MODULES.keys():
                 parts = name.split(".")
                 wrong = parts[0] == "pipeline" and len(parts) > 2 and parts[1] not in allowed
@@ -139,12 +147,11 @@ def test_the_rooms_of_the_pipeline_import_one_way() -> None:
 def test_the_rooms_of_train_import_one_way() -> None:
     """Data < step < records < loop; only the stage opens the loop, and none of them the stage."""
     rooms = ["data", "step", "records", "loop"]
-    train = Path("stages/train")
-    packages = {path.name for path in train.iterdir() if (path / "__init__.py").exists()}
+    packages = {path.parent.name for path in present("stages/train/*/__init__.py")}
     assert packages == {*rooms, "presets"}
     for number, room in enumerate(rooms):
         later = tuple(f"stages.train.{name}" for name in [*rooms[number + 1 :], "stage"])
-        for path in (train / room).rglob("*.py"):
+        for path in present(f"stages/train/{room}/**/*.py"):
             wrong = [name for name in imported(path) if name.startswith(later)]
             assert not wrong, f"{path} imports {wrong}"
 
@@ -169,9 +176,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         visit(module, [])
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES, ids=dotted)
 def test_siblings_never_import_each_other(family: Path) -> None:
-    package = ".".join(family.parts)
+    package = dotted(family)
     for path in family.glob("*.py"):
         siblings = {name for name in imported(path) if name.startswith(f"{package}.")}
         shared = {name for name in siblings if name.rpartition(".")[2].startswith("_")}
@@ -225,7 +232,7 @@ RUN = "from pipeline.cli import main\nmain()"
 
 def maskmill(program: str, *arguments: str) -> str:
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -253,6 +260,6 @@ def test_stages_and_components_load_without_torch() -> None:
     names += [name for name in MODULES if name.endswith(".task")]  # sent to workers
     program = f"import sys\nimport {', '.join(names)}\nprint('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout == "False\n", done.stderr

@@ -6,21 +6,24 @@ Sections are strict, frozen pydantic models next to the code that they configure
 becomes one line: the file or `--set` with the key as written there, what is wrong, and the fix.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from pipeline.config.config_merge import merged, without_empty
 from pipeline.config.config_section import Name, Section
 from pipeline.config.origins import Layer, Origins, Override, Place
+from pipeline.config.plain_words import KEY, MAPPING, Words, in_plain_words
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
-from pipeline.errors import ConfigError
+from pipeline.config.yaml_reader import MAX_DEPTH
+from pipeline.errors import ConfigError, MaskmillError, together
 from pipeline.files import locations
 from pipeline.files.locations import LocalPath, Location
 
@@ -33,7 +36,14 @@ class ClusterConfig(Section):
 
     workers: int = Field(default=0, ge=0)
     """Local worker processes, distributed over the GPUs; 0 = one worker thread in this process."""
-    address: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|wss?)://.")] | None = None
+    address: (
+        Annotated[
+            str,
+            Field(pattern=r"^(tcp|tls|ucx|wss?)://."),
+            Words("an address such as tcp://host:8786"),
+        ]
+        | None
+    ) = None
     """Address of a running Dask scheduler (tcp://host:8786); takes precedence over `workers`."""
     retries: int = Field(default=2, ge=0)
     """Number of retries of a shard whose worker died, before it counts as failed."""
@@ -88,6 +98,18 @@ class Config:
             return origins.where(place)
         found = section.written_at(self.values.get(str(stage)), tuple(inner))
         return origins.where((stage, *found.place), found.remark)
+
+    @contextmanager
+    def naming_overrides(self) -> Iterator[None]:
+        """Lets errors about keys of the file name the overrides that set them."""
+        try:
+            yield
+        except MaskmillError as error:
+            if (origins := self.origins) is None:
+                raise
+            raise together(
+                fault.moved(origins.renamed(fault.where)) for fault in (error, *error.others)
+            ) from error
 
     def section(self, kind: type[K]) -> K | None:
         """The section of a type; None if the config has none."""
@@ -146,9 +168,11 @@ def load(
     run = _checked(model, values, origins)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
     vocabulary_file = locations.join(path.parent, run.vocabulary)
+    named = origins.where(("vocabulary",))
+    fix = f"set `vocabulary` in {path} to an existing file"
     vocabulary = parse_section(
         Vocabulary,
-        read_yaml(vocabulary_file, fix=f"set `vocabulary` in {path} to an existing file"),
+        read_yaml(vocabulary_file, fix=f"correct {named}" if named.startswith("--set ") else fix),
         path=vocabulary_file,
     )
     return Config(path, run, sections, vocabulary, values, origins)
@@ -189,26 +213,21 @@ def _checked(model: type[S], values: dict[str, Any], origins: Origins) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        detail = error.errors()[0]
-        found = model.written_at(values, _place(detail, values))
-        raise _error(detail, origins.where(found.place, found.remark)) from error
-
-
-_KEY = "[key]"
-"""Pydantic's last step to a key of a mapping that is wrong itself."""
+        faults = []
+        details = in_plain_words(error).errors()
+        # A misspelled key first: another key is missing because of it.
+        for detail in sorted(details, key=lambda detail: detail["type"] != "unknown_key"):
+            found = model.written_at(values, _place(detail, values))
+            faults.append(_error(detail, origins.where(found.place, found.remark)))
+        raise together(faults) from error
 
 
 def _place(detail: ErrorDetails, values: dict[str, Any]) -> Place:
     """The place of an error in the checked values."""
     place = detail["loc"]
-    if detail["type"] == "unknown_key":
-        return (*place, detail["ctx"]["key"])
     if detail["type"] == "unknown_component" and isinstance(detail["input"], dict):
         return (*place, "name")
-    return place[:-1] if place[-1:] == (_KEY,) else place
-
-
-_OF_TUPLES = ("tuple_type", "too_short", "too_long")
+    return place[:-1] if place[-1:] == (KEY,) else place
 
 
 def _error(detail: ErrorDetails, where: str) -> ConfigError:
@@ -218,15 +237,19 @@ def _error(detail: ErrorDetails, where: str) -> ConfigError:
         return ConfigError(f"no component {detail['ctx']['name']}", where=where, fix=detail["msg"])
     if detail["type"] == "missing":
         return ConfigError("the key is missing", where=where, fix="add it")
-    fix = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] in _OF_TUPLES:  # a tuple is a list in a file
-        fix = fix.replace("Tuple", "List").replace("tuple", "list")
-    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
+    fix = detail["msg"] if detail["type"] == "wrong_value" else f"write {MAPPING}"
+    if isinstance(detail["input"], dict) and detail["input"]:
         return ConfigError("these keys are wrong", where=where, fix=fix)
-    text = repr(detail["input"])
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
-    name = "the name " if detail["loc"][-1:] == (_KEY,) else ""
-    return ConfigError(f"{name}{shown} is wrong", where=where, fix=fix)
+    name = "the name " if detail["loc"][-1:] == (KEY,) else ""
+    return ConfigError(f"{name}{_shown(detail['input'])} is wrong", where=where, fix=fix)
+
+
+def _shown(value: object) -> str:
+    """A value as in YAML, shortened."""
+    names: dict[object, str] = {None: "null", True: "true", False: "false"}
+    is_named = value is None or isinstance(value, bool)
+    text = names[value] if is_named else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _apply(override: str, values: dict[str, Any]) -> Override:
@@ -235,11 +258,10 @@ def _apply(override: str, values: dict[str, Any]) -> Override:
     where = f"--set {override}"
     if not (equals and key):
         raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
-    try:
-        value = parse_value(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
+    value = parse_value(text, where=where)
     *parents, last = key.split(".")
+    if len(parents) >= MAX_DEPTH:
+        raise ConfigError(f"the key has more than {MAX_DEPTH} parts", where=where, fix="shorten it")
     target: Any = values
     place: list[str | int] = []
     for parent in parents:
@@ -259,7 +281,7 @@ def _step(text: str, target: dict[str, Any] | list[Any], where: str) -> Any:
     """The key of a mapping, or the position in a list, that a part of a dotted key means."""
     if isinstance(target, dict):
         return text
-    if text.isdecimal() and int(text) < len(target):
+    if re.fullmatch("[0-9]{1,9}", text) and int(text) < len(target):
         return int(text)
     fix = f"the list has {len(target)} items; write a position, from 0"
     raise ConfigError(f"{text!r} is no position of the list", where=where, fix=fix)

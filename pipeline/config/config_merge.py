@@ -38,9 +38,9 @@ def merged(base: dict[str, Any], own: Any) -> Any:
 
 
 def without_empty(value: Any) -> Any:
-    """Plain values with None in place of `EMPTY`, in keys of mappings too."""
+    """Plain values with None in place of `EMPTY`."""
     if isinstance(value, dict):
-        return {without_empty(key): without_empty(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):  # `!!pairs` has tuples
-        return type(value)(without_empty(item) for item in value)
+        return {key: without_empty(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_empty(item) for item in value]
     return None if value is EMPTY else value

@@ -1,28 +1,40 @@
 """The base of every config section, and the facts that a section adds to a fingerprint."""
 
 import difflib
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     JsonValue,
+    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.config.origins import Place, Written
+from pipeline.config.plain_words import (
+    Words,
+    expected,
+    field_at,
+    in_plain_words,
+    is_union,
+    wrong_value,
+)
 
 Facts: TypeAlias = dict[str, JsonValue]
 """The inputs of an output: dotted key to plain value. Equal facts mean equal output."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$"),
+    Words("a name of a-z, 0-9, '_', '.' and '-' that begins with a letter or digit"),
+]
 """Names that become folders: of runs, sources, labelers and training variants."""
 
 
@@ -38,33 +50,47 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _knows_every_key(cls, values: Any) -> Any:
-        for key in values if isinstance(values, dict) else ():
-            if key not in cls.model_fields:
-                close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                all_keys = ", ".join(sorted(cls.model_fields))
-                known = f"use one of: {all_keys}" if all_keys else "there are none; leave it out"
-                fix = f"did you mean {close[0]!r}?" if close else known
-                raise PydanticCustomError("unknown_key", "{fix}", {"key": str(key), "fix": fix})
-        return values
+    def _knows_every_key(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """Says of unknown keys which ones there are."""
+
+        def fix(detail: ErrorDetails) -> PydanticCustomError | None:
+            if detail["type"] not in ("extra_forbidden", "invalid_key"):
+                return None
+            key = str(detail["loc"][-1])
+            close = difflib.get_close_matches(key, cls.model_fields, n=1)
+            all_keys = ", ".join(sorted(cls.model_fields))
+            known = f"use one of: {all_keys}" if all_keys else "there are none; leave it out"
+            text = f"did you mean {close[0]!r}?" if close else known
+            return PydanticCustomError("unknown_key", "{fix}", {"key": key, "fix": text})
+
+        try:
+            return check(values)
+        except ValidationError as error:
+            raise in_plain_words(error, fix) from error
 
     @field_validator("*", mode="wrap")
     @classmethod
     def _is_of_its_type(
         cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Any:
-        """Refuses a boolean in place of a number; for a union, names all types in the error."""
+        """Says in plain words what the field takes; refuses a boolean in place of a number."""
         assert info.field_name is not None
+        field = cls.model_fields[info.field_name]
+        own = (field.annotation, field.metadata)
         try:
             checked = check(value)
         except ValidationError as error:
-            if not _is_union(cls.model_fields[info.field_name].annotation):
-                raise
-            first, *others = (problem["msg"] for problem in error.errors())
-            rights = [first, *(other.removeprefix("Input should be ") for other in others)]
-            raise ValueError(", or ".join(rights)) from error
+            if is_union(field.annotation):
+                raise ValueError(f"write {expected(*own)}") from error
+
+            def fix(detail: ErrorDetails) -> PydanticCustomError | None:
+                if detail["type"] == "missing":
+                    return None
+                return wrong_value(f"write {expected(*field_at(own, detail['loc']))}")
+
+            raise in_plain_words(error, fix) from error
         if _became_a_number(value, checked):
             raise ValueError("write a number, not true or false")
         return checked
@@ -101,12 +127,6 @@ class Section(BaseModel):
             if not any(mark is RunOnly for mark in field.metadata):
                 facts |= _facts(getattr(self, name), plain[name], f"{prefix}.{name}")
         return facts
-
-
-def _is_union(annotation: object) -> bool:
-    """Whether a field takes values of several types, None not counted."""
-    types = [each for each in get_args(annotation) if each is not NoneType]
-    return get_origin(annotation) in (Union, UnionType) and len(types) > 1
 
 
 def _became_a_number(value: object, checked: object) -> bool:

@@ -1,5 +1,6 @@
 """Origins of config values: the file or `--set` override, and the key as the user wrote it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -65,15 +66,47 @@ class Origins:
     overrides: Sequence[Override] = ()
 
     def where(self, place: Place, remark: str = "") -> str:
-        """The origin of the value at a place, or of the mapping that lacks it, for an error."""
+        """The origin of the value at a place, or of the mapping that lacks it, for an error.
+
+        That is the last override that sets the value or what it is in, or that made the mapping
+        which lacks it. Otherwise it is a file; for a mapping or list, with the overrides inside or
+        next to it.
+        """
         remark = f" ({remark})" if remark else ""
+        steps = _texts(place)
+        layer, depth = reach([layer.values for layer in self.layers], place)
         for override in reversed(self.overrides):
-            if _text(place[: len(override.place)]) == _text(override.place):
-                key = "" if len(place) == len(override.place) else f": {_text(place)}"
+            own = _texts(override.place)
+            made = depth < len(steps) and own[: depth + 1] == steps[: depth + 1]
+            if made or steps[: len(own)] == own:
+                key = "" if own == steps else f": {'.'.join(steps)}"
                 return f"--set {override.text}{key}{remark}"
-        layer, _ = reach([layer.values for layer in self.layers], place)
-        key = f": {_text(place)}" if place else ""
-        return f"{self.layers[layer].path}{key}{remark}"
+        key = f": {'.'.join(steps)}" if place else ""
+        return f"{self.layers[layer].path}{key}{remark}{self._with_overrides(place, layer)}"
+
+    def _with_overrides(self, place: Place, layer: int) -> str:
+        """The overrides inside a mapping or list, or next to a step to it, for an error."""
+        value: Any = self.layers[layer].values
+        for step in place:
+            value = _inside(value, step)
+        if not place or not isinstance(value, dict | list):
+            return ""
+        steps, texts = _texts(place), []
+        for override in self.overrides:
+            own = _texts(override.place)
+            if own[: len(steps)] == steps or steps[: len(own) - 1] == own[:-1] != []:
+                texts.append(f"--set {override.text}")
+        return f" (with {', '.join(texts)})" if texts else ""
+
+    def renamed(self, where: str) -> str:
+        """The place of an error, "FILE: dotted.key: more", with the override that sets the key.
+
+        Stages name the config file and a key.
+        """
+        match = re.fullmatch(r"(.+?): ([\w-]+(?:\.[\w-]+)*)((?:: .*)?)", where, re.DOTALL)
+        if match is None or match[1] not in {str(layer.path) for layer in self.layers}:
+            return where
+        return f"{self.where(tuple(match[2].split('.')))}{match[3]}"
 
 
 def reach(layers: Sequence[Any], place: Place) -> Reached:
@@ -114,5 +147,6 @@ def _name(mappings: Sequence[tuple[int, Any]]) -> object:
     return next(names, None)
 
 
-def _text(place: Place) -> str:
-    return ".".join(str(step) for step in place)
+def _texts(place: Place) -> list[str]:
+    """The steps as text: `--set` writes positions of lists as text."""
+    return [str(step) for step in place]

@@ -1,18 +1,20 @@
 """The class list of a run: names, concepts, templates, colours, and the codes of label files."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from pipeline.config import label_values
+from pipeline.config.class_entry import ClassEntry, Concept, Text
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.label_values import IGNORE as IGNORE
 from pipeline.errors import ConfigError, DataError
 
-IGNORE = 255
-"""Value of a mask pixel without a class or without a label."""
+CLASS_COLORS = "class colors"
+"""Scheme of label files in the colours of the classes; every vocabulary has it."""
 
 PromptSet = Literal["single", "single-dot", "mean-80", "mean-85", "stack-80"]
 """Published prompts: "a photo of a {}" (SemiVL), the same with a full stop (GEM), the mean of
@@ -23,55 +25,11 @@ Aggregation = Literal["concept-max", "concept-avg"]
 """The score of a class with several concepts: the best score, or the score of their mean."""
 
 _DEFAULT_TEMPLATES = ("a photo of a {}",)
-_UNKNOWN = 256
 _IGNORE_NAME = "ignore"
-_OTHERS = "*"
-_TABLE_SIZE = 65536
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def _as_text(key: object) -> object:
     return str(key) if isinstance(key, int) else key
-
-
-def _says_something(text: str) -> str:
-    if not text.strip():
-        raise ValueError("write a word")
-    return text
-
-
-def _as_synonyms(concept: object) -> object:
-    if not isinstance(concept, str | list | tuple):
-        raise ValueError("write a name in quotes, or a list of names")
-    return (concept,) if isinstance(concept, str) else concept
-
-
-Text = Annotated[str, AfterValidator(_says_something)]
-"""A name, for people or for a text model; not blank."""
-
-Concept = Annotated[
-    tuple[Text, ...],
-    Field(min_length=1),
-    BeforeValidator(_as_synonyms),
-]
-"""One thing to look for: a name, or several whose embeddings are averaged for each template. In a
-file a string, or a list of strings."""
-
-
-class ClassEntry(Section):
-    """One class; its id is its position in the vocabulary's list, from 0."""
-
-    name: Text
-    """The name people and label schemes use."""
-    color: Annotated[str, Field(pattern=rf"^{_COLOR.pattern}$")]
-    """Display colour, #rrggbb."""
-    concepts: tuple[Concept, ...] | None = None
-    """Concepts for text models, which `aggregation` combines into one score. Default: the name."""
-
-    @property
-    def asked(self) -> tuple[Concept, ...]:
-        """Concepts for text models; may be empty."""
-        return ((self.name,),) if self.concepts is None else self.concepts
 
 
 class Vocabulary(Section):
@@ -118,16 +76,24 @@ class Vocabulary(Section):
             if template.count("{}") != 1:
                 raise ValueError(f"template {template!r} must have {{}} once, for the concept")
         for scheme, entries in self.label_schemes.items():
+            if scheme == CLASS_COLORS:
+                raise ValueError(f"rename the label scheme {CLASS_COLORS!r}: that name is taken")
+            written: dict[str, str] = {}
             for value, name in entries.items():
                 if name not in (*names, _IGNORE_NAME):
                     raise ValueError(
                         f"label_schemes.{scheme}.{value} names {name!r}, which is not a class; "
                         f"use one of: {', '.join(names)}, {_IGNORE_NAME}"
                     )
-                if not (_is_value(value) or value == _OTHERS or _COLOR.fullmatch(value)):
+                if (key := label_values.canonical(value)) is None:
                     raise ValueError(
                         f"label_schemes.{scheme} has the key {value!r}; "
                         "write a pixel value from 0 to 65535, a colour #rrggbb, or '*'"
+                    )
+                if (other := written.setdefault(key, value)) is not value:
+                    raise ValueError(
+                        f"label_schemes.{scheme} has {other!r} and {value!r}, which are the same; "
+                        "keep one of them"
                     )
         return self
 
@@ -189,9 +155,9 @@ class Vocabulary(Section):
         where = f"vocabulary {self.name}"
         owners: dict[frozenset[str], int] = {}
         for value, names in self.queries():
-            words = frozenset(name.lower().strip() for name in names)  # as a tokenizer sees them
+            words = frozenset(map(normal, names))
             if (other := owners.setdefault(words, value)) != value:
-                both = f"{self._owner(other)} and {self._owner(value)}"
+                both = f"{self.owner(other)} and {self.owner(value)}"
                 what = f"the concept {', '.join(names)!r} belongs to {both}"
                 raise ConfigError(what, where=where, fix="give it to only one of them")
         if not {*owners.values()} - {IGNORE}:
@@ -214,7 +180,8 @@ class Vocabulary(Section):
                 yield from ((class_id, names) for names in entry.asked)
         yield from ((self.background_id, names) for names in self.background_concepts)
 
-    def _owner(self, value: int) -> str:
+    def owner(self, value: int) -> str:
+        """Who asks the queries of a mask value, in words: a class, or `background_concepts`."""
         return "background_concepts" if value == IGNORE else self.class_names[value]
 
     def schemes_facts(self, schemes: Iterable[str | None]) -> Facts:
@@ -231,7 +198,8 @@ class Vocabulary(Section):
             DataError: The vocabulary has no such scheme.
         """
         table: Facts = dict(sorted(self._targets(scheme).items()))
-        key = "class_ids" if scheme is None else f"label_schemes.{scheme}"
+        keys = {None: "class_ids", CLASS_COLORS: "class_colors"}
+        key = keys.get(scheme, f"label_schemes.{scheme}")
         return {f"vocabulary.{key}": table}
 
     def to_mask(
@@ -241,7 +209,8 @@ class Vocabulary(Section):
 
         Args:
             labels: (H, W) pixel values, or (H, W, 3) uint8 colours.
-            scheme: A key of `label_schemes`; None reads pixel values as class ids, 255 as ignore.
+            scheme: A key of `label_schemes`, or `CLASS_COLORS`; None reads pixel values as class
+                ids, 255 as ignore.
 
         Returns:
             (H, W) uint8 mask, 255 = ignore, and as text the values or colours that are not in the
@@ -250,39 +219,43 @@ class Vocabulary(Section):
         Raises:
             DataError: The vocabulary has no such scheme.
         """
-        targets = self._targets(scheme)
-        others = targets.get(_OTHERS, _UNKNOWN)
-        if is_color := labels.ndim == 3:
-            labels = labels.astype(np.int64) @ np.array([65536, 256, 1])
-            known = {int(key[1:], 16): id_ for key, id_ in targets.items() if key.startswith("#")}
-        else:
-            known = {int(key): id_ for key, id_ in targets.items() if key.isdecimal()}
-        if labels.size and not is_color and labels.min() >= 0 and labels.max() < _TABLE_SIZE:
-            table = np.full(_TABLE_SIZE, others, np.uint16)
-            table[list(known)] = list(known.values())
-            ids = table[labels]
-        else:
-            values, inverse = np.unique(labels, return_inverse=True)
-            found = [known.get(int(value), others) for value in values]
-            ids = np.array(found, np.uint16)[inverse].reshape(labels.shape)
-        strangers = np.unique(labels[ids == _UNKNOWN])
-        unknown = [f"#{value:06x}" if is_color else str(value) for value in strangers]
-        return np.where(ids == _UNKNOWN, IGNORE, ids).astype(np.uint8), unknown
+        return label_values.to_class_ids(labels, self._targets(scheme))
+
+    def scheme_of(self, labels: npt.NDArray[np.integer], scheme: str | None) -> str | None:
+        """The scheme that reads a label file: the given one, or `CLASS_COLORS`.
+
+        Args:
+            labels: See `to_mask`.
+            scheme: A key of `label_schemes`, or None.
+
+        Raises:
+            ValueError: Its greys can be class ids and colours of classes, with different results.
+        """
+        if scheme is not None or labels.ndim == 2:
+            return scheme
+        in_colors = label_values.is_in_colors(
+            labels, ids=self._targets(None), colors=self._targets(CLASS_COLORS)
+        )
+        return CLASS_COLORS if in_colors else None
 
     def _targets(self, scheme: str | None) -> dict[str, int]:
         ids = {name: class_id for class_id, name in enumerate(self.class_names)}
         if scheme is None:
             return {**{str(class_id): class_id for class_id in ids.values()}, str(IGNORE): IGNORE}
+        if scheme == CLASS_COLORS:
+            return label_values.class_color_targets([entry.color for entry in self.classes])
         if scheme not in self.label_schemes:
             fix = "add it, or run ingest with a config that names another"
             where = f"vocabulary {self.name!r}"
             raise DataError(f"no label scheme {scheme!r}", where=where, fix=fix)
         targets = {**ids, _IGNORE_NAME: IGNORE}
-        return {key.lower(): targets[name] for key, name in self.label_schemes[scheme].items()}
+        entries = self.label_schemes[scheme].items()
+        return {str(label_values.canonical(key)): targets[name] for key, name in entries}
 
 
-def _is_value(key: str) -> bool:
-    return key.isdecimal() and int(key) < _TABLE_SIZE
+def normal(text: str) -> str:
+    """A text as a tokenizer sees it: without capitals, and with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:

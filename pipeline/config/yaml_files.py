@@ -1,44 +1,14 @@
-"""YAML of config files: words like `on` stay words, ``${NAME}`` is an environment variable."""
+"""YAML files and the YAML of `--set`; ``${NAME}`` in a file is an environment variable."""
 
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.config.config_merge import EMPTY, without_empty
+from pipeline.config import yaml_reader
+from pipeline.config.config_merge import without_empty
+from pipeline.config.yaml_reader import MAX_BYTES, YamlError
 from pipeline.errors import ConfigError
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads booleans as YAML 1.2 does: only true and false, so that the key `on` is a word.
-
-    A value that is left empty is `EMPTY`; a value written as null is None. A key that is written
-    twice in a mapping is an error.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See `yaml.SafeLoader`; refuses a second key of one name."""
-        written: set[str] = set()
-        for key, _ in node.value:
-            if key.value in written and isinstance(key, yaml.ScalarNode):
-                what = f"the key {key.value!r} is written twice"
-                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                written.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_BOOLEAN = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
-)
-_Loader.add_constructor("tag:yaml.org,2002:null", lambda _, node: None if node.value else EMPTY)
 
 
 def read_yaml(path: Path, *, fix: str) -> dict[str, Any]:
@@ -58,32 +28,41 @@ def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
         ConfigError: The file is missing, not YAML or not a mapping, or names an unset variable.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        text = content.decode() if len(content) <= MAX_BYTES else ""
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
+    if len(content) > MAX_BYTES:
+        what = f"larger than {MAX_BYTES:,} bytes"
+        raise ConfigError(what, where=str(path), fix="shorten it, if it is a config at all")
     try:
-        values = _fill_environment(yaml.load(text, _Loader), path)
-    except RecursionError as error:
-        raise ConfigError("nested too deeply", where=str(path), fix="correct it") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates like 2024-13-01
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"not valid YAML: {detail}", where=str(path), fix="correct it") from error
+        values = _fill_environment(yaml_reader.parse(text), path)
+    except YamlError as error:
+        where = f"{path}: line {error.line}"
+        raise ConfigError(error.what, where=where, fix=error.fix) from error
     if not isinstance(values, dict):
         raise ConfigError("not a mapping of keys", where=str(path), fix="write `key: value` lines")
     return values
 
 
-def parse_value(text: str) -> Any:
-    """The value of a YAML text; None for an empty one.
+def parse_value(text: str, *, where: str) -> Any:
+    """The value of a YAML text on the command line; None for an empty one.
+
+    Args:
+        text: The text.
+        where: The option that it is written in, for errors.
 
     Raises:
-        yaml.YAMLError, ValueError: The text is not YAML.
+        ConfigError: The text is not YAML.
     """
     try:
-        return without_empty(yaml.load(text, _Loader))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        return without_empty(yaml_reader.parse(text))
+    except YamlError as error:
+        if error.what.startswith("not valid YAML"):  # what is missing matters in files only
+            raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
+        raise ConfigError(error.what, where=where, fix=error.fix) from error
 
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")

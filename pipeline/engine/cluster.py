@@ -1,22 +1,24 @@
 """Runs jobs on workers of Dask distributed; by default on one thread of this process."""
 
 import logging
-import signal
 import time
 import uuid
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Event
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Nanny, Scheduler, SpecCluster, wait
+from distributed import Client, KilledWorker, wait
 
+from pipeline import stopping
 from pipeline.config.config import ClusterConfig
-from pipeline.engine.gpus import visible_gpus
+from pipeline.engine.local_cluster import worker_processes, worker_thread
 from pipeline.errors import ConfigError, MaskmillError
+from pipeline.stopping import Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +26,7 @@ R = TypeVar("R")
 _WINDOW = 4
 """Tasks submitted and not yet done, a worker: memory stays flat at any length."""
 _ALERT_S = 0.2
-"""Seconds between checks for Ctrl-C while waiting for a result."""
+"""Seconds between checks whether to stop, while waiting for a result."""
 _WATCH_S = 1.0
 """Seconds between reports of what each worker does."""
 
@@ -64,13 +66,14 @@ def run_jobs(
     function: Callable[[T], R],
     jobs: Iterable[Job[T]],
     watch: Watch | None = None,
-) -> Iterator[tuple[Job[T], R | Lost]]:
+) -> Generator[tuple[Job[T], R | Lost], None, None]:
     """Runs a function over tasks on the cluster's workers, one task a worker at a time.
 
     When a worker dies, all jobs that it had are lost. They are retried one by one after all others,
     `cluster.retries` times, so that one bad job cannot fail others.
 
-    Only the main thread may call it, because it handles Ctrl-C.
+    When something asks to stop, workers stop after their batch, and results that are there are
+    yielded. They stop too when the caller closes the iterator.
 
     Args:
         cluster: One thread in this process, local worker processes, or a running scheduler.
@@ -84,6 +87,7 @@ def run_jobs(
     Raises:
         ConfigError: The scheduler does not answer.
         MaskmillError: The scheduler is gone, or what `function` raised.
+        Stopped: Something asked to stop.
     """
     todo = iter(jobs)
     if (first := next(todo, None)) is None:
@@ -97,36 +101,35 @@ def run_jobs(
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported here
-    # Ctrl-C is noted and raised between results: raised inside Dask it gets lost now and then.
-    interrupted = Event()
-    with (
-        dask.config.set(settings),
-        _connected(cluster) as client,
-        _on_interrupt(lambda *_: interrupted.set()),
-    ):
-        flight = _Flight(client, function, interrupted, watch)
-        flight.submit(first)
-        suspects: deque[Job[T]] = deque()
-        for job in todo:
-            flight.submit(job)
-            while flight.is_full:
+    with dask.config.set(settings), _connected(cluster) as client:
+        flight = _Flight(client, function, watch)
+        try:
+            flight.submit(first)
+            suspects: deque[Job[T]] = deque()
+            for job in todo:
+                if stopping.asked():
+                    break
+                flight.submit(job)
+                while flight.is_full:
+                    yield from _results(flight.landed(), suspects)
+            while flight.futures:
                 yield from _results(flight.landed(), suspects)
-        while flight.futures:
-            yield from _results(flight.landed(), suspects)
-        for suspect in suspects:
-            yield suspect, flight.run_alone(suspect, cluster.retries)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+            for suspect in suspects:
+                stopping.check()
+                yield suspect, flight.run_alone(suspect, cluster.retries)
+        finally:
+            flight.end()
+    stopping.check()
 
 
 def _results(
-    landed: Iterable[tuple[Job[T], R | Lost]], suspects: deque[Job[T]]
+    landed: Iterable[tuple[Job[T], R | Lost | Stopped]], suspects: deque[Job[T]]
 ) -> Iterator[tuple[Job[T], R]]:
     """Results; jobs that were lost with a worker are kept for a retry."""
     for job, result in landed:
         if isinstance(result, Lost):
             suspects.append(job)
-        else:
+        elif not isinstance(result, Stopped):
             yield job, result
 
 
@@ -136,15 +139,17 @@ class _Flight(Generic[T, R]):
 
     client: Any
     function: Callable[[T], R]
-    interrupted: Event
     watch: Watch | None
     futures: dict[Any, Job[T]] = field(default_factory=dict)
+    _work: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _is_ended: bool = False
     _watched: float = 0.0
 
     def submit(self, job: Job[T]) -> None:
         # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
         key = f"{job.name}-{uuid.uuid4().hex}"
-        future = self.client.submit(_attempt, self.function, job.task, key=key, pure=False)
+        attempt = partial(_attempt, self.function, self._work)
+        future = self.client.submit(attempt, job.task, key=key, pure=False)
         self.futures[future] = job
 
     @property
@@ -152,12 +157,18 @@ class _Flight(Generic[T, R]):
         workers = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
         return len(self.futures) >= _WINDOW * workers
 
-    def landed(self) -> list[tuple[Job[T], R | Lost]]:
-        """Waits until jobs are done, and returns them with their results."""
+    def end(self) -> None:
+        """Lets workers stop after their batch, and not begin what waits for them."""
+        if self.futures and not self._is_ended and self.client.status == "running":
+            self._is_ended = True
+            self.client.run(stopping.end, self._work, on_error="ignore")
+
+    def landed(self) -> list[tuple[Job[T], R | Lost | Stopped]]:
+        """Waits until jobs are done or stopped, and returns them with their results."""
         done: list[Any] = []
         while not done:
-            if self.interrupted.is_set():
-                raise KeyboardInterrupt
+            if stopping.asked():
+                self.end()
             with suppress(TimeoutError):
                 wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
             done = [future for future in self.futures if future.done()]
@@ -169,6 +180,8 @@ class _Flight(Generic[T, R]):
         for _ in range(retries):
             self.submit(job)
             ((_, result),) = self.landed()
+            if isinstance(result, Stopped):
+                raise result
             if not isinstance(result, Lost):
                 return result
         return Lost(1 + retries)
@@ -182,11 +195,15 @@ class _Flight(Generic[T, R]):
         self.watch({worker: current.get(next(iter(busy[worker]), ""), "") for worker in busy})
 
 
-def _attempt(function: Callable[[T], R], task: T) -> R | MaskmillError | OSError:
+def _attempt(
+    function: Callable[[T], R], work: str, task: T
+) -> R | MaskmillError | OSError | Stopped:
     """Returns user errors as results, because workers log a traceback of everything raised."""
     try:
-        return function(task)
-    except (MaskmillError, OSError) as error:
+        with stopping.working(work):
+            stopping.check()
+            return function(task)
+    except (MaskmillError, OSError, Stopped) as error:
         return error
 
 
@@ -209,44 +226,12 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
         with _client_of(cluster.address) as client:
             yield client
         return
-    with _on_interrupt(signal.SIG_IGN):  # workers ignore Ctrl-C for good: this process ends them
-        local = _processes(cluster.workers) if cluster.workers else _thread()
+    with warnings.catch_warnings():
+        # Dask looks for this machine's address on the way to 8.8.8.8, and needs none here.
+        warnings.filterwarnings("ignore", "Couldn't detect a suitable IP", RuntimeWarning)
+        local = worker_processes(cluster.workers) if cluster.workers else worker_thread()
     with local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
-
-
-def _thread() -> Any:
-    return LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        dashboard_address="localhost:0",  # any free port
-        memory_limit=0,
-    )
-
-
-def _processes(count: int) -> Any:
-    """Worker processes on this machine; each sees one of the GPUs, in turn."""
-    gpus = visible_gpus()
-    workers = {}
-    for number in range(count):
-        env = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-        options = {"nthreads": 1, "memory_limit": 0, "env": env, "host": "127.0.0.1"}
-        workers[number] = {"cls": Nanny, "options": options}
-    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard_address": "localhost:0"}
-    return SpecCluster(  # type: ignore[no-untyped-call]
-        workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=False
-    )
-
-
-@contextmanager
-def _on_interrupt(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
-    """Changes the handler of Ctrl-C; processes started while it is ignored ignore it for good."""
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _client_of(address: str) -> Any:

@@ -7,6 +7,7 @@ from itertools import takewhile
 from pydantic import JsonValue
 
 from pipeline.config.config_section import Facts
+from pipeline.records.redone import PREFIX
 
 _SHOWN = 60
 """Characters of a value."""
@@ -40,7 +41,9 @@ def _changes(recorded: Facts, present: Facts) -> Iterator[FactChange]:
         old, new = recorded.get(key), present.get(key)
         if old == new:
             continue
-        if key.startswith("inputs."):
+        if key.startswith(PREFIX):
+            yield FactChange(key, f"{key.removeprefix(PREFIX)} made again on request (--force)")
+        elif key.startswith("inputs."):
             yield FactChange(key, f"{key.removeprefix('inputs.')} changed")
         elif isinstance(old, dict) and isinstance(new, dict):
             for change in _changes(old, new):

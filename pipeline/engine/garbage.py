@@ -1,13 +1,15 @@
-"""Deletes files that neither the config nor a manifest points to, and reports their sizes."""
+"""Deletes what nothing points to, and the rows of images that are gone."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.engine.runner import Runner
 from pipeline.engine.staleness import inspect
+from pipeline.engine.states import State
 from pipeline.errors import DataError
 from pipeline.files import storage
 from pipeline.files.run_lock import locked
+from pipeline.records import tables
 from pipeline.records.kept_parts import KeptParts
 from pipeline.records.snapshot import Snapshot
 
@@ -15,8 +17,9 @@ from pipeline.records.snapshot import Snapshot
 def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
     """Deletes kept parts and what the stages of a config call garbage, or lists it (`dry_run`).
 
-    Kept parts that the config finds fresh return to their places first, as in a run. It takes the
-    lock of the run, so that nothing is deleted while a training reads it.
+    Before that the rows of images that are gone are dropped from all manifests. Kept parts that the
+    config finds fresh return to their places first, as in a run. It takes the lock of the run, so
+    that nothing is deleted while a training reads it.
 
     Raises:
         StorageError: Another command works on the run.
@@ -29,7 +32,31 @@ def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
         _collect(runner, delete=True)
 
 
+def _drop_gone(runner: Runner, *, delete: bool) -> bool:
+    """Drops the rows of images that are gone, or lists them; tells whether there are any."""
+    with Snapshot().active():
+        stages = list(runner.stages(list(runner.config.sections)))
+        try:
+            for stage in stages:
+                is_first = stage.table is tables.IMAGES
+                if is_first and inspect(stage).state is not State.FRESH and stage.gone():
+                    # What is gone may be found again, perhaps at another place.
+                    what = "rows of images that are gone stay until `maskmill run ingest` is done"
+                    runner.console.note(f"{stage.name}: {what}")
+                    return False
+            # Labels go before the rows of their images, in case this is killed.
+            found = [(stage.name, drop) for stage in reversed(stages) for drop in stage.gone()]
+        except DataError:  # a stage cannot be planned; `_collect` says which
+            return False
+    for name, drop in found:
+        if delete:
+            drop.apply()
+        runner.console.line(f"{name}: {'dropped' if delete else 'would drop'} {drop}")
+    return bool(found)
+
+
 def _collect(runner: Runner, *, delete: bool) -> None:
+    has_dropped = _drop_gone(runner, delete=delete)
     total = 0
 
     def collect(owner: str, paths: Iterable[Path]) -> None:
@@ -66,7 +93,8 @@ def _collect(runner: Runner, *, delete: bool) -> None:
         kept_parts = [*replaced, *KeptParts(runner.config.manifests).all()]
         collect("kept from former keys", (part for part in kept_parts if part not in in_use))
     did = "freed" if delete else "would free"
-    runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
+    if total or not has_dropped:
+        runner.console.line(f"{did} {_readable(total)}" if total else "nothing to delete")
 
 
 def _delete(path: Path) -> None:

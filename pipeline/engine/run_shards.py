@@ -1,12 +1,14 @@
 """Runs the shards of a stage on the cluster, and commits each one as it is finished."""
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pipeline.engine.cluster import Job, Lost, run_jobs
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import MaskmillError
+from pipeline.stopping import Stopped
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -43,20 +45,30 @@ def run_shards(
     Raises:
         MaskmillError: Shards were lost with their workers in every attempt; the others are done.
             Or what the function raised.
+        Stopped: Something asked to stop; tells how many shards are done.
+        Stopped: Something asked to stop.
     """
     units = [item.unit for item in work]
     jobs = (Job(item.unit.name, item.task(), number) for number, item in enumerate(work))
     failed: list[str] = []
     cluster = context.config.run.cluster
     images = sum(item.images for item in work)
-    with context.console.shards(stage, len(work), images) as progress:
-        for job, rows in run_jobs(cluster, function, jobs, progress.watch):
-            if isinstance(rows, Lost):
-                failed.append(job.name)
-                progress.fail(job.name)
-                continue
-            commit(units[job.number], rows)
-            progress.advance(len(rows))
+    done = 0
+    try:
+        with (
+            context.console.shards(stage, len(work), images) as progress,
+            closing(run_jobs(cluster, function, jobs, progress.watch)) as results,
+        ):
+            for job, rows in results:
+                if isinstance(rows, Lost):
+                    failed.append(job.name)
+                    progress.fail(job.name)
+                    continue
+                commit(units[job.number], rows)
+                progress.advance(len(rows))
+                done += 1
+    except Stopped as stopped:
+        raise Stopped(f"{stage}: {done} of {len(work)} shards are done") from stopped
     if failed:
         more = f" and {len(failed) - _NAMED} more" if failed[_NAMED:] else ""
         names = f"{', '.join(failed[:_NAMED])}{more}"

@@ -1,19 +1,24 @@
 """Runs stages in order: plans each, does what is not fresh, and reports it."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.engine import torchrun
 from pipeline.engine.stage import Context
 from pipeline.engine.staleness import AnyStage, inspect
 from pipeline.engine.states import AnyUnit, StageState, State
-from pipeline.errors import ConfigError, DataError, StorageError
+from pipeline.engine.survey import Survey, check, refuse, rehearsed
+from pipeline.errors import ConfigError
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
+from pipeline.stopping import Stopped
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,14 @@ class Request:
         only: Whether to leave out what these stages need, even if it is not fresh.
         shards: Numbers of the only shards to do; None for all.
         force: Whether to do again what is fresh, in the stages named.
+        accept_gone: Whether to go on though many images of a source are gone.
     """
 
     stages: tuple[str, ...] = ()
     only: bool = False
     shards: frozenset[int] | None = None
     force: bool = False
+    accept_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,13 @@ class Runner:
         config: The run.
         graph: All stages, in the order of the flow.
         console: The console to report to.
+        strict_versions: Whether work that other versions of libraries made is stale.
     """
 
     config: Config
     graph: Sequence[type[AnyStage]]
     console: Console
+    strict_versions: bool = False
 
     def run(self, request: Request) -> None:
         """Runs stages and all that they need; under torchrun, every process calls this.
@@ -62,48 +71,99 @@ class Runner:
             return
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
-            snapshot = Snapshot()
-            # All are built first: a contradiction between two sections shows before any work.
-            for stage in list(self.stages(names)):
-                if request.only:
-                    self._warn_of_needs(stage)
-                with snapshot.active():
-                    state = inspect(stage, forced=self._is_forced(stage, request))
-                if self._run_stage(stage, state, request):
-                    snapshot = Snapshot()  # manifests have changed
-                with snapshot.active():
-                    stage.summarize()
+            self._run_stages(list(self.stages(names, accept_gone=request.accept_gone)), request)
 
-    def preview(self, request: Request) -> Iterator[tuple[StageState, list[AnyUnit]]]:
+    def preview(
+        self, request: Request, *, thorough: bool = False
+    ) -> Iterator[tuple[StageState, list[AnyUnit]]]:
         """Inspects every stage that `run` would come to, with the units that it would do now.
 
-        Writes nothing but indexes of archives, which are a cache.
+        Writes nothing but indexes of archives, which are a cache. A stage that could not run has
+        faults in its state.
+
+        Args:
+            request: What would be run.
+            thorough: Whether to find out too what only torch can tell.
         """
-        fresh: dict[str, bool] = {}
-        snapshot = Snapshot()
-        for stage in self.stages(self._chosen(request)):
-            waits_for = [name for name in self._needs_of(stage.name) if not fresh.get(name, True)]
-            try:
-                with snapshot.active():
-                    state = inspect(stage, waits_for, forced=self._is_forced(stage, request))
-            except (DataError, StorageError):
-                if not waits_for:
-                    raise
-                state = StageState(stage.name, (), tuple(waits_for))  # its input does not exist yet
-            fresh[stage.name] = state.state is State.FRESH
-            yield state, _picked(stage, state, request)
+        stages = list(self.stages(self._chosen(request)))
+        survey, snapshot = self._survey(stages, request), Snapshot()
+        for stage in stages:
+            with snapshot.active():
+                state = survey.look(stage, plans_waiting=True)
+            units = [] if state.faults else _picked(stage, state, request)
+            if thorough and not state.faults and (units or state.waits_for):
+                state = rehearsed(stage, state, units, downloads=False)
+            yield state, units
 
     def status(self) -> Iterator[StageState]:
         """Inspects every configured stage, in order; see `preview`."""
         if self.config.sections:
             yield from (state for state, _ in self.preview(Request()))
 
-    def stages(self, names: Collection[str]) -> Iterator[AnyStage]:
+    def stages(self, names: Collection[str], *, accept_gone: bool = False) -> Iterator[AnyStage]:
         """Builds those of the named stages that the config has, in order."""
-        context = Context(self.config, self.console)
+        context = Context(self.config, self.console, accept_gone)
         for kind in self.graph:
             if kind.name in names and kind.name in self.config.sections:
                 yield kind(self.config.sections[kind.name], context)
+
+    def _run_stages(self, stages: Sequence[AnyStage], request: Request) -> None:
+        """Checks all stages, then runs one after the other; what is left is checked again."""
+        if request.only:
+            for stage in stages:
+                self._warn_of_needs(stage)
+        survey, snapshot = self._survey(stages, request), Snapshot()
+        with snapshot.active():
+            by_name = {stage.name: stage for stage in stages}
+            states = {name: survey.look(own, plans_waiting=False) for name, own in by_name.items()}
+            self._warn_of_later({*states})
+        refuse(states.values())
+        to_do = {
+            name: [] if states[name].waits_for else _picked(stage, states[name], request)
+            for name, stage in by_name.items()
+        }
+        to_do = {name: units for name, units in to_do.items() if units or states[name].waits_for}
+        refuse(
+            [
+                rehearsed(by_name[name], states[name], units, downloads=True)
+                for name, units in to_do.items()
+            ]
+        )
+        told: list[str] = []
+        if to_do:
+            self._warn(states, told)
+        for position, stage in enumerate(stages):
+            stopping.check()
+            has_written = self._run_stage(stage, state := states[stage.name], request)
+            survey.final.add(stage.name)
+            snapshot = Snapshot() if has_written else snapshot
+            with snapshot.active():
+                stage.summarize()
+                if has_written or state.state is not State.FRESH:
+                    rest = stages[position + 1 :]
+                    states |= {one.name: survey.look(one, plans_waiting=False) for one in rest}
+            refuse(states.values())
+            self._warn(states, told)
+        self._warn(states, [])
+
+    def _survey(self, stages: Sequence[AnyStage], request: Request) -> Survey:
+        look = partial(self._inspect, request)
+        return Survey(stages, self._needs_of, self._upstream_of, look)
+
+    def _warn(self, states: Mapping[str, StageState], told: list[str]) -> None:
+        """Prints the warnings of stages that were not told yet."""
+        for text in (text for state in states.values() for text in state.warnings):
+            if text not in told:
+                self.console.warn(text)
+                told.append(text)
+
+    def _warn_of_later(self, chosen: Collection[str]) -> None:
+        """Tells what is wrong with stages that would come after those of the command."""
+        for stage in self.stages({*self.config.sections} - {*chosen}):
+            upstream = self._upstream_of(stage.name)
+            if not upstream.isdisjoint(chosen):
+                for fault in check(stage, upstream).faults:
+                    self.console.warn(f"{stage.name} could not run: {fault}")
 
     def _run_stage(self, stage: AnyStage, state: StageState, request: Request) -> bool:
         """Does a stage's units; returns whether anything was written."""
@@ -128,18 +188,27 @@ class Runner:
             self.console.note(f"{stage.name}: {reason}")
         if len(units) < len(state.unfinished):
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-        if request.force:
-            for path in (path for unit in units for path in unit.resumable):
-                path.unlink(missing_ok=True)
+        doing = {unit.part for unit in units}
+        again = {each.unit.part for each in state.units if each.is_done_again} & doing
+        for own in units:
+            if request.force or own.part in again:
+                for path in own.resumable:
+                    path.unlink(missing_ok=True)
+        Redone(self.config.manifests).add(sorted(again))
         start = time.perf_counter()
-        stage.run(units)
+        try:
+            stage.run(units)
+        except Stopped as stopped:
+            done = f"{stage.name}: what is done stays done"
+            raise Stopped(stopped.done or done) from stopped
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")
         return True
 
-    def _is_forced(self, stage: AnyStage, request: Request) -> bool:
-        return request.force and stage.name in (request.stages or self.config.sections)
+    def _inspect(self, request: Request, stage: AnyStage, waits_for: Sequence[str]) -> StageState:
+        forced = request.force and stage.name in (request.stages or self.config.sections)
+        return inspect(stage, waits_for, forced=forced, strict_versions=self.strict_versions)
 
     def _warn_of_needs(self, stage: AnyStage) -> None:
         for needed in self.stages(self._needs_of(stage.name)):
@@ -174,6 +243,10 @@ class Runner:
         """Names of the stages whose output a stage reads, in the order of the flow."""
         own = next(kind for kind in self.graph if kind.name == name)
         return [kind.name for kind in self.graph if kind.name in own.needs or name in kind.feeds]
+
+    def _upstream_of(self, name: str) -> set[str]:
+        """Names of the stages whose output a stage reads, directly or through others."""
+        return self._with_needs([name]) - {name}
 
     def _with_needs(self, names: Sequence[str]) -> set[str]:
         needed: set[str] = set()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pipeline.engine.stage import K, Stage, Unit
+from pipeline.config.config_section import Section
+from pipeline.engine.held_images import Drop, HeldImages
+from pipeline.engine.stage import IMAGES_FACT, Context, K, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
+from pipeline.records import manifest, part_file, tables
+from pipeline.records.part_file import Record
 from pipeline.records.sharded_table import ShardedTable
 
 T = TypeVar("T")
@@ -26,10 +31,20 @@ class ShardStage(Stage[K], Generic[K, T, R]):
     picks_shards = True
     keeps_superseded = True
 
+    def __init__(self, section: Section, context: Context) -> None:
+        super().__init__(section, context)
+        self._held_by_folder: dict[Path, HeldImages] = {}
+        self._uncovered: dict[Path, set[int]] = {}
+
     @property
     @abstractmethod
     def images(self) -> ShardedTable:
         """All images of the stage's roles, by shard."""
+
+    @property
+    @abstractmethod
+    def folders(self) -> Mapping[Path, Sequence[str]]:
+        """Folders of its parts, each with the columns of images whose digest is `IMAGES_FACT`."""
 
     @abstractmethod
     def task(self, unit: Unit[K]) -> T:
@@ -44,6 +59,48 @@ class ShardStage(Stage[K], Generic[K, T, R]):
         if unit.shard is None:
             return {}
         return count_image_changes(unit, self.table, self.images)
+
+    def covers(self, unit: Unit[K], record: Record) -> bool:
+        """See `Stage.covers`: the part holds these images as they are, and some that are gone."""
+        images = unit.facts.get(IMAGES_FACT)
+        if unit.shard is None or {**record.facts, IMAGES_FACT: images} != unit.facts:
+            return False
+        folder = unit.part.parent
+        if folder not in self._uncovered:
+            self._uncovered[folder] = self._held(folder).uncovered(self.images)
+        is_same = self._held(folder).digests.get(unit.shard) == record.facts.get(IMAGES_FACT)
+        return is_same and unit.shard not in self._uncovered[folder]
+
+    def orphans(self) -> list[Path]:
+        """Parts of no unit that hold no label of an image that the run knows, listed or gone."""
+        planned = {part_file.part_name(shard) for shard in self.images.shards}
+        found: list[Path] = []
+        for folder in self.folders:
+            if unplanned := [name for name in manifest.part_names(folder) if name not in planned]:
+                held = {part_file.part_name(shard) for shard in self._held(folder).shards}
+                found += [folder / name for name in unplanned if name not in held]
+        return found
+
+    def gone(self) -> list[Drop]:
+        """See `Stage.gone`: the labels of other images in a part stay fresh."""
+        found = []
+        for folder in self.folders:
+            held = self._held(folder)
+            for shard, (rows, digest) in held.gone().items():
+                part = folder / part_file.part_name(shard)
+                facts = part_file.read_facts(part)
+                assert facts is not None
+                if facts.get(IMAGES_FACT) == held.digests[shard]:  # else it is stale anyway
+                    facts = {**facts, IMAGES_FACT: digest}
+                found.append(Drop(part, self.table, rows, facts))
+        return found
+
+    def _held(self, folder: Path) -> HeldImages:
+        if folder not in self._held_by_folder:
+            images = self.context.config.manifests / tables.IMAGES.name
+            columns, size = self.folders[folder], self.images.shard_size
+            self._held_by_folder[folder] = HeldImages(folder, self.table, images, columns, size)
+        return self._held_by_folder[folder]
 
     def run_units(self, units: Sequence[Unit[K]], work: Callable[[T], R]) -> None:
         """Runs a function over these shards on the cluster, and commits each.

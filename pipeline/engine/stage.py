@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,8 +14,11 @@ import pyarrow as pa
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts, Section
 from pipeline.console import Console
+from pipeline.engine.findings import Findings
+from pipeline.engine.held_images import Drop
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
+from pipeline.records.part_file import Record
 from pipeline.records.tables import Table
 
 K = TypeVar("K", bound=Hashable)
@@ -46,6 +49,8 @@ class Unit(Generic[K]):
         companions: Parts of other manifests that belong to `part`; committed before it.
         shard: The number of the shard, if it is one.
         resumable: Files that an interrupted unit continues from; a forced run deletes them.
+        versions: Present versions of the libraries and models that make it, by name; its part
+            records them. Other ones make it stale only with `--strict-versions`.
     """
 
     key: K
@@ -55,6 +60,7 @@ class Unit(Generic[K]):
     companions: tuple[Path, ...] = ()
     shard: int | None = None
     resumable: tuple[Path, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,16 +75,24 @@ class Unit(Generic[K]):
 
 @dataclass(frozen=True)
 class Context:
-    """The run that a stage is part of, and the console to report to."""
+    """The run that a stage is part of.
+
+    Attributes:
+        config: The run.
+        console: The console to report to.
+        accept_gone: Whether the user knows that many images are gone.
+    """
 
     config: Config
     console: Console
+    accept_gone: bool = False
 
 
 class Stage(ABC, Generic[K]):
     """One step of the flow. Subclasses live in stages/<name>/stage.py.
 
-    Importing a stage, planning and summarizing must not import torch; `run` may.
+    Importing a stage, checking, planning and summarizing must not import torch; `rehearse` and
+    `run` may.
 
     Attributes:
         name: Its name in configs, commands and messages.
@@ -119,6 +133,32 @@ class Stage(ABC, Generic[K]):
         """The stage's version, the first of every unit's facts."""
         return {f"{self.name}.version": self.version}
 
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """Adds all that can be known now to be wrong with what the stage needs; not just the first.
+
+        Called for every stage of a command before the first one runs, again when a stage has
+        written something, and by `status`. Nothing is known to be wrong by default.
+
+        Args:
+            findings: Gets the faults and warnings.
+            pending: The stages before this one, near and far, whose output is not final yet: what
+                they write must not be judged.
+        """
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[K]] | None, *, downloads: bool
+    ) -> None:
+        """Adds what only torch can tell, such as a network that cannot be built or run.
+
+        Called once before the first stage of a command runs, if this one has something to do.
+        Nothing by default.
+
+        Args:
+            findings: Gets the faults and warnings.
+            units: What it will do; None if that depends on stages before it.
+            downloads: Whether to fetch the files that the stage needs, as it will run at once.
+        """
+
     @abstractmethod
     def plan(self) -> Sequence[Unit[K]]:
         """Every unit that the config asks for, done or not, in order.
@@ -126,6 +166,9 @@ class Stage(ABC, Generic[K]):
         Raises:
             MaskmillError: The inputs do not allow a plan.
         """
+
+    def prepare(self) -> None:
+        """Reads what only a run takes the time for, before it plans; nothing by default."""
 
     @abstractmethod
     def run(self, units: Sequence[Unit[K]]) -> None:
@@ -150,8 +193,27 @@ class Stage(ABC, Generic[K]):
         """
         return {}
 
+    def covers(self, unit: Unit[K], record: Record) -> bool:
+        """Whether a part of other facts holds all that its unit would, and images that are gone.
+
+        Such a unit is fresh. False by default.
+
+        Args:
+            unit: The unit.
+            record: The record of its part.
+        """
+        return False
+
+    def gone(self) -> Sequence[Drop]:
+        """The rows of images that are gone; none by default. Asked while `ingest` is fresh."""
+        return ()
+
+    def altered_files(self, unit: Unit[K]) -> Sequence[str]:
+        """Lines that name the user's files that are not those of the rows; none by default."""
+        return ()
+
     def orphans(self) -> Sequence[Path]:
-        """Parts of units that the plan no longer has because all their images are gone."""
+        """Parts of units that the plan no longer has, and that hold nothing worth keeping."""
         return ()
 
     def garbage(self) -> Sequence[Path]:
@@ -193,6 +255,7 @@ class Stage(ABC, Generic[K]):
         facts: Facts | None = None,
         failed: int = 0,
         plain: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         """Commits a unit's part, the last thing that happens to it.
 
@@ -206,11 +269,15 @@ class Stage(ABC, Generic[K]):
             facts: What it was made from, if that is more than its planned facts.
             failed: Number of images that another run should try again.
             plain: The config section to record; default: the stage's.
+            versions: Versions of what made it; default: those of its plan.
         """
         if self.keeps_superseded:
             self.kept.keep(unit.part, unit.companions, unit.fingerprint)
         facts, plain = facts or unit.facts, plain or self._plain
+        versions = unit.versions if versions is None else versions
         for path, own in zip(unit.companions, companions, strict=True):
-            part_file.write_part(path, own, facts, plain)
+            part_file.write_part(path, own, facts, plain, versions=versions)
         described = (*(unit.outputs if files is None else files), *unit.companions)
-        part_file.write_part(unit.part, rows, facts, plain, files=described, failed=failed)
+        part_file.write_part(
+            unit.part, rows, facts, plain, files=described, failed=failed, versions=versions
+        )

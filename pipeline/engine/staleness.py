@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.fact_diff import fact_changes
+from pipeline.engine.other_versions import strict, version_changes, version_remark
 from pipeline.engine.stage import IMAGES_FACT, Stage
 from pipeline.engine.states import AnyUnit, Reason, ReasonKind, StageState, State, UnitState
 from pipeline.errors import StorageError
@@ -19,7 +20,13 @@ from pipeline.records.tables import Table
 AnyStage = Stage[Any]
 
 
-def inspect(stage: AnyStage, waits_for: Sequence[str] = (), *, forced: bool = False) -> StageState:
+def inspect(
+    stage: AnyStage,
+    waits_for: Sequence[str] = (),
+    *,
+    forced: bool = False,
+    strict_versions: bool = False,
+) -> StageState:
     """Plans a stage and compares every unit with its part.
 
     To be called inside a snapshot, in which kept parts of its units are shown from then on.
@@ -28,14 +35,17 @@ def inspect(stage: AnyStage, waits_for: Sequence[str] = (), *, forced: bool = Fa
         stage: The stage.
         waits_for: Earlier stages that are not fresh.
         forced: Whether units that are fresh count as stale.
+        strict_versions: Whether units that other versions made count as stale.
     """
     found = _inspect_units(stage)
     orphans = stage.orphans()
+    if strict_versions:
+        found = [strict(unit) for unit in found]
     if forced:
         found = [_forced(unit) for unit in found]
     if (active := snapshot.active()) is not None:
         active.show({part: kept for unit in found for part, kept in unit.kept.items()})
-    remarks = tuple(stage.remarks())
+    remarks = (*stage.remarks(), *version_remark(found))
     return StageState(stage.name, tuple(found), tuple(waits_for), tuple(orphans), remarks)
 
 
@@ -88,13 +98,15 @@ def _inspect_unit(stage: AnyStage, unit: AnyUnit, record: Record | None) -> Unit
     except StorageError as error:
         reason = Reason(ReasonKind.PART_DAMAGED, f"{error.where}: {error.what}")
         return UnitState(unit, State.STALE, (reason,))
-    if record is not None and record.facts == unit.facts:
+    if record is not None and (record.facts == unit.facts or stage.covers(unit, record)):
         if record.failed:
             reason = Reason(ReasonKind.IMAGES_FAILED, "could not be read", record.failed)
             return UnitState(unit, State.STALE, (reason,))
-        return UnitState(unit, State.FRESH)
+        return UnitState(unit, State.FRESH, version_changes=version_changes(unit, record))
     if kept := _kept(stage, unit):
-        return UnitState(unit, State.FRESH, kept=kept)
+        former = part_file.read_record(kept.get(unit.part, unit.part))
+        changes = () if former is None else version_changes(unit, former)
+        return UnitState(unit, State.FRESH, kept=kept, version_changes=changes)
     if record is None:
         return UnitState(unit, State.MISSING, (Reason(ReasonKind.NOT_DONE, "not done yet"),))
     reasons: list[Reason] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.stage import Unit
+from pipeline.errors import MaskmillError
 
 _REASONS_SHOWN = 20
 _SHARDS_NAMED = 5
@@ -34,6 +35,7 @@ class ReasonKind(StrEnum):
     PART_DAMAGED = "part damaged"
     OUTPUT_GONE = "output gone"
     FORCED = "forced"
+    OTHER_VERSIONS = "other versions"
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,20 @@ class UnitState:
         state: Its state.
         reasons: Why it is not fresh.
         kept: Kept parts that return to their places when the stage runs; such a unit is fresh.
+        version_changes: Versions that made it and those there are now, where they differ.
     """
 
     unit: AnyUnit
     state: State
     reasons: tuple[Reason, ...] = ()
     kept: Mapping[Path, Path] = field(default_factory=dict)
+    version_changes: tuple[str, ...] = ()
+
+    @property
+    def is_done_again(self) -> bool:
+        """Whether it is done again on request, though nothing that it depends on has changed."""
+        kinds = {reason.kind for reason in self.reasons}
+        return bool(kinds) and kinds <= {ReasonKind.FORCED, ReasonKind.OTHER_VERSIONS}
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,8 @@ class StageState:
         waits_for: Earlier stages that are not fresh, so that its own plan may still change.
         orphans: Parts of units that no longer exist.
         remarks: What else the stage has to say; see `Stage.remarks`.
+        faults: What is known to be wrong, so that the stage cannot run; see `Stage.check`.
+        warnings: What probably gives other results than the user expects.
     """
 
     name: str
@@ -124,6 +136,8 @@ class StageState:
     waits_for: tuple[str, ...] = ()
     orphans: tuple[Path, ...] = ()
     remarks: tuple[str, ...] = ()
+    faults: tuple[MaskmillError, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:

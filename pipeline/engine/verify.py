@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import stopping
 from pipeline.engine.runner import Request, Runner
 from pipeline.engine.staleness import AnyStage
 from pipeline.engine.states import AnyUnit
 from pipeline.errors import DataError, StorageError
 from pipeline.files import locations, storage
+from pipeline.files.checksum import archive_is_whole
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
 from pipeline.records.snapshot import Snapshot
@@ -22,11 +24,13 @@ class Damage:
         checked: Number of units that were checked.
         units: Stages with files to delete, after which the stage does a damaged unit again.
         shared: Stages with damage that they repair without doing units again.
+        altered: For each unit whose input files are not those of its rows, the name of its stage.
     """
 
     checked: int = 0
     units: list[tuple[AnyStage, list[Path]]] = field(default_factory=list)
     shared: list[AnyStage] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,11 @@ class Verifier:
             count = f"{len(parts)} damaged parts that other units depend on"
             found = Damage(units=[(stage, parts)])
         else:
-            if not found.units and not found.shared:
+            if not (found.units or found.shared or found.altered):
                 self.runner.console.line(f"{found.checked} units checked, no damage")
                 return True
-            count = f"{found.checked} units checked, {len(found.units)} damaged"
+            damaged = len(found.units) + len(found.altered)
+            count = f"{found.checked} units checked, {damaged} damaged"
         if not rerun:
             self.runner.console.line(f"{count}; repair it with: maskmill verify --rerun")
             return False
@@ -72,6 +77,8 @@ class Verifier:
                 stage.repair()
             for path in (path for _, paths in found.units for path in paths):
                 path.unlink(missing_ok=True)
+        if found.altered:  # they are read again as they are now
+            self.runner.run(Request(tuple({*found.altered}), only=True, force=True))
         if found.units:
             self.runner.run(Request(tuple({stage.name: None for stage, _ in found.units})))
         return self.verify(rerun=True)
@@ -101,10 +108,14 @@ class Verifier:
                 self.runner.console.note(f"{stage.name}: not checked: {error}")
                 break
             for unit in plan:
+                stopping.check()
                 problems = _problems(unit.part, unit.part.parent)
                 found.checked += problems is not None
                 if problems:
                     found.units.append((stage, [unit.part, *_resumable(unit)]))
+                elif problems is not None and (files := stage.altered_files(unit)):
+                    problems = [*files]
+                    found.altered.append(stage.name)
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
                     if in_kept := _problems(path, place.parent):
@@ -120,12 +131,16 @@ class Verifier:
 
 
 def _resumable(unit: AnyUnit) -> Sequence[Path]:
-    """The states of the damaged work; those of unfinished work with other facts stay."""
+    """The states of the damaged work that are damaged themselves: a whole one restores the work.
+
+    Those of unfinished work with other facts stay.
+    """
     try:
         is_same = part_file.read_facts(unit.part) == unit.facts
     except StorageError:
         is_same = all(output.exists() for output in unit.outputs)
-    return unit.resumable if is_same else ()
+    saved = [path for path in unit.resumable if path.is_file()] if is_same else []
+    return [path for path in saved if not archive_is_whole(storage.read_bytes(path))]
 
 
 def _problems(part: Path, folder: Path) -> list[str] | None:

@@ -5,7 +5,9 @@ import json
 import os
 import time
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 from pipeline.files import storage
 from pipeline.files.machine_cache import cache_folder
@@ -63,6 +65,17 @@ def checksum_of_bytes(file: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits, without the cache."""
     with storage.opened(str(file), block=2**24) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def archive_is_whole(content: bytes) -> bool:
+    """Whether the bytes are a zip archive, as torch saves, whose own checksums are right."""
+    try:
+        with ZipFile(BytesIO(content)) as archive:
+            return archive.testzip() is None
+    except MemoryError:
+        raise
+    except Exception:  # damaged bytes of an archive can fail in any way
+        return False
 
 
 def _stamp(file: Path) -> Stamp:

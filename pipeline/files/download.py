@@ -6,22 +6,23 @@ published one. After a lost connection, the next attempt or command resumes it.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import stopping
 from pipeline.console import Console
 from pipeline.errors import WeightsError, writing
-from pipeline.files import storage
+from pipeline.files import file_lock, storage
 from pipeline.files.checksum import checksum_of_bytes, digest
 from pipeline.files.machine_cache import cache_folder
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
+_NO_LOCKS_FIX = "set MASKMILL_CACHE to a folder on a local disk"
 _TIMEOUT_S = 30
 _MB = 10**6
 _RANGE_NOT_SATISFIABLE = 416
@@ -68,6 +69,7 @@ def fetch(file: Published, console: Console, where: str) -> Path:
 
     Raises:
         WeightsError: The file cannot be downloaded, or has another SHA-256.
+        StorageError: The disk has no locks.
         OSError: There is no room, say.
     """
     path = file.path
@@ -134,6 +136,7 @@ def _is_complete(file: Published, part: Path, console: Console) -> bool:
         ):
             progress.advance(start // _MB)
             for block in _blocks(response):
+                stopping.check()
                 shown = stream.tell() // _MB
                 stream.write(block)
                 progress.advance(stream.tell() // _MB - shown)
@@ -154,8 +157,9 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds the lock of a download; waits for other processes that fetch the same file."""
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    locked = path.with_name(f".{path.name}.lock")
+    with locked.open("w") as file:
+        file_lock.lock(file, locked, _NO_LOCKS_FIX, wait=True)
         yield
 
 

@@ -12,9 +12,10 @@ _STAMPS = s3_objects.Stamps()
 
 
 def stamp(path: str) -> str | None:
-    """Size and modification time of a file, size and ETag of an object; None for a missing one.
+    """What changes with a file: size, mtime, ctime and inode, for an object size and ETag.
 
-    An object's stamp is from the last listing of its folder: see `files`.
+    mtime can be set back, and copying tools do; ctime cannot. None for a missing file. An object's
+    stamp is from the last listing of its folder: see `files`.
     """
     if is_object(path):
         return _STAMPS.of(path)
@@ -22,7 +23,12 @@ def stamp(path: str) -> str | None:
         found = os.stat(path)
     except (OSError, ValueError):  # ValueError: a name with a NUL byte
         return None
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+
+
+def size_in(stamp: str) -> int:
+    """The number of bytes that a stamp tells."""
+    return int(stamp.partition(":")[0])
 
 
 def stamps_in(folder: Path) -> dict[str, str]:

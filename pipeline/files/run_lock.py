@@ -1,6 +1,5 @@
 """The lock of a run: one process writes at a time. The kernel frees the lock of a dead process."""
 
-import fcntl
 import os
 import platform
 from collections.abc import Iterator
@@ -9,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import StorageError
-from pipeline.files import storage
+from pipeline.files import file_lock, storage
+
+_FIX = "set `workspace` to a local disk, or mount this one with locks (NFS: `local_lock=all`)"
 
 
 @contextmanager
@@ -17,8 +18,8 @@ def locked(manifests: Path) -> Iterator[None]:
     """Holds a run's lock: the file `.lock` in its manifests folder.
 
     Raises:
-        StorageError: Another process holds the lock; names that process. Or, in an object store,
-            the lock was taken over: see `pipeline.files.s3_lease`.
+        StorageError: Another process holds the lock; names that process. Or the disk has no locks.
+            Or, in an object store, the lock was taken over: see `pipeline.files.s3_lease`.
     """
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     owner = f"process {os.getpid()} on {platform.node()}, started {started}"
@@ -32,7 +33,7 @@ def locked(manifests: Path) -> Iterator[None]:
     path = manifests / ".lock"
     with path.open("a+") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_lock.lock(handle, path, _FIX, wait=False)
         except BlockingIOError as error:
             handle.seek(0)
             what = f"another command is working on this run: {handle.read().strip()}"

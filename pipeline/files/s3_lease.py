@@ -6,8 +6,6 @@ lease is stopped before the lease ends, as another process may then work on the 
 ensures this, since a store may never answer a request.
 """
 
-import os
-import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from threading import Event, Lock, Thread
 from typing import Any
 
+from pipeline import stopping
 from pipeline.errors import StorageError
 from pipeline.files import s3_objects
 
@@ -48,13 +47,15 @@ def leased(address: str, owner: str) -> Iterator[None]:
     Thread(target=lease.watch, name="lease watch", daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, stopping.Stopped):
         if lease.is_lost:
             raise _lost(address) from None
         raise
     finally:
         lease.ended.set()
-        if not lease.is_lost:
+        if lease.is_lost:
+            stopping.forget()
+        else:
             renewing.join()
             lease.leave()
     if lease.is_lost:
@@ -130,7 +131,7 @@ class _Lease:
         with self._losing:
             if not (self.is_lost or self.ended.is_set()):
                 self.is_lost = True
-                os.kill(os.getpid(), signal.SIGINT)
+                stopping.abandon()
 
     def leave(self) -> None:
         """Empties the lock for others; if the store does not answer, the lease expires."""

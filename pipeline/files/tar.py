@@ -18,6 +18,10 @@ from pipeline.files import storage
 _BLOCK = 512
 _MAX_EXTENDED = 2**20
 """Largest accepted extended header, in bytes; real ones hold a name and a few numbers."""
+_START = 512
+"""First bytes of a file that its entry shows; they show what it is."""
+_END = 2**20
+"""Bytes after the end mark that are searched for more data; padding is shorter."""
 _ARCHIVE = ".tar#"
 _KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder"}
 _KINDS |= {b"6": "a pipe", b"S": "a sparse file"}
@@ -57,11 +61,13 @@ class Entry:
         member: Its position and size.
         kind: "a file", or another kind that the header claims: "a link", "a folder".
         whole: Whether the archive holds all of its bytes.
+        start: Its first bytes, at most 512.
     """
 
     member: Member
     kind: str
     whole: bool
+    start: bytes
 
 
 def parse(uri: str) -> Member | None:
@@ -95,7 +101,8 @@ def entries(archive: str) -> Iterator[Entry]:
     Raises:
         OSError: The archive cannot be opened or read.
         StorageError: The object store does not answer.
-        DamagedArchiveError: A header is damaged; the entries before it are good.
+        DamagedArchiveError: A header is damaged, the end mark is missing, or data follow it; the
+            entries before are good.
     """
     with storage.opened(archive) as file:
         end = file.seek(0, os.SEEK_END)
@@ -120,14 +127,18 @@ def entries(archive: str) -> Iterator[Entry]:
             else:
                 size = size if long_size is None else long_size
                 what = _KINDS.get(kind, "a file")
+                if kind == b"\0" and (long_name or name).endswith("/"):
+                    what = "a folder"  # as archives from before POSIX write it
                 if what in ("a link", "a folder"):
                     size = 0  # no data follow, even if the header has a size
                 member = Member(archive, long_name or name, data, size)
-                yield Entry(member, what, whole=data + size <= end)
+                start = file.read(min(size, _START))
+                yield Entry(member, what, whole=data + size <= end, start=start)
                 if data + size > end:
                     return
                 long_name = long_size = None
             position = data + -(-size // _BLOCK) * _BLOCK
+        _check_end(file, position, end)
 
 
 def read(member: Member) -> bytes:
@@ -172,6 +183,19 @@ def _header(file: BinaryIO, position: int) -> tuple[str, int, bytes] | None:
     if block[257:263] == b"ustar\0" and block[345] != 0:
         name = block[345:500].partition(b"\0")[0] + b"/" + name
     return _text(name), size, block[156:157]
+
+
+def _check_end(file: BinaryIO, position: int, end: int) -> None:
+    """Refuses an archive that was cut between two files, and one that others were appended to."""
+    if 0 < end <= position:
+        raise DamagedArchiveError("the end mark is missing: it may be cut, and files missing")
+    file.seek(position)
+    rest = file.read(_END)
+    if more := len(rest) - len(rest.lstrip(b"\0")) if rest.strip(b"\0") else 0:
+        where = f"byte {position + more:,}"
+        raise DamagedArchiveError(
+            f"more data after its end mark, at {where}: unpack and pack again"
+        )
 
 
 def _number(field: bytes) -> int | None:

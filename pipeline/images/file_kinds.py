@@ -21,7 +21,7 @@ _IMAGES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def describe(content: bytes) -> str:
@@ -36,7 +36,7 @@ def describe(content: bytes) -> str:
 def _kind(content: bytes) -> str | None:
     if content[4:8] == b"ftyp":
         brand = content[8:12]
-        if brand in _HEIF_BRANDS:
+        if brand in HEIF_BRANDS:
             return "a HEIC image"
         return "an AVIF image" if brand in (b"avif", b"avis") else "a video"
     start = content[:256].removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from pipeline.config.config_section import Section
 
+ValueRange = tuple[int, int]
+"""The values of a grey image of more than 8 bits that become black and white."""
+
 
 class Limits(Section):
     """Limits for an image."""
@@ -15,5 +18,5 @@ class Limits(Section):
     max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 100_000_000
     """Width times height; checked before decoding."""
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
-    """Time to decode it. Does not apply to WebP, AVIF, JPEG 2000 and compressed TIFF, which are
+    """CPU time to decode it. Does not apply to WebP, AVIF, JPEG 2000 and compressed TIFF, which are
     decoded in one call."""

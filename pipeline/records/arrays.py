@@ -26,6 +26,11 @@ def flags(values: npt.NDArray[np.bool_]) -> pa.Array:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
 
 
+def flag(value: bool) -> pa.Scalar:
+    """A truth value as an Arrow scalar."""
+    return flags(np.array([value]))[0]
+
+
 def texts(values: Collection[str | None]) -> pa.Array:
     """Texts as an Arrow array of strings.
 
@@ -54,6 +59,11 @@ def having(table: pa.Table, column: str, value: str) -> pa.Table:
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """A column of numbers without nulls as a read-only array (N,) of the same type."""
     return np.from_dlpack(whole(column))
+
+
+def truth(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """A column of truth values as an array (N,); null is false."""
+    return numbers(column.fill_null(flag(False)).cast(pa.int8())).astype(np.bool_)
 
 
 def empty(schema: pa.Schema) -> pa.Table:

@@ -1,11 +1,18 @@
 """Random reads of stored labels with TensorStore, several times faster than with zarr-python."""
 
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorstore as ts
 
 from pipeline.files import storage
 from pipeline.records.label_store import CONFIDENCE_STRIDE, RESTORE, Bytes, undamaged
+from pipeline.records.rows import LabelRow
 
 _VERIFY = "run `maskmill verify --rerun`: it labels damaged shards again"
 
@@ -20,45 +27,71 @@ def open_array(folder: Path) -> ts.TensorStore:
     return ts.open(spec, open=True, read=True).result()
 
 
-class LabelReader:
-    """Random reads of the labels of a store; thread-safe.
+@dataclass(frozen=True)
+class StoredLabel:
+    """The place of a label: labels of one labeler lie in several stores.
 
-    Args:
-        group: Folder of the Zarr group.
-
-    Raises:
-        StorageError: The label arrays are missing or damaged.
+    Attributes:
+        store: Folder of the Zarr group that holds it.
+        row: Its row in the arrays of this group.
+        size: (height, width) of the image on the store's square canvas.
     """
 
-    def __init__(self, group: Path) -> None:
-        self._arrays = {}
-        for name in ("mask", "confidence"):
-            with undamaged(group, RESTORE):
-                self._arrays[name] = open_array(group / name)
-        self._group = group
+    store: Path
+    row: int
+    size: tuple[int, int]
 
-    def read(self, rows: list[int], sizes: list[tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
-        """Reads labels, without the padding around each image.
+    @classmethod
+    def of(cls, workspace: Path, label: LabelRow) -> StoredLabel:
+        """The place that a good row of the pseudo_labels manifest names.
 
         Args:
-            rows: Positions in the arrays.
-            sizes: (height, width) of each image in its row.
+            workspace: The folder that store names are relative to.
+            label: The row.
+        """
+        height, width = label["height"], label["width"]
+        assert height is not None
+        assert width is not None
+        return cls(workspace / label["store"], label["row"], (height, width))
+
+
+class LabelReader:
+    """Random reads of labels from any stores, each from its own; thread-safe.
+
+    A store is opened once, when its first label is read.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[Path, str], Any] = {}
+
+    def read(self, labels: Sequence[StoredLabel]) -> list[tuple[Bytes, Bytes]]:
+        """Reads labels, without the padding around each image; one read for each store.
 
         Returns:
-            For each row a mask (height, width) uint8, 255 = ignore, and a confidence at a quarter
+            For each label a mask (height, width) uint8, 255 = ignore, and a confidence at a quarter
             of the resolution (sides rounded up) uint8, 255 = certain.
 
         Raises:
-            StorageError: A shard file is damaged, or has no such row.
+            StorageError: The arrays of a store are missing or damaged, or have no such row.
         """
-        masks, confidences = self._read("mask", rows), self._read("confidence", rows)
-        labels = []
-        for mask, confidence, (height, width) in zip(masks, confidences, sizes, strict=True):
-            cells = (-(-height // CONFIDENCE_STRIDE), -(-width // CONFIDENCE_STRIDE))
-            labels.append((mask[:height, :width], confidence[: cells[0], : cells[1]]))
-        return labels
+        by_store: defaultdict[Path, list[int]] = defaultdict(list)
+        for index, label in enumerate(labels):
+            by_store[label.store].append(index)
+        found: dict[int, tuple[Bytes, Bytes]] = {}
+        for store, indexes in by_store.items():
+            rows = [labels[index].row for index in indexes]
+            arrays = (self._read(store, "mask", rows), self._read(store, "confidence", rows))
+            for index, mask, confidence in zip(indexes, *arrays, strict=True):
+                height, width = labels[index].size
+                cells = (-(-height // CONFIDENCE_STRIDE), -(-width // CONFIDENCE_STRIDE))
+                found[index] = mask[:height, :width], confidence[: cells[0], : cells[1]]
+        return [found[index] for index in range(len(labels))]
 
-    def _read(self, name: str, rows: list[int]) -> Bytes:
-        with undamaged(self._group, _VERIFY):
-            values: Bytes = self._arrays[name][rows].read().result()
+    def _read(self, store: Path, name: str, rows: list[int]) -> Bytes:
+        key = (store, name)
+        if key not in self._opened:
+            with undamaged(store, RESTORE):
+                self._opened[key] = open_array(store / name)
+        with undamaged(store, _VERIFY):
+            values: Bytes = self._opened[key][rows].read().result()
         return values

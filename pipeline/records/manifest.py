@@ -85,7 +85,7 @@ def read_records(folder: Path) -> dict[str, part_file.Record]:
     listed = snapshot.listing(folder)
     known = ((name, listed.index.parts[name]) for name in listed.indexed)
     found = {
-        name: part_file.Record(part.facts, {}, part.failed, "", part.num_rows)
+        name: part_file.Record(part.facts, {}, part.failed, "", part.num_rows, part.versions)
         for name, part in known
     }
     for name in listed.stamps.keys() - listed.indexed:
@@ -109,7 +109,8 @@ def update_index(folder: Path, table: Table) -> None:
             if (record := part_file.read_record(folder / name)) is None:
                 return
             facts, failed, num_rows = record.facts, record.failed, record.num_rows
-            parts[name] = IndexedPart(listed.stamps[name], num_rows, facts, failed)
+            stamp, versions = listed.stamps[name], record.versions
+            parts[name] = IndexedPart(stamp, num_rows, facts, failed, versions)
         rows = read(folder, table, _indexed_columns(table))
         listed.index.write({name: parts[name] for name in listed.stamps}, rows)
         storage.remove(folder / "_index.parquet")  # of version 0.1, read as rows by other tools

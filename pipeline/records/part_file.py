@@ -7,9 +7,10 @@ record of its unit: rows exist exactly when their masks do.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.records.hidden_files import temporary_folder
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
 """Metadata keys of a part's record and its digest: Parquet's checksums cover only pages."""
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")
+"""Libraries whose versions every part records, for people."""
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
 """Exceptions that reading a damaged file may raise."""
 
@@ -44,6 +46,7 @@ class Record:
         failed: Images whose files could not be read although ingest could: worth another try.
         rows: Digest of its rows.
         num_rows: How many there are.
+        versions: Versions of the libraries and models that made it, by name.
     """
 
     facts: Facts
@@ -51,6 +54,7 @@ class Record:
     failed: int
     rows: str
     num_rows: int
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def digest(value: object) -> str:
@@ -72,6 +76,7 @@ def write_part(
     *,
     files: Iterable[Path] = (),
     failed: int = 0,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
     """Commits a part: the last thing that happens to a unit of work.
 
@@ -82,6 +87,7 @@ def write_part(
         config: The resolved config section, for people.
         files: Finished files that the rows describe; their checksums are recorded.
         failed: Number of images that another run should try again.
+        versions: Versions of what made the rows, see `installed`; some are always recorded.
 
     Raises:
         OSError: There is no room, say; names the part. What was there before stays.
@@ -94,8 +100,24 @@ def write_part(
         "rows": digest(rows.to_pylist()),
         "num_rows": rows.num_rows,
         "config": dict(config),
-        "versions": _versions(),
+        "versions": {**installed(_RECORDED_LIBRARIES), **(versions or {})},
     }
+    _write(path, rows, record)
+
+
+def replace_rows(path: Path, rows: pa.Table, facts: Facts) -> None:
+    """Writes a part again with other rows and facts; what else its record says stays.
+
+    Raises:
+        StorageError: The part is damaged.
+    """
+    record = _raw_record(path)
+    record |= {"fingerprint": digest(facts), "facts": facts}
+    record |= {"rows": digest(rows.to_pylist()), "num_rows": rows.num_rows}
+    _write(path, rows, record)
+
+
+def _write(path: Path, rows: pa.Table, record: Mapping[str, Any]) -> None:
     text = json.dumps(record)
     own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
     metadata = {**(rows.schema.metadata or {}), **own}
@@ -116,20 +138,38 @@ def read_record(path: Path) -> Record | None:
         StorageError: The file is damaged, or Maskmill did not write it.
     """
     try:
+        record = _raw_record(path)
+    except FileNotFoundError:
+        return None
+    return Record(
+        facts=record["facts"],
+        files=record["files"],
+        failed=record["failed"],
+        rows=record["rows"],
+        num_rows=record["num_rows"],
+        versions=record.get("versions", {}),
+    )
+
+
+def _raw_record(path: Path) -> dict[str, Any]:
+    """The whole record of a part, with all keys of `Record`.
+
+    Raises:
+        FileNotFoundError: There is no part.
+        StorageError: See `read_record`.
+    """
+    try:
         footer = pq.read_metadata(storage.arrow_sources([snapshot.file_of(path)])[0])
         text = (footer.metadata or {})[_METADATA_KEY].decode()
         if digest(text) != footer.metadata[_CHECKSUM_KEY].decode():
             raise ValueError("the metadata is not what was written")
-        record = json.loads(text)
-        return Record(
-            facts=record["facts"],
-            files=record["files"],
-            failed=record["failed"],
-            rows=record["rows"],
-            num_rows=record["num_rows"],
-        )
+        record: dict[str, Any] = json.loads(text)
+        needed = [field.name for field in fields(Record) if field.default_factory is MISSING]
+        if lacking := [name for name in needed if name not in record]:
+            raise KeyError(lacking[0])
+        return record
     except FileNotFoundError:
-        return None
+        raise
     except UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise  # an error of the operating system is not damage
@@ -175,8 +215,13 @@ def damage(path: Path, record: Record, folder: Path) -> list[str]:
 
 
 @cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _RECORDED_LIBRARIES}
+def installed(libraries: tuple[str, ...]) -> dict[str, str]:
+    """The versions of those of these libraries that are installed, by name."""
+    found = {}
+    for name in libraries:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -185,9 +230,9 @@ def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             there = {*file.schema_arrow.names}
             rows = file.read([name for name in schema.names if name in there], use_threads=False)
-        for position, field in enumerate(schema):
-            if field.name not in there:
-                rows = rows.add_column(position, field, pa.nulls(rows.num_rows, field.type))
+        for position, column in enumerate(schema):
+            if column.name not in there:
+                rows = rows.add_column(position, column, pa.nulls(rows.num_rows, column.type))
         yield rows.cast(schema).replace_schema_metadata(None)
 
 

@@ -22,10 +22,11 @@ from pipeline.config.config_section import Facts
 from pipeline.files import storage
 from pipeline.records.hidden_files import index_file
 
-_VERSION = "1"
+_VERSION = "2"
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill.index", b"maskmill.index.checksum"
 _SHARD_FACTS = "inputs."
-"""Prefix of facts that differ from part to part; each distinct set of the others is stored once."""
+"""Prefix of facts that differ from part to part; each distinct set of the others, with the
+versions, is stored once."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class IndexedPart:
         num_rows: Number of rows.
         facts: Its facts.
         failed: Number of images to try again.
+        versions: Versions of what made it.
     """
 
     stamp: str
     num_rows: int
     facts: Facts
     failed: int
+    versions: Mapping[str, str]
 
 
 class PartIndex:
@@ -103,7 +106,7 @@ class PartIndex:
         for name, part in parts.items():
             common = {k: v for k, v in part.facts.items() if not k.startswith(_SHARD_FACTS)}
             own = {k: v for k, v in part.facts.items() if k.startswith(_SHARD_FACTS)}
-            number = shared.setdefault(json.dumps(common), len(shared))
+            number = shared.setdefault(json.dumps([common, dict(part.versions)]), len(shared))
             entries.append([name, part.stamp, part.num_rows, number, own, part.failed])
         about = json.dumps({"version": _VERSION, "shared": list(shared), "parts": entries})
         checksum = hashlib.sha256(about.encode()).hexdigest()
@@ -126,7 +129,8 @@ class PartIndex:
         parts, first = {}, {}
         position = 0
         for name, stamp, num_rows, number, own, failed in about["parts"]:
-            parts[name] = IndexedPart(stamp, num_rows, {**shared[number], **own}, failed)
+            common, versions = shared[number]
+            parts[name] = IndexedPart(stamp, num_rows, {**common, **own}, failed, versions)
             first[name] = position
             position += num_rows
         self.parts, self._first = parts, first

@@ -18,6 +18,7 @@ class ImageRow(TypedDict, total=False):
     mask_id: str | None
     label_scheme: str | None
     mask_class_ids: list[int] | None
+    mask_ignored: float | None
     width: int | None
     height: int | None
     format: str | None
@@ -29,6 +30,7 @@ class ImageRow(TypedDict, total=False):
     url: str | None
     stamp: str | None
     mask_stamp: str | None
+    remark: str | None
 
 
 class ProposalsRow(TypedDict, total=False):
@@ -74,9 +76,9 @@ class CardRow(TypedDict, total=False):
 
     labeler: str
     images: int
-    miou: float
-    pixel_accuracy: float
-    coverage: float
+    miou: float | None
+    pixel_accuracy: float | None
+    coverage: float | None
     class_iou: list[float | None]
     calibration: str
     mean_confidence: float | None

@@ -7,18 +7,21 @@ again and again; inside `Snapshot.active` each is read once. A snapshot also sho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from pipeline.files import file_stamps
 from pipeline.records.hidden_files import index_file
 from pipeline.records.part_index import PartIndex, read_index
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class Listing:
 
 @dataclass
 class Snapshot:
-    """Listings and columns by folder, and the kept parts that stand in for others."""
+    """Listings and columns by folder, kept parts that stand in for others, and results."""
 
     listings: dict[Path, Listing] = field(default_factory=dict)
     columns: dict[Path, dict[str, pa.ChunkedArray]] = field(default_factory=dict)
     names: dict[Path, frozenset[str]] = field(default_factory=dict)
     stand_ins: dict[Path, Path] = field(default_factory=dict)
+    results: dict[Hashable, Any] = field(default_factory=dict)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -70,6 +74,17 @@ _active: ContextVar[Snapshot | None] = ContextVar("snapshot", default=None)
 def active() -> Snapshot | None:
     """The snapshot in use, if any."""
     return _active.get()
+
+
+def once(key: Hashable, make: Callable[[], T]) -> T:
+    """The result of a function that reads manifests; it is called once while they do not change."""
+    snapshot = _active.get()
+    if snapshot is None:
+        return make()
+    if key not in snapshot.results:
+        snapshot.results[key] = make()
+    result: T = snapshot.results[key]
+    return result
 
 
 def file_of(part: Path) -> Path:

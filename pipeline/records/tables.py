@@ -49,7 +49,12 @@ IMAGES = Table(
     "images",
     "An image of a source, good or bad. Rows never move; (shard, row) is where its labels are.",
     _schema(
-        ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
+        (
+            "image_id",
+            pa.string(),
+            "first 16 hex digits of the SHA-256 of the file's bytes; then @low-high where a "
+            "`value_range` changes its pixels",
+        ),
         ("uri", pa.string(), "path of the image file; in a tar, archive#name@first byte+size"),
         ("source", pa.string(), "name of the source in the config"),
         ("role", pa.string(), "labeled, unlabeled, ood, val or test"),
@@ -57,21 +62,33 @@ IMAGES = Table(
         ("mask_id", pa.string(), "first 16 hex digits of the SHA-256 of the label file's bytes"),
         ("label_scheme", pa.string(), "the vocabulary's scheme that reads the label file"),
         ("mask_class_ids", pa.list_(pa.uint8()), "class ids that occur in the label file"),
+        (
+            "mask_ignored",
+            pa.float32(),
+            "share of the label file's pixels that are ignored, 0 to 1; null in parts of versions "
+            "that did not count them",
+        ),
         ("width", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
         ("height", pa.int32(), "pixels, after EXIF orientation; null where unreadable"),
         ("format", pa.string(), "format found in the file: JPEG, PNG, ..."),
         ("shard", pa.int32(), "unit of work, of the Parquet part and of the Zarr shard file"),
         ("row", pa.int64(), "position in the label arrays; shard = row // shard size"),
-        ("status", pa.string(), "ok, rejected (unreadable), duplicate (by content) or gone"),
+        (
+            "status",
+            pa.string(),
+            "ok, rejected (unreadable), failed (not readable at that time; the next run tries "
+            "again), duplicate (by content) or gone",
+        ),
         ("error_message", pa.string(), "why the status is not ok"),
         ("caption", pa.string(), "the source's text for the image; null where it has none"),
         ("url", pa.string(), "where the source got the image; null where it does not say"),
         (
             "stamp",
             pa.string(),
-            "of the image file as it was read: size and modification time, or ETag",
+            "of the image file as it was read: size, mtime, ctime, inode; of an object size, ETag",
         ),
         ("mask_stamp", pa.string(), "the same of the label file"),
+        ("remark", pa.string(), "what to look at in an image that is ok; null for most"),
     ),
 )
 
@@ -133,7 +150,12 @@ REPORT_CARD = Table(
     _schema(
         ("labeler", pa.string(), "its name in the config"),
         ("images", pa.int32(), "labeled images it was scored on"),
-        ("miou", pa.float64(), "mean of `class_iou`, 0 to 1; absent classes count 0"),
+        (
+            "miou",
+            pa.float64(),
+            "mean of `class_iou`, 0 to 1; absent classes count 0; this and the next two are null "
+            "where no true class is known",
+        ),
         ("pixel_accuracy", pa.float64(), "share of the pixels that are labeled right, 0 to 1"),
         ("coverage", pa.float64(), "share of the pixels that have a label, 0 to 1"),
         (
@@ -171,7 +193,12 @@ METRICS = Table(
         ("variant", pa.string(), "name of the training variant, or of the labeler"),
         ("seed", pa.int64(), "seed of the training; null for a labeler"),
         ("step", pa.int64(), "training steps done when it was measured"),
-        ("epoch", pa.float32(), "passes over the unlabeled images (labeled, where there are none)"),
+        (
+            "epoch",
+            pa.float32(),
+            "passes over the unlabeled images (the OOD images of a training that learns only from "
+            "these, the labeled images of one that learns from no others)",
+        ),
         ("split", pa.string(), "images it was measured on: train, or the role of the images"),
         (
             "name",

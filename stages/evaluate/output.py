@@ -10,16 +10,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import IGNORE
+from pipeline.engine.findings import Findings
 from pipeline.records import manifest, part_file
+from pipeline.records.redone import Redone
 from pipeline.records.tables import CONFUSION, METRICS, Table
+from stages.evaluate.check import check_truth
 from stages.evaluate.confusion_tables import ConfusionTable, build_confusion_tables
 from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
 from stages.evaluate.tables import build_tables
 from stages.ingest.output import read_images
 from stages.labels.score_table import ScoreTable
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import labels_redone, read_labels
 from stages.train.config import TrainConfig
 
 Counts = npt.NDArray[np.int64]
@@ -32,10 +36,22 @@ def score_parts(config: Config, key: ScoreKey) -> tuple[Path, Path]:
     return config.manifests / METRICS.name / name, config.manifests / CONFUSION.name / name
 
 
+def labeled_roles(config: Config) -> list[str]:
+    """The roles whose images are labeled, but for those that report cards are of."""
+    section = config.section(PseudolabelConfig)
+    return [role for role in LABELED_ROLES if section is not None and role in section.roles]
+
+
 def labels_shown(config: Config, labeler: str) -> tuple[pa.Table, pa.Table]:
-    """Rows of all images of `LABELED_ROLES`, and of a labeler's labels of them."""
-    images = read_images(config.manifests, LABELED_ROLES)
-    return images, of_rows(read_labels(config.manifests, labeler), images)
+    """Rows of all images of `labeled_roles`, and of a labeler's labels of them."""
+    images = read_images(config.manifests, labeled_roles(config))
+    return images, read_labels(config.manifests, labeler, images)
+
+
+def labels_shown_redone(config: Config, labeler: str) -> Facts:
+    """The fact of a unit that reads `labels_shown`, if labels were done again on request."""
+    roles = labeled_roles(config)
+    return labels_redone(config.manifests, labeler, roles, f"labels of {labeler}")
 
 
 def config_keys(config: Config) -> Iterator[ScoreKey]:
@@ -72,7 +88,20 @@ def read_confusion(config: Config) -> dict[ScoreKey, Counts]:
 
 def score_tables(config: Config) -> list[ScoreTable]:
     """The tables that compare trainings and labelers; without those that are empty."""
-    return build_tables(config, read_scores(config))
+    names, shown = config.vocabulary.class_names, dict[str, set[int]]()
+    for key, counts in read_confusion(config).items():
+        if key.kind == "training":
+            shown.setdefault(key.split, set()).update(np.flatnonzero(counts.sum(axis=1)).tolist())
+    single = {split: names[min(ids)] for split, ids in shown.items() if len(ids) == 1}
+    return build_tables(config, read_scores(config), single if len(names) > 1 else {})
+
+
+def score_warnings(config: Config) -> list[str]:
+    """What the label files of val and test let one expect of the scores; one line each."""
+    if "evaluate" not in config.sections:
+        return []
+    check_truth(config, findings := Findings())
+    return findings.warnings
 
 
 def confusion_tables(config: Config) -> list[ConfusionTable]:
@@ -88,6 +117,12 @@ def scores_digest(config: Config) -> str:
             if (record := part_file.read_record(part)) is not None:
                 found[f"{table.name} of {key}"] = record.rows
     return part_file.digest(found)
+
+
+def scores_redone(config: Config) -> Facts:
+    """The fact of a unit that reads the scores, if some were done again on request."""
+    counts = Redone(config.manifests)
+    return counts.facts("scores", lambda: (part for _, part in _parts(config, METRICS)))
 
 
 def shown_split(config: Config) -> str | None:

@@ -55,17 +55,18 @@ class Scores:
             step: Training steps of the weights; None for a labeler.
             prefix: Prefix of the names of scores.
         """
-        values = {**self.confusion.scores(self.class_names), "boundary_miou": self.boundaries.miou}
+        is_known = self.confusion.counts.any()
+        values = self.confusion.scores(self.class_names)
+        values["boundary_miou"] = self.boundaries.miou if is_known else None
         for name, value in zip(self.class_names, self.boundaries.iou, strict=True):
             if not np.isnan(value):
                 values[f"boundary_iou/{name}"] = float(value)
-        is_known = self.confusion.counts.any()
         return [
             {
                 **_place(run, key, step),
                 "epoch": None,
                 "name": prefix + name,
-                "value": value if is_known else None,
+                "value": value,
             }
             for name, value in values.items()
         ]

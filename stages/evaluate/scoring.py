@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline import stopping
 from pipeline.config.config import Config
-from pipeline.errors import DataError
+from pipeline.errors import DataError, error_context
 from pipeline.records.rows import ConfusionRow, MetricRow
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.score_key import BEST, ScoreKey
@@ -44,7 +45,9 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
         predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
-            predicted = predictor.predict(read_pixels(image))
+            stopping.check()
+            with error_context(f"{file}: image {image['image_id']}"):
+                predicted = predictor.predict(read_pixels(image))
             scores.add(read_mask(image, config.vocabulary), predicted)
         metrics += scores.metric_rows(config.run.run, key, step, prefix)
         if not prefix:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.records import arrays, manifest, tables
+from pipeline.errors import error_context
+from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import digest_rows
+from stages.evaluate.check import check_splits, check_truth
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.output import config_keys, score_parts, score_tables
-from stages.evaluate.score_key import LABELED_ROLES, SPLITS, ScoreKey
+from stages.evaluate.output import config_keys, labeled_roles, score_parts, score_tables
+from stages.evaluate.score_key import SPLITS, ScoreKey
 from stages.ingest.output import read_images, read_images_with_masks
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import of_rows, read_labels
+from stages.pseudolabel.output import labels_redone, of_rows, read_labels
 from stages.train.config import TrainConfig
-from stages.train.output import TrainingKey, training_digest
+from stages.train.output import TrainingKey, training_digest, training_redone
 
 _FORMER = re.compile(r"part-(evaluate|labeler)-.*\.parquet")
 """Names of parts of versions up to 5, whose rows would duplicate ours."""
@@ -39,6 +42,21 @@ class EvaluateStage(Stage[ScoreKey]):
         super().__init__(section, context)
         assert isinstance(section, EvaluateConfig)
         self._section = section
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: roles, and once ingest is done what the label files can score."""
+        check_splits(self.context.config, findings)
+        if "ingest" not in pending:
+            check_truth(self.context.config, findings)
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[ScoreKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device."""
+        from stages.models.device import pick_device
+
+        with findings.collecting(), error_context("evaluate"):
+            pick_device(self._section.device)
 
     def plan(self) -> list[Unit[ScoreKey]]:
         """One unit for each training and split, and for each labeler and role with label files."""
@@ -99,8 +117,11 @@ class EvaluateStage(Stage[ScoreKey]):
         }
         for name, variant in section.variants.items():
             for seed in variant.seeds:
-                digest = training_digest(self.context.config, TrainingKey(name, seed))
-                training: Facts = {"inputs.training": digest}
+                key = TrainingKey(name, seed)
+                training: Facts = {
+                    "inputs.training": training_digest(self.context.config, key),
+                    **training_redone(self.context.config, key),
+                }
                 for split, facts in by_split.items():
                     yield self._unit(ScoreKey("training", name, seed, split), facts | training)
 
@@ -109,20 +130,23 @@ class EvaluateStage(Stage[ScoreKey]):
         if section is None:
             return
         manifests = self.context.config.manifests
-        images = read_images_with_masks(manifests, LABELED_ROLES)
+        roles = labeled_roles(self.context.config)
+        images = read_images_with_masks(manifests, roles)
         for name in section.labelers if images.num_rows else ():
-            labels = of_rows(read_labels(manifests, name), images)
+            labels = read_labels(manifests, name, images)
             with_files = of_rows(images, labels)
-            for role in LABELED_ROLES:
+            for role in roles:
                 own = arrays.having(with_files, "role", role)
                 if own.num_rows:
                     used = digest_rows(of_rows(labels, own).select(["row", "fingerprint"]))
                     facts = {**self._facts(own), "inputs.labels": used}
+                    facts |= labels_redone(manifests, name, [role], f"labels of {name}")
                     yield self._unit(ScoreKey("labeler", name, None, role), facts)
 
     def _unit(self, key: ScoreKey, facts: Facts) -> Unit[ScoreKey]:
         metrics, confusion = score_parts(self.context.config, key)
-        return Unit(key, metrics, facts, companions=(confusion,))
+        versions = part_file.installed(("torch",))
+        return Unit(key, metrics, facts, companions=(confusion,), versions=versions)
 
     def _facts(self, images: pa.Table) -> Facts:
         """The facts of scores on these images besides the model."""

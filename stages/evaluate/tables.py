@@ -24,23 +24,34 @@ Scores = Mapping[ScoreKey, Mapping[str, float | None]]
 """By name; None where the images have no pixel whose class is known."""
 
 
-def build_tables(config: Config, scores: Scores) -> list[ScoreTable]:
+def build_tables(
+    config: Config, scores: Scores, only_classes: Mapping[str, str] | None = None
+) -> list[ScoreTable]:
     """Tables of the variants, of their classes, and of the labelers; without those that are empty.
 
     IoU is in percent, the mean over all classes of the vocabulary. Of several seeds a table has the
     mean and, where there is room, the sample standard deviation.
+
+    Args:
+        config: The run.
+        scores: By model and split.
+        only_classes: By split the class that all its true pixels have, where that is so; there a
+            network that gives this class everywhere scores best, and no gain is shown.
     """
     train, pseudolabel = config.section(TrainConfig), config.section(PseudolabelConfig)
     variants = {} if train is None else train.variants
     labelers = [] if pseudolabel is None else list(pseudolabel.labelers)
     return [
-        *_variant_tables(scores, variants, config.vocabulary.class_names),
+        *_variant_tables(scores, variants, config.vocabulary.class_names, only_classes or {}),
         *_labeler_tables(scores, labelers),
     ]
 
 
 def _variant_tables(
-    scores: Scores, variants: Mapping[str, VariantConfig], class_names: Sequence[str]
+    scores: Scores,
+    variants: Mapping[str, VariantConfig],
+    class_names: Sequence[str],
+    only_classes: Mapping[str, str],
 ) -> list[ScoreTable]:
     """Mean IoU on every split, with the gain over the first variant; other scores; IoU by class.
 
@@ -90,7 +101,7 @@ def _variant_tables(
         for name, row in zip(titles, rows, strict=True):
             own = of(name, last, "miou")
             gains = [own[seed] - base[seed] for seed in own if seed in base and name != first]
-            row.append(_spread(gains, "+.1f"))
+            row.append("-" if last in only_classes else _spread(gains, "+.1f"))
     other_rows = [
         (title, *(_mean([*of(name, last, score).values()]) for score in _OTHER_SCORES))
         for name, title in titles.items()
@@ -105,6 +116,8 @@ def _variant_tables(
     unknown = [split for split in splits if not any(of(name, split, "miou") for name in variants)]
     if unknown:
         title += f"; no pixel of {' and '.join(unknown)} has a class in its label file"
+    for split in (split for split in splits if split in only_classes):
+        title += f"; {split} shows no class but {only_classes[split]}: a constant scores best"
     if len(shown) > len(splits):
         title += "; best = best epoch on val, which is selection on val"
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,9 +12,16 @@ import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.console import Console
-from pipeline.errors import MaskmillError
+from pipeline.engine.findings import Findings
+from pipeline.engine.stage import Context
+from pipeline.errors import DataError, MaskmillError
 from pipeline.files import locations, storage
+from pipeline.records import manifest, part_file, tables
+from pipeline.records.rows import ImageRow
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
+from stages.ingest.output import label_file, none_usable
+from stages.ingest.stage import IngestStage
+from stages.labels.supervision import Supervision
 
 
 @dataclass
@@ -30,10 +38,12 @@ class SourceCheck:
 
 
 def check_data(config: Config, console: Console) -> bool:
-    """Prints how much of each source is there; reads lists and folders, but no image.
+    """Prints how much of each source is there, and all that `maskmill run ingest` would refuse.
+
+    Reads lists, folders, and the images that have label files, but not those that were read before.
 
     Returns:
-        Whether everything is there.
+        Whether everything is there, and can be used.
 
     Raises:
         ConfigError: The config has no section `ingest`.
@@ -52,7 +62,60 @@ def check_data(config: Config, console: Console) -> bool:
     for path, note in section.download.items():
         if any(_is_same_or_inside(path, other) for other in missing):
             console.line(f"get {path}: {note}")
-    return not missing
+    findings = refused(config, console)
+    for warning in findings.warnings:
+        console.line(f"warning: {warning}")
+    for fault in findings.faults:
+        console.line(f"`maskmill run ingest` would refuse: {fault}")
+    return not missing and not findings.faults
+
+
+def refused(config: Config, console: Console) -> Findings:
+    """Everything that `maskmill run` would refuse of the sources and their label files."""
+    findings = Findings()
+    stage = IngestStage(ingest_section(config), Context(config, console))
+    stage.check(findings, ())
+    if findings.faults:
+        return findings
+    rows: dict[str, list[ImageRow]] = {}
+    for row, problem in _examined(stage):
+        rows.setdefault(row["role"], []).append(row)
+        if problem is not None:
+            findings.add(problem)
+    for role, own in rows.items():
+        good = [label_file(row) for row in own if row["status"] == "ok" and row.get("mask_id")]
+        if all(row["status"] != "ok" for row in own):
+            findings.add(none_usable(config, role, own))
+        _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
+    return findings
+
+
+def _examined(stage: IngestStage) -> Iterator[tuple[ImageRow, DataError | None]]:
+    """The rows of images with label files, as `run` would read them, and what is wrong with these.
+
+    What was read before is not read again; nothing is written.
+    """
+    for unit in stage.plan():
+        rows = stage.layout.rows(unit.shard)
+        entries = [entry for entry in rows if entry["present"] and entry["mask"]]
+        if entries and part_file.read_facts(unit.part) == unit.facts:
+            known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
+            masked = (row for row in known if row["mask_uri"] and row["status"] != "gone")
+            yield from ((row, None) for row in masked)
+        elif entries:
+            yield from ((one.row, one.problem) for one in stage.read(entries, {}))
+
+
+def _judge(config: Config, found: Supervision, findings: Findings) -> None:
+    """Adds what is wrong with label files that teach or score nothing."""
+    where = f"{config.path}: {found.sources}"
+    silence, monotony = found.silence(), found.monotony()
+    if found.role == "labeled" and silence is not None:
+        findings.add(DataError(silence.what, where=where, fix=silence.fix))
+    elif found.role == "labeled" and monotony is not None and "pseudolabel" not in config.sections:
+        findings.add(DataError(monotony.what, where=where, fix=monotony.fix))
+    elif (doubt := silence or monotony) is not None:
+        findings.warn(f"{where}: {doubt}")
 
 
 def check_source(
@@ -79,6 +142,7 @@ def check_source(
     except MaskmillError as error:
         return SourceCheck([f"missing: {error}"], {*origin.paths})
     _count_files(images, source, found, config.data)
+    found.remarks.extend(origin.remarks)
     if expected is None:
         return found
     if (lacking := expected - images.num_rows) > 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config import Config
-from pipeline.config.config_section import Name, RunOnly, Section
+from pipeline.config.config_section import Facts, Name, RunOnly, Section
 from pipeline.errors import ConfigError
-from pipeline.images.limits import Limits
+from pipeline.images.limits import Limits, ValueRange
 from stages.ingest.sources.base import Source
 
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
@@ -25,6 +25,15 @@ def _as_text(name: object) -> object:
 SplitName = Annotated[str, BeforeValidator(_as_text)]
 """Name of a split, such as 92 or 1_16: a string or a number in the file."""
 
+
+def _ascending(values: ValueRange) -> ValueRange:
+    if values[0] >= values[1]:
+        raise ValueError("write the darkest value first: [0, 4095]")
+    return values
+
+
+_Value = Annotated[int, Field(ge=0, le=65535)]
+
 Counts = dict[Name, PositiveInt]
 """Numbers of images by source."""
 
@@ -37,7 +46,18 @@ class SourceConfig(Section):
     source: Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)]
     """Location of its images: {name: folder, images: ..., masks: ...}."""
     label_scheme: str | None = None
-    """The vocabulary's scheme that reads the label files; default: pixel values are class ids."""
+    """The vocabulary's scheme that reads the label files; default: pixel values are class ids, and
+    colours those of the classes (the scheme `class colors`)."""
+    value_range: Annotated[tuple[_Value, _Value], AfterValidator(_ascending)] | None = None
+    """The values of grey images of more than 8 bits that become black and white, e.g. [0, 4095] for
+    12 bits in files of 16. Default: [0, 65535]."""
+
+    def facts(self, prefix: str) -> Facts:
+        """See `Section.facts`; without the value range where there is none."""
+        facts = super().facts(prefix)
+        if self.value_range is None:
+            del facts[f"{prefix}.value_range"]
+        return facts
 
     def create(self, config: Config, name: str) -> Source:
         """Builds the source of this name in a run's config."""
@@ -46,6 +66,7 @@ class SourceConfig(Section):
             config_folder=config.path.parent,
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
+            only_masked=self.role == "labeled",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.files import file_stamps, storage
+from stages.ingest.file_kind import is_hidden
 
 
 class Root:
@@ -50,10 +51,11 @@ class Root:
         return f"leads out of {self.folder}{fix}"
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        """Yields every file below the folder with its problem, if any.
+        """Yields every file below the folder with its problem, if any; hidden ones too.
 
         If links are followed, a linked folder is searched. If not, it is skipped if it leads to
-        another part of this folder, and otherwise yielded as a file with a problem.
+        another part of this folder, and otherwise yielded as a file with a problem. A hidden folder
+        that cannot be listed is yielded as a file.
 
         Raises:
             OSError: A folder cannot be listed. Its images must not count as gone.
@@ -64,8 +66,15 @@ class Root:
             return
         waiting, visited = [self.folder], {self._real}
         while waiting:
-            with os.scandir(waiting.pop()) as found:
-                entries = list(found)
+            folder = waiting.pop()
+            try:
+                with os.scandir(folder) as found:
+                    entries = list(found)
+            except PermissionError:
+                if not is_hidden(folder[len(self.folder) :].lstrip("/")):
+                    raise
+                yield folder, None
+                continue
             for entry in entries:
                 if not entry.is_symlink():
                     if entry.is_dir():

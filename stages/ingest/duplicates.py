@@ -22,6 +22,8 @@ def status_changes(images: pa.Table) -> pa.Table:
         A table of the rows that change: `row`, and its new `status` and `error_message`.
     """
     good = images.filter(pc.is_in(images["status"], pa.array(["ok", "duplicate"])))
+    bytes_id = pc.utf8_slice_codeunits(good["image_id"], 0, 16)  # whatever their value ranges are
+    good = good.set_column(good.column_names.index("image_id"), "image_id", bytes_id)
     rank = pc.index_in(good["role"], value_set=pa.array(PRECEDENCE))
     good = good.append_column("rank", rank).sort_by([("rank", "ascending"), ("row", "ascending")])
     first = pc.index_in(good["image_id"], value_set=good["image_id"]).combine_chunks()

@@ -1,51 +1,138 @@
-"""The row of every image: rows never move, new images go to new shards."""
+"""The row of every image: rows never move, and follow the bytes; new images go to new shards."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
 from pipeline.files import tar
 from pipeline.records import arrays
 from pipeline.records.sharded_table import ShardedTable
+from stages.ingest.moved import Unplaced, paired, twins, unsure
 
-KNOWN_COLUMNS = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
-"""Columns of the images manifest that `assign_rows` takes."""
+Positions = npt.NDArray[np.int64]
+Read = Callable[[Sequence[str]], pa.Table]
+"""Reads these columns of the images manifest so far."""
+
+_KNOWN_COLUMNS = ("source", "uri", "row", "shard", "mask_uri", "label_scheme", "role")
+_COMPARED_COLUMNS = ("role", "uri", "stamp", "image_id", "status")
+"""Columns that only images without a place are compared by."""
 
 
-def assign_rows(listed: pa.Table, known: pa.Table, shard_size: int) -> ShardedTable:
-    """Gives every listed image a row, and keeps the rows of images that are no longer listed.
+@dataclass(frozen=True)
+class Layout:
+    """The rows of all images.
+
+    Attributes:
+        table: The columns of a listing, with `row`, and with `present`: whether the image is still
+            listed and has a file.
+        unsure: Addresses of new images that may be known ones which are gone from another address:
+            their sizes are equal, and their bytes must be compared.
+    """
+
+    table: ShardedTable
+    unsure: list[str]
+
+
+def assign_rows(
+    listed: pa.Table, read: Read, shard_size: int, contents: Mapping[str, str | None]
+) -> Layout:
+    """Gives every listed image a row, and keeps the rows of images that are gone.
+
+    An image has the row of its source and address. One that has none there gets the row of equal
+    bytes that are gone from another address, and only then a new row.
 
     Args:
         listed: What the sources list now, in order: a table of the schema `LISTING`, with the
             columns `source`, `role` and `scheme`.
-        known: The images manifest so far, its columns `KNOWN_COLUMNS`.
+        read: Reads the images manifest so far.
         shard_size: Images a shard.
-
-    Returns:
-        The columns of `listed`, with `row`, and with `present`: whether the image is still listed.
+        contents: By address, the `image_id` of new images that were compared.
 
     Raises:
         DataError: A source lists an image twice, which would give two images the same row.
     """
+    known = read(_KNOWN_COLUMNS)
     found = _known_positions(listed, known)
+    listed, found = _without_lost_files(listed, found, read)
+    known_rows = arrays.numbers(known["row"])
+    is_lost = ~np.isin(known_rows, known_rows[found[found >= 0]])
+    waiting: list[str] = []
+    if is_lost.any():
+        found, known_rows, waiting = _follow_bytes(listed, found, is_lost, read, contents)
+        is_lost = ~np.isin(np.arange(len(known_rows)), found)
     is_new = found < 0
     next_row = (1 + (pc.max(known["shard"]).as_py() if known.num_rows else -1)) * shard_size
     rows = np.empty(len(found), np.int64)
-    known_rows = arrays.numbers(known["row"])
     rows[~is_new] = known_rows[found[~is_new]]
     rows[is_new] = next_row + np.arange(is_new.sum())
     entries = listed.append_column("row", arrays.integers(rows))
     entries = entries.append_column("present", arrays.flags(np.ones(len(rows), np.bool_)))
-    gone = known.filter(arrays.flags(~np.isin(known_rows, rows)))
-    return ShardedTable(_with_gone(entries, gone), shard_size)
+    is_gone = is_lost & ~np.isin(known_rows, rows)
+    known = known.set_column(known.column_names.index("row"), "row", arrays.integers(known_rows))
+    gone = known.filter(arrays.flags(is_gone))
+    return Layout(ShardedTable(_with_gone(entries, gone), shard_size), waiting)
+
+
+def _follow_bytes(
+    listed: pa.Table,
+    found: Positions,
+    is_lost: npt.NDArray[np.bool_],
+    read: Read,
+    contents: Mapping[str, str | None],
+) -> tuple[Positions, Positions, list[str]]:
+    """Gives images without a place the rows of equal bytes that have lost theirs.
+
+    Returns:
+        The position of each listed image among the known ones, -1 for new images; the row of each
+        known image; and the addresses whose bytes must be compared first.
+    """
+    rows = arrays.numbers(read(["row"])["row"]).copy()
+    found, (lost,), (new,) = found.copy(), np.nonzero(is_lost), np.nonzero(found < 0)
+    statuses = read(["status"])["status"].take(arrays.integers(lost))
+    was_gone = arrays.truth(pc.equal(statuses, arrays.text(GONE)))
+    waiting: list[str] = []
+    if not len(new) and was_gone.all():
+        return found, rows, waiting  # nothing has changed
+    known = read(_COMPARED_COLUMNS)
+    if len(new):
+        lost = lost[np.argsort(was_gone, kind="stable")]  # those that the last run had come first
+        ours = Unplaced.listed(listed.take(arrays.integers(new)), contents)
+        theirs = Unplaced.known(known.take(arrays.integers(lost)))
+        pairs = paired(ours, theirs)
+        for one, other in pairs.items():
+            found[new[one]] = lost[other]
+        rest = sorted({*range(len(lost))} - {*pairs.values()})
+        waiting = unsure(ours, {*range(len(new))} - pairs.keys(), theirs, rest, contents)
+        lost = np.sort(lost[rest])
+    for one, other in twins(known, lost, listed, found):
+        rows[[one, other]] = rows[[other, one]]
+    return found, rows, waiting
+
+
+def _without_lost_files(
+    listed: pa.Table, found: Positions, read: Read
+) -> tuple[pa.Table, Positions]:
+    """Leaves out images that a list names but whose files, read before, are missing."""
+    if not listed["stamp"].null_count:
+        return listed, found
+    has_no_file = pc.and_(pc.is_null(listed["stamp"]), pc.is_null(listed["problem"]))
+    (suspects,) = np.nonzero(arrays.truth(has_no_file) & (found >= 0))
+    stamps = read(["stamp"])["stamp"].take(arrays.integers(found[suspects]))
+    is_there = np.ones(len(found), np.bool_)
+    is_there[suspects[arrays.truth(pc.is_valid(stamps))]] = False
+    return listed.filter(arrays.flags(is_there)), found[is_there]
 
 
 def _with_gone(entries: pa.Table, gone: pa.Table) -> pa.Table:
-    """Appends the manifest rows of images that are no longer listed."""
+    """Appends the manifest rows of images that are gone."""
     if not gone.num_rows:
         return entries
     renamed = {"image": "uri", "mask": "mask_uri", "scheme": "label_scheme"}
@@ -56,7 +143,7 @@ def _with_gone(entries: pa.Table, gone: pa.Table) -> pa.Table:
     return pa.concat_tables([entries, pa.table(columns)], promote_options="default")
 
 
-def _known_positions(listed: pa.Table, known: pa.Table) -> npt.NDArray[np.int64]:
+def _known_positions(listed: pa.Table, known: pa.Table) -> Positions:
     """The position of each listed image among the known ones; -1 for new images."""
     is_once = (np.diff(arrays.numbers(known["row"])) > 0).all()
     pairs = (("image", "uri"), ("source", "source"))

@@ -1,26 +1,48 @@
-"""Reads files into manifest rows: a bad image becomes a row, a bad label file an error."""
+"""Reads files into manifest rows: a bad image becomes a row, a bad label file an error.
+
+An image that could not be read only this time, e.g. for lack of memory, becomes a row of status
+`failed`, and is read again by the next run.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
-from pipeline.config.vocabulary import IGNORE, Vocabulary
+from pipeline import stopping
+from pipeline.config.vocabulary import Vocabulary
+from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
-from pipeline.images import images
-from pipeline.images.limits import Limits
+from pipeline.images import faults, images
+from pipeline.images.faults import MissingImageError, UnreachableImageError, UnreadableImageError
+from pipeline.images.limits import Limits, ValueRange
 from pipeline.records.rows import ImageRow
+from stages.ingest.image_remarks import remark_of
+from stages.ingest.scan_mask import scan_mask
 
 Entry = Mapping[str, Any]
 """A row of the layout (`stages.ingest.layout`)."""
-_SHOWN = 5
-"""Unknown label values that an error lists."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        vocabulary: Maps label values to class ids.
+        limits: What an image or a label file may cost.
+        value_ranges: The values that become black and white, of sources that have a range.
+    """
+
+    vocabulary: Vocabulary
+    limits: Limits
+    value_ranges: Mapping[str, ValueRange]
 
 
 @dataclass(frozen=True)
@@ -30,49 +52,61 @@ class ScanResult:
     Attributes:
         row: The manifest row of the image.
         problem: What is wrong with its label file.
-        is_unreachable: Whether the image may be readable another time.
+        fault: The error of a disk that fails, which may concern all of its files.
     """
 
     row: ImageRow
     problem: DataError | None = None
-    is_unreachable: bool = False
+    fault: OSError | None = None
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the image may be readable another time."""
+        return self.row["status"] == "failed"
 
 
 def scan(
-    entries: Sequence[Entry],
-    gone: Mapping[int, ImageRow],
-    vocabulary: Vocabulary,
-    limits: Limits,
+    entries: Sequence[Entry], gone: Mapping[int, ImageRow], reading: Reading
 ) -> list[ScanResult]:
     """Reads the files of a shard.
 
     Args:
         entries: The images of the shard, in the order of rows.
         gone: By row, the manifest rows of images that are no longer listed.
-        vocabulary: Maps label values to class ids.
-        limits: What an image or a label file may cost.
+        reading: How files are read.
 
     Returns:
         The result of each entry, in order; rows lack `shard`.
+
+    Raises:
+        OSError: The disk fails for every file: it is gone, and reading on would find nothing.
+        StorageError: The object store does not answer.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        read = partial(_scan_image, gone=gone, vocabulary=vocabulary, limits=limits)
-        return list(threads.map(read, entries))
+        read = partial(_scan_image, gone=gone, reading=reading)
+        results = list(threads.map(read, entries))
+    found = [result.fault for result in results if result.fault is not None]
+    if found and len(found) == sum(entry["present"] for entry in entries):
+        raise found[0]
+    return results
 
 
-def _scan_image(
-    entry: Entry, gone: Mapping[int, ImageRow], vocabulary: Vocabulary, limits: Limits
-) -> ScanResult:
-    if not entry["present"]:
-        known = gone[entry["row"]]
-        return ScanResult({**known, "status": "gone", "error_message": "no longer in the source"})
-    row: ImageRow = {
+def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) -> ScanResult:
+    stopping.check()
+    place: ImageRow = {
         "uri": entry["image"],
         "source": entry["source"],
         "role": entry["role"],
         "mask_uri": entry["mask"],
         "label_scheme": entry["scheme"],
         "row": entry["row"],
+    }
+    if not entry["present"]:
+        known = gone[entry["row"]]
+        reason = "no longer in the source"
+        return ScanResult({**known, **place, "status": GONE, "error_message": reason})
+    row: ImageRow = {
+        **place,
         "status": "ok",
         "stamp": entry["stamp"],
         "mask_stamp": entry["mask_stamp"],
@@ -81,52 +115,77 @@ def _scan_image(
     }
     try:
         if entry["problem"] is not None:
-            raise images.UnreadableImageError(entry["problem"])
-        content = images.read_bytes(entry["image"], limits)
-        row["image_id"] = images.content_id(content)
-        decoded = images.decode_image(content, limits)
-    except images.UnreadableImageError as error:
-        row["status"], row["error_message"] = "rejected", str(error)
-        is_unreachable = isinstance(error, images.UnreachableImageError)
-        return ScanResult(row, is_unreachable=is_unreachable)
+            raise UnreadableImageError(entry["problem"])
+        return ScanResult(row, _read(row, reading))
+    except MissingImageError as error:
+        # A file that the listing saw may come back, with the same stamp; a new one has a new stamp.
+        status = "rejected" if entry["stamp"] is None else "failed"
+        return _without_pixels(row, status, error)
+    except UnreachableImageError as error:
+        return _without_pixels(row, "failed", error)
+    except UnreadableImageError as error:
+        return _without_pixels(row, "rejected", error)
+    except MemoryError:
+        return _without_pixels(row, "failed", faults.out_of_memory())
+    except OSError as error:
+        return _without_pixels(row, "failed", faults.from_read_error(error), error)
+
+
+def _without_pixels(
+    row: ImageRow, status: str, error: Exception, fault: OSError | None = None
+) -> ScanResult:
+    return ScanResult({**row, "status": status, "error_message": str(error)}, fault=fault)
+
+
+def _read(row: ImageRow, reading: Reading) -> DataError | None:
+    """Adds the columns of the image and its label file to a row.
+
+    Returns:
+        What is wrong with the label file.
+
+    Raises:
+        UnreadableImageError: The image cannot be read or decoded; or neither can its label file,
+            but only at this time (`UnreachableImageError`).
+    """
+    content = images.read_bytes(row["uri"], reading.limits)
+    row["image_id"] = images.content_id(content)
+    value_range = reading.value_ranges.get(row["source"])
+    decoded = images.decode_image(content, reading.limits, value_range)
+    if decoded.is_scaled:
+        row["image_id"] = images.image_id(content, value_range)
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
-    if entry["mask"] is None:
-        return ScanResult(row)
-    return ScanResult(row, _scan_mask(entry["mask"], row, vocabulary, limits))
+    if remark := remark_of(decoded, value_range):
+        row["remark"] = remark
+    if row["mask_uri"] is None:
+        return None
+    return scan_mask(row["mask_uri"], row, decoded.orientation, reading.vocabulary, reading.limits)
 
 
-def _scan_mask(uri: str, row: ImageRow, vocabulary: Vocabulary, limits: Limits) -> DataError | None:
-    """Adds the columns of the label file to a row, or returns what is wrong with the file."""
-    try:
-        content = images.read_bytes(uri, limits)
-        labels = images.decode_labels(content, limits)
-    except images.UnreadableImageError as error:
-        fix = "replace it with a label image, e.g. a PNG of class ids"
-        return DataError(f"cannot read the label file: {error}", where=uri, fix=fix)
-    height, width = labels.shape[:2]
-    if (height, width) != (row["height"], row["width"]):
-        size = f"{row['width']} x {row['height']}"
-        what = f"the mask is {width} x {height} pixels but its image {row['uri']} is {size}"
-        fix = "use a mask of the same size"
-        return DataError(what, where=uri, fix=fix)
-    mask, unknown = vocabulary.to_mask(labels, row["label_scheme"])
-    if unknown:
-        return _unknown_labels(unknown, uri, row["label_scheme"], vocabulary, labels.ndim == 3)
-    row["mask_id"] = images.content_id(content)
-    row["mask_class_ids"] = [int(class_id) for class_id in np.unique(mask) if class_id != IGNORE]
-    return None
+def content_ids(uris: Sequence[str], limits: Limits) -> Iterator[tuple[str, str | None]]:
+    """Yields the `image_id` of each file with its address; None for one that cannot be read."""
+
+    def read(uri: str) -> str | None:
+        try:
+            return images.content_id(images.read_bytes(uri, limits))
+        except UnreadableImageError:
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from zip(uris, threads.map(read, uris), strict=True)
 
 
-def _unknown_labels(
-    unknown: Sequence[str], uri: str, scheme: str | None, vocabulary: Vocabulary, is_color: bool
-) -> DataError:
-    """The error of label values that the vocabulary has no class for."""
-    shown = ", ".join(unknown[:_SHOWN]) + (", ..." if unknown[_SHOWN:] else "")
-    kind = "colour" if is_color else "class id"
-    if scheme is not None:
-        fix = f"add it to label_schemes.{scheme} of vocabulary {vocabulary.name!r}"
-    else:
-        known = f"use class ids 0 to {vocabulary.num_classes - 1} and {IGNORE} (= ignore)"
-        fix = f"{known}, or set `label_scheme` of the source to a scheme that has it"
-    return DataError(f"{kind} {shown} is not in the vocabulary", where=uri, fix=fix)
+def altered_label_files(rows: pa.Table) -> list[str]:
+    """Lines that name the label files which are not those that ingest read.
+
+    Args:
+        rows: Rows of the images manifest: `mask_uri`, `mask_id` and `status`.
+    """
+    found = []
+    for row in rows.to_pylist():
+        if row["mask_id"] is not None and row["status"] != GONE:
+            try:
+                images.read_bytes(row["mask_uri"], expected=row["mask_id"])
+            except UnreadableImageError as error:
+                found.append(f"{row['mask_uri']}: {error}")
+    return found

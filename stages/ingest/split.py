@@ -11,11 +11,14 @@ from pipeline.config.config import Config
 from pipeline.console import Console
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import storage
+from stages.ingest import text_list
 from stages.ingest.config import Role, ingest_section
 from stages.ingest.sources.base import Source
 from stages.ingest.sources.folder import FolderSource
 
 _DRAWN: tuple[Role, ...] = ("labeled", "unlabeled")
+_SHOWN = 5
+"""Names that an error lists."""
 
 
 def draw_split(
@@ -40,7 +43,7 @@ def draw_split(
     sources = {role: _single_source(config, role) for role in _DRAWN}
     files = {role: _list_file(config, role, source) for role, source in sources.items()}
     _check_different_lists(sources, files)
-    lines = _lines(lists) if lists else _ids_in_folder(config, sources["labeled"])
+    lines = _lines(lists) if lists else _ids_in_folder(config, sources)
     if not 0 < labeled < len(lines):
         what = f"cannot draw {labeled} labeled images from {len(lines)} and leave unlabeled ones"
         fix = f"draw 1 to {len(lines) - 1}" if len(lines) > 1 else "name a longer list with --from"
@@ -91,7 +94,7 @@ def _check_different_lists(sources: Mapping[Role, Source], files: Mapping[Role, 
 
 
 def _lines(lists: Sequence[Path]) -> list[str]:
-    """Reads the lines of text files, each line once, in order."""
+    """Reads the lines of text files, each line once, in order; blanks around it stay."""
     lines: dict[str, None] = {}
     for path in lists:
         try:
@@ -100,23 +103,34 @@ def _lines(lists: Sequence[Path]) -> list[str]:
             what = f"cannot read the list: {error.strerror or error}"
             fix = "name a text file with one image a line"
             raise DataError(what, where=f"--from {path}", fix=fix) from error
-        stripped = (line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").splitlines())
-        lines |= {os.fsdecode(line): None for line in stripped if line}
+        found = (line for line in text_list.lines(content) if text_list.stripped(line))
+        lines |= {os.fsdecode(line): None for line in found}
     return [*lines]
 
 
-def _ids_in_folder(config: Config, labeled: Source) -> list[str]:
+def _ids_in_folder(config: Config, sources: Mapping[Role, Source]) -> list[str]:
     """Ids of the images of a folder that have label files and belong to no other source."""
-    if not isinstance(labeled, FolderSource):
-        fix = "name the lists to draw from with --from"
-        what = "images can be drawn only from a source `folder`, and this is another kind"
-        raise ConfigError(what, where=labeled.where, fix=fix)
+    labeled = sources["labeled"]
+    for origin in sources.values():
+        if not isinstance(origin, FolderSource):
+            fix = "name the lists to draw from with --from"
+            what = "images can be drawn only from a source `folder`, and this is another kind"
+            raise ConfigError(what, where=origin.where, fix=fix)
+    assert isinstance(labeled, FolderSource)
     taken: set[str] = set()
     for name, source in ingest_section(config).sources.items():
         if source.role not in _DRAWN:
             taken |= {*source.create(config, name).list()["image"].to_pylist()}
-    return [key for key, path in labeled.labeled_files().items() if path not in taken]
+    files = {key: path for key, path in labeled.labeled_files().items() if path not in taken}
+    if wrong := [path for key, path in files.items() if not text_list.can_hold(key)]:
+        names = ", ".join(repr(path) for path in wrong[:_SHOWN])
+        more = f" and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
+        what = f"a list cannot hold these names: {names}{more}"
+        fix = "rename them: without line breaks, in UTF-8"
+        raise DataError(what, where=labeled.where, fix=fix)
+    return [*files]
 
 
 def _rank(line: str, seed: int) -> bytes:
-    return blake2b(os.fsencode(f"{seed}:{line}"), digest_size=16).digest()
+    text = text_list.stripped(os.fsencode(line))
+    return blake2b(os.fsencode(f"{seed}:") + text, digest_size=16).digest()

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Stage, Unit
-from pipeline.engine.staleness import count_changes
-from pipeline.errors import ConfigError, DataError
+from pipeline.config.vocabulary import CLASS_COLORS
+from pipeline.config.vocabulary_doubts import doubts_of_colors
+from pipeline.engine.findings import Findings
+from pipeline.engine.held_images import GONE, Drop
+from pipeline.engine.stage import Context, ShardKey, Stage, Unit
+from pipeline.errors import ConfigError, DataError, together
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
-from stages.ingest.config import MASKED, IngestConfig, SourceConfig
-from stages.ingest.duplicates import COMPARED_COLUMNS, PRECEDENCE, status_changes
-from stages.ingest.layout import KNOWN_COLUMNS, assign_rows
+from stages.ingest.changes import image_changes
+from stages.ingest.color_facts import with_colors
+from stages.ingest.config import IngestConfig
+from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
+from stages.ingest.gone import Vanished, ask, remarks, vanished
+from stages.ingest.image_remarks import image_remarks
+from stages.ingest.layout import Layout, assign_rows
+from stages.ingest.listing import check_scheme, list_sources
+from stages.ingest.shard_facts import DUPLICATES_MARKED, SHARD_SIZE, ShardFacts
 
-_Kinds = tuple[tuple[str, str | None, bool], ...]
-_SHARD_SIZE = "ingest.shard_size"
-_DUPLICATES_MARKED = "ingest.is_settled"
-"""Fact: whether duplicates were marked after this shard and the others of its run were read."""
-_INPUTS = ("image", "stamp", "mask", "mask_stamp", "caption", "url", "problem", "present")
-"""Columns of the layout that a manifest row depends on; the digest of them is a fact."""
+if TYPE_CHECKING:
+    from stages.ingest.scan import Entry, ScanResult
 
 
 class IngestStage(Stage[ShardKey]):
@@ -42,67 +47,127 @@ class IngestStage(Stage[ShardKey]):
         assert isinstance(section, IngestConfig)
         self._section = section
         self.folder = context.config.manifests / tables.IMAGES.name
+        self._facts = ShardFacts(section, context.config.vocabulary, self.version_facts)
+        self._contents: dict[str, str | None] = {}
+        self._away: dict[str, Path] = {}
+
+    def prepare(self) -> None:
+        """Compares the bytes of new images that may be known ones at another address."""
+        if unsure := self._layout.unsure:
+            from stages.ingest.scan import content_ids
+
+            what = "images compared with those that are gone"
+            with self.context.console.progress("ingest", len(unsure), what) as progress:
+                for uri, image_id in content_ids(unsure, self._section.limits):
+                    self._contents[uri] = image_id
+                    progress.advance()
+            del self._layout
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: shard size, label schemes, and what the sources list."""
+        for doubt in doubts_of_colors(self.context.config.vocabulary):
+            findings.warn(doubt)
+        for name, source in self._section.sources.items():
+            check_scheme(self.context.config, name, source, findings)
+        with findings.collecting():
+            self._check_shard_size()
+        if not pending:  # else the images are not drawn yet
+            with findings.collecting():
+                _ = self.layout
 
     def plan(self) -> list[Unit[ShardKey]]:
         """Plans a unit a shard; lists every source, opens no image."""
-        digests, kinds = self.layout.digests(_INPUTS), self._kinds
-        facts = {found: self._facts_of(found) for found in {(), *kinds.values()}}
+        facts = self._facts.of(self.layout, self._rows)
         return [
-            Unit(
-                ShardKey(shard),
-                self._part(shard),
-                {**facts[kinds.get(shard, ())], IMAGES_FACT: digests[shard]},
-                shard=shard,
-            )
-            for shard in self.layout.shards
+            Unit(ShardKey(shard), self._part(shard), own, shard=shard)
+            for shard, own in facts.items()
         ]
 
     def run(self, units: Sequence[Unit[ShardKey]]) -> None:
-        """Reads the images of stale shards in order; stops at a shard with a bad label file."""
+        """Reads the images of stale shards in order.
+
+        A shard with a bad label file is not committed. What is wrong with label files is told at
+        the end, all of it; shards without label files then wait for another run.
+
+        Raises:
+            DataError: Label files are bad, or many images are gone and the user has not said that
+                this is right.
+        """
+        if not self.context.accept_gone:
+            ask(self._vanished, self.context.config.path)
+        problems: list[DataError] = []
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
             for unit in units:
                 # Until duplicates are marked, one part stays stale, so that an interrupted run is
                 # repeated.
                 is_marked = unit is not units[0]
-                facts = {**unit.facts, _DUPLICATES_MARKED: is_marked}
-                self._write(unit.part, *self._scan(unit), facts)
+                facts = {**unit.facts, DUPLICATES_MARKED: is_marked}
+                if problems and not self.layout[unit.shard]["mask"].is_valid().to_numpy().any():
+                    continue
+                rows, failed, found = self._scan(unit)
+                problems += found
+                in_colors = any(row["label_scheme"] == CLASS_COLORS for row in rows)
+                facts = with_colors(facts, self.context.config.vocabulary, in_colors=in_colors)
+                if not found:
+                    self._write(unit.part, rows, failed, facts)
                 progress.advance(self.layout[unit.shard].num_rows)
+            if problems:
+                raise together(problems)
             self._mark_duplicates(units[0])
 
     def image_changes(self, unit: Unit[ShardKey]) -> dict[str, int]:
         """See `Stage.image_changes`."""
-        before = {}
-        if unit.part.exists():
-            names = ["row", "uri", "stamp", "mask_stamp", "status"]
-            rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist()
-            before = {
-                row["row"]: (row["uri"], row["stamp"], row["mask_stamp"])
-                for row in rows
-                if row["status"] != "gone"
-            }
-        now = {
-            entry["row"]: (entry["image"], entry["stamp"], entry["mask_stamp"])
-            for entry in self.layout.rows(unit.shard)
-            if entry["present"]
-        }
-        return count_changes(before, now)
+        names = ["row", "uri", "stamp", "mask_stamp", "status"]
+        exists = unit.part.exists()
+        rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist() if exists else ()
+        return image_changes(rows, self.layout.rows(unit.shard))
+
+    def remarks(self) -> list[str]:
+        """See `Stage.remarks`: what no row shows, and images that are gone; asked after `plan`."""
+        gone = remarks(self._vanished, len(self._layout.unsure), self._rows["status"])
+        return [*self._listing[1], *gone]
+
+    def gone(self) -> list[Drop]:
+        """See `Stage.gone`."""
+        table = self.layout.table
+        absent = ShardedTable(table.filter(pc.invert(table["present"])), self.layout.shard_size)
+        rest = ShardedTable(table.filter(table["present"]), self.layout.shard_size)
+        known = self._rows
+        facts = self._facts.of(rest, known.filter(pc.not_equal(known["status"], arrays.text(GONE))))
+        return [
+            Drop(
+                self._part(shard),
+                tables.IMAGES,
+                {*absent[shard]["row"].to_pylist()},
+                facts.get(shard, {}),
+            )
+            for shard in absent.shards
+        ]
+
+    def altered_files(self, unit: Unit[ShardKey]) -> list[str]:
+        """See `Stage.altered_files`: label files that are not those that ingest read."""
+        from stages.ingest.scan import altered_label_files
+
+        columns = ["mask_uri", "mask_id", "status"]
+        return altered_label_files(manifest.read_part(unit.part, tables.IMAGES, columns))
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
-        columns = ["role", "status", "uri", "error_message", "shard"]
+        columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
         images = manifest.read(self.folder, tables.IMAGES, columns)
         good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
-        for remark in self._listing[1]:
-            self.context.console.note(f"ingest: {remark}")
         for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
             these = arrays.having(images, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
-            self.context.console.warn(f"{these.num_rows} images {status}; {text}")
+            again = "; the next run tries again" if status == "failed" else ""
+            self.context.console.warn(f"{these.num_rows} images {status}; {text}{again}")
+        for remark in image_remarks(good):
+            self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
         shown = self._class_ids(labeled["shard"].unique().to_pylist())
@@ -124,28 +189,32 @@ class IngestStage(Stage[ShardKey]):
             for class_id in row["mask_class_ids"] or ()
         }
 
-    def _scan(self, unit: Unit[ShardKey]) -> tuple[list[ImageRow], int]:
+    def _scan(self, unit: Unit[ShardKey]) -> tuple[list[ImageRow], int, list[DataError]]:
         """Reads a shard.
 
         Returns:
-            Its rows, and how many of its images may be readable another time.
+            Its rows, how many of its images may be readable another time, and what is wrong with
+            its label files.
         """
-        from stages.ingest.scan import scan
-
         entries = self.layout.rows(unit.shard)
         gone: dict[int, ImageRow] = {}
         if not all(entry["present"] for entry in entries):
             known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
             gone = {row["row"]: row for row in known}
-        vocabulary = self.context.config.vocabulary
-        scanned = scan(entries, gone, vocabulary, self._section.limits)
-        if problems := [result.problem for result in scanned if result.problem is not None]:
-            more = f" (and {len(problems) - 1} more in this shard)" if problems[1:] else ""
-            first = problems[0]
-            raise DataError(f"{first.what}{more}", where=first.where, fix=first.fix)
+        scanned = self.read(entries, gone)
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
-        return rows, sum(result.is_unreachable for result in scanned)
+        problems = [result.problem for result in scanned if result.problem is not None]
+        return rows, sum(result.is_failed for result in scanned), problems
+
+    def read(self, entries: Sequence[Entry], gone: Mapping[int, ImageRow]) -> list[ScanResult]:
+        """What is in the files of a shard; see `scan`."""
+        from stages.ingest.scan import Reading, scan
+
+        sources = self._section.sources.items()
+        ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
+        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
+        return scan(entries, gone, reading)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
@@ -159,95 +228,54 @@ class IngestStage(Stage[ShardKey]):
             assert record is not None
             before: list[ImageRow] = manifest.read_part(part, tables.IMAGES).to_pylist()
             rows: list[ImageRow] = [{**row, **changes.get(row["row"], {})} for row in before]
-            self._write(part, rows, record.failed, {**record.facts, _DUPLICATES_MARKED: True})
+            self._write(part, rows, record.failed, {**record.facts, DUPLICATES_MARKED: True})
 
     def _write(self, part: Path, rows: Sequence[ImageRow], failed: int, facts: Facts) -> None:
         table = tables.IMAGES.rows(rows)
         part_file.write_part(part, table, facts, self._plain, failed=failed)
 
-    @cached_property
-    def _kinds(self) -> dict[int, _Kinds]:
-        """By shard, the combinations of source, label scheme and having masks of its images."""
-        table = self.layout.table.select(["row", "source", "scheme", "mask"])
-        # Rows of sources that the config no longer has depend on none of its keys.
-        table = table.filter(pc.is_in(table["source"], arrays.texts(self._section.sources)))
-        code = arrays.numbers(table["row"]) // self._section.shard_size
-        for column in (table["source"], table["scheme"], pc.is_valid(table["mask"])):
-            encoded = arrays.whole(column.dictionary_encode("encode"))
-            code = code * len(encoded.dictionary) + np.from_dlpack(encoded.indices)
-        _, first = np.unique(code, return_index=True)
-        kinds: dict[int, _Kinds] = {}
-        for row in table.take(arrays.integers(first)).to_pylist():
-            kind = (row["source"], row["scheme"], row["mask"] is not None)
-            shard = row["row"] // self._section.shard_size
-            kinds[shard] = (*kinds.get(shard, ()), kind)
-        return kinds
-
-    def _facts_of(self, kinds: _Kinds) -> Facts:
-        """Facts that a shard's rows depend on, other than its files."""
-        facts: Facts = {**self.version_facts, _SHARD_SIZE: self._section.shard_size}
-        facts[_DUPLICATES_MARKED] = True
-        facts |= self._section.limits.facts("ingest.limits")
-        for source in sorted({source for source, _, _ in kinds}):
-            facts |= self._section.sources[source].facts(f"ingest.sources.{source}")
-        schemes = (scheme for _, scheme, is_masked in kinds if is_masked)
-        return facts | self.context.config.vocabulary.schemes_facts(schemes)
-
     def _part(self, shard: int) -> Path:
         return self.folder / part_file.part_name(shard)
 
-    @cached_property
+    @property
     def layout(self) -> ShardedTable:
         """Every image that is or was listed, with its row."""
-        listed, _ = self._listing
+        return self._layout.table
+
+    @cached_property
+    def _layout(self) -> Layout:
         self._check_shard_size()
-        known = manifest.read(self.folder, tables.IMAGES, KNOWN_COLUMNS)
-        return assign_rows(listed, known, self._section.shard_size)
+        listed, _ = self._listing
+        read = partial(manifest.read, self.folder, tables.IMAGES)
+        return assign_rows(listed, read, self._section.shard_size, self._contents)
+
+    @property
+    def _rows(self) -> pa.Table:
+        """The images manifest so far: where its rows are, and what has become of them."""
+        columns = ["row", "shard", "source", "status", "label_scheme"]
+        return manifest.read(self.folder, tables.IMAGES, columns)
+
+    @property
+    def _vanished(self) -> list[Vanished]:
+        layout, sources = self.layout.table, [*self._section.sources]
+        return vanished(layout, self._rows, sources, self._away)
 
     @cached_property
     def _listing(self) -> tuple[pa.Table, list[str]]:
         """The images of all sources, and the remarks of the sources."""
-        listed: list[pa.Table] = []
-        remarks: list[str] = []
-        # Test and val images come first: of equal images only the first is used.
-        sources = self._section.sources.items()
-        for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
-            images, found = self._listed(name, source)
-            columns = {"source": name, "role": source.role, "scheme": source.label_scheme}
-            for key, value in columns.items():
-                column = pa.repeat(arrays.text(value), images.num_rows)
-                images = images.append_column(key, column)
-            listed.append(images)
-            remarks.extend(found)
-        return pa.concat_tables(listed), remarks
+        return list_sources(self.context.config, self._section, self._known_sources, self._away)
+
+    @cached_property
+    def _known_sources(self) -> set[str]:
+        sources = manifest.read(self.folder, tables.IMAGES, ["source"])["source"]
+        return {*sources.unique().to_pylist()}
 
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)
         size = self._section.shard_size
         facts = part_file.read_facts(self.folder / part) if part is not None else None
-        if facts is not None and facts[_SHARD_SIZE] != size:
-            what = f"{size}, but this run was created with shards of {facts[_SHARD_SIZE]} images"
-            where = f"{self.context.config.path}: {_SHARD_SIZE}"
+        if facts is not None and facts[SHARD_SIZE] != size:
+            what = f"{size}, but this run was created with shards of {facts[SHARD_SIZE]} images"
+            where = f"{self.context.config.path}: {SHARD_SIZE}"
             fix = "set it back, or start a new run: --set run=NAME"
             raise ConfigError(what, where=where, fix=fix)
-
-    def _listed(self, name: str, source: SourceConfig) -> tuple[pa.Table, list[str]]:
-        config = self.context.config
-        key = f"{config.path}: ingest.sources.{name}"
-        schemes = config.vocabulary.label_schemes
-        if source.label_scheme is not None and source.label_scheme not in schemes:
-            known = ", ".join(schemes) or "none; leave the key out"
-            what = f"vocabulary {config.vocabulary.name!r} has no scheme {source.label_scheme!r}"
-            raise ConfigError(what, where=f"{key}.label_scheme", fix=f"it has: {known}")
-        origin = source.create(config, name)
-        images = origin.list()
-        lacking = images["mask"].null_count
-        if source.role in MASKED and lacking:
-            what = f"images of role {source.role} need label files"
-            fix = "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
-            if lacking < images.num_rows:
-                first = images["image"].filter(pc.is_null(images["mask"]))[0]
-                what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-                fix = "add its label file to `masks`, or leave the image out"
-            raise DataError(what, where=f"{key}.source", fix=fix)
-        return images, [f"{name}: {remark}" for remark in origin.remarks]

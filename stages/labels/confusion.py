@@ -14,7 +14,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass
 class Confusion:
-    """A confusion matrix over a set of images.
+    """A confusion matrix over a set of images. Without a true class there is no score, but None.
 
     Attributes:
         counts: (C, C + 1) int64; row = true class, column = predicted class, last column = no
@@ -55,22 +55,29 @@ class Confusion:
         return np.asarray(self.counts.sum(axis=1) + self.counts[:, :-1].sum(axis=0) > 0)
 
     @property
-    def miou(self) -> float:
+    def miou(self) -> float | None:
         """Mean IoU over all classes; absent ones count as 0, as in UniMatch and its successors."""
-        return float(self.iou.mean())
+        return float(self.iou.mean()) if self.counts.any() else None
 
     @property
-    def nan_miou(self) -> float:
-        """Mean IoU over the classes in truth or prediction; 0 if there are none."""
-        occurs = self.occurs
-        return float(self.iou[occurs].mean()) if occurs.any() else 0.0
+    def nan_miou(self) -> float | None:
+        """Mean IoU over the classes in truth or prediction."""
+        return float(self.iou[self.occurs].mean()) if self.counts.any() else None
 
     @property
-    def pixel_accuracy(self) -> float:
+    def pixel_accuracy(self) -> float | None:
         """Share of pixels with a true class whose prediction is right."""
-        return float(np.trace(self.counts[:, :-1]) / max(1, self.counts.sum()))
+        return self._share(np.trace(self.counts[:, :-1]))
 
-    def scores(self, class_names: tuple[str, ...]) -> dict[str, float]:
+    @property
+    def coverage(self) -> float | None:
+        """Share of pixels with a true class that have a prediction."""
+        return self._share(self.counts[:, :-1].sum())
+
+    def _share(self, pixels: np.integer) -> float | None:
+        return float(pixels / self.counts.sum()) if self.counts.any() else None
+
+    def scores(self, class_names: tuple[str, ...]) -> dict[str, float | None]:
         """All scores by their names in the metrics manifest, without the IoU of absent classes."""
         each = zip(class_names, self.iou, self.occurs, strict=True)
         per_class = {f"iou/{name}": float(iou) for name, iou, occurs in each if occurs}

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.vocabulary import Vocabulary
-from pipeline.images import images
+from pipeline.images import faults, images
+from pipeline.images.faults import UnreadableImageError
+from pipeline.images.label_files import decode_labels
 from pipeline.images.overlay import resized
 from pipeline.records.rows import ImageRow
 
@@ -31,7 +33,7 @@ def read_pixels(row: ImageRow) -> Bytes:
         DataError: The file cannot be read, or has changed.
     """
     with images.readable(row["uri"], expected=row.get("image_id")) as content:
-        return images.decode_image(content).pixels
+        return images.decode_pixels(content, row.get("image_id"))
 
 
 def read_mask(row: ImageRow, vocabulary: Vocabulary) -> Bytes:
@@ -43,7 +45,7 @@ def read_mask(row: ImageRow, vocabulary: Vocabulary) -> Bytes:
     uri = row["mask_uri"]
     assert uri is not None, "the roles that are read with labels have label files"
     with images.readable(uri, expected=row.get("mask_id")) as content:
-        labels = images.decode_labels(content)
+        labels = decode_labels(content)
     return vocabulary.to_mask(labels, row["label_scheme"])[0]
 
 
@@ -54,7 +56,7 @@ def fitted_pixels(row: ImageRow, size_px: int) -> Bytes:
         UnreadableImageError: The file cannot be read, or has changed.
     """
     content = images.read_bytes(row["uri"], expected=row.get("image_id"))
-    return images.fit(images.decode_image(content).pixels, size_px)
+    return images.fit(images.decode_pixels(content, row.get("image_id")), size_px)
 
 
 def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) -> Bytes:
@@ -66,17 +68,15 @@ def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) 
     """
     uri = row["mask_uri"]
     if uri is None:
-        raise images.UnreadableImageError("this image has no label file")
+        raise UnreadableImageError("this image has no label file")
     try:
-        labels = images.decode_labels(images.read_bytes(uri, expected=row.get("mask_id")))
-    except images.UnreadableImageError as error:
-        raise images.UnreadableImageError(f"label file: {error}") from error
+        labels = decode_labels(images.read_bytes(uri, expected=row.get("mask_id")))
+    except UnreadableImageError as error:
+        raise type(error)(f"label file: {error}") from error
     return resized(vocabulary.to_mask(labels, row["label_scheme"])[0], height, width)
 
 
-def read_ahead(
-    read: Callable[[Row], T], rows: Sequence[Row]
-) -> Iterator[T | images.UnreadableImageError]:
+def read_ahead(read: Callable[[Row], T], rows: Sequence[Row]) -> Iterator[T | UnreadableImageError]:
     """Reads rows in threads ahead of the caller, e.g. of a network.
 
     Args:
@@ -87,11 +87,13 @@ def read_ahead(
         The result of each row, in order: what `read` returned, or the error it raised.
     """
 
-    def attempt(row: Row) -> T | images.UnreadableImageError:
+    def attempt(row: Row) -> T | UnreadableImageError:
         try:
             return read(row)
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             return error
+        except MemoryError:
+            return faults.out_of_memory()
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         yield from threads.map(attempt, rows)

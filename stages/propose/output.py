@@ -41,6 +41,10 @@ class Proposals:
         return np.moveaxis(np.asarray(coco.decode(encoded), np.bool_), -1, 0)
 
 
+ProposalsByImage = dict[tuple[int, str], Proposals]
+"""Masks by row and image_id: masks belong to the bytes of their image."""
+
+
 def mask_facts(section: ProposeConfig) -> Facts:
     """The facts of an image's masks besides the image.
 
@@ -55,15 +59,15 @@ def proposals_part(manifests: Path, shard: int) -> Path:
     return manifests / tables.PROPOSALS.name / part_file.part_name(shard)
 
 
-def read_proposals(part: Path) -> dict[int, Proposals]:
-    """The masks of a shard's images by their rows; images that failed are left out.
+def read_proposals(part: Path) -> ProposalsByImage:
+    """The masks of a shard's images; images that failed are left out.
 
     Raises:
         StorageError: The part is missing or damaged.
     """
     rows = manifest.read_part(part, tables.PROPOSALS).to_pylist()
     return {
-        row["row"]: Proposals(
+        (row["row"], row["image_id"]): Proposals(
             (row["height"], row["width"]),
             tuple(row["rle"]),
             tuple(row["predicted_iou"]),

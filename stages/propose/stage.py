@@ -5,7 +5,7 @@ It knows no class names, so that another class list leaves the masks as they are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Unit
+from pipeline.errors import error_context
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ProposalsRow
 from pipeline.records.sharded_table import ShardedTable
@@ -25,6 +27,10 @@ from stages.propose.output import VERSION, mask_facts
 
 if TYPE_CHECKING:
     from stages.propose.task import ShardTask
+
+
+_LIBRARIES = ("torch", "torchvision", "segment-anything")
+"""Packages whose versions may change masks."""
 
 
 class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
@@ -42,15 +48,40 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         self._section = section
         self._folder = context.config.manifests / tables.PROPOSALS.name
 
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: the weights, and once ingest is done the images."""
+        if self._section.model == SANDBOX and not knows(self.context.config.vocabulary.name):
+            findings.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
+        with findings.collecting():
+            self._section.weights_facts()
+        if "ingest" not in pending:
+            with findings.collecting():
+                _ = self.images
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[ShardKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device, and the download of the weights."""
+        from stages.models.device import pick_device
+
+        if self.context.config.run.cluster.address is not None:
+            return  # workers elsewhere have other devices and files
+        with findings.collecting(), error_context("propose"):
+            pick_device(self._section.device)
+        if downloads:
+            with findings.collecting():
+                self._section.checkpoint(self.context.console)
+
     def plan(self) -> list[Unit[ShardKey]]:
         """One unit for each shard that has images of the roles."""
-        digests, facts = self.images.digests(["row", "image_id"]), self._facts
+        digests, facts = self.images.digests(self.folders[self._folder]), self._facts
         return [
             Unit(
                 ShardKey(shard),
                 self._folder / part_file.part_name(shard),
                 {**facts, IMAGES_FACT: digests[shard]},
                 shard=shard,
+                versions=part_file.installed(_LIBRARIES),
             )
             for shard in self.images.shards
         ]
@@ -59,11 +90,6 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         """Proposes masks on the cluster and commits each shard's part."""
         from stages.propose.work import propose_shard
 
-        config, console = self.context.config, self.context.console
-        if self._section.model == SANDBOX and not knows(config.vocabulary.name):
-            console.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
-        if config.run.cluster.address is None:  # workers elsewhere fetch their own
-            self._section.checkpoint(console)
         self.run_units(units, propose_shard)
 
     def task(self, unit: Unit[ShardKey]) -> ShardTask:
@@ -79,12 +105,6 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         """See `ShardStage.commit_rows`."""
         failed = sum(row["status"] == "failed" for row in rows)
         self.commit(unit, tables.PROPOSALS.rows(rows), failed=failed)
-
-    def orphans(self) -> list[Path]:
-        """See `Stage.orphans`."""
-        planned = {part_file.part_name(shard) for shard in self.images.shards}
-        parts = manifest.part_names(self._folder)
-        return [self._folder / part for part in parts if part not in planned]
 
     def summarize(self) -> None:
         """Prints how many masks there are, and how long they took."""
@@ -104,6 +124,11 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     def images(self) -> ShardedTable:
         """See `ShardStage.images`."""
         return read_shards(self.context.config, {*self._section.roles, "labeled"})
+
+    @cached_property
+    def folders(self) -> dict[Path, tuple[str, ...]]:
+        """See `ShardStage.folders`."""
+        return {self._folder: ("row", "image_id")}
 
     @cached_property
     def _facts(self) -> Facts:

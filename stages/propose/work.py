@@ -12,11 +12,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import stopping
 from pipeline.console import Console
-from pipeline.images.images import UnreadableImageError
+from pipeline.errors import error_context
+from pipeline.images.faults import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
 from stages.labels.images import fitted_pixels, read_ahead
 from stages.models.device import pick_device
+from stages.models.finite import naming_images
 from stages.propose.config import GeneratorConfig, ProposeConfig
 from stages.propose.generator.mask_generator import MaskGenerator, Proposal
 from stages.propose.generator.sam import load_sam
@@ -29,6 +32,9 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
     Returns:
         A row of the proposals manifest for each image. An image that can no longer be read has the
         status failed, the reason, and no masks.
+
+    Raises:
+        NotFiniteError: Scores of an image are NaN or infinite.
     """
     generator = _load_generator(task.config.model_dump_json(), task.weights)
     rows: list[ProposalsRow] = [
@@ -36,8 +42,11 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
         for image in task.images
     ]
     for batch in _batches(task, rows):
+        stopping.check()
         start = time.perf_counter()
-        proposals = generator([pixels for _, pixels in batch])
+        names = [task.images[position]["image_id"] for position, _ in batch]
+        with error_context("propose"):
+            proposals = naming_images(generator, [pixels for _, pixels in batch], names)
         seconds = (time.perf_counter() - start) / len(batch)
         for (position, pixels), found in zip(batch, proposals, strict=True):
             height, width = pixels.shape[:2]

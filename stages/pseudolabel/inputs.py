@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.config.vocabulary import Vocabulary
-from pipeline.images import images
+from pipeline.images.faults import UnreadableImageError
 from pipeline.records.rows import ImageRow
 from stages.labels.images import fitted_mask, fitted_pixels, read_ahead
-from stages.propose.output import Proposals, read_proposals
+from stages.propose.output import Proposals, ProposalsByImage, read_proposals
 from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.stored_labels import StoredLabels
 
@@ -55,9 +55,7 @@ class InputReader:
     vocabulary: Vocabulary | None = None
     members: Mapping[str, StoredLabels] = field(default_factory=dict)
 
-    def read(
-        self, rows: Sequence[ImageRow]
-    ) -> Iterator[LabelerInput | images.UnreadableImageError]:
+    def read(self, rows: Sequence[ImageRow]) -> Iterator[LabelerInput | UnreadableImageError]:
         """Yields the input of each image in order, or the error if it cannot be read.
 
         Raises:
@@ -66,20 +64,20 @@ class InputReader:
         proposals = None if self.proposals is None else read_proposals(self.proposals)
         return read_ahead(lambda row: self._read_one(row, proposals), rows)
 
-    def _read_one(self, row: ImageRow, proposals: dict[int, Proposals] | None) -> LabelerInput:
+    def _read_one(self, row: ImageRow, proposals: ProposalsByImage | None) -> LabelerInput:
         pixels = fitted_pixels(row, self.size_px)
         size = (pixels.shape[0], pixels.shape[1])
-        own = None if proposals is None else proposals.get(row["row"])
+        own = None if proposals is None else proposals.get((row["row"], row["image_id"]))
         if proposals is not None and (own is None or own.size != size):
             what = "no SAM masks for the current version of this image; run `propose`"
-            raise images.UnreadableImageError(what)
+            raise UnreadableImageError(what)
         label = None if self.vocabulary is None else fitted_mask(row, *size, self.vocabulary)
         members = []
         for name, stored in self.members.items():
-            found = stored.read(row["row"], size)
+            found = stored.read(row, size)
             if found is None:
                 what = f"labeler {name} has no label for the current version of this image"
-                raise images.UnreadableImageError(what)
+                raise UnreadableImageError(what)
             members.append(found)
         return LabelerInput(pixels, own, label, tuple(members))
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import stopping
 from pipeline.config.config import Config
+from pipeline.config.config_section import Facts
 from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, part_file, tables
-from pipeline.records.rows import CardRow, ImageRow
+from pipeline.records.redone import Redone
+from pipeline.records.rows import CardRow, ImageRow, LabelRow
+from stages.ingest.output import read_images
 from stages.labels.score_table import ScoreTable
+from stages.pseudolabel.config import PseudolabelConfig
 
 Calibration = Literal["temperature", "isotonic"]
 """Ways to calibrate confidences, as the report card names them."""
@@ -27,7 +31,7 @@ STORED = "stored"
 
 Bytes = npt.NDArray[np.uint8]
 
-_READ = ("row", "store", "height", "width", "fingerprint", "status")
+_READ = ("row", "image_id", "store", "height", "width", "fingerprint", "status")
 
 
 def labeler_cache(run: Config) -> Path:
@@ -45,15 +49,59 @@ def labels_part(manifests: Path, labeler: str, shard: int) -> Path:
     return labels_folder(manifests, labeler) / part_file.part_name(shard)
 
 
-def read_labels(manifests: Path, labeler: str) -> pa.Table:
-    """A labeler's good labels, in the order of rows."""
-    labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ)
-    return arrays.having(labels, "status", "ok")
+def read_labels(
+    manifests: Path, labeler: str, images: pa.Table, more: tuple[str, ...] = ()
+) -> pa.Table:
+    """A labeler's good labels of these images as they are now, in the order of rows.
+
+    A label belongs to the bytes of its image: that of a former file in the same row is left out.
+
+    Args:
+        manifests: The folder of the run's manifests.
+        labeler: The labeler.
+        images: Rows of the images manifest.
+        more: Names of further columns.
+    """
+    labels = manifest.read(labels_folder(manifests, labeler), tables.PSEUDO_LABELS, _READ + more)
+    labels = of_rows(arrays.having(labels, "status", "ok"), images)
+    of = pc.index_in(labels["row"], arrays.whole(images["row"]))
+    return labels.filter(pc.equal(labels["image_id"], images["image_id"].take(of)))
+
+
+def labels_redone(manifests: Path, labeler: str, roles: Sequence[str], what: str) -> Facts:
+    """The fact of a unit that reads labels, if some of them were done again on request.
+
+    Args:
+        manifests: The folder of the run's manifests.
+        labeler: The labeler.
+        roles: Roles of the images whose labels are read.
+        what: How to name the labels.
+    """
+
+    def parts() -> Iterator[Path]:
+        shards = read_images(manifests, roles, ("shard",))["shard"].unique().to_pylist()
+        return (labels_part(manifests, labeler, shard) for shard in shards)
+
+    return Redone(manifests).facts(what, parts)
 
 
 def of_rows(table: pa.Table, others: pa.Table) -> pa.Table:
     """The rows of a table whose `row` is in another table."""
     return table.filter(pc.is_in(table["row"], arrays.whole(others["row"])))
+
+
+def classes_shown(config: Config, labeler: str) -> frozenset[int] | None:
+    """The classes that a labeler's labels can show; None = maybe any."""
+    section = config.section(PseudolabelConfig)
+    choice = None if section is None else section.labelers.get(labeler)
+    return None if choice is None else choice.create(config.vocabulary).shows()
+
+
+def copies_label_files(config: Config, labeler: str) -> bool:
+    """Whether a labeler's labels are the label files of the images themselves."""
+    section = config.section(PseudolabelConfig)
+    choice = None if section is None else section.labelers.get(labeler)
+    return choice is not None and choice.component.needs_label_files
 
 
 def card_part(manifests: Path, labeler: str) -> Path:
@@ -114,28 +162,23 @@ def labels_with_truth(config: Config, labeler: str, images: pa.Table) -> Iterato
         StorageError: The labels are damaged.
     """
     from pipeline.images.overlay import resized
-    from pipeline.records.label_reader import LabelReader
+    from pipeline.records.label_reader import LabelReader, StoredLabel
     from stages.labels.images import read_mask
 
-    labels = {row["row"]: row for row in _labels_of(config, labeler, images)}
-    reader = lru_cache(maxsize=16)(LabelReader)
+    found: list[LabelRow] = read_labels(config.manifests, labeler, images).to_pylist()
+    labels = {row["row"]: StoredLabel.of(config.run.workspace, row) for row in found}
+    reader = LabelReader()
     for image in images.to_pylist():
+        stopping.check()
         label = labels.get(image["row"])
         if label is None or image["mask_uri"] is None:
             continue
-        stored = reader(config.run.workspace / label["store"])
-        size = (label["height"], label["width"])
-        ((mask, confidence),) = stored.read([label["row"]], [size])
+        ((mask, confidence),) = reader.read([label])
         truth = read_mask(image, config.vocabulary)
         height, width = truth.shape
         yield LabelWithTruth(
             image, truth, resized(mask, height, width), resized(confidence, height, width)
         )
-
-
-def _labels_of(config: Config, labeler: str, images: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = of_rows(read_labels(config.manifests, labeler), images).to_pylist()
-    return rows
 
 
 def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:

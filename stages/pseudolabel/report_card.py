@@ -40,13 +40,12 @@ def report_card_rows(config: Config, labeler: str, images: pa.Table) -> list[Car
             yield calibration.count(label.truth, label.mask, label.confidence, num_classes)
 
     folds = calibration.count_folds(counted(), images.num_rows, num_classes)
-    known = confusion.counts.sum()
     scores: CardRow = {
         "labeler": labeler,
         "images": num_images,
         "miou": confusion.miou,
         "pixel_accuracy": confusion.pixel_accuracy,
-        "coverage": float(confusion.counts[:, :-1].sum() / max(1, known)),
+        "coverage": confusion.coverage,
         "class_iou": [
             float(iou) if occurs else None
             for iou, occurs in zip(confusion.iou, confusion.occurs, strict=True)

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.records import arrays, part_file, tables
+from pipeline.records.redone import Redone
 from pipeline.records.rows import CardRow
 from pipeline.records.sharded_table import ShardedTable, digest_rows
-from stages.pseudolabel.output import card_part, card_tables
+from stages.pseudolabel.label_facts import LabelFacts, without_shard
+from stages.pseudolabel.output import card_part, card_tables, labels_part
 from stages.pseudolabel.report_card import report_card_rows
 
 _VERSION = 1
@@ -40,11 +42,13 @@ class ReportCards:
     Attributes:
         context: The run.
         images: All images to be labeled, by shard.
-        labels: The facts of each labeler's labels besides the images.
+        made_from: What labels are made from.
+        labels: The planned facts of each labeler's labels besides the images.
     """
 
     context: Context
     images: ShardedTable
+    made_from: LabelFacts
     labels: Mapping[str, Facts]
 
     @cached_property
@@ -55,8 +59,7 @@ class ReportCards:
         before these exist. So a change that concerns both is reported once, with the shards.
         """
         images, vocabulary = self._labeled, self.context.config.vocabulary
-        shards = {row // self.images.shard_size for row in images["row"].to_pylist()}
-        if not shards:
+        if not self._shards:
             return []
         schemes = images["label_scheme"].unique().to_pylist()
         reading = vocabulary.class_facts() | vocabulary.schemes_facts(schemes)
@@ -69,10 +72,26 @@ class ReportCards:
             Unit(
                 CardKey(name),
                 card_part(self.context.config.manifests, name),
-                {**facts, "inputs.labels": part_file.digest([own] * len(shards))},
+                {
+                    **facts,
+                    "inputs.labels": part_file.digest([own] * len(self._shards)),
+                    **self._redone(name),
+                },
+                versions=self.made_from.versions(name),
             )
             for name, own in self.labels.items()
         ]
+
+    def facts_read(self, unit: Unit[Any]) -> Facts:
+        """The facts of a card by the parts of the labels that it is made from."""
+        recorded = [part_file.read_facts(part) or {} for part in self._parts(unit.key.labeler)]
+        used = part_file.digest([without_shard(facts) for facts in recorded])
+        return {**unit.facts, "inputs.labels": used, **self._redone(unit.key.labeler)}
+
+    def follows(self, unit: Unit[Any]) -> bool:
+        """Whether a card was fresh until labels that it is made from were done again on request."""
+        recorded, read = part_file.read_facts(unit.part), self.facts_read(unit)
+        return recorded not in (None, read) and without_shard(recorded or {}) == without_shard(read)
 
     def score(self, key: CardKey) -> tuple[list[CardRow], int]:
         """The rows of a card, and the number of labeled images without a label.
@@ -104,6 +123,21 @@ class ReportCards:
         planned = {unit.part for unit in self.units}
         folder = self.context.config.manifests / tables.REPORT_CARD.name
         return [part for part in folder.glob("part-*.parquet") if part not in planned]
+
+    def _parts(self, labeler: str) -> list[Path]:
+        """The parts of the labels that a card is made from."""
+        manifests = self.context.config.manifests
+        return [labels_part(manifests, labeler, shard) for shard in self._shards]
+
+    def _redone(self, labeler: str) -> Facts:
+        counts = Redone(self.context.config.manifests)
+        return counts.facts(f"labels of {labeler}", lambda: self._parts(labeler))
+
+    @cached_property
+    def _shards(self) -> list[int]:
+        """The shards that have labeled images."""
+        size = self.images.shard_size
+        return sorted({row // size for row in self._labeled["row"].to_pylist()})
 
     @cached_property
     def _labeled(self) -> pa.Table:

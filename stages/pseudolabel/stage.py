@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import IMAGES_FACT, Context, Unit
-from pipeline.errors import ConfigError, error_context
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.redone import Redone
 from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
-from stages.propose.config import ProposeConfig
-from stages.propose.output import mask_facts, proposals_part
+from stages.propose.output import proposals_part
+from stages.pseudolabel.check import PseudolabelCheck, members_of, rounds_of
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
-from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.labelers.base import Labeler
+from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
 from stages.pseudolabel.report_card_units import CardKey, ReportCards
 
@@ -60,15 +60,36 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         super().__init__(section, context)
         assert isinstance(section, PseudolabelConfig)
         self._section = section
-        for name, choice in section.labelers.items():
-            if choice.component.needs_proposals:
-                self._check_proposals(labeler_key(name))
-        self._members = {
-            name: choice.create(context.config.vocabulary).members
-            for name, choice in section.labelers.items()
-        }
-        where = f"{context.config.path}: pseudolabel.labelers"
-        self._rounds = dependency_rounds(self._members, where)
+        self._members = members_of(context.config, section)
+        self._made_from: dict[Path, Facts] = {}
+        """The facts of the shards that are being labeled, by part."""
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: keys, weights and concepts, and once ingest is done images."""
+        check = PseudolabelCheck(self.context.config, self._section, findings)
+        check.keys()
+        if "ingest" not in pending:
+            check.images()
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[PseudolabelKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device, and each labeler's model."""
+        from stages.models.device import pick_device
+
+        if self.context.config.run.cluster.address is not None:
+            return  # workers elsewhere have other devices and files
+        with findings.collecting():
+            pick_device(self._section.device)
+        names = {*self._section.labelers}
+        if units is not None:
+            names = {unit.key.labeler for unit in units if isinstance(unit.key, LabelsKey)}
+        for name in sorted(names):
+            with findings.collecting(), error_context(labeler_key(name)):
+                labeler = self._section.labelers[name].create(self.context.config.vocabulary)
+                if downloads:
+                    labeler.fetch(self.context.console)
+                labeler.rehearse(downloads=downloads)
 
     def plan(self) -> list[Unit[PseudolabelKey]]:
         """One unit for each labeler and shard with images to label, then the report cards."""
@@ -78,23 +99,18 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """Labels shards on the cluster, members of ensembles first; then makes report cards."""
         from stages.pseudolabel.work import label_shard
 
-        config, console = self.context.config, self.context.console
-        for name, choice in self._section.labelers.items():
-            for warning in choice.create(config.vocabulary).warnings():
-                console.warn(f"labeler {name}: {warning}")
         work = [(unit.key.labeler, unit) for unit in units if isinstance(unit.key, LabelsKey)]
-        if config.run.cluster.address is None:  # workers elsewhere fetch their own
-            for name in sorted({name for name, _ in work}):
-                with error_context(labeler_key(name)):
-                    self._section.labelers[name].create(config.vocabulary).fetch(console)
         for name in dict.fromkeys(name for name, _ in work):
+            self._label_facts.check_one_version(name, {unit.part for _, unit in work})
             self._stores[name].grow(1 + self.images.shards[-1])
-        for names in self._rounds:
+        for names in rounds_of(self.context.config, self._section):
             self.run_units([unit for name, unit in work if name in names], label_shard)
-        for unit in units:
-            if isinstance(unit.key, CardKey):
+        asked = {unit.part for unit in units}
+        for unit in self._cards.units:
+            if unit.part in asked or self._cards.follows(unit):
                 rows, failed = self._cards.score(unit.key)
-                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed)
+                facts = self._cards.facts_read(unit)
+                self.commit(unit, tables.REPORT_CARD.rows(rows), failed=failed, facts=facts)
 
     def task(self, unit: Unit[PseudolabelKey]) -> ShardTask:
         """See `ShardStage.task`."""
@@ -104,6 +120,9 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         assert isinstance(key, LabelsKey)
         manifests, workspace = self.context.config.manifests, self.context.config.run.workspace
         store = self._stores[key.labeler]
+        facts = self._label_facts.read(key.labeler, key.shard)
+        facts[IMAGES_FACT] = unit.facts[IMAGES_FACT]
+        self._made_from[unit.part] = facts
         return ShardTask(
             shard=key.shard,
             images=self.images[key.shard].to_pylist(),
@@ -118,7 +137,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             store=store,
             store_name=storage.relative(store.path, workspace),
             cache=labeler_cache(self.context.config),
-            fingerprint=unit.fingerprint,
+            fingerprint=part_file.digest(facts),
             batch_size=self._section.batch_size,
             device=self._section.device,
         )
@@ -127,17 +146,10 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """See `ShardStage.commit_rows`."""
         assert isinstance(unit.key, LabelsKey)
         failed = self._num_retried(unit.key, rows)
-        self.commit(unit, tables.PSEUDO_LABELS.rows(rows), failed=failed)
-
-    def orphans(self) -> list[Path]:
-        """See `Stage.orphans`."""
-        planned = {part_file.part_name(shard) for shard in self.images.shards}
-        return [
-            self._folder(labeler) / part
-            for labeler in sorted(self._section.labelers)
-            for part in manifest.part_names(self._folder(labeler))
-            if part not in planned
-        ]
+        facts = self._made_from.pop(unit.part)
+        versions = self._label_facts.versions(unit.key.labeler)
+        table = tables.PSEUDO_LABELS.rows(rows)
+        self.commit(unit, table, failed=failed, facts=facts, versions=versions)
 
     def damage(self) -> list[str]:
         """See `Stage.damage`: what describes the arrays of the label stores."""
@@ -183,12 +195,14 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             columns = ["status", "coverage", "mean_confidence", "seconds"]
             labels = manifest.read(self._folder(name), tables.PSEUDO_LABELS, columns)
             good = arrays.having(labels, "status", "ok")
-            coverage = pc.mean(good["coverage"]).as_py() or 0
-            confidence = (pc.sum(good["mean_confidence"]).as_py() or 0) / max(1, good.num_rows)
+            shares = [pc.sum(good[column]).as_py() for column in columns[1:3]]
+            shown = [
+                f"{(share or 0) / good.num_rows:.3f}" if good.num_rows else "-" for share in shares
+            ]
             seconds = pc.sum(good["seconds"]).as_py()
             speed = f"{good.num_rows / seconds:.1f}" if seconds else "-"
             counts = (str(good.num_rows), str(labels.num_rows - good.num_rows))
-            rows.append((name, *counts, f"{coverage:.3f}", f"{confidence:.3f}", speed))
+            rows.append((name, *counts, *shown, speed))
         header = ("labeler", "images", "failed", "coverage", "confidence", "images/s")
         self.context.console.table(f"pseudo-labels in {self._stores_folder}", header, rows)
         self._cards.show()
@@ -199,6 +213,16 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return read_shards(self.context.config, {*self._section.roles, "labeled"})
 
     @cached_property
+    def folders(self) -> dict[Path, tuple[str, ...]]:
+        """See `ShardStage.folders`."""
+        return {
+            self._folder(name): ("row", "image_id", "mask_id")
+            if self._needs_label_files(name)
+            else ("row", "image_id")
+            for name in self._section.labelers
+        }
+
+    @cached_property
     def _stores_folder(self) -> Path:
         return self.context.config.artifacts / "pseudo_labels"
 
@@ -206,10 +230,14 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         return labels_folder(self.context.config.manifests, labeler)
 
     @cached_property
+    def _label_facts(self) -> LabelFacts:
+        config, section = self.context.config, self._section
+        return LabelFacts(config, section, self.version_facts, lambda: self.images)
+
+    @cached_property
     def _facts(self) -> dict[str, Facts]:
-        """The facts of each labeler's labels besides the images."""
-        choices = self._section.labelers.items()
-        return {name: self._labeler_facts(name, choice) for name, choice in choices}
+        """The planned facts of each labeler's labels besides the images."""
+        return {name: self._label_facts.planned(name) for name in self._section.labelers}
 
     @cached_property
     def _stores(self) -> dict[str, LabelStore]:
@@ -227,46 +255,21 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def _plan_labeler(self, name: str) -> Iterator[Unit[PseudolabelKey]]:
         facts, store, folder = self._facts[name], self._stores[name], self._folder(name)
-        columns = ["row", "image_id"]
-        if self._needs_label_files(name):
-            columns.append("mask_id")
-        for shard, digest in self.images.digests(columns).items():
+        versions = self._label_facts.versions(name)
+        counts = Redone(self.context.config.manifests)
+        for shard, digest in self.images.digests(self.folders[folder]).items():
             yield Unit(
                 LabelsKey(name, shard),
                 folder / part_file.part_name(shard),
-                {**facts, IMAGES_FACT: digest},
+                {**facts, **self._label_facts.redone(name, shard, counts), IMAGES_FACT: digest},
                 outputs=(store.shard_file(shard, "mask"), store.shard_file(shard, "confidence")),
                 shard=shard,
+                versions=versions,
             )
 
     @cached_property
     def _cards(self) -> ReportCards:
-        return ReportCards(self.context, self.images, self._facts)
-
-    def _labeler_facts(self, name: str, choice: Choice[Labeler]) -> Facts:
-        vocabulary = self.context.config.vocabulary
-        prefix = labeler_key(name)
-        labeler = choice.create(vocabulary)
-        with error_context(prefix):
-            weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
-        facts = {
-            **self.version_facts,
-            **choice.facts(prefix),
-            **{f"{prefix}.{key}": value for key, value in weights.items()},
-            **asked,
-            "pseudolabel.size_px": self._section.size_px,
-        }
-        if choice.component.needs_label_files:
-            images = self.images.table
-            schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()
-            facts |= vocabulary.schemes_facts(schemes.to_pylist())
-        if choice.component.needs_proposals:
-            propose = self.context.config.section(ProposeConfig)
-            assert propose is not None
-            facts |= mask_facts(propose)
-        for member in self._members[name]:
-            facts = {**self._labeler_facts(member, self._section.labelers[member]), **facts}
-        return facts
+        return ReportCards(self.context, self.images, self._label_facts, self._facts)
 
     def _num_retried(self, key: LabelsKey, rows: Sequence[LabelRow]) -> int:
         """Number of images that failed although ingest found all that the labeler needs."""
@@ -280,18 +283,3 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         """Whether a labeler's labels come from label files, directly or through its members."""
         needs = self._section.labelers[name].component.needs_label_files
         return needs or any(self._needs_label_files(member) for member in self._members[name])
-
-    def _check_proposals(self, key: str) -> None:
-        """Refuses a labeler whose images would have no masks, or masks of another size."""
-        path, propose = self.context.config.path, self.context.config.section(ProposeConfig)
-        if propose is None:
-            what = "the labeler needs SAM's masks, but the config has no section `propose`"
-            raise ConfigError(what, where=f"{path}: {key}", fix="add `propose: {model: ...}` to it")
-        roles = {*self._section.roles} - {*propose.roles, "labeled"}
-        if roles:
-            what = f"{key} needs SAM's masks of the role {', '.join(sorted(roles))} too"
-            raise ConfigError(what, where=f"{path}: propose.roles", fix="add it")
-        if propose.size_px != self._section.size_px:
-            what = f"masks of {propose.size_px} px, but {key} needs masks of the labels' size"
-            fix = f"set it to pseudolabel.size_px, {self._section.size_px}"
-            raise ConfigError(what, where=f"{path}: propose.size_px", fix=fix)

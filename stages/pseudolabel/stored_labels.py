@@ -13,13 +13,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from pipeline.config.vocabulary import IGNORE
 from pipeline.records import manifest, tables
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.label_store import CONFIDENCE_STRIDE
-from pipeline.records.rows import LabelRow
+from pipeline.records.rows import ImageRow, LabelRow
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.pseudolabel.labelers.base import ImageBatch
 
-_READ = ["row", "store", "height", "width", "status"]
+_READ = ["row", "image_id", "store", "height", "width", "status"]
 
 
 def to_cells(confidence: Tensor) -> npt.NDArray[np.uint8]:
@@ -76,16 +76,16 @@ class StoredLabels:
     def __init__(self, part: Path, workspace: Path) -> None:
         table = manifest.read_part(part, tables.PSEUDO_LABELS, _READ)
         good: list[LabelRow] = table.filter(pc.equal(table["status"], "ok")).to_pylist()
-        self._rows = {row["row"]: row for row in good}
-        self._readers = {
-            store: LabelReader(workspace / store) for store in {row["store"] for row in good}
+        self._labels = {
+            (row["row"], row["image_id"]): StoredLabel.of(workspace, row) for row in good
         }
+        self._reader = LabelReader()
 
-    def read(self, row: int, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+    def read(self, image: ImageRow, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
         """Reads the label of an image.
 
         Args:
-            row: The image's row number.
+            image: The row of the images manifest: a label belongs to the bytes of its image.
             size: The image's height and width on the canvas.
 
         Returns:
@@ -95,9 +95,9 @@ class StoredLabels:
         Raises:
             StorageError: A shard file is damaged.
         """
-        found = self._rows.get(row)
-        if found is None or (found["height"], found["width"]) != size:
+        found = self._labels.get((image["row"], image["image_id"]))
+        if found is None or found.size != size:
             return None
-        [(mask, cells)] = self._readers[found["store"]].read([row], [size])
+        [(mask, cells)] = self._reader.read([found])
         values = torch.from_numpy(mask.copy()).long()
         return values, from_cells(cells, values)

@@ -21,6 +21,7 @@ from transformers.models.groupvit.modeling_groupvit import get_grouping_from_att
 from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip import text
 from stages.models.clip.text import Channels
+from stages.models.finite import finite_scores, finite_weights
 
 Network: TypeAlias = Any
 """A model of transformers."""
@@ -68,7 +69,8 @@ class TextModel(ABC):
         with torch.inference_mode():
             scores = self._scores((stretched - mean) / std)
         size = (image.shape[1], image.shape[2])
-        return F.interpolate(scores[None].float(), size, mode="bilinear")[0].clamp(0, 1)
+        resized = F.interpolate(finite_scores(scores)[None].float(), size, mode="bilinear")
+        return resized[0].clamp(0, 1)
 
     @abstractmethod
     def _embed(self, templates: Sequence[str]) -> None:
@@ -119,7 +121,7 @@ class ClipSeg(TextModel):
         found = []
         for queries in torch.split(self._queries, _PROMPTS_A_FORWARD):
             repeated = [layer.expand(len(queries), -1, -1) for layer in layers]
-            logits = self.network.decoder(repeated, queries).logits
+            logits = finite_scores(self.network.decoder(repeated, queries).logits)
             found.append(logits.reshape(len(queries), *logits.shape[-2:]).sigmoid())
         return self._of_channels(torch.cat(found))
 
@@ -167,8 +169,8 @@ class Sam3(TextModel):
         scores = {}
         for name, tokens in self._prompts.items():
             found = self.network(vision_embeds=seen, **tokens)
-            presence = found.presence_logits.sigmoid().reshape(())
-            scores[name] = found.semantic_seg[0, 0].sigmoid() * presence
+            presence = finite_scores(found.presence_logits).sigmoid().reshape(())
+            scores[name] = finite_scores(found.semantic_seg[0, 0]).sigmoid() * presence
         queries = [
             torch.stack([scores[name] for name in names]).amax(0)
             for names in self._channels.queries
@@ -220,6 +222,7 @@ def load_model(model: str | Path, revision: str) -> TextModel:
     if missing := sorted(loading["missing_keys"]):
         what = f"{len(missing)} tensors are missing, such as {missing[0]}"
         raise WeightsError(what, where=where, fix="fetch it again with `hf download`")
+    finite_weights(network.state_dict(), where)
     return kind(network.eval().requires_grad_(False), tokenizer, processor)
 
 

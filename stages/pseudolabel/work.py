@@ -17,12 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import error_context
-from pipeline.images.images import UnreadableImageError
+from pipeline.images.faults import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
 from pipeline.records.rows import ImageRow, LabelRow
 from stages.models.device import pick_device
+from stages.models.finite import naming_images
 from stages.pseudolabel.inputs import InputReader, LabelerInput, batch_of
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.stored_labels import StoredLabels, to_cells
@@ -37,6 +39,9 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
     Returns:
         A row for each image. An image that can no longer be read has status failed, the reason,
         and a mask of ignore.
+
+    Raises:
+        NotFiniteError: Scores of an image are NaN or infinite.
     """
     device = pick_device(task.device)
     with error_context(task.key):
@@ -67,9 +72,14 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
     with ThreadPoolExecutor(1) as thread:  # finishes a batch while the next one is labeled
         finished = thread.submit(finish, [], masks[:0], torch.empty(0))
         for batch in _batches(task, rows):
+            stopping.check()
             start = time.perf_counter()
-            with torch.inference_mode():
-                labels = labeler.label(batch_of([item for _, item in batch], size_px))
+            with torch.inference_mode(), error_context(task.key):
+                labels = naming_images(
+                    lambda items: labeler(batch_of(items, size_px)),
+                    [item for _, item in batch],
+                    [rows[position]["image_id"] for position, _ in batch],
+                )
             mask = labels.mask.to("cpu", torch.uint8).numpy()
             confidence = labels.confidence.float().cpu()
             seconds = (time.perf_counter() - start) / len(batch)

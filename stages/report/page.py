@@ -10,10 +10,11 @@ from pipeline.config.config import Config
 from pipeline.files import storage
 from pipeline.records import manifest, tables
 from pipeline.records.rows import ReportRow
-from stages.evaluate.output import confusion_tables, score_tables
+from stages.evaluate.output import confusion_tables, score_tables, score_warnings
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import card_tables
 from stages.report.output import page_file
+from stages.train.output import training_warnings
 
 
 def write_page(config: Config, notes: Sequence[str], pictures: Sequence[str]) -> ReportRow:
@@ -43,6 +44,7 @@ def write_page(config: Config, notes: Sequence[str], pictures: Sequence[str]) ->
         matrices=confusion_tables(config),
         pictures=_rows_of(config, pictures),
         warnings=warnings,
+        doubts=[*training_warnings(config), *score_warnings(config)],
         notes=notes,
     )
     storage.write_bytes(page, text.encode())

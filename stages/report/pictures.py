@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import stopping
 from pipeline.config.config import Config
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.images import images
 from pipeline.images.overlay import encoded, overlaid, shaded, sheet
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.rows import ReportRow
 from stages.evaluate.output import labels_shown
 from stages.ingest.output import read_images
@@ -38,12 +40,11 @@ def draw_labels(config: Config, labeler: str) -> ReportRow:
     rng = np.random.default_rng(0)
     chosen = labels.take(rng.permutation(labels.num_rows)[:_LABELS_SHOWN])
     images_of = {row["row"]: row for row in of_rows(others, chosen).to_pylist()}
-    cells = []
+    cells, reader = [], LabelReader()
     for label in chosen.to_pylist():
+        stopping.check()
         pixels = images.fit(read_pixels(images_of[label["row"]]), _SIDE_PX)
-        reader = LabelReader(config.run.workspace / label["store"])
-        size = (label["height"], label["width"])
-        ((mask, confidence),) = reader.read([label["row"]], [size])
+        ((mask, confidence),) = reader.read([StoredLabel.of(config.run.workspace, label)])
         over = overlaid(pixels, mask, config.vocabulary.palette)
         cells.append([pixels, over, shaded(pixels, confidence)])
     path = labels_picture(config, labeler)
@@ -72,9 +73,11 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
             )
     rows = []
     for image in read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN).to_pylist():
+        stopping.check()
         pixels = read_pixels(image)
         masks = [read_mask(image, config.vocabulary)]
-        masks += [predictor.predict(pixels) for predictor in predictors.values()]
+        with error_context(f"image {image['image_id']}"):
+            masks += [predictor.predict(pixels) for predictor in predictors.values()]
         small = images.fit(pixels, _SIDE_PX)
         rows.append([small, *(overlaid(small, mask, palette) for mask in masks)])
     path = predictions_picture(config, split)

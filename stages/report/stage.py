@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
+from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.records import part_file, tables
+from pipeline.records.redone import Redone
 from pipeline.records.rows import ReportRow
 from pipeline.records.sharded_table import digest_rows
-from stages.evaluate.output import labels_shown, scores_digest, shown_split
+from stages.evaluate.output import (
+    labels_shown,
+    labels_shown_redone,
+    score_warnings,
+    scores_digest,
+    scores_redone,
+    shown_split,
+)
 from stages.ingest.output import read_images
 from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
@@ -20,7 +30,7 @@ from stages.pseudolabel.output import card_part
 from stages.report.config import ReportConfig
 from stages.report.output import labels_picture, page_file, predictions_picture
 from stages.train.config import TrainConfig
-from stages.train.output import TrainingKey, training_digest
+from stages.train.output import TrainingKey, training_digest, training_redone, training_warnings
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,15 @@ class ReportStage(Stage[ReportKey]):
         self._section = section
         self._folder = context.config.manifests / tables.REPORT.name
 
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[ReportKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: the device."""
+        from stages.models.device import pick_device
+
+        with findings.collecting(), error_context("report"):
+            pick_device(self._section.device)
+
     def plan(self) -> list[Unit[ReportKey]]:
         """One unit for each picture, and the page."""
         pictures = [*self._plan_pictures()]
@@ -110,7 +129,7 @@ class ReportStage(Stage[ReportKey]):
                 yield Unit(
                     LabelsPictureKey(name),
                     self._folder / f"part-labels-{name}.parquet",
-                    {**colors, "inputs.labels": used},
+                    {**colors, "inputs.labels": used, **labels_shown_redone(config, name)},
                     outputs=(labels_picture(config, name),),
                 )
         train, split = config.section(TrainConfig), shown_split(config)
@@ -121,6 +140,7 @@ class ReportStage(Stage[ReportKey]):
         for name, variant in train.variants.items():
             digest = training_digest(config, TrainingKey(name, variant.seeds[0]))
             facts[f"inputs.training {name}"] = digest
+            facts |= training_redone(config, TrainingKey(name, variant.seeds[0]))
         images = read_images(config.manifests, [split])
         facts |= config.vocabulary.schemes_facts(images["label_scheme"].unique().to_pylist())
         yield Unit(
@@ -152,10 +172,16 @@ class ReportStage(Stage[ReportKey]):
             "inputs.scores": scores_digest(config),
             "inputs.report cards": part_file.digest([card.rows for card in cards if card]),
             "inputs.palette": self._palette_digest(),
+            **scores_redone(config),
+            **Redone(config.manifests).facts(
+                "report cards", lambda: (card_part(config.manifests, name) for name in labelers)
+            ),
         }
         for name, choice in labelers.items():
             for number, text in enumerate(choice.create(config.vocabulary).warnings()):
                 facts[f"report.warnings.{name}.{number}"] = text
+        for number, text in enumerate((*training_warnings(config), *score_warnings(config))):
+            facts[f"inputs.warnings.{number}"] = text
         return facts
 
     def _palette_digest(self) -> str:

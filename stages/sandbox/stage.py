@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import stopping
 from pipeline.config.config_section import Section
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import ConfigError
@@ -81,6 +82,7 @@ class SandboxStage(Stage[RoleKey]):
                     storage.remove(folder)
                 rows = []
                 for number, scene in enumerate(self._scenes(role, counts[unit.key])):
+                    stopping.check()
                     rows.append(self._save(role, number, *scene))
                     progress.advance()
                 # Its outputs are folders, which users may add files to.

@@ -120,7 +120,8 @@ class VariantConfig(Section):
     checkpoint_every: Annotated[int, Field(ge=1), RunOnly] = 100
     """Steps between checkpoints; a kill loses at most so many."""
     log_every: Annotated[int, Field(ge=1)] = 50
-    """Steps between rows of metrics."""
+    """Steps between rows of metrics. The rows are output of the training, so another number trains
+    again."""
     pictures_every: Annotated[int, Field(ge=1), RunOnly] = 500
     """Steps between pictures of crops and their labels for TensorBoard."""
     workers: Annotated[int, Field(ge=1), RunOnly] = 2

@@ -10,15 +10,17 @@ DDP averages gradients over the processes. A mean over pixels is therefore a sum
 """
 
 import gc
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import ConfigError, MaskmillError
@@ -134,7 +136,9 @@ def process_group(device: str) -> Iterator[torch.device]:
             fix = f"use torchrun --nproc-per-node {count}"
             raise ConfigError(what, where="torchrun", fix=fix)
     try:
-        yield PartialState(cpu=picked.type == "cpu", timeout=_TIMEOUT).device
+        own = PartialState(cpu=picked.type == "cpu", timeout=_TIMEOUT).device
+        # Accelerate numbers CPUs too; torch neither loads onto `cpu:0` nor calls it equal to `cpu`.
+        yield picked if picked.type == "cpu" else own
     except RuntimeError as error:
         if _is_connection_error(error):
             what = "another process of this training has ended"
@@ -163,6 +167,39 @@ def sync_batchnorm(network: M) -> M:
         return network
     synced: M = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return synced
+
+
+def average_statistics(network: nn.Module) -> None:
+    """Averages the running statistics of BatchNorm over the processes, in place.
+
+    On CPUs each process normalizes its own share. Without this, each would have statistics of its
+    own, and a resumed training, which has those of the leader, would not go on as it was.
+    """
+    if world() == 1:
+        return
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    moving = [
+        buffer
+        for norm in norms
+        for buffer in (norm.running_mean, norm.running_var)
+        if buffer is not None
+    ]
+    if moving:
+        means = global_mean(torch.cat(moving))
+        shares = torch.split(means, [len(own) for own in moving])
+        for buffer, mean in zip(moving, shares, strict=True):
+            buffer.copy_(mean)
+
+
+def agree(networks: Mapping[str, nn.Module]) -> bool:
+    """Whether the networks have the same parameters and buffers in all processes, bit by bit."""
+    if world() == 1:
+        return True
+    found = hashlib.sha256()
+    for network in networks.values():
+        for tensor in network.state_dict().values():
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return len({*all_gather(found.hexdigest())}) == 1
 
 
 def ddp(module: M) -> M | DistributedDataParallel:

@@ -54,7 +54,8 @@ class TrainInputs:
 
     def train_images(self, role: str, labelers: Sequence[str]) -> list[TrainImage]:
         """The images of a role to train on, with their labels; see `labeled_by`."""
-        from stages.train.data.crops import StoredLabel, TrainImage
+        from pipeline.records.label_reader import StoredLabel
+        from stages.train.data.crops import TrainImage
 
         rows: list[ImageRow] = self.labeled_by(role, labelers).to_pylist()
         labels: dict[str, dict[int, LabelRow]] = {
@@ -63,12 +64,6 @@ class TrainInputs:
         }
         workspace = self._config.run.workspace
 
-        def stored(label: LabelRow) -> StoredLabel:
-            height, width = label["height"], label["width"]
-            assert height is not None
-            assert width is not None
-            return StoredLabel(workspace / label["store"], label["row"], (height, width))
-
         return [
             TrainImage(
                 uri=row["uri"],
@@ -76,7 +71,10 @@ class TrainInputs:
                 label_scheme=row["label_scheme"],
                 image_id=row["image_id"],
                 mask_id=row["mask_id"],
-                stored={labeler: stored(own[row["row"]]) for labeler, own in labels.items()},
+                stored={
+                    labeler: StoredLabel.of(workspace, own[row["row"]])
+                    for labeler, own in labels.items()
+                },
             )
             for row in rows
         ]
@@ -104,7 +102,7 @@ def _read_images(config: Config, role: str) -> pa.Table:
 
 
 def _read_labels(config: Config, images: _ByRole, role: str, labeler: str) -> pa.Table:
-    return of_rows(read_labels(config.manifests, labeler), images(role))
+    return read_labels(config.manifests, labeler, images(role))
 
 
 def _images_digest(images: _ByRole, role: str, columns: tuple[str, ...]) -> str:

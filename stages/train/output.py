@@ -9,9 +9,13 @@ from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
+from pipeline.engine.findings import Findings
 from pipeline.files import storage
 from pipeline.records import manifest, part_file, tables
+from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
+from stages.train.check import TrainCheck
+from stages.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,12 @@ def training_digest(config: Config, key: TrainingKey) -> str:
     return part_file.digest(None if record is None else [record.facts, dict(record.files)])
 
 
+def training_redone(config: Config, key: TrainingKey) -> Facts:
+    """The fact of a unit that reads a training, if it was done again on request."""
+    counts = Redone(config.manifests)
+    return counts.facts(f"training {key}", lambda: [training_part(config, key)])
+
+
 def read_training(config: Config, key: TrainingKey) -> Training | None:
     """The finished training of a variant and seed; None if there is none.
 
@@ -119,10 +129,20 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
         return None
     rows: list[MetricRow] = manifest.read_part(part, tables.METRICS).to_pylist()
     steps = max(row["step"] or 0 for row in rows)
-    scores = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]
-    best = max(scores, key=lambda row: row["value"] or 0, default=None)
-    best_step = None if best is None else best["step"]
+    scored = [row for row in rows if row["split"] == "val" and row["name"] == "miou"]
+    scores = [(row["value"], row["step"]) for row in scored if row["value"] is not None]
+    _, best_step = max(scores, key=lambda pair: pair[0], default=(None, None))
     return Training(key, facts, training_files(config, key, facts), steps, best_step)
+
+
+def training_warnings(config: Config) -> list[str]:
+    """What the images and label files let one expect of the trainings; one line each."""
+    if (section := config.section(TrainConfig)) is None:
+        return []
+    findings = Findings()
+    with findings.collecting():
+        TrainCheck(config, section, findings).images()
+    return findings.warnings
 
 
 def unfinished_trainings(config: Config, key: TrainingKey) -> Iterator[tuple[TrainingFiles, Facts]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine import torchrun
 from pipeline.engine.fact_diff import fact_changes
+from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
-from pipeline.errors import ConfigError
 from pipeline.files import storage
 from pipeline.records import part_file, tables
 from pipeline.records.rows import MetricRow
+from pipeline.stopping import Stopped
 from stages.models.segmenters.protocol import protocol_of
-from stages.pseudolabel.config import PseudolabelConfig
-from stages.train.config import TrainConfig, VariantConfig
-from stages.train.data.scale_check import Sizes
+from stages.pseudolabel.output import labels_redone
+from stages.train.check import TrainCheck
+from stages.train.config import TrainConfig
 from stages.train.inputs import TrainInputs
 from stages.train.output import (
     TrainingFiles,
@@ -32,6 +33,10 @@ from stages.train.output import (
 
 if TYPE_CHECKING:
     import torch
+
+
+_LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "open_clip_torch")
+"""Packages whose versions may change weights."""
 
 
 class TrainStage(Stage[TrainingKey]):
@@ -49,11 +54,27 @@ class TrainStage(Stage[TrainingKey]):
         assert isinstance(section, TrainConfig)
         self._section = section
         self._planned: list[Unit[TrainingKey]] = []
-        for name, variant in section.variants.items():
-            for source in (choice.create() for choice in variant.label_sources):
-                if source.labeler is not None:
-                    self._check_labeler(name, source.labeler, source.config.on)
-            self._check_processes(name, variant)
+
+    def check(self, findings: Findings, pending: Collection[str]) -> None:
+        """See `Stage.check`: keys; once they are made images and label files, and stored labels."""
+        check = TrainCheck(self.context.config, self._section, findings)
+        check.keys()
+        if "ingest" not in pending:
+            check.images()
+        else:
+            check.schemes()
+        if not {"ingest", "pseudolabel"} & {*pending}:
+            check.labels()
+
+    def rehearse(
+        self, findings: Findings, units: Sequence[Unit[TrainingKey]] | None, *, downloads: bool
+    ) -> None:
+        """See `Stage.rehearse`: builds each network, and passes crops through its shapes."""
+        from stages.train.rehearsal import rehearse
+
+        keys = self._keys if units is None else [unit.key for unit in units]
+        variants = {key.variant: self._section.variants[key.variant] for key in keys}
+        rehearse(self.context.config, variants, findings, downloads=downloads)
 
     def plan(self) -> list[Unit[TrainingKey]]:
         """One unit for each variant and seed."""
@@ -63,11 +84,6 @@ class TrainStage(Stage[TrainingKey]):
 
     def run(self, units: Sequence[Unit[TrainingKey]]) -> None:
         """Does the trainings that are not fresh, each from its last checkpoint."""
-        sizes, fix = Sizes.of(self.context.config), "fit `scale`, or `evaluate.short_side_px`"
-        for name in dict.fromkeys(unit.key.variant for unit in units):
-            if what := sizes.mismatch(self._section.variants[name]):
-                where = self.context.config.where("train", "variants", name)
-                self.context.console.warn(f"{where}: {what}; {fix}")
         if torchrun.world() > 1:
             self._train_together([unit.key for unit in units])
             return
@@ -138,6 +154,8 @@ class TrainStage(Stage[TrainingKey]):
                 inputs.labeled_by(role, [labeler])
                 digest = inputs.labels_digest(role, labeler)
                 facts[f"inputs.{role} labels of {labeler}"] = digest
+                manifests, what = self.context.config.manifests, f"{role} labels of {labeler}"
+                facts |= labels_redone(manifests, labeler, [role], what)
         files = training_files(self.context.config, key, facts)
         best = [] if variant.validate_every is None else [files.best]
         return Unit(
@@ -146,6 +164,7 @@ class TrainStage(Stage[TrainingKey]):
             facts,
             outputs=(files.weights, *best),
             resumable=(files.state,),
+            versions=part_file.installed(_LIBRARIES),
         )
 
     def _remarks(self) -> Iterator[str]:
@@ -159,31 +178,6 @@ class TrainStage(Stage[TrainingKey]):
                     f"an unfinished training of {unit.key} with other keys is kept in "
                     f"{files.folder} ({changes}); `maskmill gc` removes it"
                 )
-
-    def _check_labeler(self, variant: str, labeler: str, role: str) -> None:
-        section = self.context.config.section(PseudolabelConfig)
-        where = self.context.config.where("train", "variants", variant, "label_sources")
-        known = [] if section is None else list(section.labelers)
-        if labeler not in known:
-            fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
-            raise ConfigError(f"no labeler {labeler!r}", where=where, fix=fix)
-        if section is not None and role not in section.roles:
-            what = f"{labeler} does not label {role} images"
-            raise ConfigError(what, where=where, fix=f"add {role} to `pseudolabel.roles`")
-
-    def _check_processes(self, variant: str, config: VariantConfig) -> None:
-        world, crops = torchrun.world(), config.micro_batch_size
-        place = ("train", "variants", variant)
-        if crops % world:
-            what = f"{crops} crops a micro-batch cannot be shared evenly by {world} processes"
-            fix = f"set `batch_size` to a multiple of {world * config.accumulate}"
-            where = self.context.config.where(*place, "batch_size")
-            raise ConfigError(what, where=where, fix=fix)
-        first = next(iter(self._section.variants.values()))
-        if world > 1 and config.device != first.device:
-            fix = "write the same device for all variants"
-            what = "processes that train together need the same kind of device"
-            raise ConfigError(what, where=self.context.config.where(*place, "device"), fix=fix)
 
     def _train_together(self, keys: Sequence[TrainingKey]) -> None:
         """Does the trainings that the leader names, in all processes of torchrun."""
@@ -209,7 +203,10 @@ class TrainStage(Stage[TrainingKey]):
             self.clear(unit)
             storage.write_bytes(files.facts, json.dumps(unit.facts, indent=1).encode())
         inputs = TrainInputs(config)
-        logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        try:
+            logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
+        except Stopped as stopped:
+            raise Stopped(f"train: {key}: {stopped}") from stopped
         if is_leader:
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}

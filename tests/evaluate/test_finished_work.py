@@ -5,6 +5,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.finished_run import not_fresh
@@ -85,3 +86,22 @@ def test_damaged_kept_work_is_done_again(
     assert "train: web seed 0: " in found.stdout
     call("verify --rerun")
     assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("state", ["whole", "damaged", "gone"])
+def test_damaged_weights_are_restored_from_the_checkpoint_without_training(
+    call: Call, run_folder: Path, state: str
+) -> None:
+    first = training_folder(run_folder / "workspace", "web")
+    call("run train", LONGER, "train.checkpoint_every=1")
+    (folder,) = {*first.parent.iterdir()} - {first}
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    last = folder / "last.pt"
+    if state == "damaged":
+        last.write_bytes(last.read_bytes()[:-100])
+    elif state == "gone":
+        last.unlink()
+    result = call("verify --rerun", LONGER)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert ("resumes after step 2" in result.stderr) is (state == "whole")

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.images.images import content_id
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from stages.evaluate.score_key import ScoreKey
 from stages.evaluate.scores import Scores
 from stages.labels.boundary import BoundaryCounts
@@ -109,8 +110,8 @@ def labels(run_folder: Path, manifests: Path, data: Path) -> Callable[[str], Any
         for truth in sorted((data / role / "masks").iterdir()):
             image = data / role / "images" / truth.name
             (label,) = rows.loc[[content_id(image.read_bytes())]].to_dict("records")
-            reader = LabelReader(run_folder / "workspace" / label["store"])
-            ((mask, _),) = reader.read([label["row"]], [(24, 32)])
+            place = StoredLabel(run_folder / "workspace" / label["store"], label["row"], (24, 32))
+            ((mask, _),) = LabelReader().read([place])
             yield pixels_of(truth), mask
 
     return lambda role: [*read(role)]
@@ -254,6 +255,27 @@ def test_images_without_a_known_pixel_have_no_score(
     assert re.search(r"Labeled only +│ +- │ +- │ +- │", shown)
     assert re.search(r"disc +│ +- │ +- │", shown)
     assert "other scores" not in shown
+
+
+def test_a_report_card_without_truth_has_no_score(call: Call, data: Path, manifests: Path) -> None:
+    for path in (data / "labeled/masks").iterdir():
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(path)
+    shown = call("run pseudolabel")
+    card = pd.read_parquet(manifests / "report_card")
+    assert set(card["images"]) == {2}
+    assert card[["miou", "pixel_accuracy", "coverage", "ece"]].isna().all(axis=None)
+    assert re.search(r"clip +│ +2 │ +- │ +- │ +- │ +- │ +- │ +- │ +- │", shown.stdout)
+    assert "2 of 2 label files hold only 255; 255 is ignore" in shown.stderr
+    assert "report cards have no scores" in shown.stderr
+
+
+def test_a_gain_on_a_single_true_class_is_not_shown(call: Call, data: Path) -> None:
+    for path in (data / "test/masks").iterdir():
+        Image.fromarray(np.zeros((24, 32), np.uint8)).save(path)
+    shown = call("run").stdout
+    assert "test shows no class but background: a constant scores best" in shown
+    rows = re.findall(r"│ (?:Labeled only|web) .*", shown)[:2]
+    assert [row.split("│")[-2].strip() for row in rows] == ["-", "-"]
 
 
 def test_a_class_that_occurs_nowhere_has_no_iou() -> None:

@@ -100,8 +100,9 @@ def test_a_source_that_cannot_be_listed_is_missing(check: Check, data: Path) -> 
         path.unlink()
     done = check()
     assert done.returncode == 1
-    assert "the folder has no image file; add images with one of the endings .avif" in printed(
-        done, "ood"
+    assert (
+        "the folder has no image file; add images with one of the endings .apng .avif"
+        in printed(done, "ood")
     )
     assert "Traceback" not in done.stderr
 

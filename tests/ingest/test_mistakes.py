@@ -20,12 +20,12 @@ def test_a_bad_label_file_stops_the_run_until_it_is_corrected(
         Image.fromarray(np.full((24, 32), 9, np.uint8)).save(data / f"labeled/masks/{number}.png")
     done = ingest()
     assert done.returncode == 1
-    assert done.stderr.endswith(
-        f"error: {data}/labeled/masks/0.png: "
-        "class id 9 is not in the vocabulary (and 1 more in this shard); "
-        "use class ids 0 to 2 and 255 (= ignore), "
+    what = (
+        "class id 9 is not in the vocabulary; use class ids 0 to 2 and 255 (= ignore), "
         "or set `label_scheme` of the source to a scheme that has it\n"
     )
+    masks = [f"{data}/labeled/masks/{number}.png" for number in range(2)]
+    assert done.stderr.endswith(f"error: {masks[0]}: {what}error: {masks[1]}: {what}")
     assert written() == set()
     for number in range(2):
         (data / f"labeled/masks/{number}.png").write_bytes(good)
@@ -84,14 +84,14 @@ def test_mistakes_end_with_one_line(
     )
     del sources["ood"]["source"]["ids"]
 
-    mask = data / "labeled/masks/0.png"
-    mask.rename(tmp_path / "0.png")
+    extra = data / "val/images/1.png"
+    Image.new("RGB", (32, 24), "green").save(extra)
     fails_with(
-        f"{config}.sources.labeled.source: images of role labeled need label files, "
-        f"but 1 of 2 have none, first: {data}/labeled/images/0.png; "
-        "add its label file to `masks`, or leave the image out"
+        f"{config}.sources.val.source: images of role val need label files, "
+        f"but 1 of 2 have none, first: {extra}; "
+        "add its label file to `masks`, or name the other images in `ids: FILE`"
     )
-    (tmp_path / "0.png").rename(mask)
+    extra.unlink()
 
     Image.new("L", (32, 24)).save(data / "val/masks/1.png")
     Image.new("L", (24, 32)).save(data / "val/masks/0.png")

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.images.images import decode_labels
+from pipeline.images.label_files import decode_labels
+from tests.repository import ROOT
 
 IMAGES = Path(os.environ.get("MASKMILL_DATA") or "../shared/data")
 Ingest = Callable[..., CompletedProcess[str]]
@@ -40,7 +41,7 @@ def test_camvid_maps_by_the_project_s_own_vocabulary(
     stems = sorted(path.stem for path in (IMAGES / "camvid/masks").iterdir())[::39]
     (tmp_path / "ids.txt").write_text("\n".join(stems))
     use(tiny, "camvid", "camvid", tmp_path / "ids.txt")
-    vocabulary = yaml.safe_load(Path("configs/vocabularies/camvid.yaml").read_text())
+    vocabulary = yaml.safe_load((ROOT / "configs/vocabularies/camvid.yaml").read_text())
     done = ingest(**{"background": None, **vocabulary})
     assert done.returncode == 0, done.stderr
     table = rows()
@@ -87,7 +88,7 @@ def test_the_lists_of_the_project_name_images_that_are_there(
     maskmill: Ingest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MASKMILL_DATA", str(IMAGES))
-    config = ("--config", "configs/camvid.yaml", "--set", f"workspace={tmp_path}")
+    config = ("--config", ROOT / "configs/camvid.yaml", "--set", f"workspace={tmp_path}")
     done = maskmill("status", "--json", *config)
     assert done.returncode == 0, done.stderr
     ingest = json.loads(done.stdout)["stages"][0]

@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.images.images import content_id
 from pipeline.images.limits import Limits
 from pipeline.records.rows import ImageRow
-from stages.ingest.scan import scan
+from stages.ingest.scan import Reading, scan
 
 VOCABULARY = Vocabulary.model_validate(
     {
@@ -29,6 +29,7 @@ VOCABULARY = Vocabulary.model_validate(
         },
     }
 )
+READING = Reading(VOCABULARY, Limits(), {})
 Scan = Callable[..., tuple[ImageRow, list[DataError]]]
 
 
@@ -59,8 +60,9 @@ def scan_one(tmp_path: Path) -> Scan:
         mask = None if labels is None else tmp_path / "mask.png"
         if labels is not None and mask is not None:
             labels.save(mask)
-        one = entry(tmp_path / image, mask, scheme=scheme)
-        [scanned] = scan([one], {}, VOCABULARY, Limits())
+        there = {} if (tmp_path / image).exists() else {"stamp": None}
+        one = entry(tmp_path / image, mask, scheme=scheme, **there)
+        [scanned] = scan([one], {}, READING)
         return scanned.row, [scanned.problem] if scanned.problem else []
 
     return scan_one
@@ -166,7 +168,7 @@ WRONG_LABELS: dict[str, tuple[Image.Image, str | None, str]] = {
         colors_of(["#80ff00"]),
         None,
         "colour #80ff00 is not in the vocabulary; "
-        "use class ids 0 to 2 and 255 (= ignore), "
+        "use class ids 0 to 2 and 255 (= ignore), or the colours of the classes, "
         "or set `label_scheme` of the source to a scheme that has it",
     ),
     "colour unknown to the scheme": (
@@ -189,7 +191,7 @@ def test_labels_that_do_not_fit_are_an_error(kind: str, scan_one: Scan, tmp_path
 def test_an_unreadable_label_file_is_an_error(scan_one: Scan, tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_text("no image")
     one = entry(tmp_path / "image.png", tmp_path / "mask.png")
-    [scanned] = scan([one], {}, VOCABULARY, Limits())
+    [scanned] = scan([one], {}, READING)
     assert [str(scanned.problem)] == [
         f"{tmp_path}/mask.png: cannot read the label file: not an image of a known format; "
         "replace it with a label image, e.g. a PNG of class ids"
@@ -222,16 +224,16 @@ def test_an_unreadable_image_is_a_row_with_the_reason(
 def test_a_problem_of_the_listing_is_a_row_with_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
     one = entry(tmp_path / "image.png", problem="leads out of it")
-    [scanned] = scan([one], {}, VOCABULARY, Limits())
-    assert not scanned.is_unreachable
+    [scanned] = scan([one], {}, READING)
+    assert not scanned.is_failed
     row = scanned.row
     assert (row["status"], row["error_message"]) == ("rejected", "leads out of it")
 
 
 def test_a_vanished_image_keeps_its_columns(scan_one: Scan, tmp_path: Path) -> None:
     before, _ = scan_one(grey([0, 1]))
-    gone = entry(tmp_path / "image.png", present=False)
-    [after] = scan([gone], {5: before}, VOCABULARY, Limits())
+    gone = entry(tmp_path / "image.png", Path(str(before["mask_uri"])), present=False)
+    [after] = scan([gone], {5: before}, READING)
     assert after.problem is None
     assert after.row == {**before, "status": "gone", "error_message": "no longer in the source"}
 
@@ -241,6 +243,6 @@ def test_rows_come_in_the_order_of_the_entries(tmp_path: Path) -> None:
     for number, path in enumerate(paths):
         Image.new("L", (number + 1, 3)).save(path)
     entries = [entry(path, row=number) for number, path in enumerate(paths)]
-    rows = [one.row for one in scan(entries, {}, VOCABULARY, Limits())]
+    rows = [one.row for one in scan(entries, {}, READING)]
     assert [row["width"] for row in rows] == list(range(1, 21))
     assert [row["row"] for row in rows] == list(range(20))

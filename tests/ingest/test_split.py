@@ -4,9 +4,20 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config.config import load
+from pipeline.console import Console
+from pipeline.errors import DataError
+from stages.ingest.config import IngestConfig, ingest_section
+from stages.ingest.split import draw_split
+from tests.conftest import VOCABULARY
 
 Split = Callable[..., CompletedProcess[str]]
 LINES = [f"images/{n:03d}.jpg masks/{n:03d}.png" for n in range(50)]
@@ -100,7 +111,7 @@ def test_several_lists_are_drawn_from_and_repeated_lines_count_once(
     done = split("--labeled", 1, "--from", tmp_path / "a.txt", "--from", tmp_path / "b.txt")
     assert done.returncode == 0
     labeled, unlabeled = drawn(tmp_path)
-    assert sorted(labeled + unlabeled) == ["a.jpg a.png", "b.jpg b.png", "c.jpg c.png"]
+    assert sorted(labeled + unlabeled) == [" c.jpg c.png", "a.jpg a.png", "b.jpg b.png"]
 
 
 @pytest.fixture
@@ -203,3 +214,66 @@ def test_one_file_is_not_the_list_of_both(
         f"{where}.unlabeled.source; name a file of its own for each source\n"
     )
     assert not (tmp_path / "lists").exists()
+
+
+PARTS = [
+    "a",
+    "b",
+    ".",
+    " ",
+    "\t",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\xa0",
+    "\ufeff",
+]
+PARTS += ["\r", "\n", "\udcff", ",", "é", ".jpg", "/"]
+NAMES = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join)
+STEMS = NAMES.filter(lambda name: "/" not in (name[0], name[-1]) and "/." not in f"/{name}")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.sets(STEMS.filter(lambda name: "//" not in name), min_size=2, max_size=4))
+def test_ingest_reads_the_names_that_split_writes(stems: set[str]) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind, stem in ((kind, stem) for stem in stems for kind in ("images", "masks")):
+            path = Path(f"{folder}/{kind}/{stem}.png")
+            assume(not path.parent.is_file())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        source = {"name": "folder", "images": "images"}
+        sources = {
+            "labeled": {"role": "labeled", "source": {**source, "masks": "masks", "ids": "1.txt"}},
+            "unlabeled": {"role": "unlabeled", "source": {**source, "ids": "2.txt"}},
+        }
+        values = {"run": "x", "data": name, "vocabulary": "v.yaml", "workspace": name}
+        (folder / "v.yaml").write_text(yaml.safe_dump(VOCABULARY))
+        (folder / "c.yaml").write_text(yaml.safe_dump({**values, "ingest": {"sources": sources}}))
+        config = load(folder / "c.yaml", {"ingest": IngestConfig})
+        wrong = [stem for stem in stems if re.search("\n|\r$|^\ufeff|\udcff", stem)]
+        if wrong:
+            with pytest.raises(DataError, match="a list cannot hold these names: ") as error:
+                draw_split(config, Console(), labeled=1, seed=0, lists=[])
+            assert all(repr(f"{stem}.png")[1:-1] in str(error.value) for stem in wrong)
+            return
+        draw_split(config, Console(), labeled=1, seed=0, lists=[])
+        found = [
+            path.removeprefix(f"{folder}/images/").removesuffix(".png")
+            for name, source in ingest_section(config).sources.items()
+            for path in source.create(config, name).list()["image"].to_pylist()
+        ]
+        assert sorted(found) == sorted(stems)
+
+
+def test_ids_of_a_folder_are_not_written_to_a_list_of_paths(
+    split: Split, folder: None, tiny: dict[str, Any]
+) -> None:
+    tiny["ingest"]["sources"]["unlabeled"]["source"] = {"name": "list", "file": "lists/u.txt"}
+    done = split("--labeled", 2)
+    assert done.returncode == 1
+    assert "unlabeled.source: images can be drawn only from a source `folder`" in done.stderr

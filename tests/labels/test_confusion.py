@@ -33,7 +33,7 @@ def random_masks(seed: int) -> tuple[Bytes, Bytes]:
 def test_absent_classes_count_zero_in_the_mean() -> None:
     confusion = counted(([[0, 0]], [[0, 0]]))
     assert confusion.iou.tolist() == [1, 0, 0]
-    assert 100 * confusion.miou == pytest.approx(33.33, abs=0.01)
+    assert confusion.miou == pytest.approx(1 / 3)
     assert confusion.pixel_accuracy == 1
 
 
@@ -83,9 +83,10 @@ def test_the_largest_vocabulary_fits() -> None:
     assert confusion.iou[254] == 0.5
 
 
-def test_an_empty_matrix_scores_zero() -> None:
+def test_an_empty_matrix_has_no_score() -> None:
     confusion = Confusion.empty(NUM_CLASSES)
-    assert (confusion.miou, confusion.nan_miou, confusion.pixel_accuracy) == (0, 0, 0)
+    scores = confusion.miou, confusion.nan_miou, confusion.pixel_accuracy, confusion.coverage
+    assert scores == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +132,11 @@ def test_scores_have_the_names_of_the_metrics_manifest() -> None:
     scores = counted(([[0, 1]], [[0, 2]])).scores(("sky", "car", "cat"))
     expected = {"miou": 1 / 3, "nan_miou": 1 / 3, "pixel_accuracy": 0.5}
     assert scores == pytest.approx({**expected, "iou/sky": 1, "iou/car": 0, "iou/cat": 0})
+
+
+def test_a_single_pixel_is_enough_for_a_score() -> None:
+    confusion = Confusion.empty(2)
+    pixel = np.array([[1]], np.uint8)
+    confusion.add(pixel, pixel)
+    assert confusion.pixel_accuracy == 1
+    assert confusion.iou.tolist() == [0, 1]

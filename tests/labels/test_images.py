@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
-from pipeline.images.images import UnreadableImageError, content_id
+from pipeline.images.faults import UnreadableImageError
+from pipeline.images.images import content_id
 from pipeline.records.rows import ImageRow
 from stages.labels.images import (
     fitted_mask,

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.config import config as config_file
 from pipeline.console import Console
 from pipeline.engine.runner import Request, Runner
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.manifest import read
 from pipeline.records.tables import IMAGES, PSEUDO_LABELS
 from stages.graph import GRAPH
@@ -90,8 +90,7 @@ def labels(config: Path) -> dict[tuple[str, str], tuple[str, bytes, bytes]]:
         for row in rows:
             mask, confidence = b"", b""
             if row["status"] == "ok":
-                reader = LabelReader(loaded.run.workspace / row["store"])
-                ((m, c),) = reader.read([row["row"]], [(row["height"], row["width"])])
+                ((m, c),) = LabelReader().read([StoredLabel.of(loaded.run.workspace, row)])
                 mask, confidence = m.tobytes(), c.tobytes()
             key = (folder.name, row["image_id"])
             assert key not in found, "two labels of one image"

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -9,7 +11,8 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, get_worker
+from distributed.security import Security
 
 from pipeline.config.config import ClusterConfig
 from pipeline.config.yaml_files import read_yaml
@@ -96,6 +99,45 @@ def test_a_running_scheduler_is_used() -> None:
         assert results(cluster, neg, range(5)) == {task: -task for task in range(5)}
 
 
+def listening(process: int) -> list[str]:
+    """The ports on which a process listens."""
+    tables = [Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    open_ = {f"socket:[{row[9]}]": row[1] for row in rows if row[3] == "0A"}
+    files = [
+        str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir() if link.is_symlink()
+    ]
+    return [open_[name] for name in files if name in open_]
+
+
+def test_the_thread_of_this_process_listens_on_no_port() -> None:
+    before = listening(os.getpid())
+    running = run_jobs(HERE, neg, jobs(range(3)))
+    next(running)
+    assert listening(os.getpid()) == before
+    assert len(list(running)) == 2
+
+
+def test_nobody_without_its_certificates_reaches_a_local_cluster() -> None:
+    def addresses(_: int) -> list[str]:
+        worker = get_worker()
+        return [worker.scheduler.address, worker.address]
+
+    running = run_jobs(PROCESSES, addresses, jobs(range(40)))
+    _, found = next(running)
+    assert isinstance(found, list)
+    assert all(address.startswith("tls://127.0.0.1:") for address in found)
+    refused = r"[Cc]onnect|certificate|TLS|[Tt]imed out"  # as soon as one side notices
+    short = {"distributed.comm.timeouts.connect": "300ms"}
+    for address in found:
+        own = Security.temporary()  # type: ignore[no-untyped-call]
+        for protocol, security in (("tls", own), ("tcp", None)):
+            other = address.replace("tls://", f"{protocol}://")
+            with dask.config.set(short), pytest.raises(OSError, match=refused):
+                Client(other, security=security, timeout="300ms")  # type: ignore[no-untyped-call]
+    list(running)
+
+
 def test_a_scheduler_that_does_not_answer_is_named() -> None:
     address = "tcp://127.0.0.1:1"
     with (
@@ -163,3 +205,27 @@ def test_it_is_reported_what_the_workers_do(tmp_path: Path) -> None:
     busy = [job for workers in printed for job in workers.values() if job]
     assert busy
     assert set(busy) <= {f"job {task}" for task in range(6)}
+
+
+WITHOUT_NETWORK = """
+import errno, socket
+
+class Offline(socket.socket):
+    def connect(self, address):
+        if address[0] != "127.0.0.1":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        return super().connect(address)
+
+socket.socket = Offline
+from pipeline.config.config import ClusterConfig
+from pipeline.engine.cluster import Job, run_jobs
+for workers in (0, 1):
+    [(job, result)] = run_jobs(ClusterConfig(workers=workers), abs, [Job("one", -1)])
+    print(result)
+"""
+
+
+def test_no_network_at_all_is_needed() -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", WITHOUT_NETWORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n1\n", "")

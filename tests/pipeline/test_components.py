@@ -93,7 +93,7 @@ def test_a_choice_travels_to_workers() -> None:
 @pytest.mark.parametrize(
     ("written", "place"),
     [
-        ({"name": "circle", "radius": 5}, ("shape",)),
+        ({"name": "circle", "radius": 5}, ("shape", "radius")),
         ({"name": "circle", "radius_px": "wide"}, ("shape", "radius_px")),
         ({"name": "square"}, ("shape",)),
     ],

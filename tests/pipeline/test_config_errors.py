@@ -1,11 +1,15 @@
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
 
 from pipeline.config.config import load
+from pipeline.config.config_section import Section
+from pipeline.config.plain_words import expected
 from pipeline.errors import ConfigError
 from stages.graph import GRAPH
 
@@ -38,21 +42,21 @@ WRONG_VALUES = {
     "write a name, or a mapping with the key `name`; one of: folder",
     f"{SOURCE}.source={{images: x}}": "these keys are wrong; "
     "write a name, or a mapping with the key `name`; one of: folder",
-    f"{SOURCE}.role=training": "'training' is wrong; Input should be 'labeled', 'unlabeled', ",
+    f"{SOURCE}.role=training": "'training' is wrong; write 'labeled', 'unlabeled', ",
     "ingest.sources.Big Ones={role: ood, source: {name: folder, images: x}}": "the name 'Big Ones' "
     "is wrong; ",
     "ingest.shard_size=many": "'many' is wrong; ",
     "ingest.shard_size=0": "0 is wrong; ",
-    "ingest.shard_size=true": "True is wrong; write a number, not true or false",
+    "ingest.shard_size=true": "true is wrong; write a number, not true or false",
     "ingest.expected={a: {ood: true}}": "these keys are wrong; write a number, not true or false",
-    "ingest.limits.max_seconds=true": "True is wrong; write a number, not true or false",
+    "ingest.limits.max_seconds=true": "true is wrong; write a number, not true or false",
     "ingest=5": "5 is wrong; ",
     "ingest.sources={}": "{} is wrong; ",
     "run=../up": "'../up' is wrong; ",
-    "run=": "None is wrong; ",
+    "run=": "null is wrong; ",
     "train.model=unett": "no component 'unett'; use one of: ",
     "train.stepss=3": "unknown key; did you mean 'steps'?",
-    "train.label_sources.0.threshold=2": "2 is wrong; Input should be less than or equal to 1",
+    "train.label_sources.0.threshold=2": "2 is wrong; write a number from 0 to 1",
     "train.label_sources.0.name=studnt": "no component 'studnt'; use one of: ",
     "train.label_sources.1=teacher": "no component 'teacher'; use one of: ",
     "train.variants.long.stepss=3": "unknown key; did you mean 'steps'?",
@@ -68,7 +72,7 @@ WRONG_INSIDE = {
     ),
     "ingest.download={'': here}": (
         "ingest.download.",
-        "the name '' is wrong; String should have at least 1 character",
+        "the name '' is wrong; write text that is not empty",
     ),
     "train.label_sources=[{name: stored}]": (
         "train.label_sources.0.labeler",
@@ -172,6 +176,85 @@ def test_a_config_says_where_a_value_was_written(
     config = load(path, SECTIONS, ["train.steps=3", "cluster.workers=2"])
     assert config.where("train", "variants", "default", "steps") == "--set train.steps=3"
     assert config.where("train", "variants", "default", "batch_size") == f"{path}: train.batch_size"
-    assert config.where("train", "variants", "default") == f"{path}: train"
+    where = config.where("train", "variants", "default")
+    assert where == f"{path}: train (with --set train.steps=3)"
     assert config.where("ingest", "sources", "ood") == f"{path}: {SOURCE}"
     assert config.where("cluster", "workers") == "--set cluster.workers=2"
+
+
+BLAMED = {
+    "foo.bar=1": "--set foo.bar=1: foo: unknown key; ",
+    "propose.size_px=32": "--set propose.size_px=32: propose.model: the key is missing; add it",
+    "train.accumulate=3": "{path}: train (with --set train.accumulate=3): these keys are wrong; ",
+    "train.feature_discriminator.weight=no": "--set train.feature_discriminator.weight=no: ",
+    "vocabulary=none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
+    "correct --set vocabulary=none.yaml",
+    "run='\n'": "--set run='\n': ",
+    "cluster.workers=1:30": "--set cluster.workers=1:30: '1:30' is wrong; write a whole ",
+    "cluster=" + "[" * 999: f"--set cluster={'[' * 999}: ",
+    ".".join(["cluster"] * 999) + "=1": f"--set {'.'.join(['cluster'] * 999)}=1: the key has more ",
+    "train.label_sources." + "9" * 5000 + "=1": f"--set train.label_sources.{'9' * 5000}=1: ",
+}
+
+
+@pytest.mark.parametrize("override", BLAMED, ids=lambda override: override[:20])
+def test_an_override_is_blamed_for_what_it_did(
+    override: str, training: dict[str, Any], write_config: WriteConfig, tmp_path: Path
+) -> None:
+    path = write_config(training)
+    text = BLAMED[override]
+    for name, value in (("path", path), ("folder", tmp_path)):
+        text = text.replace(f"{{{name}}}", str(value))
+    assert error_of(path, override).startswith(text)
+
+
+def test_a_stage_blames_the_override_too(
+    tiny: dict[str, Any], write_config: WriteConfig, call: Callable[..., CompletedProcess[str]]
+) -> None:
+    path = write_config(tiny)
+    images = f"{SOURCE}.source.images=nowhere"
+    done = call("run ingest", path, images, code=1)
+    assert done.stderr.startswith(
+        f"error: --set {images}: {tiny['data']}/nowhere: no such folder; "
+    )
+    done = call("status", path, f"{SOURCE}.role=val", code=1)
+    assert done.stderr.startswith(
+        f"error: {path}: {SOURCE}.source (with --set {SOURCE}.role=val): "
+    )
+
+
+def test_all_faults_are_printed(
+    training: dict[str, Any], write_config: WriteConfig, call: Callable[..., CompletedProcess[str]]
+) -> None:
+    training["ingest"]["shard_size"] = 0
+    training["ingest"]["sources"]["ood"]["rolle"] = "ood"
+    training["train"] |= {"stepss": 3, "crop_px": "wide"}
+    done = call("status", path := write_config(training), "cluster.workers=-1", code=1)
+    assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
+        f"error: {path}: {SOURCE}.rolle: unknown key",
+        f"error: {path}: train.stepss: unknown key",
+        "error: --set cluster.workers=-1: -1 is wrong",
+        f"error: {path}: ingest.shard_size: 0 is wrong",
+        f"error: {path}: train.crop_px: 'wide' is wrong",
+    ]
+
+
+def test_no_words_of_a_library_are_in_an_error() -> None:
+    """Each type of every field is described in words of our own."""
+
+    def fields(section: type[Section]) -> Iterator[tuple[str, object, Any]]:
+        for name, field in section.model_fields.items():
+            yield f"{section.__name__}.{name}", field.annotation, field.metadata
+        for own in section.__subclasses__():
+            if own.__module__.startswith(("pipeline.", "stages.")):  # not those of other tests
+                yield from fields(own)
+
+    for name in SECTIONS:
+        importlib.import_module(f"stages.{name}.config")
+    described = {place: expected(kind, marks) for place, kind, marks in fields(Section)}
+    assert described["VariantConfig.validate_every"] == "a whole number from 1, 'epoch' or null"
+    assert described["VariantConfig.scale"] == "a list of 2 items"
+    assert described["RunConfig.cluster"] == "a mapping of keys"
+    unknown = {place for place, text in described.items() if "another value" in text}
+    chosen = {"source", "model", "perturbation", "supervised_loss", "labeler"}
+    assert {place.rpartition(".")[2] for place in unknown} <= chosen

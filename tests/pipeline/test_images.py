@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.images import images
-from pipeline.images.images import UnreadableImageError
+from pipeline.images import images, webp
+from pipeline.images.faults import UnreachableImageError, UnreadableImageError
+from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
 
 # Left half red, right half blue: JPEG keeps these well enough to tell them apart.
@@ -56,7 +57,7 @@ def test_exif_orientation_is_applied(orientation: int, file_format: str) -> None
     content = encoded(Image.fromarray(stored), file_format, exif=exif)
     expected = UPRIGHT[orientation](stored)
     np.testing.assert_array_equal(images.decode_image(content).pixels, expected)
-    np.testing.assert_array_equal(images.decode_labels(content), expected)
+    np.testing.assert_array_equal(decode_labels(content), expected)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_labels_keep_their_values() -> None:
         (bits, ids % 2),
         (with_alpha, ids),
     ):
-        np.testing.assert_array_equal(images.decode_labels(encoded(image)), expected)
+        np.testing.assert_array_equal(decode_labels(encoded(image)), expected)
 
 
 def test_labels_of_colors_keep_them_whatever_alpha_says() -> None:
@@ -118,13 +119,13 @@ def test_labels_of_colors_keep_them_whatever_alpha_says() -> None:
     see_through = Image.fromarray(colors).convert("RGBA")
     see_through.putalpha(0)
     for image in (Image.fromarray(colors), see_through):
-        np.testing.assert_array_equal(images.decode_labels(encoded(image)), colors)
+        np.testing.assert_array_equal(decode_labels(encoded(image)), colors)
 
 
 def test_fractions_are_neither_labels_nor_images() -> None:
     fractions = encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
     with pytest.raises(UnreadableImageError, match="labels are whole numbers"):
-        images.decode_labels(fractions)
+        decode_labels(fractions)
     with pytest.raises(UnreadableImageError, match="images are of whole numbers"):
         images.decode_image(fractions)
 
@@ -139,7 +140,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-@pytest.mark.parametrize("decode", [images.decode_image, images.decode_labels])
+@pytest.mark.parametrize("decode", [images.decode_image, decode_labels])
 def test_what_is_no_image_is_refused_with_a_reason(
     kind: str, decode: Callable[[bytes], object]
 ) -> None:
@@ -147,6 +148,7 @@ def test_what_is_no_image_is_refused_with_a_reason(
     with pytest.raises(UnreadableImageError) as error:
         decode(content)
     assert str(error.value).startswith(reason)
+    assert not isinstance(error.value, UnreachableImageError)
 
 
 def test_a_bomb_is_refused_before_a_pixel_is_decoded() -> None:
@@ -241,3 +243,11 @@ def test_images_are_fitted_by_their_long_side(
 def test_an_image_that_fits_is_left_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     assert images.fit(pixels, 128) is pixels
+
+
+@pytest.mark.parametrize("keys", [{}, {"lossless": True}, {"exif": b"Exif\0\0" + bytes(40)}])
+def test_the_pixels_of_a_webp_are_known_before_it_is_opened(keys: dict[str, Any]) -> None:
+    content = encoded(Image.new("RGB", (300, 7), "red"), "WEBP", **keys)
+    assert webp.count_pixels(content) == 2100
+    assert webp.is_lossless(content) == ("lossless" in keys)
+    assert webp.count_pixels(PNG) == webp.count_pixels(content[:20]) == 0

@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.files import locations
 from pipeline.files.machine_cache import cache_folder
 from pipeline.records import manifest, tables
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 
 Call = Callable[..., CompletedProcess[str]]
 
@@ -60,8 +60,7 @@ def test_a_workspace_works_in_any_spelling(
     labels = manifest.read(parts, tables.PSEUDO_LABELS)
     assert labels.num_rows == 4
     for row in labels.to_pylist():
-        group = workspace / row["store"]
-        ((mask, _),) = LabelReader(group).read([row["row"]], [(row["height"], row["width"])])
+        ((mask, _),) = LabelReader().read([StoredLabel.of(workspace, row)])
         assert len({*mask.flat}) > 1
     assert "no damage" in call("verify", config, code=0).stdout
     assert "nothing to do" in call("run --dry-run pseudolabel", config, code=0).stdout

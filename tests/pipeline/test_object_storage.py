@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.errors import StorageError
 from pipeline.files import file_stamps, locations, s3_objects, storage, tar
-from pipeline.images import images
+from pipeline.images import faults, images
 from pipeline.images.limits import Limits
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.label_store import LabelStore
 from stages.ingest.containment import Root
 from tests.s3_server import Fault, Proxy, forget_clients
@@ -62,12 +62,12 @@ def test_bytes_are_read_within_limits(bucket: str, s3: Proxy) -> None:
     s3.requests.clear()
     assert images.read_bytes(path, Limits(max_bytes=10)) == b"0123456789"
     assert len(s3.requests) == 1
-    with pytest.raises(images.UnreadableImageError, match="10 bytes; at most 9 are read"):
+    with pytest.raises(faults.UnreadableImageError, match="10 bytes; at most 9 are read"):
         images.read_bytes(path, Limits(max_bytes=9))
     storage.write_bytes(locations.location(path), b"")
-    with pytest.raises(images.UnreadableImageError, match="the file is empty"):
+    with pytest.raises(faults.UnreadableImageError, match="the file is empty"):
         images.read_bytes(path)
-    with pytest.raises(images.UnreadableImageError, match="No such file"):
+    with pytest.raises(faults.UnreadableImageError, match="No such file"):
         images.read_bytes(f"{bucket}/none")
 
 
@@ -137,7 +137,7 @@ def test_an_archive_is_listed_by_blocks_and_its_files_are_read_by_one_request(
     assert images.read_bytes(entries[7].member.uri) == bytes([7]) * 1007
     assert len(s3.requests) == 1
     storage.write_bytes(locations.location(f"{bucket}/0.tar"), content.getvalue()[:5000])
-    with pytest.raises(images.UnreadableImageError, match="no longer at this place"):
+    with pytest.raises(faults.UnreadableImageError, match="no longer at this place"):
         images.read_bytes(entries[7].member.uri)
 
 
@@ -155,7 +155,7 @@ def test_labels_are_read_although_the_store_stumbles(
     store: LabelStore, s3: Proxy, kind: Any
 ) -> None:
     s3.faults += [Fault(kind, "GET .*mask/zarr.json"), Fault(kind, "GET .*mask/c/1", times=2)]
-    ((mask, confidence),) = LabelReader(store.path).read([6], [(20, 32)])
+    ((mask, confidence),) = LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
     assert s3.hits == 3
     assert (mask == 2).all()
     assert (mask.shape, confidence.shape) == ((20, 32), (5, 8))
@@ -166,19 +166,18 @@ def test_labels_of_a_store_that_fails_are_not_damaged(
     store: LabelStore, s3: Proxy, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(s3_objects._RETRIES, "max_retries", 1)
-    reader = LabelReader(store.path)
     s3.faults.append(Fault(kind, "GET .*mask/c/1", times=1000))
     with pytest.raises(StorageError, match="the object store fails"):
-        reader.read([6], [(20, 32)])
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
 
 
 def test_labels_that_are_damaged_or_gone_are_reported_as_on_a_disk(store: LabelStore) -> None:
     storage.write_bytes(store.shard_file(1), b"something else")
     with pytest.raises(StorageError, match="damaged labels"):
-        LabelReader(store.path).read([6], [(20, 32)])
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
     storage.remove(store.path)
     with pytest.raises(StorageError, match="damaged labels"):
-        LabelReader(store.path)
+        LabelReader().read([StoredLabel(store.path, 6, (20, 32))])
 
 
 @pytest.mark.parametrize(

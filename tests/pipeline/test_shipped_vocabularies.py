@@ -8,6 +8,7 @@ import pytest
 from pipeline.config.config import parse_section
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.config.yaml_files import read_yaml
+from tests.repository import shipped as shipped_files
 
 FOLDER = Path(__file__).parents[2] / "configs" / "vocabularies"
 
@@ -24,7 +25,9 @@ def mask_of(vocabulary: Vocabulary, values: list[int], scheme: str | None = None
     return ids
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", shipped_files("configs/vocabularies/*.yaml"), ids=lambda path: path.stem
+)
 def test_a_vocabulary_is_named_after_its_file_and_can_be_asked(path: Path) -> None:
     vocabulary = shipped(path.stem)
     assert vocabulary.name == path.stem

@@ -10,7 +10,7 @@ import zarr
 from pipeline.config.vocabulary import IGNORE
 from pipeline.errors import StorageError
 from pipeline.records.label_documents import damaged_documents, restore_documents
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.label_store import LabelStore
 
 Bytes = npt.NDArray[np.uint8]
@@ -30,7 +30,12 @@ def store(tmp_path: Path) -> LabelStore:
 
 
 def read_all(store: LabelStore) -> list[tuple[Bytes, Bytes]]:
-    return LabelReader(store.path).read(list(range(8)), [(32, 32)] * 8)
+    return read(store, *((row, (32, 32)) for row in range(8)))
+
+
+def read(store: LabelStore, *places: tuple[int, tuple[int, int]]) -> list[tuple[Bytes, Bytes]]:
+    """The labels of rows, with the sizes of their images."""
+    return LabelReader().read([StoredLabel(store.path, row, size) for row, size in places])
 
 
 def test_labels_read_back_and_what_was_not_written_is_ignore(store: LabelStore) -> None:
@@ -44,7 +49,7 @@ def test_labels_read_back_and_what_was_not_written_is_ignore(store: LabelStore) 
 
 
 def test_any_rows_in_any_order_come_without_their_padding(store: LabelStore) -> None:
-    labels = LabelReader(store.path).read([3, 0, 3], [(32, 24), (1, 32), (30, 2)])
+    labels = read(store, (3, (32, 24)), (0, (1, 32)), (3, (30, 2)))
     assert [mask.shape for mask, _ in labels] == [(32, 24), (1, 32), (30, 2)]
     assert [confidence.shape for _, confidence in labels] == [(8, 6), (1, 8), (8, 1)]
     np.testing.assert_array_equal(labels[0][0], MASKS[3, :, :24])
@@ -57,7 +62,7 @@ def test_growing_keeps_what_is_there(store: LabelStore) -> None:
     store.grow(1)  # never shrinks
     store.write(4, [16], MASKS[1:2], CONFIDENCES[1:2])
     np.testing.assert_array_equal(read_all(store)[2][0], MASKS[2])
-    [(mask, _)] = LabelReader(store.path).read([16], [(32, 32)])
+    [(mask, _)] = read(store, (16, (32, 32)))
     np.testing.assert_array_equal(mask, MASKS[1])
 
 
@@ -138,7 +143,7 @@ def test_arrays_that_cannot_be_opened_are_damage(
 ) -> None:
     damage(store.path / "mask" / "zarr.json")
     with pytest.raises(StorageError) as error:
-        LabelReader(store.path)
+        read_all(store)
     assert str(error.value).startswith(f"{store.path}: damaged labels: ")
     assert "; run `maskmill verify --rerun`: it restores what describes the arrays" in str(
         error.value
@@ -178,7 +183,7 @@ def test_shards_of_another_size_are_refused(store: LabelStore) -> None:
 
 def test_rows_that_no_array_has_are_an_error(store: LabelStore) -> None:
     with pytest.raises(StorageError, match="Index 99 is outside valid range"):
-        LabelReader(store.path).read([99], [(32, 32)])
+        read(store, (99, (32, 32)))
 
 
 def test_a_full_disk_is_reported_with_the_file(small_disk: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.files import tar
 from pipeline.images import images
-from pipeline.images.images import UnreadableImageError
+from pipeline.images.faults import UnreadableImageError
 from pipeline.images.limits import Limits
 
 FILES = {

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.config.class_entry import ClassEntry
 from pipeline.config.config import parse_section
-from pipeline.config.vocabulary import IGNORE, ClassEntry, Vocabulary
+from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.errors import ConfigError, DataError
 
 NAMES = ("background", "road", "car")
@@ -226,7 +227,7 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
         ),
         (
             {"prompts": "mean80"},
-            "prompts: 'mean80' is wrong; Input should be 'single', 'single-dot', 'mean-80', ",
+            "prompts: 'mean80' is wrong; write 'single', 'single-dot', 'mean-80', ",
         ),
         ({"aggregation": "max"}, "aggregation: 'max' is wrong; "),
         ({"background_concepts": ["sky", []]}, "background_concepts.1: [] is wrong; "),
@@ -238,9 +239,9 @@ def test_a_scheme_that_is_no_longer_there_is_named(build: Build) -> None:
         ),
         (
             {"background_concepts": "sky"},
-            "background_concepts: 'sky' is wrong; Input should be a valid list",
+            "background_concepts: 'sky' is wrong; write a list",
         ),
-        ({"classes": []}, "classes: [] is wrong; List should have at least 1 item"),
+        ({"classes": []}, "classes: [] is wrong; write a list with 1 to 255 items"),
         ({"name": ""}, "name: '' is wrong; write a word"),
         (
             {"classes": [{"name": " ", "color": "#000000"}]},
@@ -287,5 +288,5 @@ def test_a_vocabulary_must_agree_with_itself(build: Build, keys: dict[str, Any],
 def test_more_classes_than_a_byte_can_distinguish_are_refused(build: Build) -> None:
     classes = [{"name": f"class {i}", "color": "#000000"} for i in range(256)]
     assert build(classes=classes[:255]).num_classes == 255
-    with pytest.raises(ConfigError, match="at most 255"):
+    with pytest.raises(ConfigError, match="write a list with 1 to 255 items"):
         build(classes=classes)

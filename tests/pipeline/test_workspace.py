@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.console import Console
 from pipeline.errors import StorageError
+from pipeline.files.download import Published, fetch
 from pipeline.files.run_lock import locked
 
 HOLDER = """
@@ -58,3 +62,19 @@ def test_an_error_frees_the_lock_and_other_runs_are_not_held_up(tmp_path: Path) 
         raise RuntimeError("stop")
     with locked(tmp_path / "a"), locked(tmp_path / "b"):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_named(
+    code: int, tmp_path: Path, machine_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    what = rf"this disk has no file locks \({os.strerror(code)}\), which keep two commands apart; "
+    with pytest.raises(StorageError, match=rf"{tmp_path}/.lock: {what}set `workspace` to a local"):
+        locked(tmp_path).__enter__()
+    published = Published("http://localhost:9/sam.pth", "0" * 64)
+    with pytest.raises(StorageError, match=rf"sam.pth.lock: {what}set MASKMILL_CACHE to a folder"):
+        fetch(published, Console(), "propose.model")

@@ -1,4 +1,7 @@
-"""SAM's published checkpoints: downloaded on first use, by a real command from a real server."""
+"""SAM's published checkpoints: downloaded on first use, by a real command from a real server.
+
+Also of checkpoints with values that are NaN.
+"""
 
 import io
 import json
@@ -7,16 +10,41 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from segment_anything import sam_model_registry
 
+from pipeline.errors import WeightsError
 from pipeline.files.download import Published
+from stages.models.finite import NotFiniteError
+from stages.propose.generator.mask_generator import MaskGenerator
+from stages.propose.generator.sam import load_sam
 from stages.propose.published import CHECKPOINTS
 from tests.file_server import FileServer
 
 Call = Callable[..., CompletedProcess[str]]
 Server = tuple[FileServer, str]
+
+
+def test_weights_that_are_none_are_named(
+    build_sam: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sam_model_registry, "vit_b", build_sam)
+    tensors = build_sam().state_dict()
+    tensors["mask_decoder.iou_token.weight"][0, 0] = torch.nan
+    torch.save(tensors, tmp_path / "sam.pth")
+    with pytest.raises(WeightsError, match=r"iou_token\.weight has values that are NaN"):
+        load_sam("vit_b", tmp_path / "sam.pth")
+
+
+def test_masks_whose_scores_are_none_are_an_error(build_sam: Callable[[], Any]) -> None:
+    """Without the check the image would have no masks: a NaN is below every threshold."""
+    sam = build_sam()
+    sam.mask_decoder.iou_prediction_head.layers[-1].bias.data.fill_(torch.inf)
+    with pytest.raises(NotFiniteError):
+        MaskGenerator(sam, points_per_side=2)([np.zeros((32, 32, 3), np.uint8)])
 
 
 def test_names_are_those_that_segment_anything_links() -> None:

@@ -52,7 +52,7 @@ def decoded(found: list[Proposal], pixels: Pixels) -> Masks:
     return np.array(masks, dtype=bool).reshape(-1, *size)
 
 
-def assert_official(sam: Any, pixels: Pixels, **options: Any) -> None:
+def assert_official(sam: Any, pixels: Pixels, **options: Any) -> list[Proposal]:
     """The same masks in the same order; a pixel may differ where its logit is about 0."""
     expected = SamAutomaticMaskGenerator(sam, **options).generate(pixels)
     [found] = MaskGenerator(sam, **options)([pixels])
@@ -66,6 +66,7 @@ def assert_official(sam: Any, pixels: Pixels, **options: Any) -> None:
         assert proposal.predicted_iou == pytest.approx(mask["predicted_iou"], abs=1e-5)
         score = pytest.approx(mask["stability_score"], abs=1e-3, nan_ok=True)
         assert proposal.stability_score == score
+    return found
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -86,6 +87,31 @@ def test_its_masks_are_the_official_generators(shipped: Any, kind: str) -> None:
     assert_official(shipped, scene(0)[:90], **options)
 
 
+CHANGES: dict[str, tuple[Any, Any]] = {
+    "pred_iou_thresh": (0.3, 0.6),
+    "stability_score_thresh": (0.3, 0.8),
+    "stability_score_offset": (0.2, 2.0),
+    "box_nms_thresh": (0.2, 0.9),
+    "crop_n_layers": (0, 1),
+    "crop_nms_thresh": (0.1, 0.9),
+    "crop_overlap_ratio": (0.1, 0.7),
+    "points_per_side": (4, 6),
+    "min_mask_region_area": (0, 60),
+}
+"""Two values of each option, of which the masks are others."""
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_each_option_has_the_official_effect(shipped: Any, option: str) -> None:
+    options = {**GENERATOR, "points_per_side": 4, "crop_n_layers": 1, "stability_score_thresh": 0.5}
+    pixels = scene(0)[:90]
+    found = []
+    for value in CHANGES[option]:
+        masks = assert_official(shipped, pixels, **{**options, option: value})
+        found.append([one.rle for one in masks])
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("size", [(24, 32), (75, 40), (32, 32)])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 def test_they_are_for_a_sam_with_random_weights(
@@ -103,7 +129,6 @@ def test_they_are_for_the_published_architecture(image: Draw) -> None:
 def test_masks_without_small_regions_are_the_official_generators(
     shipped: Any, crop_n_layers: int
 ) -> None:
-    pytest.importorskip("cv2", reason="segment_anything needs OpenCV for it, we do not")
     options = {**GENERATOR, "crop_n_layers": crop_n_layers, "min_mask_region_area": 40}
     assert_official(shipped, scene(0), **{**options, "points_per_side": 5})
 

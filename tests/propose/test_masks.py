@@ -46,6 +46,16 @@ def test_points_of_crops() -> None:
     assert crop.input_px == (820, 1024)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_each_layer_of_crops_has_its_own_number_of_points(factor: int) -> None:
+    """As segment_anything's `build_all_layer_point_grids`."""
+    sides = [32, 32 // factor, 32 // factor**2]
+    expected = amg.build_all_layer_point_grids(32, 2, factor)
+    assert [len(grid) for grid in expected] == [side**2 for side in sides]
+    found = [len(crop.points()) for crop in plan(2, points_downscale_factor=factor)]
+    assert found == [sides[0] ** 2] + 4 * [sides[1] ** 2] + 16 * [sides[2] ** 2]
+
+
 def test_stability_of_four_pixels() -> None:
     logits = torch.tensor([[[2, 0.5], [-0.5, -2]]])
     assert_close(amg.calculate_stability_score(logits, 0, 1), torch.tensor([1 / 3]))
@@ -133,6 +143,16 @@ def test_holes_are_filled_then_islands_removed() -> None:
     np.testing.assert_array_equal(same, expected)
 
 
+@pytest.mark.parametrize(("min_area", "stays"), [(3, True), (4, True), (5, False)])
+def test_a_region_of_just_the_area_stays(min_area: int, stays: bool) -> None:
+    hole, island = np.ones((12, 12), dtype=bool), np.zeros((12, 12), dtype=bool)
+    hole[4:6, 4:6], island[2:4, 2:4], island[6:11, 6:11] = False, True, True
+    cleaned, changed = remove_small_regions(hole, min_area)
+    assert (bool(cleaned[4, 4]), changed) == (not stays, not stays)
+    cleaned, changed = remove_small_regions(island, min_area)
+    assert (bool(cleaned[2, 2]), changed) == (stays, not stays)
+
+
 def test_of_small_islands_the_largest_stays() -> None:
     mask = np.zeros((9, 9), dtype=bool)
     mask[0, 0], mask[5, 5:7] = True, True
@@ -141,8 +161,21 @@ def test_of_small_islands_the_largest_stays() -> None:
     assert np.argwhere(cleaned).tolist() == [[5, 5], [5, 6]]
 
 
+@pytest.mark.parametrize("places", [((2, 0), (1, 9)), ((1, 0), (0, 2)), ((1, 0), (0, 5))])
+def test_of_equal_islands_the_one_stays_that_opencv_numbers_first(
+    places: tuple[tuple[int, int], ...],
+) -> None:
+    mask = np.zeros((6, 12), dtype=bool)
+    for place in places:
+        mask[place] = True
+    expected, _ = amg.remove_small_regions(mask, 5, "islands")
+    found, changed = remove_small_regions(mask, 5)
+    assert changed
+    assert found.sum() == 1
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_small_regions_are_those_of_opencv() -> None:
-    pytest.importorskip("cv2", reason="segment_anything removes small regions with it")
     rng = np.random.default_rng(0)
     for _ in range(300):
         height, width = rng.integers(1, 14, 2)

@@ -28,11 +28,11 @@ def test_failed_images_are_left_out(tmp_path: Path) -> None:
     part = proposals_part(tmp_path, 7)
     masks = {"rle": ["04"], "area": [4], "bbox": [[0, 0, 1, 1]]}
     scores = {"predicted_iou": [0.5], "stability_score": [1.0]}
-    good = {"row": 1, "height": 2, "width": 2, **masks, **scores, "status": "ok"}
+    good = {"row": 1, "image_id": "a", "height": 2, "width": 2, **masks, **scores, "status": "ok"}
     none: dict[str, list[object]] = {key: [] for key in (*masks, *scores)}
     write_part(part, PROPOSALS.rows([good, {"row": 2, **none, "status": "failed"}]), {}, {})
     assert part.name == "part-00007.parquet"
-    assert read_proposals(part) == {1: Proposals((2, 2), ("04",), (0.5,), (1.0,))}
+    assert read_proposals(part) == {(1, "a"): Proposals((2, 2), ("04",), (0.5,), (1.0,))}
 
 
 def test_a_part_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

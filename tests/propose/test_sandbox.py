@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.config import config as config_file
 from stages.graph import GRAPH
 from stages.propose.output import Proposals
+from tests.repository import ROOT
 from tools.sandbox.sam_metrics import GENERATOR
 
 
@@ -56,5 +57,5 @@ def masks_of(proposals: pd.DataFrame) -> list[npt.NDArray[np.bool_]]:
 
 def test_the_default_config_has_the_settings_it_was_measured_with() -> None:
     sections = {stage.name: stage.Config for stage in GRAPH}
-    propose = config_file.load(Path("configs/sandbox.yaml"), sections).sections["propose"]
+    propose = config_file.load(ROOT / "configs/sandbox.yaml", sections).sections["propose"]
     assert propose.model_dump(include=set(GENERATOR)) == GENERATOR

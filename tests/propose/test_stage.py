@@ -75,7 +75,7 @@ def test_every_image_has_the_masks_of_the_generator(
         )
         assert expected
         assert list(row["rle"]) == [proposal.rle for proposal in expected]
-        own = read_proposals(proposals_part(manifests, row["shard"]))[row["row"]]
+        own = read_proposals(proposals_part(manifests, row["shard"]))[row["row"], row["image_id"]]
         masks = own.masks()
         assert masks.shape == (len(expected), 36, 48)
         assert np.array_equal(masks.sum((1, 2)), row["area"])
@@ -171,13 +171,13 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     ]
     assert [len(masks) for masks in failed["rle"]] == [0, 0]
     readable = read_proposals(proposals_part(manifests, 1))
-    assert not set(readable) & set(failed["row"])
+    assert not {row for row, _ in readable} & set(failed["row"])
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an offset without end": (
         {"model": "sandbox", "stability_score_offset": float("inf")},
-        "{config}: propose.stability_score_offset: inf is wrong; Input should be a finite number",
+        "{config}: propose.stability_score_offset: inf is wrong; write a number above 0",
     ),
     "no file": (
         {"model": "vit_h", "weights": "weights/sam.pth"},

@@ -13,8 +13,9 @@ import torch
 from open_clip.tokenizer import bytes_to_unicode
 from safetensors.torch import save_file
 
+from pipeline.config.class_entry import ClassEntry
 from pipeline.config.components import Choice
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.models.segmenters.description import ModelDescription

@@ -142,6 +142,7 @@ def test_facts_distinguish_weights(clip_folder: ClipFolder, vocabulary: BuildVoc
     assert facts(model=f"local-dir:{folder}") == {
         "weights": checksum(CHECKPOINT),
         "weights.config": checksum("open_clip_config.json"),
+        "weights.bpe.txt.gz": checksum("bpe.txt.gz"),
     }
     assert facts(model="ViT-B-16", weights=file, stand_in="sandbox") == {
         "weights": checksum(CHECKPOINT)

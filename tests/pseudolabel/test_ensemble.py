@@ -193,8 +193,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "none": (
         {"members": []},
-        "pseudolabel.labelers.both.members: [] is wrong; "
-        "List should have at least 2 items after validation, not 0",
+        "pseudolabel.labelers.both.members: [] is wrong; write a list with at least 2",
     ),
     "twice": (
         {"members": ["one", "one"]},

@@ -157,3 +157,31 @@ def test_labelers_that_need_no_masks_need_no_section(call: Call, values: dict[st
     del values["propose"], values["pseudolabel"]["labelers"]["sam"]
     assert call("run").returncode == 0
     assert "propose" not in states(call)
+
+
+def test_labels_of_masks_of_other_keys_are_stale_from_the_beginning(call: Call) -> None:
+    """Their facts are those of the masks that were read, not of those that the config asks for."""
+    fewer = "propose.points_per_side=2"
+    assert call("run").returncode == 0
+    done = call("run --only pseudolabel", fewer)
+    assert done.returncode == 0
+    assert "warning: propose is not fresh; pseudolabel uses its present output" in done.stderr
+    changed = "propose.points_per_side 4 -> 2"
+    assert any(
+        reason.startswith(changed) for reason in states(call, fewer)["pseudolabel"]["reasons"]
+    )
+    assert call("run propose", fewer).returncode == 0
+    assert any(
+        reason.startswith(changed) for reason in states(call, fewer)["pseudolabel"]["reasons"]
+    )
+    assert call("run", fewer).returncode == 0
+    assert states(call, fewer)["pseudolabel"]["state"] == "fresh"
+
+
+def test_masks_that_are_made_again_on_request_make_labels_of_them_stale(call: Call) -> None:
+    assert call("run").returncode == 0
+    assert call("run propose --force").returncode == 0
+    reasons = states(call)["pseudolabel"]["reasons"]
+    assert reasons == ["proposals made again on request (--force): shards 0, 1"]
+    assert call("run").returncode == 0
+    assert states(call)["pseudolabel"]["state"] == "fresh"

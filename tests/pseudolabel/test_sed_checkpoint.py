@@ -189,6 +189,7 @@ def test_facts_are_checksums(vocabulary: BuildVocabulary, sed_checkpoint: Path) 
     assert {key: str(value).split(":")[0] for key, value in facts.items()} == {
         "weights": "sed.pth sha256",
         "weights.config": "open_clip_config.json sha256",
+        "weights.bpe.txt.gz": "bpe.txt.gz sha256",
     }
 
 

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from pipeline.config import config as config_file
 from pipeline.console import Console
 from pipeline.engine.stage import Context
-from pipeline.records.label_reader import LabelReader
-from pipeline.records.tables import PSEUDO_LABELS
+from pipeline.records import manifest
+from pipeline.records.label_reader import LabelReader, StoredLabel
+from pipeline.records.tables import IMAGES, PSEUDO_LABELS
 from stages.graph import GRAPH
 from stages.pseudolabel.output import read_labels
 from stages.pseudolabel.stage import PseudolabelStage
@@ -111,7 +112,6 @@ def test_other_keys_label_into_a_group_next_to_the_old_one(call: Call, workspace
     old = table(workspace)
     (old_group,) = set(old["store"])
     before = arrays(workspace, old_group)
-    reader = LabelReader(workspace / old_group)
     printed = call("run", "pseudolabel.labelers.clip.threshold=0.5").stderr
     assert "pseudolabel.labelers.clip.threshold 0.0 -> 0.5: shards 0, 1" in printed
     new = table(workspace)
@@ -121,7 +121,8 @@ def test_other_keys_label_into_a_group_next_to_the_old_one(call: Call, workspace
     assert not set(new["fingerprint"]) & set(old["fingerprint"])
     assert all(map(np.array_equal, before, arrays(workspace, old_group)))
     rows = old["row"].tolist()
-    for row, (mask, _) in zip(rows, reader.read(rows, [(36, 48)] * len(rows)), strict=True):
+    places = [StoredLabel(workspace / old_group, row, (36, 48)) for row in rows]
+    for row, (mask, _) in zip(rows, LabelReader().read(places), strict=True):
         assert np.array_equal(mask, before[0][row, :36])
 
 
@@ -215,7 +216,9 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
     masks, confidences = arrays(workspace, failed["store"].iloc[0])
     assert (masks[failed["row"]] == 255).all()
     assert (confidences[failed["row"]] == 0).all()
-    good = read_labels(workspace / "manifests/tiny", "clip")["row"].to_pylist()
+    manifests = workspace / "manifests/tiny"
+    images = manifest.read(manifests / "images", IMAGES)
+    good = read_labels(manifests, "clip", images)["row"].to_pylist()
     assert good == rows[rows["status"] == "ok"]["row"].tolist()
 
 

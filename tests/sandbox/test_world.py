@@ -11,6 +11,7 @@ from stages.sandbox.world.layout import SPURIOUS_CUES, Domain
 from stages.sandbox.world.names import DISTRACTORS, NAMES, STUFF, SYNONYMS, TARGETS
 from stages.sandbox.world.shapes import ROLES
 from stages.sandbox.world.world import Scene, render
+from tests.repository import ROOT
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 
@@ -164,7 +165,7 @@ def test_every_name_is_drawn_and_has_words() -> None:
 
 
 def test_the_vocabulary_file_speaks_of_this_world() -> None:
-    with open("configs/vocabularies/sandbox.yaml", encoding="utf-8") as file:
+    with (ROOT / "configs/vocabularies/sandbox.yaml").open(encoding="utf-8") as file:
         vocabulary = yaml.safe_load(file)
     classes = vocabulary["classes"]
     assert [one["name"] for one in classes] == ["background", *TARGETS]

@@ -3,37 +3,36 @@
 import ast
 import tomllib
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import pytest
 from setuptools import find_namespace_packages
 
 from stages.models.embedded.models import CLIP, SAM
+from tests.repository import ROOT, present
 
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
-    with Path("pyproject.toml").open("rb") as file:
+    with (ROOT / "pyproject.toml").open("rb") as file:
         found: dict[str, Any] = tomllib.load(file)["tool"]["setuptools"]
     return found
 
 
 def test_packages_hold_the_files_that_runs_need_and_no_tools(settings: dict[str, Any]) -> None:
-    packages = find_namespace_packages(include=settings["packages"]["find"]["include"])
+    packages = find_namespace_packages(str(ROOT), include=settings["packages"]["find"]["include"])
     patterns = settings["package-data"]["*"]
     assert {name.partition(".")[0] for name in packages} == {"pipeline", "stages"}
     merges = CLIP.folder / "bpe.txt.gz"
-    presets = sorted(Path("stages/train/presets").resolve().glob("*.yaml"))
-    assert presets
+    presets = present("stages/train/presets/*.yaml")
     for file in (CLIP.weights, CLIP.config, merges, SAM.weights, SAM.config, *presets):
-        folder = file.parent.relative_to(Path.cwd())
+        folder = file.parent.relative_to(ROOT)
         assert ".".join(folder.parts) in packages, file
         assert any(fnmatch(file.name, pattern) for pattern in patterns), file
 
 
 def test_packages_of_the_wheel_import_no_tools() -> None:
-    for path in (*Path("pipeline").rglob("*.py"), *Path("stages").rglob("*.py")):
+    for path in (*present("pipeline/**/*.py"), *present("stages/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):

@@ -1,9 +1,11 @@
-"""Trainings with everything but BatchNorm, for torchrun: python -m tests.train.parallel.
+"""Trainings for torchrun: python -m tests.train.parallel.
 
-The network has GroupNorm, because synchronized BatchNorm does not run on CPUs.
+The networks have GroupNorm, because synchronized BatchNorm does not run on CPUs; but for those of
+trainings that are interrupted and resumed.
 """
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
 from stages.train import distributed
 from stages.train.config import VariantConfig
@@ -22,6 +25,7 @@ from stages.train.step.label_sources.student import StudentSource
 from stages.train.step.parts import TrainingParts
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from stages.train.step.supervised_losses.ohem import OhemConfig, OhemLoss
+from tests.train.interruptions import Draw, Killed, dying_at
 from tests.train.training_loops import CPU, loop_in_folder
 
 STEPS, CROP_PX, NUM_CLASSES = 6, 16, 3
@@ -41,9 +45,9 @@ VOCABULARY = Vocabulary(
 class GroupNetwork(SegmentationNetwork):
     """Two convolutions."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: nn.Module | None = None) -> None:
         super().__init__()
-        norm = nn.GroupNorm(2, 8)
+        norm = norm or nn.GroupNorm(2, 8)
         self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU())
         self.classifier = nn.Conv2d(8, NUM_CLASSES, 1)
         self.unused = nn.Parameter(torch.ones(1))  # as ViTs have some
@@ -81,10 +85,10 @@ def config_of(case: str) -> VariantConfig:
     )
 
 
-def parts_of(config: VariantConfig) -> TrainingParts:
+def parts_of(config: VariantConfig, norm: nn.Module | None = None) -> TrainingParts:
     """The networks and losses of a training."""
     torch.manual_seed(0)
-    student = GroupNetwork()
+    student = GroupNetwork(norm)
     ohem = OhemLoss(OhemConfig(threshold=0.5, min_kept=1, images=3))
     return TrainingParts(
         student=student,
@@ -131,6 +135,25 @@ def main(data: Path, folder: Path) -> None:
             save_file(made.teacher.state_dict(), own / "model.safetensors")
 
 
+def resume(data: Path, folder: Path, device: torch.device) -> None:
+    """Does a training without and with an interruption; each process leaves its networks."""
+    config = config_of("whole")
+    feed = partial(crops(data, config).batches, device=device)
+
+    def train(name: str, feed: Draw) -> None:
+        parts, own = parts_of(config, nn.BatchNorm2d(8)), folder / name
+        made = loop_in_folder(own, parts, config, seed=3, facts={}, steps_an_epoch=1, device=device)
+        made.loop.run(feed)
+        for kind, network in {"student": made.student, "teacher": made.teacher}.items():
+            save_file(network.state_dict(), own / f"{kind}-{distributed.rank()}.safetensors")
+
+    train("undisturbed", feed)
+    with suppress(Killed):
+        train("resumed", dying_at(3, feed))
+    train("resumed", feed)
+
+
 if __name__ == "__main__":
-    with distributed.process_group("cpu"):
+    with distributed.process_group("cpu") as own_device:
         main(Path(sys.argv[1]), Path(sys.argv[2]))
+        resume(Path(sys.argv[1]), Path(sys.argv[2]), own_device)

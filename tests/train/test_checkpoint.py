@@ -13,8 +13,6 @@ from stages.models.segmenters.weights import replace
 from stages.train.loop.checkpoint import Checkpoint, Stateful
 from tests.file_limits import files_limited_to
 
-CPU = torch.device("cpu")
-
 
 def trained(seed: int) -> tuple[nn.Module, nn.Module, Optimizer]:
     """A network after a step, another one as its teacher, and an optimizer with momentum."""
@@ -44,19 +42,19 @@ def path(tmp_path: Path) -> Path:
 def test_what_was_saved_comes_back(path: Path) -> None:
     saved, fresh = trained(seed=0), trained(seed=1)
     Checkpoint(path, {"train.version": 1, "list": [1, 2]}).save(7, parts(*saved))
-    step = Checkpoint(path, {"list": [1, 2], "train.version": 1}).load(parts(*fresh), CPU)
+    step = Checkpoint(path, {"list": [1, 2], "train.version": 1}).load(parts(*fresh))
     assert step == 7
     assert all(map(torch.equal, numbers(*saved), numbers(*fresh)))
 
 
 def test_without_a_file_there_is_nothing_to_resume(path: Path) -> None:
-    assert Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU) == 0
+    assert Checkpoint(path, {}).load(parts(*trained(seed=0))) == 0
 
 
 def test_a_checkpoint_of_another_training_is_left_alone(path: Path) -> None:
     Checkpoint(path, {"train.steps": 10}).save(7, parts(*trained(seed=0)))
     fresh = trained(seed=1)
-    assert Checkpoint(path, {"train.steps": 20}).load(parts(*fresh), CPU) == 0
+    assert Checkpoint(path, {"train.steps": 20}).load(parts(*fresh)) == 0
     assert all(map(torch.equal, numbers(*fresh), numbers(*trained(seed=1))))
 
 
@@ -64,7 +62,7 @@ def test_a_newer_checkpoint_replaces_the_file_and_leaves_no_other(path: Path) ->
     checkpoint = Checkpoint(path, {})
     checkpoint.save(1, parts(*trained(seed=0)))
     checkpoint.save(2, parts(*trained(seed=0)))
-    assert checkpoint.load(parts(*trained(seed=1)), CPU) == 2
+    assert checkpoint.load(parts(*trained(seed=1))) == 2
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -73,7 +71,7 @@ def test_a_damaged_checkpoint_is_an_error_with_a_way_out(path: Path, content: by
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
-        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
+        Checkpoint(path, {}).load(parts(*trained(seed=0)))
 
 
 def test_bits_that_fell_over_are_damage(path: Path) -> None:
@@ -83,22 +81,34 @@ def test_bits_that_fell_over_are_damage(path: Path) -> None:
     place = whole.index(tensors["0.weight"].numpy().tobytes())
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
-        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
+        Checkpoint(path, {}).load(parts(*trained(seed=0)))
 
 
 def test_a_checkpoint_without_a_part_or_of_other_shapes_is_reported(path: Path) -> None:
     network, teacher, optimizer = trained(seed=0)
     Checkpoint(path, {}).save(1, {"network": nn.Linear(2, 2), "optimizer": optimizer})
     with pytest.raises(StorageError, match="saved it, without teacher; delete"):
-        Checkpoint(path, {}).load(parts(network, teacher, optimizer), CPU)
-    with pytest.raises(StorageError, match=rf"{path}: damaged checkpoint; delete it"):
-        Checkpoint(path, {}).load({"network": network}, CPU)
+        Checkpoint(path, {}).load(parts(network, teacher, optimizer))
+    with pytest.raises(
+        StorageError,
+        match=rf"{path}: the checkpoint is whole, but cannot be resumed here .*delete it",
+    ):
+        Checkpoint(path, {}).load({"network": network})
+
+
+def test_a_value_that_is_none_is_named(path: Path) -> None:
+    network, teacher, optimizer = trained(seed=0)
+    optimizer.state_dict()["state"][0]["momentum_buffer"].view(-1)[0] = torch.nan
+    Checkpoint(path, {}).save(1, parts(network, teacher, optimizer))
+    what = "optimizer.state.0.momentum_buffer has values that are NaN or infinite; delete it"
+    with pytest.raises(StorageError, match=f"{path}: {what}"):
+        Checkpoint(path, {}).load(parts(*trained(seed=1)))
 
 
 def test_a_folder_in_its_place_is_damage_too(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(StorageError, match=rf"{path}: .*delete it"):
-        Checkpoint(path, {}).load(parts(*trained(seed=0)), CPU)
+        Checkpoint(path, {}).load(parts(*trained(seed=0)))
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
@@ -106,7 +116,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(path: Path) -> None:
     checkpoint.save(1, parts(*trained(seed=0)))
     with files_limited_to(500), pytest.raises(StorageError, match=rf"{path}: .*free some space"):
         checkpoint.save(2, parts(*trained(seed=0)))
-    assert checkpoint.load(parts(*trained(seed=1)), CPU) == 1
+    assert checkpoint.load(parts(*trained(seed=1))) == 1
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -8,14 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
+from pipeline.records.label_reader import StoredLabel
 from pipeline.records.label_store import LabelStore
 from stages.models.segmenters.normalization import normalize
 from stages.train.config import VariantConfig
 from stages.train.data.batch import SECOND_DRAW, CropBatch
 from stages.train.data.colors import lightness
-from stages.train.data.crops import Crops, StoredLabel, TrainImage
+from stages.train.data.crops import Crops, TrainImage
 from stages.train.distributed import local_rows
 from tests.train.crop_batches import assert_same, batches, colors_of, reds, tensors_of
 

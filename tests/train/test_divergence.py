@@ -6,7 +6,8 @@ import pytest
 from torch import Tensor
 
 from stages.train.data.batch import TrainBatch
-from stages.train.loop.divergence import EXPLOSION, DivergedError, LossWatch
+from stages.train.loop.divergence import EXPLOSION, LEAST_MEDIAN, DivergedError, LossWatch
+from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from tests.train.interruptions import BuildLoop, Draw
 
@@ -50,6 +51,24 @@ def test_the_median_continues_where_it_was() -> None:
     resumed = LossWatch()
     resumed.load_state_dict(watching(*[0.5] * 30).state_dict())
     assert resumed.fault(1e5) is not None
+
+
+def test_the_limit_itself_is_no_fault() -> None:
+    watch = watching(*[0.5] * 30, 0.5 * EXPLOSION)
+    assert watch.fault(math.nextafter(0.5 * EXPLOSION, math.inf)) is not None
+    least = watching(*[0.0] * 30, LEAST_MEDIAN * EXPLOSION)
+    assert least.fault(math.nextafter(LEAST_MEDIAN * EXPLOSION, math.inf)) is not None
+
+
+def test_twenty_losses_are_enough() -> None:
+    watching(*[0.5] * 19, 1e5)
+    assert watching(*[0.5] * 20).fault(1e5) is not None
+
+
+def test_the_median_is_of_101_losses() -> None:
+    """Of 51 and 50 it is that of the 51, and never between the two."""
+    assert watching(*[100.0] * 51, *[0.5] * 50).fault(6e5) is None
+    assert watching(*[100.0] * 51, *[0.5] * 51).fault(4e5) is not None
 
 
 class Wild(CrossEntropyLoss):
@@ -107,6 +126,22 @@ def test_a_gradient_that_is_not_finite_ends_the_training(build_loop: BuildLoop, 
         case.loop.run(draw)
     assert not case.loop.checkpoint.path.exists()
     assert all(p.isfinite().all() for p in case.student.parameters())
+
+
+def test_a_prediction_that_is_not_finite_ends_the_training(
+    build_loop: BuildLoop, draw: Draw
+) -> None:
+    """A confidence that is NaN is below every threshold, so that nothing else would show it."""
+
+    def poisoned(steps: range) -> Iterator[TrainBatch]:
+        for number, batch in zip(steps, draw(steps), strict=True):
+            if number == 2:
+                case.teacher.get_submodule("encoder.1").get_buffer("running_mean").fill_(math.nan)
+            yield batch
+
+    case = build_loop(checkpoint_every=100, sources=[EmaSource(EmaSource.Config(threshold=0.4))])
+    with pytest.raises(DivergedError, match="the loss became nan in step 2;"):
+        case.loop.run(poisoned)
 
 
 def test_weights_that_are_not_finite_are_not_saved(build_loop: BuildLoop, draw: Draw) -> None:

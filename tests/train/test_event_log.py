@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 
 from pipeline.files import locations, storage
 from stages.train.records.tensorboard import EventFiles
+from tests.file_limits import files_limited_to
 
 
 def write(
@@ -178,3 +180,14 @@ def test_a_log_in_an_object_store_continues_too(bucket: str, tmp_path: Path) -> 
     aside = folder / spoiled.name.replace("tfevents", "damaged")
     assert storage.read_bytes(aside) == b"garbage" * 99
     assert not spoiled.exists()
+
+
+def test_a_full_disk_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    log = write(tmp_path, 0, range(1, 2))
+    losses = {f"loss/{number}": 1.0 for number in range(100)}
+    with files_limited_to(2000), pytest.raises(OSError, match="File too large") as error:
+        log.scalars(2, losses)
+    assert error.value.filename == str(next(tmp_path.iterdir()))
+    with suppress(OSError):
+        log.close()
+    assert stored(tmp_path)[0] == 1

@@ -182,3 +182,25 @@ def test_views_are_mirrored_half_of_the_time_or_never() -> None:
 
     assert 20 < sum(mirrored(seed, True) for seed in range(80)) < 60
     assert not any(mirrored(seed, False) for seed in range(80))
+
+
+def test_a_label_is_that_of_the_cell_under_the_centre_of_its_pixel() -> None:
+    """Of 4 cells a pixel the third: its left edge is the centre. Of 1 it is the only one."""
+    cells = ramp(16, 16)
+    for scale, expected in ((0.25, [2, 6, 10, 14]), (0.5, [1, 3, 5, 7, 9, 11, 13, 15])):
+        view = random_view(
+            cells.expand(3, 16, 16),
+            len(expected),
+            seeded(0),
+            labels={"clip": LabelMaps(cells, cells)},
+            scale=(scale, scale),
+        )
+        assert sorted(labels_of(view)[0][0].tolist()) == expected
+
+
+def test_an_image_of_one_pixel_is_the_mean_of_all_and_not_of_its_middle() -> None:
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    image[:, 3:5, 3:5] = 255
+    view = random_view(image, 4, seeded(0), scale=(0.125, 0.125))
+    assert int(view.valid.sum()) == 1
+    assert 0 < int(view.image.max()) < 64

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline import stopping
 from stages.train.data.batch import TrainBatch
 from stages.train.step.discriminator import Discriminator, FeatureDiscriminator
 from stages.train.step.label_sources.base import LabelSource
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.schedule import learning_rate
 from stages.train.step.supervised_losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from tests.train.interruptions import BuildLoop, Draw, Killed, dying_at
+from tests.train.interruptions import BuildLoop, Draw, Killed, dying_at, run_stopped
 from tests.train.training_loops import LoopInFolder
 
 STEPS = 4
@@ -44,6 +45,22 @@ def test_a_resumed_training_equals_an_undisturbed_one(
     start = killed_at // checkpoint_every * checkpoint_every
     assert resumed.shown == [start, *range(start + 1, STEPS + 1)]
     assert all(map(torch.equal, whole.tensors(), resumed.tensors()))
+    assert log_of(resumed) == log_of(whole)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_stopped_training_loses_no_step(build_loop: BuildLoop, draw: Draw, step: int) -> None:
+    whole = build_loop("whole")
+    whole.loop.run(draw)
+    stopped = build_loop(checkpoint_every=100)
+
+    with pytest.raises(stopping.Stopped, match=f"^step {step + 1} of {STEPS} is saved$"):
+        run_stopped(stopped.loop, step, draw)
+    resumed = build_loop(checkpoint_every=100)
+    resumed.loop.run(draw)
+    assert resumed.shown == [step + 1, *range(step + 2, STEPS + 1)]
+    networks = [each.teacher.state_dict().values() for each in (whole, resumed)]
+    assert all(map(torch.equal, *networks))
     assert log_of(resumed) == log_of(whole)
 
 

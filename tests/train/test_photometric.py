@@ -1,13 +1,33 @@
 import colorsys
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
 from torchvision.transforms import functional as reference
 
 from stages.models.segmenters.normalization import normalize
-from stages.train.data.colors import blur, jitter_color, lightness, random_colors, turn_hue
+from stages.train.data.colors import (
+    _recolored,
+    blur,
+    jitter_color,
+    lightness,
+    random_colors,
+    turn_hue,
+)
 from stages.train.data.random_numbers import StepRandom
+
+
+class RefusingIndexes(TorchFunctionMode):
+    """Indexing as on a GPU: indexes are on the CPU or on the device of what they index."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is Tensor.__getitem__ and isinstance(args[1], Tensor):
+            assert args[1].device.type in ("cpu", args[0].device.type)
+        return func(*args, **(kwargs or {}))
 
 
 def seeded(seed: int) -> Generator:
@@ -135,3 +155,11 @@ def test_lightness_weighs_green_most() -> None:
     red, green, blue = lightness(torch.eye(3).view(3, 3, 1, 1)).flatten().tolist()
     assert green > red > blue
     assert red + green + blue == pytest.approx(1)
+
+
+def test_nothing_but_the_pixels_moves_to_their_device() -> None:
+    """Indexes that lie on a GPU do not fit a tensor on the CPU; `meta` stands for a GPU."""
+    numbers = torch.rand(6, 8, generator=seeded(0))
+    with RefusingIndexes():
+        views = _recolored(noise(6).to("meta"), numbers)
+    assert (views.device.type, views.shape) == ("meta", (6, 3, 16, 16))

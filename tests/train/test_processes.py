@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from stages.train import distributed
 from stages.train.distributed import local_rows
+from tests.conftest import COUNTS, WITH_MASKS
+from tests.shapes import draw_shapes
 from tests.train import parallel
 from tests.trainings import training_folder
 
@@ -45,16 +47,42 @@ def test_alone_all_is_what_it_is_without_processes() -> None:
     assert distributed.all_gather("a") == ["a"]
 
 
-def test_two_processes_train_the_network_that_one_trains(data: Path, tmp_path: Path) -> None:
-    alone, together = tmp_path / "alone", tmp_path / "together"
+@pytest.fixture(scope="session")
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The images, and the folder of all trainings that two processes do."""
+    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("together")
+    draw_shapes(data, COUNTS, WITH_MASKS)
+    call([*TORCHRUN, "-m", parallel.__name__, str(data), str(folder)])
+    return data, folder
+
+
+def test_a_training_of_two_processes_that_is_resumed_ends_as_an_undisturbed_one(
+    together: tuple[Path, Path],
+) -> None:
+    """In both processes, bit by bit, with the running statistics of BatchNorm."""
+    _, folder = together
+    for kind in ("student", "teacher"):
+        found = [
+            load_file(folder / name / f"{kind}-{rank}.safetensors")
+            for name in ("undisturbed", "resumed")
+            for rank in (0, 1)
+        ]
+        assert not torch.equal(found[0]["encoder.1.running_mean"], torch.zeros(8))
+        for other in found[1:]:
+            assert all(torch.equal(other[name], tensor) for name, tensor in found[0].items())
+
+
+def test_two_processes_train_the_network_that_one_trains(
+    together: tuple[Path, Path], tmp_path: Path
+) -> None:
+    alone, (data, folder) = tmp_path / "alone", together
     parallel.main(data, alone)
-    call([*TORCHRUN, "-m", parallel.__name__, str(data), str(together)])
     torch.manual_seed(0)
     start = parallel.GroupNetwork().state_dict()
     for own in parallel.CASES:
         logs = [
-            [json.loads(line) for line in (folder / own / "log.jsonl").read_text().splitlines()]
-            for folder in (alone, together)
+            [json.loads(line) for line in (place / own / "log.jsonl").read_text().splitlines()]
+            for place in (alone, folder)
         ]
         assert len(logs[0]) == len(logs[1]) == parallel.STEPS
         for one, two in zip(*logs, strict=True):
@@ -63,7 +91,7 @@ def test_two_processes_train_the_network_that_one_trains(data: Path, tmp_path: P
             assert judged == pytest.approx({name: two.pop(name) for name in GAME}, abs=1e-3)
             assert one == pytest.approx(two, abs=1e-5)
         assert logs[0][0]["loss/ema_unlabeled"] > 0
-        one, two = (load_file(f / own / "model.safetensors") for f in (alone, together))
+        one, two = (load_file(f / own / "model.safetensors") for f in (alone, folder))
         moved = one["encoder.0.weight"] - start["encoder.0.weight"]
         assert moved.abs().max() > 1e-3
         for name, tensor in one.items():
@@ -81,6 +109,7 @@ def values(tiny: dict[str, Any]) -> dict[str, Any]:
         "steps": 2,
         "log_every": 1,
         "validate_every": 1,
+        "checkpoint_every": 1,
     }
     return {**tiny, "train": train}
 
@@ -101,6 +130,10 @@ def test_the_command_runs_under_torchrun_as_one(
     assert {"model.safetensors", "best.safetensors", "log.jsonl"} <= {
         path.name for path in folder.iterdir()
     }
+    (part,) = (Path(values["workspace"]) / "manifests/tiny/metrics").glob("part-train-*")
+    part.unlink()
+    again = call([*TORCHRUN, *RUN, str(config)]).stderr
+    assert "train default seed 0: resumes after step 2" in again
     assert "train: nothing to do, 1 fresh" in call([*TORCHRUN, *RUN, str(config)]).stderr
 
 

@@ -1,13 +1,12 @@
 """The configured comparison: fair arms, which no change of the config may make unfair unseen."""
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.config import config as config_file
 from pipeline.config.config import Config
 from stages.graph import GRAPH
 from stages.train.config import TrainConfig
+from tests.repository import ROOT
 
 BASE = "labeled-only"
 
@@ -15,7 +14,7 @@ BASE = "labeled-only"
 @pytest.fixture
 def config() -> Config:
     sections = {stage.name: stage.Config for stage in GRAPH}
-    return config_file.load(Path("configs/sandbox-table.yaml"), sections)
+    return config_file.load(ROOT / "configs/sandbox-table.yaml", sections)
 
 
 def train(config: Config) -> TrainConfig:

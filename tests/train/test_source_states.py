@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.models.segmenters.description import ModelDescription
@@ -18,7 +20,7 @@ from stages.train.data.batch import TrainBatch
 from stages.train.loop.validation import Validation
 from stages.train.step.label_sources.student import StudentSource
 from stages.train.step.weak_predictions import WeakPredictions
-from tests.train.interruptions import BuildLoop, Draw, Killed, dying_at
+from tests.train.interruptions import BuildLoop, Draw, Killed, dying_at, run_stopped
 from tests.train.training_loops import CPU
 
 
@@ -80,3 +82,23 @@ def test_sources_hear_of_each_validation_and_of_the_epoch_that_comes_next(
     scores = [line["miou"] for line in lines if "miou" in line]
     best = [score > max(scores[:i], default=-1) for i, score in enumerate(scores)]
     assert source.heard == list(zip(best, [0, 1, 1, 2], strict=True))
+
+
+def test_a_validation_that_a_stop_put_off_is_done_in_the_end(
+    build_loop: BuildLoop, draw: Draw, validation: Validation
+) -> None:
+    heard = []
+    whole = build_loop("whole", validation=deepcopy(validation), sources=[CountingSource()])
+    whole.loop.run(draw)
+    for step in (1, None):
+        source, own = CountingSource(), deepcopy(validation)
+        loop = build_loop(validation=own, sources=[source], checkpoint_every=100)
+        if step is None:
+            loop.loop.run(draw)
+        else:
+            with pytest.raises(stopping.Stopped):
+                run_stopped(loop.loop, step, draw)
+        heard.append([epoch for _, epoch in source.heard])
+    assert heard == [[0], [1, 1, 2]]
+    logs = [(each.folder / "log.jsonl").read_text() for each in (whole, loop)]
+    assert logs[0] == logs[1]

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
+from pipeline.records.label_reader import StoredLabel
 from pipeline.records.label_store import LabelStore
 from stages.train.config import VariantConfig
-from stages.train.data.crops import Crops, StoredLabel, TrainImage
+from stages.train.data.crops import Crops, TrainImage
 
 SIDE_PX = 16
 VOCABULARY = Vocabulary(

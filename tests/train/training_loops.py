@@ -61,6 +61,7 @@ def loop_in_folder(
     facts: Facts,
     steps_an_epoch: int,
     validation: Validation | None = None,
+    device: torch.device = CPU,
 ) -> LoopInFolder:
     """Builds a training loop that continues from a folder."""
     assert config.steps is not None
@@ -75,11 +76,11 @@ def loop_in_folder(
         seed=seed,
         steps=config.steps,
         steps_an_epoch=steps_an_epoch,
-        optimizer=OptimizerStep(build_optimizer(parts.student, config), config, CPU),
+        optimizer=OptimizerStep(build_optimizer(parts.student, config), config, device),
         checkpoint=Checkpoint(folder / "last.pt", facts),
         log=log,
         open_reporter=lambda start: reporter,
-        device=CPU,
+        device=device,
         validation=validation,
     )
     return LoopInFolder(loop, folder, shown)

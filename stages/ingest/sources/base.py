@@ -14,24 +14,6 @@ from pipeline.config.config_section import Section
 from pipeline.files import tar
 from pipeline.records import arrays
 
-IMAGE_ENDINGS = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".jp2",
-        ".png",
-        ".ppm",
-        ".pgm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
-"""Endings of files that are listed as images; the format is found in the bytes later."""
 _BATCH = 2**16
 """Images a column chunk; the texts of so many stay far below Arrow's limit of 2 GiB."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -94,7 +76,7 @@ def _escaped_listed(listed: Listed, taken: set[str]) -> Listed:
             return escaped
         image = listed.image
         if escaped.image != image:
-            forms = (_escaped_name(image, "0" * zeros) for zeros in count())
+            forms = (_escaped_name(listed.image, "0" * zeros) for zeros in count())
             image = next(form for form in forms if tar.without_position(form) not in taken)
         return escaped._replace(image=image, problem="its name is not UTF-8 text")
     return listed
@@ -139,25 +121,37 @@ class Source(Component, ABC):
         config_folder: Folder of the config file, which its relative list paths start from.
         cache: Folder for cached results; may be missing or read-only.
         where: Config file and key of the source, for errors.
+        only_masked: Whether a folder's images without a label file are passed over.
 
     Attributes:
         remarks: Lines for the user about what `list` found and no row shows.
     """
 
     def __init__(
-        self, config: Section, *, data: Path, config_folder: Path, cache: Path, where: str
+        self,
+        config: Section,
+        *,
+        data: Path,
+        config_folder: Path,
+        cache: Path,
+        where: str,
+        only_masked: bool = False,
     ) -> None:
         self.config = config
         self.data = data
         self.config_folder = config_folder
         self.cache = cache
         self.where = where
+        self.only_masked = only_masked
         self.remarks: list[str] = []
 
     @property
     @abstractmethod
     def paths(self) -> Mapping[str, Path]:
-        """Folders and files that the config names, by their spelling there: {"a/images": ...}."""
+        """Folders and files that the config names, by their spelling there: {"a/images": ...}.
+
+        The folder of the images comes first.
+        """
 
     @property
     def list_file(self) -> Path | None:
@@ -166,7 +160,9 @@ class Source(Component, ABC):
 
     @abstractmethod
     def list(self) -> pa.Table:
-        """Lists the source's files, each once and in a stable order.
+        """Lists the source's images, each once and in a stable order.
+
+        Every file that it sees is an image, belongs to one, or is counted in a remark.
 
         Returns:
             A table of the schema `LISTING`.

@@ -16,11 +16,16 @@ from pipeline.config.config_section import Section
 from pipeline.errors import DataError
 from pipeline.files import file_stamps, locations, storage, tar
 from pipeline.files.locations import LocalPath, Location
+from stages.ingest import text_list
 from stages.ingest.containment import Root, normalized_path
-from stages.ingest.sources.base import IMAGE_ENDINGS, Listed, Source, listing, text_columns
+from stages.ingest.file_kind import IMAGE_ENDINGS, ending_of
+from stages.ingest.sources.base import Listed, Source, listing, text_columns
+from stages.ingest.wrong_source import images_in_table
 
 _TABLES = (".csv", ".parquet")
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
+_JSON = (".json", ".jsonl", ".ndjson")
+_SEPARATORS = re.compile(r"[ \t]*[\t,;][ \t]*| +")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _Row = dict[str, str | None]
 
@@ -29,10 +34,10 @@ class ListConfig(Section):
     """Keys of a list source."""
 
     file: LocalPath
-    """Text file of image paths, one a line, or of image and label file separated by a space, as in
-    published splits; or a .csv or .parquet table with a column `uri` (or `path`) and optionally
-    `mask_uri`, `caption` and `url`, such as rows of another run's images manifest. A relative path
-    of this file starts at the config file."""
+    """Text file of image paths, one a line, or of image and label file separated by spaces, a tab,
+    a comma or a semicolon, as in published splits; or a .csv or .parquet table with a column `uri`
+    (or `path`) and optionally `mask_uri`, `caption` and `url`, such as rows of another run's images
+    manifest. A relative path of this file starts at the config file."""
     root: Location = Path()
     """Folder, or address s3://bucket/prefix, that relative paths start from and that no path may
     leave. A relative path of this folder starts at `data`."""
@@ -124,6 +129,8 @@ def _below(root: Root, uri: str) -> tuple[str, str, str | None]:
 def _rows(file: Path, where: str) -> Iterator[_Row]:
     """Yields the rows of the list; `uri` is None in empty ones."""
     fix = "write a text file with one image path a line, or a .csv or .parquet table"
+    if file.suffix.lower() in _JSON:
+        raise DataError("the list is JSON", where=where, fix=fix)
     try:
         if file.suffix.lower() in _TABLES:
             yield from _table_rows(file, where)
@@ -135,18 +142,18 @@ def _rows(file: Path, where: str) -> Iterator[_Row]:
     if b"\0" in content:
         raise DataError("cannot read the list: it is not a text file", where=where, fix=fix)
     # File names are bytes; those that are not UTF-8 become rejected rows.
-    for line in content.removeprefix(b"\xef\xbb\xbf").splitlines():
-        yield _text_row(os.fsdecode(line.strip()))
+    for line in text_list.lines(content):
+        yield _text_row(os.fsdecode(text_list.stripped(line)))
 
 
 def _text_row(line: str) -> _Row:
-    """Splits a line into image and label file, if exactly one space separates two image names."""
-    parts = line.split(" ")
-    ends = [os.path.splitext(part)[1].lower() in IMAGE_ENDINGS for part in parts]
-    cuts = [count for count in range(1, len(parts)) if ends[count - 1]]
-    if len(cuts) != 1 or not ends[-1]:
+    """Splits a line into image and label file, if exactly one separator is between two images."""
+    cuts = [
+        cut for cut in _SEPARATORS.finditer(line) if ending_of(line[: cut.start()]) in IMAGE_ENDINGS
+    ]
+    if len(cuts) != 1 or ending_of(line) not in IMAGE_ENDINGS:
         return {"uri": line or None}
-    return {"uri": " ".join(parts[: cuts[0]]), "mask_uri": " ".join(parts[cuts[0] :])}
+    return {"uri": line[: cuts[0].start()], "mask_uri": line[cuts[0].end() :]}
 
 
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:
@@ -159,19 +166,27 @@ def _table_rows(file: Path, where: str) -> Iterator[_Row]:
         fix = f"save it again as {file.suffix} with columns of text"
         raise DataError(f"cannot read the table: {reason}", where=where, fix=fix) from error
     key = next((name for name in ("uri", "path") if name in texts.column_names), None)
+    of_bytes = images_in_table(file, where) if key != "uri" else None
+    if of_bytes is not None:
+        raise of_bytes
+    for name in table.column_names:
+        if name not in _COLUMNS and (meant := name.strip().lower()) in _COLUMNS:
+            fix = f"rename it to `{meant}`, or drop it"
+            raise DataError(f"the table has a column {name!r}", where=where, fix=fix)
     if key is None:
         found = ", ".join(table.column_names)
         fix = f"rename the column that holds the paths; its columns are: {found}"
         raise DataError("the table has no column `uri` or `path`", where=where, fix=fix)
     for batch in texts.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            yield {**row, "uri": row[key] or None}
+            yield {**row, "uri": row[key] or None, "mask_uri": row.get("mask_uri") or None}
 
 
 def _read_table(file: Path) -> pa.Table:
     if file.suffix.lower() == ".csv":
         strings = pa.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
-        return pa.csv.read_csv(file, convert_options=strings)
+        cells = pa.csv.ParseOptions(newlines_in_values=True)
+        return pa.csv.read_csv(file, convert_options=strings, parse_options=cells)
     with pa.parquet.ParquetFile(file) as opened:
-        names = [name for name in opened.schema_arrow.names if name in _COLUMNS]
+        names = [n for n in opened.schema_arrow.names if n.strip().lower() in _COLUMNS]
         return opened.read(columns=names) if names else opened.schema_arrow.empty_table()

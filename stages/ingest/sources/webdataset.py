@@ -3,20 +3,26 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.config.config_section import Section
-from pipeline.errors import DataError
 from pipeline.files import file_stamps, locations, storage
 from pipeline.files.locations import Location
 from stages.ingest.containment import Root
+from stages.ingest.file_kind import FileKind, PassedOver, kind_by_name
 from stages.ingest.sources.base import Listed, Source, listing
 from stages.ingest.tar_index import read_index
+from stages.ingest.wrong_source import empty_folder, missing_folder
 
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED = (
+    *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tar.lzma", ".tar.z"),
+    *(".tgz", ".tbz", ".tbz2", ".txz", ".tzst"),
+)
+_SIDECARS = (".parquet", "_stats.json")
+"""What img2dataset writes next to each archive."""
 
 
 class WebdatasetConfig(Section):
@@ -46,16 +52,12 @@ class WebdatasetSource(Source):
         folder = locations.join(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
         if not folder.is_dir():
-            fix = "create it, correct the path, or set `data` to the folder that it starts from"
-            raise DataError("no such folder", where=where, fix=fix)
+            raise missing_folder(folder, where)
+        passed = PassedOver()
         listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
-        files = Root(folder, follow_links=self.config.follow_links).files()
-        for path, problem in sorted(files):
-            if path.endswith(_COMPRESSED):
-                problem = "a compressed archive; decompress it: its images are read at random"
-            elif not path.endswith(".tar") and not (problem and os.path.isdir(path)):
-                continue
+        lacking = 0
+        for path, problem in self._archives(folder, passed):
             if (problem := problem or _not_a_file(path)) is not None:
                 listed.append(
                     listing([Listed(path, problem=problem, stamp=file_stamps.stamp(path))])
@@ -64,18 +66,47 @@ class WebdatasetSource(Source):
             found = read_index(path, self.cache)
             listed.append(found.listed)
             failures.update(found.failures)
+            lacking += found.lacking
+            passed.counts.update(found.passed_over)
             if found.remark is not None:
                 self.remarks.append(found.remark)
         if not listed:
             fix = "add the .tar files of `img2dataset --output_format webdataset`"
-            raise DataError("the folder has no .tar file", where=where, fix=fix)
+            raise empty_folder(".tar", passed, where, fix)
         if failures:
             (reason, count), *_ = failures.most_common(1)
             self.remarks.append(
                 f"img2dataset could not download {failures.total():,} more images; "
                 f"most frequent reason ({count:,}): {reason}"
             )
+        if lacking:
+            what = "sidecars list as downloaded are not in their archives"
+            self.remarks.append(f"{lacking:,} images that {what}")
+        if (remark := passed.remark()) is not None:
+            self.remarks.append(remark)
         return pa.concat_tables(listed)
+
+    def _archives(self, folder: Path, passed: PassedOver) -> Iterator[tuple[str, str | None]]:
+        """Yields path and problem of every archive below a folder, sorted; counts other files."""
+        files = sorted(Root(folder, follow_links=self.config.follow_links).files())
+        names = {path for path, _ in files}
+        start = len(str(folder))
+        for path, problem in files:
+            kind = kind_by_name(path[start:].lstrip("/"))
+            small = path.lower()
+            if kind is FileKind.HIDDEN:
+                passed.add(path, kind, path)
+            elif path.endswith(".tar") or (problem and os.path.isdir(path)):
+                yield path, problem
+            elif small.endswith(_COMPRESSED):
+                yield path, "a compressed archive; decompress it: its images are read at random"
+            elif small.endswith(".tar"):
+                yield path, "the ending of its name is in capitals; rename it to .tar"
+            elif not any(
+                path.endswith(ending) and f"{path.removesuffix(ending)}.tar" in names
+                for ending in _SIDECARS
+            ):
+                passed.add(path, kind, path)
 
 
 def _not_a_file(path: str) -> str | None:

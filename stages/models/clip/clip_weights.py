@@ -14,6 +14,7 @@ from pipeline.files import locations
 from pipeline.files.checksum import checksum
 from pipeline.files.locations import MaybePath
 from stages.models.embedded.models import CLIP, SANDBOX, SandboxName
+from stages.models.model_folder import tokenizer_facts
 
 FOLDER_PREFIX = "local-dir:"
 FOLDER_CONFIG = "open_clip_config.json"
@@ -133,7 +134,7 @@ class ClipChoice(Section):
         return self.model, file or self.weights
 
     def weights_facts(self) -> Facts:
-        """The tag, or the file's checksum; for a folder also the checksum of its config.
+        """The tag, or the file's checksum; for a folder also those of its config and tokenizer.
 
         Raises:
             WeightsError: A local file is missing.
@@ -144,6 +145,8 @@ class ClipChoice(Section):
         facts: Facts = {"weights": checksum(weights)}
         if isinstance(model, Path):
             facts["weights.config"] = checksum(model / FOLDER_CONFIG)
+            if model != CLIP.folder:  # whose files come with Maskmill and change only together
+                facts |= tokenizer_facts(model, model / FOLDER_CONFIG)
         return facts
 
     def text_facts(self) -> Facts:

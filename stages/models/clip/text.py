@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +114,12 @@ def embed(
     return torch.stack(stacks)
 
 
+def prompts(channels: Channels, templates: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the prompts of each name, one a template, as `embed` asks for them."""
+    for name in dict.fromkeys(name for query in channels.queries for name in query):
+        yield _prompts(name, templates)
+
+
 def ensemble(stack: Tensor) -> Tensor:
     """CLIP's prompt ensemble: the mean over templates, normalised; (K, P, D) to (K, D)."""
     return F.normalize(stack.mean(1), dim=-1)
@@ -133,10 +139,14 @@ def _templated(
     """Raw embeddings of a name in each template, (P, D) float32 on the CPU."""
     if cache is not None and (known := cache.read(name, templates)) is not None:
         return known
-    prompts = [template.replace("{}", name) for template in templates]
-    parts = range(0, len(prompts), _PROMPTS_A_FORWARD)
-    found = [encode(prompts[i : i + _PROMPTS_A_FORWARD]).float().cpu() for i in parts]
+    asked = _prompts(name, templates)
+    parts = range(0, len(asked), _PROMPTS_A_FORWARD)
+    found = [encode(asked[i : i + _PROMPTS_A_FORWARD]).float().cpu() for i in parts]
     embeddings = torch.cat(found)
     if cache is not None:
         cache.write(name, templates, embeddings)
     return embeddings
+
+
+def _prompts(name: str, templates: Sequence[str]) -> list[str]:
+    return [template.replace("{}", name) for template in templates]

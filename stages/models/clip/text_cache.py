@@ -41,7 +41,7 @@ class TextCache:
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
         is_whole = embeddings.ndim == 2 and len(embeddings) == len(templates)
-        is_whole &= embeddings.dtype == np.float32
+        is_whole &= embeddings.dtype == np.float32 and bool(np.isfinite(embeddings).all())
         return torch.from_numpy(embeddings) if is_whole else None
 
     def write(self, text: str, templates: Sequence[str], embeddings: Tensor) -> None:

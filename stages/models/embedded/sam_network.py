@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.errors import WeightsError
 from stages.models.embedded.models import SAM
 from stages.models.embedded.sam_encoder import PyramidEncoder
+from stages.models.finite import finite_weights
 
 _STRIDE = 8  # of the encoder; SAM's decoder scales up by 4, so a mask pixel is 2 image pixels wide
 
@@ -53,7 +54,7 @@ def build(folder: Path) -> Any:
     weights = folder / SAM.weights_name
     if weights.exists():
         try:
-            model.load_state_dict(deserialize(weights.read_bytes()))
+            model.load_state_dict(finite_weights(deserialize(weights.read_bytes()), str(weights)))
         except RuntimeError:
             what = f"the weights do not fit {SAM.config_name} in the same folder"
             fix = "restore the config that they were trained with, or delete the weights"

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from pipeline.config.components import Choice
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.plain_words import in_plain_words
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
 from pipeline.files import storage
@@ -159,7 +160,7 @@ def parse_description(content: bytes, path: Path) -> ModelDescription:
     try:
         return ModelDescription.model_validate_json(text)
     except ValidationError as error:
-        raise _invalid(error.errors()[0], values, path) from error
+        raise _invalid(in_plain_words(error).errors()[0], values, path) from error
 
 
 def unreadable(error: Exception, path: Path) -> WeightsError:
@@ -209,9 +210,9 @@ def _invalid(problem: ErrorDetails, values: object, path: Path) -> WeightsError:
         return WeightsError(what, where=str(path), fix=fix)
     place = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "unknown_key":
-        key = problem["ctx"]["key"]
-        return _damaged(f"unknown key {f'{place}.{key}'.removeprefix('.')}", path)
-    return _damaged(f"{place}: {problem['msg']}".removeprefix(": "), path)
+        return _damaged(f"unknown key {place}", path)
+    reason = "the key is missing" if problem["type"] == "missing" else problem["msg"]
+    return _damaged(f"{place}: {reason}".removeprefix(": "), path)
 
 
 def _damaged(reason: str, path: Path) -> WeightsError:

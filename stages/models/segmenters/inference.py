@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.models.finite import finite_scores
 from stages.models.segmenters.normalization import IMAGENET, Normalization, normalize
 from stages.models.segmenters.protocol import Protocol, SlidingWindow
 from stages.models.segmenters.windows import starts
@@ -32,6 +33,9 @@ def pixel_scores(
     Returns:
         (C, H, W) float: logits if the protocol has one view and does not average probabilities,
         otherwise probabilities. `pixel_probabilities` always gives probabilities.
+
+    Raises:
+        NotFiniteError: A score is NaN or infinite.
     """
     height, width = image.shape[-2:]
     pixels = normalize(image[None].float() / 255, normalization)
@@ -39,7 +43,7 @@ def pixel_scores(
 
     def score(size: tuple[int, int], mirror: bool) -> Tensor:
         view = _resized(pixels, *size, align_corners=False)
-        found = _score(network, view.flip(-1) if mirror else view, protocol)[0]
+        found = finite_scores(_score(network, view.flip(-1) if mirror else view, protocol)[0])
         found = found.flip(-1) if mirror else found
         return _resized(found[None], height, width, align_corners=True)[0]
 

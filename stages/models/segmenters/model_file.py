@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
 from pipeline.files import storage
+from stages.models.finite import finite_weights
 from stages.models.segmenters.description import (
     HEADER_KEY,
     ModelDescription,
@@ -77,9 +78,7 @@ def load_model_file(
         tensors = load(content)
     except SafetensorError as error:
         raise not_safetensors(path) from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        fix = "use another model file: its training has diverged"
-        raise WeightsError("its weights are not finite", where=str(path), fix=fix)
+    finite_weights(tensors, str(path))
     network = _built(description, path)
     try:
         network.load_state_dict(tensors)

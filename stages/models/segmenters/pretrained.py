@@ -84,12 +84,14 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         where: The key of the config that names it.
 
     Raises:
-        WeightsError: It is missing, or holds more than plain tensors.
+        WeightsError: It is missing, holds more than plain tensors, or values that are not finite.
     """
     from timm.models import load_state_dict
 
+    from stages.models.finite import finite_weights
+
     try:
-        return load_state_dict(str(path), weights_only=True)
+        tensors: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
     except FileNotFoundError as error:
         fix = "put the weights there, or set the key to a tag to download them"
         raise WeightsError("there is no such file", where=f"{where}: {path}", fix=fix) from error
@@ -97,6 +99,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         what = f"cannot be read as plain tensors ({type(error).__name__})"
         fix = "use the checkpoint as it was published, at best as safetensors"
         raise WeightsError(what, where=f"{where}: {path}", fix=fix) from error
+    return finite_weights(tensors, f"{where}: {path}")
 
 
 def misfit(error: Exception, name: str, where: str) -> WeightsError:

@@ -14,6 +14,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from stages.models.finite import finite_scores
 from stages.propose.generator.candidates import (
     Candidates,
     PointMasks,
@@ -116,6 +117,9 @@ class MaskGenerator:
         Returns:
             The masks of each image. There may be none, and there are none if a crop is so thin that
             it has no row or column of pixels in the network's input.
+
+        Raises:
+            NotFiniteError: A logit or predicted IoU is NaN or infinite.
         """
         plans = [self._crops(pixels.shape[0], pixels.shape[1]) for pixels in images]
         queue = [
@@ -150,10 +154,12 @@ class MaskGenerator:
         counts = [len(points) for _, _, points in prompts]
         positions = torch.cat([search.points[points] for search, _, points in prompts])
         decoded = self._decoder.decode(positions, [image for _, image, _ in prompts], counts)
+        finite_scores(decoded.ious)
         wanted = decoded.ious > self._limits.predicted_iou
         if self._limits.predicted_iou == 0:
             wanted[:] = True
-        logits, ious = self._decoder.mask_logits(decoded, wanted), decoded.ious[wanted]
+        logits = finite_scores(self._decoder.mask_logits(decoded, wanted))
+        ious = decoded.ious[wanted]
         points = torch.cat([points for _, _, points in prompts])[wanted.nonzero()[:, 0]]
         sizes = [int(own.sum()) for own in torch.split(wanted, counts)]
         masks = (torch.split(field, sizes) for field in (logits, ious, points))

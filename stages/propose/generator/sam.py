@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.errors import WeightsError
 from stages.models.embedded.models import SAM, SANDBOX
+from stages.models.finite import finite_weights
 
 
 def load_sam(model: str, weights: Path | None) -> Sam:
@@ -33,12 +34,13 @@ def load_sam(model: str, weights: Path | None) -> Sam:
     assert weights is not None
     sam: Sam = sam_model_registry[model]()
     try:
-        sam.load_state_dict(_read(weights))
+        sam.load_state_dict(tensors := _read(weights))
     except Exception as error:  # torch and safetensors raise many types for a broken file
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
         fix = f"use segment_anything's checkpoint of {model}, or set `model` to what the file is of"
         where = f"propose.weights: {weights}"
         raise WeightsError(f"no weights of {model}: {reason}", where=where, fix=fix) from error
+    finite_weights(tensors, f"propose.weights: {weights}")
     return sam.eval()
 
 

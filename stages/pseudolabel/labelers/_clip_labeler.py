@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Facts
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import ConfigError
 from stages.models.clip.clip_weights import ClipConfig
 from stages.models.embedded.models import CLIP, SANDBOX, knows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.console import Console
     from stages.labels.pseudo_labels import PseudoLabels
+    from stages.models.clip.clip import Clip
     from stages.pseudolabel.labelers.base import ImageBatch
 
 
@@ -29,6 +31,7 @@ class ClipLabeler(Labeler):
     """
 
     config: ClipConfig
+    libraries = ("torch", "open_clip_torch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -47,20 +50,37 @@ class ClipLabeler(Labeler):
         return self.vocabulary.prompt_facts()
 
     def warnings(self) -> list[str]:
-        """See `Labeler.warnings`: the sandbox's CLIP labels something else."""
+        """See `Labeler.warnings`: another world's CLIP, or classes that no concept tells apart."""
         limits = f"{CLIP.limits} (labels of photos are near chance)"
+        found = doubts_of_texts(self.vocabulary)
         if self.config.stands_in:
             missing = f"{self.config.weights} is missing, so the stand-in is used"
-            return [f"{missing}: {limits}; {self.config.how_to_fetch()}"]
+            return [f"{missing}: {limits}; {self.config.how_to_fetch()}", *found]
         if self.config.model == SANDBOX and not knows(self.vocabulary.name):
-            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model"]
-        return []
+            return [f"vocabulary {self.vocabulary.name}: {limits}; use another model", *found]
+        return found
+
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return asked_for(self.vocabulary)
+
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: the size of windows, the variant, and the length of prompts."""
+        import torch
+
+        from stages.models.clip import text
+
+        if downloads or not isinstance(self.config.chosen()[1], str):
+            clip = self._load(torch.device("cpu"))
+            channels, templates = text.channels(self.vocabulary), text.templates_of(self.vocabulary)
+            for prompts in text.prompts(channels, templates):
+                clip.check_whole(prompts)
 
     def fetch(self, console: Console) -> None:
         """See `Labeler.fetch`."""
         model, weights = self.config.chosen()
         if isinstance(model, str) and isinstance(weights, str):
-            from stages.models.clip.clip import fetch_tag
+            from stages.models.clip.architectures import fetch_tag
 
             fetch_tag(model, weights, console)
 
@@ -71,21 +91,12 @@ class ClipLabeler(Labeler):
         import torch
 
         from stages.models.clip import text
-        from stages.models.clip.clip import load_clip
         from stages.models.clip.text_cache import TextCache
 
         config = self.config
         self.vocabulary_facts()  # fails before the slow part if the vocabulary cannot be used
         self._channels = text.channels(self.vocabulary)
-        model, weights = config.chosen()
-        self._clip = load_clip(
-            model,
-            weights,
-            window_px=config.window_px,
-            device=device,
-            dense=config.dense,
-            precision=getattr(torch, config.precision),
-        )
+        self._clip = self._load(device)
         features = partial(self._clip.dense_features, dense=config.dense)
         self._features = torch.compile(features) if config.compile else features
         stack = text.embed(
@@ -95,6 +106,21 @@ class ClipLabeler(Labeler):
             cache=None if cache is None else TextCache(cache / "texts", config.text_facts()),
         )
         self._queries = text.ensemble(stack).to(device)
+
+    def _load(self, device: torch.device) -> Clip:
+        import torch
+
+        from stages.models.clip.clip import load_clip
+
+        model, weights = self.config.chosen()
+        return load_clip(
+            model,
+            weights,
+            window_px=self.config.window_px,
+            device=device,
+            dense=self.config.dense,
+            precision=getattr(torch, self.config.precision),
+        )
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the probability of the class."""
@@ -185,7 +211,10 @@ class ClipLabeler(Labeler):
 
     def _softmax(self, scores: Tensor) -> Tensor:
         """Scores to probabilities of channels, along the first dimension."""
-        probabilities = ((self.config.logit_scale or self._clip.logit_scale) * scores).softmax(0)
+        from stages.models.finite import finite_scores
+
+        scale = self.config.logit_scale or self._clip.logit_scale
+        probabilities = (scale * finite_scores(scores)).softmax(0)
         if self.config.softmax_over == "concepts":
             return self._of_channels(probabilities)
         return probabilities

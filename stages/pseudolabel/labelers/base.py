@@ -71,6 +71,7 @@ class Labeler(Component, ABC):
     Attributes:
         needs_proposals: Whether batches must have SAM masks, which the stage propose makes.
         needs_label_files: Whether batches must have the images' label files.
+        libraries: Packages whose versions may change the labels.
 
     Args:
         config: The labeler's own keys, an instance of its `Config`.
@@ -79,6 +80,7 @@ class Labeler(Component, ABC):
 
     needs_proposals: ClassVar[bool] = False
     needs_label_files: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
         self.config = config
@@ -99,6 +101,14 @@ class Labeler(Component, ABC):
         """
         return {}
 
+    def versions(self) -> dict[str, str]:
+        """Versions of what is read that are no facts, by name: the commit of a branch.
+
+        They are recorded with the labels, and labels of two versions are not mixed. Must not import
+        torch, nor ask a server. Default: none.
+        """
+        return {}
+
     def vocabulary_facts(self) -> Facts:
         """The parts of the vocabulary that the labels depend on. Default: class names, no texts.
 
@@ -106,6 +116,28 @@ class Labeler(Component, ABC):
             ConfigError: The labeler cannot use this vocabulary.
         """
         return self.vocabulary.class_facts()
+
+    def shows(self) -> frozenset[int] | None:
+        """The classes that its labels can show; None, the default, if any may occur."""
+        return None
+
+    def check_packages(self) -> None:
+        """Refuses to work without an optional library. Must not import it. Default: needs none.
+
+        Raises:
+            ConfigError: It is not installed on this machine.
+        """
+
+    def rehearse(self, *, downloads: bool) -> None:
+        """Refuses what only torch can tell before any image is labeled. Default: nothing.
+
+        Args:
+            downloads: Whether the weights were fetched; without them only local files can be read.
+
+        Raises:
+            ConfigError: The keys ask the model for what it cannot do.
+            WeightsError: The weights cannot be read, or belong to another model.
+        """
 
     def warnings(self) -> list[str]:
         """Reasons not to trust the labels, one line each. Default: none."""
@@ -132,6 +164,18 @@ class Labeler(Component, ABC):
         Raises:
             WeightsError: A file is missing, cannot be downloaded, or belongs to another model.
         """
+
+    def __call__(self, images: ImageBatch) -> PseudoLabels:
+        """Labels a batch by `label`, and checks the labels: the way in which stages ask a labeler.
+
+        Raises:
+            NotFiniteError: A confidence is NaN or infinite.
+        """
+        from stages.models.finite import finite_scores
+
+        labels = self.label(images)
+        finite_scores(labels.confidence)
+        return labels
 
     @abstractmethod
     def label(self, images: ImageBatch) -> PseudoLabels:

@@ -10,4 +10,4 @@ class DenseClip(ClipLabeler):
     """Compares the CLIP feature of every location with the texts of all classes."""
 
     Config = ClipConfig
-    version = 2
+    version = 3

@@ -23,6 +23,7 @@ class Files(Labeler):
     Config = FilesConfig
     version = 1
     needs_label_files = True
+    libraries = ("pillow",)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`."""

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.files.checksum import checksum
 from stages.models.clip.clip_weights import ModelName, model_folder
+from stages.models.model_folder import files_of
+from stages.pseudolabel.hub_commits import cached_commit, fetch_commit
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pipeline.console import Console
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.pseudolabel.labelers.base import ImageBatch
 
@@ -29,7 +33,6 @@ _NEEDED: tuple[tuple[_Files, ...], ...] = (
     (("tokenizer.json",), ("vocab.json", "merges.txt")),
 )
 """Required files of a folder: one of the alternatives on each line."""
-_ALSO_READ = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 class HfConfig(Section):
@@ -58,14 +61,19 @@ class Hf(Labeler):
     Config = HfConfig
     version = 1
     config: HfConfig
+    libraries = ("torch", "transformers")
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; for a folder, checksums of all files that are read."""
+        """See `Labeler.weights_facts`; for a folder, checksums of all files that may be read.
+
+        The commit of a branch is no fact but a version (`versions`): it is not known before the
+        first download.
+        """
         folder = self.config.folder
         if folder is None:
             return {"weights": f"{self.config.model}@{self.config.revision}"}
-        read = [name for forms in _NEEDED for form in forms for name in form] + [*_ALSO_READ]
-        there = [name for name in read if (folder / name).is_file()]
+        files = files_of(folder, weights=True) if folder.is_dir() else []
+        there = {file.name for file in files}
         missing = [
             forms[0][0] for forms in _NEEDED if not any(set(form).issubset(there) for form in forms)
         ]
@@ -73,7 +81,19 @@ class Hf(Labeler):
             what = f"there is no {', '.join(missing)}"
             fix = f"fetch a model with `hf download REPOSITORY --local-dir {folder}`"
             raise WeightsError(what, where=f"model: {self.config.model}", fix=fix)
-        return {f"weights.{name}": checksum(folder / name) for name in there}
+        return {f"weights.{file.name}": checksum(file) for file in files}
+
+    def versions(self) -> dict[str, str]:
+        """See `Labeler.versions`: the commit of a repository's branch."""
+        model, revision = self.config.model, self.config.revision
+        if self.config.folder is not None or (commit := cached_commit(model, revision)) is None:
+            return {}
+        return {f"{model}@{revision}": commit}
+
+    def fetch(self, console: Console) -> None:
+        """See `Labeler.fetch`; the commit alone, of which `load` fetches the files."""
+        if self.config.folder is None:
+            fetch_commit(self.config.model, self.config.revision)
 
     def vocabulary_facts(self) -> Facts:
         """See `Labeler.vocabulary_facts`.
@@ -83,23 +103,38 @@ class Hf(Labeler):
         """
         return self.vocabulary.prompt_facts()
 
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return asked_for(self.vocabulary)
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`: classes that cannot be told by their concepts."""
+        return doubts_of_texts(self.vocabulary)
+
+    def check_packages(self) -> None:
+        """See `Labeler.check_packages`."""
+        if find_spec("transformers") is None:
+            what = "the library transformers is not installed"
+            fix = "run `pip install 'maskmill[hf]'`"
+            raise ConfigError(what, where="name: hf", fix=fix)
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; embeddings of texts are not cached.
 
         Raises:
             ConfigError: transformers is not installed, or the model type is not supported.
         """
-        if find_spec("transformers") is None:
-            what = "the library transformers is not installed"
-            fix = "run `pip install 'maskmill[hf]'`"
-            raise ConfigError(what, where="name: hf", fix=fix)
+        self.check_packages()
         from stages.models.clip import text
         from stages.pseudolabel.transformers_models import load_model
 
         self.vocabulary_facts()  # both fail before the slow part
         self.weights_facts()
         self._channels = text.channels(self.vocabulary)
-        self._model = load_model(self.config.folder or self.config.model, self.config.revision)
+        revision = self.config.revision
+        if self.config.folder is None:  # a branch may move while workers load it one by one
+            revision = cached_commit(self.config.model, revision) or revision
+        self._model = load_model(self.config.folder or self.config.model, revision)
         self._model.network.to(device)
         self._model.set_texts(self._channels, text.templates_of(self.vocabulary))
 

@@ -35,7 +35,7 @@ class SamClip(ClipLabeler):
     """Classifies SAM masks with CLIP; pixels outside all masks keep their dense probabilities."""
 
     Config = SamClipConfig
-    version = 2
+    version = 3
     needs_proposals = True
     config: SamClipConfig
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts, Section
+from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import WeightsError
 from pipeline.files import locations
 from pipeline.files.checksum import checksum
@@ -17,6 +18,7 @@ from stages.models.clip.clip_weights import (
     ModelName,
     model_folder,
 )
+from stages.models.model_folder import tokenizer_facts
 from stages.pseudolabel.labelers.base import Labeler
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.labels.pseudo_labels import PseudoLabels
+    from stages.models.clip.clip import Clip
     from stages.pseudolabel.labelers.base import ImageBatch
+    from stages.pseudolabel.sed.network import Sed as SedNetwork
 
 _STRIDE_PX = 32
 _DRIVE = "https://drive.google.com/file/d/"
@@ -75,7 +79,7 @@ class SedConfig(Section):
         return locations.local_path(self.weights)
 
     def weights_facts(self) -> Facts:
-        """See `Labeler.weights_facts`; for a folder also its config, which defines the network.
+        """See `Labeler.weights_facts`; for a folder also its config and its tokenizer.
 
         Raises:
             WeightsError: A file is missing.
@@ -92,6 +96,7 @@ class SedConfig(Section):
                 what = f"the folder has no {FOLDER_CONFIG}"
                 raise WeightsError(what, where=f"model: {self.model}", fix="save it there")
             facts["weights.config"] = checksum(config)
+            facts |= tokenizer_facts(self.folder, config)
         return facts
 
     def text_facts(self) -> Facts:
@@ -109,6 +114,7 @@ class Sed(Labeler):
     Config = SedConfig
     version = 1
     config: SedConfig
+    libraries = ("torch", "open_clip_torch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -123,26 +129,48 @@ class Sed(Labeler):
         facts = self.vocabulary.prompt_facts()
         return {key: value for key, value in facts.items() if key not in _UNUSED_FACTS}
 
+    def shows(self) -> frozenset[int]:
+        """See `Labeler.shows`."""
+        return asked_for(self.vocabulary)
+
+    def warnings(self) -> list[str]:
+        """See `Labeler.warnings`: classes that cannot be told by their concepts."""
+        return doubts_of_texts(self.vocabulary)
+
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: whether the checkpoint is one, and the length of prompts."""
+        import torch
+
+        from stages.models.clip import text
+
+        _, clip = self._load(torch.device("cpu"))
+        for prompts in text.prompts(text.channels(self.vocabulary), text.TEMPLATES["stack-80"]):
+            clip.check_whole(prompts)
+
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; also embeds the vocabulary and caches the embeddings."""
         from functools import partial
 
         from stages.models.clip import text
         from stages.models.clip.text_cache import TextCache
-        from stages.pseudolabel.sed.checkpoint import load_sed
 
         self.vocabulary_facts()  # both fail before the slow part
         self.weights_facts()
         self._channels = text.channels(self.vocabulary)
-        folder = self.config.folder
-        model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
-        self._network, self._clip = load_sed(model, self.config.weights_file, device)
+        self._network, self._clip = self._load(device)
         self._queries = text.embed(
             partial(self._clip.encode_text, normalize=False),
             self._channels,
             text.TEMPLATES["stack-80"],
             cache=None if cache is None else TextCache(cache / "texts", self.config.text_facts()),
         ).to(device)
+
+    def _load(self, device: torch.device) -> tuple[SedNetwork, Clip]:
+        from stages.pseudolabel.sed.checkpoint import load_sed
+
+        folder = self.config.folder
+        model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
+        return load_sed(model, self.config.weights_file, device)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the score of the class."""

@@ -44,6 +44,7 @@ class Segmenter(Labeler):
     Config = SegmenterConfig
     version = 2
     config: SegmenterConfig
+    libraries = ("torch", "segmentation-models-pytorch", "timm")
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -59,6 +60,12 @@ class Segmenter(Labeler):
         path = self.config.weights
         read_description(path).check_classes(self.vocabulary, path)
         return super().vocabulary_facts()
+
+    def rehearse(self, *, downloads: bool) -> None:
+        """See `Labeler.rehearse`: whether the file's weights are those of its network."""
+        import torch
+
+        self.load(torch.device("cpu"))
 
     def load(self, device: torch.device, cache: Path | None = None) -> None:
         """See `Labeler.load`; refuses a network for other classes too."""

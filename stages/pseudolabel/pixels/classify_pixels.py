@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE
+from stages.models.finite import finite_scores
 
 
 def classify_pixels(
@@ -30,7 +31,11 @@ def classify_pixels(
     Returns:
         (H, W) int64 mask, 255 = ignore, and (H, W) float confidence, 0 where the mask is ignore:
         the probability of the best channel, also of pixels that became background.
+
+    Raises:
+        NotFiniteError: A probability is NaN or infinite.
     """
+    finite_scores(probabilities)
     if area_threshold is not None:
         probabilities = _without_small(probabilities, values != background, area_threshold)
     best, channel = probabilities.max(0)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from stages.models.clip.clip import Clip, model_config, tokenizer_of
+from stages.models.clip.architectures import model_config
+from stages.models.clip.clip import Clip, tokenizer_of
+from stages.models.finite import finite_weights
 from stages.pseudolabel.sed.network import Sed
 
 PREFIX = "sem_seg_head.predictor."
@@ -100,11 +102,12 @@ def _tensors(weights: Path) -> dict[str, Tensor]:
             # Memory-mapped, so that the optimizer's half of the file is not read.
             read = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
             read = read.get(_WRAPPER, read)
-        return {name.removeprefix(PREFIX): tensor.float() for name, tensor in read.items()}
+        tensors = {name.removeprefix(PREFIX): tensor.float() for name, tensor in read.items()}
     except Exception as error:  # damaged files raise many kinds of errors
         what = f"cannot be read as plain tensors: {_reason(error)}"
         fix = "use an official checkpoint, or save the tensors of its `model` as .safetensors"
         raise WeightsError(what, where=f"weights: {weights}", fix=fix) from error
+    return finite_weights(tensors, f"weights: {weights}")
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages.models.finite import finite_scores
 from stages.pseudolabel.sed.fusion import FusionBlock, by_class
 
 TEMPLATES = 80
@@ -101,7 +102,7 @@ class GradualFusionDecoder(nn.Module):
                 kept, maps, cost = kept[alive], maps[alive], cost[alive]
             cost = by_class(project_cost, cost)
             maps = block(maps, project_image(guide[None]), cost)
-        found = by_class(self.head, maps)[:, 0].sigmoid()
+        found = finite_scores(by_class(self.head, maps)[:, 0]).sigmoid()
         scores = found.new_zeros(len(texts), *found.shape[1:])
         scores[kept] = found
         return scores

@@ -68,7 +68,7 @@ def _change(
     rows = chosen.nonzero()[:, 0]
     if not len(rows):
         return images
-    own = (p[rows].to(images.device, images.dtype).view(-1, 1, 1, 1) for p in parameters)
+    own = [p[rows].to(images.device, images.dtype).view(-1, 1, 1, 1) for p in parameters]
     if len(rows) == len(images):
         return change(images, *own)
     rows = rows.to(images.device)

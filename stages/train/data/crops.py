@@ -5,12 +5,11 @@ Threads read, decode and crop ahead of the training. Colors are changed later, o
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.images import images
-from pipeline.records.label_reader import LabelReader
+from pipeline.images.label_files import decode_labels
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from stages.labels.pseudo_labels import PseudoLabels
 from stages.train.config import VariantConfig
 from stages.train.data.batch import SECOND_DRAW, CropBatch, LabeledBatch, TrainBatch
@@ -31,21 +31,6 @@ _HAND_MADE = "hand-made"
 """Key of the labels of a labeled image."""
 _Views = dict[str, list[CropView]]
 """The crops of a step on the CPU, by the keys of `TrainBatch.crops` and `labeled`."""
-
-
-@dataclass(frozen=True)
-class StoredLabel:
-    """The place of an image's label in the store of one labeler.
-
-    Attributes:
-        group: Folder of the Zarr group.
-        row: Row of its arrays.
-        size: (height, width) of the image on the store's square canvas.
-    """
-
-    group: Path
-    row: int
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -88,6 +73,7 @@ class Crops:
     vocabulary: Vocabulary
     seed: int
     rows: Sequence[int] | None = None
+    _reader: LabelReader = field(default_factory=LabelReader, init=False, repr=False, compare=False)
 
     def batches(self, steps: range, device: torch.device) -> Iterator[TrainBatch]:
         """The batches of these steps in order, read ahead by `config.workers` threads.
@@ -133,7 +119,7 @@ class Crops:
 
     def _crop(self, key: str, step: int) -> list[CropView]:
         chosen = self.chosen(key, step)
-        labels = _read_stored([*chosen.values()])
+        labels = self._read_stored([*chosen.values()])
         views = []
         for (position, image), maps in zip(chosen.items(), labels, strict=True):
             if image.mask_uri is not None:
@@ -151,9 +137,18 @@ class Crops:
             )
         return views
 
+    def _read_stored(self, chosen: Sequence[TrainImage]) -> list[dict[str, LabelMaps]]:
+        """The stored labels of each image by labeler."""
+        places = [label for image in chosen for label in image.stored.values()]
+        read = iter(self._reader.read(places))
+        return [
+            {labeler: LabelMaps(*map(torch.from_numpy, next(read))) for labeler in image.stored}
+            for image in chosen
+        ]
+
     def _read_mask(self, image: TrainImage, uri: str) -> Tensor:
         with images.readable(uri, expected=image.mask_id) as content:
-            labels = images.decode_labels(content)
+            labels = decode_labels(content)
         return torch.from_numpy(self.vocabulary.to_mask(labels, image.label_scheme)[0])
 
     def _batch(self, step: int, views: _Views, device: torch.device) -> TrainBatch:
@@ -191,30 +186,9 @@ def _labels(maps: Sequence[LabelMaps], device: torch.device) -> PseudoLabels:
     return PseudoLabels(mask, confidence.masked_fill(mask == IGNORE, 0))
 
 
-def _read_stored(chosen: Sequence[TrainImage]) -> list[dict[str, LabelMaps]]:
-    """The stored labels of each image by labeler, one read for each store."""
-    wanted: defaultdict[tuple[str, Path], list[int]] = defaultdict(list)
-    for index, image in enumerate(chosen):
-        for labeler, label in image.stored.items():
-            wanted[labeler, label.group].append(index)
-    found: list[dict[str, LabelMaps]] = [{} for _ in chosen]
-    for (labeler, group), indexes in wanted.items():
-        own = [chosen[index].stored[labeler] for index in indexes]
-        labels = _reader(group).read([label.row for label in own], [label.size for label in own])
-        for index, (mask, confidence) in zip(indexes, labels, strict=True):
-            maps = LabelMaps(torch.from_numpy(mask), torch.from_numpy(confidence))
-            found[index][labeler] = maps
-    return found
-
-
 def _decode(image: TrainImage) -> npt.NDArray[np.uint8]:
     with images.readable(image.uri, expected=image.image_id) as content:
-        return images.decode_image(content).pixels.copy()
-
-
-@lru_cache(maxsize=16)
-def _reader(group: Path) -> LabelReader:
-    return LabelReader(group)
+        return images.decode_pixels(content, image.image_id).copy()
 
 
 def _shuffled(seed: int, key: str, count: int, position: int) -> int:

@@ -1,8 +1,8 @@
 """Random numbers that depend only on a seed, a purpose and a position.
 
 They depend neither on earlier steps, nor on the order of the draws, nor on the number of processes
-that share a batch. A resumed training therefore needs no saved generator state, and threads cannot
-change a result.
+that share a batch. A resumed training therefore needs no saved generator state, and threads that
+read ahead cannot change a result.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline import stopping
 from pipeline.errors import StorageError
+from pipeline.stopping import Stopped
+from stages.models.finite import not_finite
 from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train import distributed
 from stages.train.config import VariantConfig
@@ -106,26 +109,32 @@ class TrainingLoop:
         Raises:
             DivergedError: The loss is not finite or explodes; names the step and its images.
             StorageError: The processes found different checkpoints.
+            Stopped: Something asked one of the processes to stop; the last step is saved.
         """
         config, parts = self.config, self.parts
-        start = self.checkpoint.load(self._states, self.device)
+        start = self.checkpoint.load(self._states)
         self._check_equal(start)
         self.log.begin()
         with closing(self.open_reporter(start)) as reporter:
             reporter.begin(start)
             micro = config.accumulate
             feed = batches(range(start * micro, self.steps * micro))
+            is_pending = self.validation is not None and self.validation.is_pending(start)
+            if is_pending and not self._validate(start, reporter):
+                raise Stopped(f"step {start} of {self.steps} is saved")
             for step in range(start, self.steps):
                 rate = learning_rate(config.learning_rate, step, self.steps)
                 record = self._step(StepPosition(step, self.steps, self.steps_an_epoch), rate, feed)
                 teacher.update(parts.teacher, parts.student, teacher.decay(step, config.ema_decay))
                 done = step + 1
                 reporter.step(done, record, parts.student)
-                if self.validation is not None and self.validation.is_due(done, self.steps):
-                    reporter.validation(done, self._validate(self.validation, done))
-                if done % config.checkpoint_every == 0:
+                is_stopped = any(distributed.all_gather(stopping.asked()))
+                is_stopped = is_stopped or not self._validate(done, reporter)
+                if is_stopped or done % config.checkpoint_every == 0:
                     reporter.flush()
                     self._save(done)
+                if is_stopped:
+                    raise Stopped(f"step {done} of {self.steps} is saved")
             next(feed, None)  # lets its threads end
             self._check_finite(self.steps)
 
@@ -154,6 +163,7 @@ class TrainingLoop:
                 features.append(losses.features.detached())
         if (fault := self.optimizer.step()) is not None:
             raise diverged(fault, position.step, seen, self.checkpoint)
+        distributed.average_statistics(self.parts.student)
         if self.parts.discriminator is not None:
             means["loss/discriminator"] = self.parts.discriminator.update(features)
         return StepRecord(means, rate, batch, losses.labels)
@@ -187,12 +197,20 @@ class TrainingLoop:
             states["discriminator"] = self.parts.discriminator
         return states if self.validation is None else {**states, "validation": self.validation}
 
-    def _validate(self, validation: Validation, done: int) -> dict[str, float]:
-        scores, is_best = validation.run(self.parts.teacher)
+    def _validate(self, done: int, reporter: TrainingReporter) -> bool:
+        """Validates where it is due; False if it was stopped, and is still to be done."""
+        if self.validation is None or not self.validation.is_due(done, self.steps):
+            return True
+        self._check_finite(done)
+        try:
+            scores, is_best = self.validation.run(self.parts.teacher, done)
+        except Stopped:
+            return False
         for source in self.parts.sources:
             epoch = done // self.steps_an_epoch
             source.validated(self.parts.teacher, is_best=is_best, epoch=epoch)
-        return scores
+        reporter.validation(done, scores)
+        return True
 
     def _save(self, done: int) -> None:
         """Saves a checkpoint, unless weights are not finite."""
@@ -202,19 +220,20 @@ class TrainingLoop:
 
     def _check_finite(self, done: int) -> None:
         """Ends the training in every process if weights of any of them are not finite."""
-        own = _is_finite(self.parts.student) and _is_finite(self.parts.teacher)
-        if not all(distributed.all_gather(own)):
+        networks = {"student": self.parts.student, "teacher": self.parts.teacher}
+        own = not_finite({name: network.state_dict() for name, network in networks.items()})
+        if any(distributed.all_gather(own is not None)):
             raise diverged("weights are not finite", done - 1, [], self.checkpoint)
 
     def _check_equal(self, start: int) -> None:
+        """Ends the training in every process if they would go on from different states."""
         starts = distributed.all_gather(start)
+        fix = "give all machines the same workspace and the same versions"
+        where = str(self.checkpoint.path)
         if len({*starts}) > 1:
-            what = (
-                f"the processes found checkpoints of different steps: {', '.join(map(str, starts))}"
-            )
-            fix = "give all machines the same workspace"
-            raise StorageError(what, where=str(self.checkpoint.path), fix=fix)
-
-
-def _is_finite(network: nn.Module) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+            steps = ", ".join(map(str, starts))
+            what = f"the processes found checkpoints of different steps: {steps}"
+            raise StorageError(what, where=where, fix=fix)
+        if not distributed.agree({"student": self.parts.student, "teacher": self.parts.teacher}):
+            what = f"the processes have different weights after step {start}"
+            raise StorageError(what, where=where, fix=fix)

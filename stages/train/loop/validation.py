@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.records.rows import ImageRow
@@ -44,6 +45,7 @@ class Validation:
         device: The device of the networks.
         protocol: How images are predicted.
         best: The best mean IoU so far.
+        last: Steps that were done at the last validation; None in states of earlier versions.
     """
 
     images: Sequence[ImageRow]
@@ -54,6 +56,7 @@ class Validation:
     device: torch.device
     protocol: Protocol
     best: float = field(default=-1.0, init=False)
+    last: int | None = field(default=0, init=False)
     _weights: dict[str, Tensor] = field(default_factory=dict, init=False)
     """The weights of `best`, on the CPU; part of the state, so that a lost file comes back."""
 
@@ -61,38 +64,51 @@ class Validation:
         """Tells whether to validate after `done` of `steps` steps."""
         return done % self.every == 0 or done == steps
 
-    def run(self, network: SegmentationNetwork) -> tuple[dict[str, float], bool]:
+    def is_pending(self, done: int) -> bool:
+        """Whether a training stopped before the validation that was due after `done` steps."""
+        return done > 0 and self.last not in (None, done)
+
+    def run(self, network: SegmentationNetwork, done: int) -> tuple[dict[str, float], bool]:
         """Scores a network in eval mode, and saves its weights if they are the best so far.
+
+        Args:
+            network: The network.
+            done: Number of steps that are done.
 
         Returns:
             The scores by name, and whether the mean IoU is the best so far.
 
         Raises:
             DataError: An image or label file can no longer be read, or no pixel has a class.
+            Stopped: Something asked to stop; nothing has changed.
         """
         confusion = Confusion.empty(self.vocabulary.num_classes)
         predictor = Predictor(network, self.device, self.protocol)
         for pixels, truth in self._read(self.images[distributed.rank() :: distributed.world()]):
             confusion.add(truth, predictor.predict(pixels))
+            if distributed.world() == 1:  # others would wait for this process
+                stopping.check()
         counts = distributed.global_sum(torch.from_numpy(confusion.counts).to(self.device))
         if not counts.any():
             what = "no pixel of the val images has a class, so they cannot be scored"
             fix = "correct their label files, or set `validate_every: null`"
             raise DataError(what, where="train.validate_every", fix=fix)
         scores = Confusion(counts.cpu().numpy()).scores(self.vocabulary.class_names)
-        improved = scores["miou"] > self.best
+        self.last = done
+        known = {name: score for name, score in scores.items() if score is not None}
+        improved = known["miou"] > self.best
         if improved:
-            self.best = scores["miou"]
+            self.best = known["miou"]
             self._keep(network.state_dict())
-        return scores, improved
+        return known, improved
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score and its weights."""
-        return {"best": self.best, "weights": self._weights}
+        """The best score and its weights, and the step of the last validation."""
+        return {"best": self.best, "weights": self._weights, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict`; writes the file of the best weights again."""
-        self.best = state["best"]
+        self.best, self.last = state["best"], state.get("last")
         if state["weights"]:
             self._keep(state["weights"])
 

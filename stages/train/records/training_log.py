@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import writing
 from pipeline.files import storage
 
 
@@ -39,7 +40,7 @@ class TrainingLog:
         """Adds a line."""
         self._lines.append(line)
         if self._writes and not storage.is_object(self._path):
-            with self._path.open("a", encoding="utf-8") as handle:
+            with writing(self._path), self._path.open("a", encoding="utf-8") as handle:
                 handle.write(f"{line}\n")
 
     def flush(self) -> None:

@@ -26,7 +26,7 @@ class StepLosses:
     """The losses of one step, with what the log and the discriminator need of it.
 
     Attributes:
-        total: Scalar that the step minimizes.
+        total: Scalar that the step minimizes; NaN if a prediction that gives labels is not finite.
         terms: Unweighted scalars: `supervised`, one of each label source, `adversarial`.
         labels: Labels of the weak views by source; the confidence is the weight of the pixel.
         features: Features to train the discriminator on, if there is one.
@@ -92,6 +92,7 @@ def training_step(parts: TrainingParts, batch: TrainBatch, position: StepPositio
 
     # Total.
     total = _weighted_total(terms, sources, position, is_mean=perturbation.averages)
+    total = total.where(weak.is_finite.to(total.device), torch.nan)
     features = None
     if discriminator is not None:
         others = torch.cat([clean.maps[role] for role in batch.roles])

@@ -33,6 +33,9 @@ class WeakPredictions:
         self._networks = {"student": student, "ema": teacher}
         self._batch = batch
         self._cached: dict[tuple[NetworkName, str], PseudoLabels] = {}
+        self.is_finite = torch.tensor(True)
+        """Scalar bool: whether all logits so far were finite. A confidence that is NaN would
+        otherwise only count as too low."""
 
     def of(self, network: NetworkName, key: str) -> PseudoLabels:
         """A network's prediction on the crops of a key, in eval mode unless `store` came before.
@@ -49,7 +52,12 @@ class WeakPredictions:
 
     def store(self, network: NetworkName, key: str, logits: Tensor) -> None:
         """Stores logits (B, C, S, S) that were computed anyway as the prediction."""
-        self._cached[network, key] = PseudoLabels.from_logits(logits.detach())
+        self._cached[network, key] = self.labels_of(logits.detach())
+
+    def labels_of(self, logits: Tensor) -> PseudoLabels:
+        """The labels that logits (B, C, S, S) of any network mean in this step."""
+        self.is_finite = logits.isfinite().all() & self.is_finite.to(logits.device)
+        return PseudoLabels.from_logits(logits)
 
 
 def predict(network: SegmentationNetwork, images: Tensor) -> Tensor:

@@ -119,6 +119,27 @@ def test_a_published_split_names_image_and_label_file(
     assert listed("list.txt", masks=False) == [Listed(f"{data}/{image}") for image, _ in pairs]
 
 
+@pytest.mark.parametrize("between", ["\t", ",", ", ", " , ", ";", "  ", " \t "])
+def test_image_and_label_file_may_be_separated_otherwise(
+    between: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    pairs = [("a.jpg", "m/a.png"), ("my, c.JPG", "m/my c.png")]
+    (tmp_path / "list.txt").write_text("\n".join(between.join(pair) for pair in pairs))
+    assert listed("list.txt") == [Listed(f"{data}/{i}", f"{data}/{m}") for i, m in pairs]
+
+
+@pytest.mark.parametrize(
+    "break_", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r", "\xa0"]
+)
+def test_only_a_line_feed_ends_a_line(
+    break_: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    name = f"a{break_}b.jpg"
+    (tmp_path / "list.txt").write_bytes(f"{name}\r\n{break_}\n".encode())
+    expected = [name] if break_ == "\r" else [name, break_]
+    assert [one.image for one in listed("list.txt")] == [f"{data}/{name}" for name in expected]
+
+
 @pytest.mark.parametrize("name", ["a b.jpg", "a.jpg b", "a.jpg b.jpg c.png", "a.jpg  b"])
 def test_other_spaces_are_part_of_a_name(
     name: str, listed: List, data: Path, tmp_path: Path
@@ -196,6 +217,12 @@ ERRORS: dict[str, tuple[str, bytes | None, str]] = {
         "rename the column that holds the paths; its columns are: image, caption",
     ),
     "ragged": ("list.csv", b"uri,url\na.jpg\n", "cannot read the table: "),
+    "JSON": ("list.jsonl", b'{"file_name": "a.jpg"}', "the list is JSON; write a text file with"),
+    "a column that is nearly right": (
+        "list.csv",
+        b"uri, mask_uri\na.jpg, a.png\n",
+        "the table has a column ' mask_uri'; rename it to `mask_uri`, or drop it",
+    ),
     "mask outside": (
         "list.csv",
         b"uri,mask_uri\na.jpg,../m.png\n",
@@ -255,3 +282,29 @@ def test_a_table_that_cannot_be_read_is_one_line(name: str, listed: List, tmp_pa
     with pytest.raises(DataError, match=f"^{re.escape(expected)}.*; save it again") as error:
         listed(name)
     assert "\n" not in str(error.value)
+
+
+def test_cells_may_be_empty_or_hold_line_breaks(listed: List, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(
+        'uri,mask_uri,caption\na.jpg,,"two\nlines"\n"b\nc.jpg",m.png,\n'
+    )
+    assert listed("list.csv") == [
+        Listed(f"{data}/a.jpg", None, "two\nlines"),
+        Listed(f"{data}/b\nc.jpg", f"{data}/m.png", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("image", [{"bytes": b"\xff\xd8\xff", "path": "0.jpg"}]), ("jpg", [b"\xff\xd8\xff"])],
+)
+def test_a_table_of_images_themselves_says_what_to_do(
+    column: str, values: list[Any], listed: List, tmp_path: Path
+) -> None:
+    table = pa.table({column: values, "path": ["0.jpg"]})
+    pq.write_table(table.drop(["path"]), tmp_path / "list.parquet")
+    pq.write_table(table, tmp_path / "named.parquet")
+    for name in ("list.parquet", "named.parquet"):
+        what = f"{tmp_path}/{name} holds images themselves, in its column `{column}`; write them "
+        with pytest.raises(DataError, match=re.escape(what)):
+            listed(name)

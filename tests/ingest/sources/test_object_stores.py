@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.files import locations, s3_objects, storage
 from pipeline.records import manifest, tables
+from stages.ingest.sources.folder import FolderConfig, FolderSource
 from tests.s3_server import Proxy
 
 ADDRESSES = ["uri", "mask_uri", "stamp", "mask_stamp"]
@@ -160,9 +161,47 @@ def test_a_check_lists_objects_missing_in_the_bucket(
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()[1:]
     first = f"first {bucket}/data/ood/images/7.png"
-    assert lines == [
+    assert lines[:-1] == [
         f"list (ood): 2 images; missing: 1 images, {first}",
         "folder (ood): 2 images",
         f"none (ood): missing: {bucket}/data/none",
         "get ood/images: http://x/ood.zip",
     ]
+    assert f"run ingest` would refuse: {tmp_path}/config.yaml: ingest.sources.none" in lines[-1]
+
+
+def test_odd_names_are_rows_or_counted_as_on_a_disk(
+    data: Path, bucket: str, tiny: dict[str, Any], ingested: Callable[..., pd.DataFrame]
+) -> None:
+    content = (data / "ood/images/0.png").read_bytes()
+    names = ["22.05.jpe", "no-ending", "y.jpg?w=640", "x.heic", "._x.png", ".git/x.png", "a.txt"]
+    for number, name in enumerate(names):
+        (data / "odd" / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / "odd" / name).write_bytes(content + bytes([number]))
+    (data / "odd/list").write_text("no image")
+    upload(data / "odd", f"{bucket}/odd")
+    source = {"name": "folder", "images": "odd"}
+    expected = ingested(source, str(data))
+    assert list(expected["status"]) == ["ok"] * 4
+    assert_same(ingested(source, bucket), expected, data, bucket)
+    config = tiny["ingest"]["sources"]["web"]["source"]
+    remarks = []
+    for folder in (data, locations.location(bucket)):
+        keys = FolderConfig.model_validate({"images": config["images"]})
+        source_of = FolderSource(keys, data=folder, config_folder=data, cache=data, where="")
+        assert source_of.list().num_rows == 4
+        remarks.append(source_of.remarks)
+    assert remarks == [["4 files passed over: hidden 2, .txt 1, no ending 1"]] * 2
+
+
+def test_objects_that_are_moved_keep_their_rows(
+    data: Path, bucket: str, ingested: Callable[..., pd.DataFrame]
+) -> None:
+    upload(data / "ood", f"{bucket}/ood")
+    before = ingested({"name": "folder", "images": "ood"}, bucket)
+    upload(data / "ood", f"{bucket}/web/moved")
+    after = ingested({"name": "folder", "images": "web"}, bucket)
+    assert after["image_id"].equals(before["image_id"])
+    assert after["row"].equals(before["row"])
+    assert set(after["status"]) == {"ok"}
+    assert after["uri"].str.startswith(f"{bucket}/web/moved/").all()

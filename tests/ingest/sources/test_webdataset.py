@@ -113,9 +113,10 @@ def test_members_that_are_no_plain_files_of_the_archive_are_not_read(
         add(archive, "hard.jpg", b"", tarfile.LNKTYPE)
         add(archive, "pipe.jpg", b"", tarfile.FIFOTYPE)
         add(archive, "sub/good.JPG", jpeg("red"))
-        add(archive, "good.seg.png", jpeg("red"))  # another file of the sample, not its image
+        add(archive, "sub/good.seg.png", jpeg("red"))  # labels of the image of the sample
     outside = "its name leads out of the archive"
-    assert shown(build(), web) == {
+    source = build()
+    assert shown(source, web) == {
         "0.tar#../../x.jpg": outside,
         "0.tar#/etc/x.png": outside,
         "0.tar#soft.jpg": "a link, no file",
@@ -123,6 +124,7 @@ def test_members_that_are_no_plain_files_of_the_archive_are_not_read(
         "0.tar#pipe.jpg": "a pipe, no file",
         "0.tar#sub/good.JPG": None,
     }
+    assert source.remarks == ["1 file passed over: .seg.png 1"]
 
 
 def test_damaged_archives_are_rows_and_their_good_images_are_read(
@@ -186,7 +188,8 @@ def test_mistakes_are_named(build: Build, web: Path) -> None:
     (web / "00000.parquet").touch()
     with pytest.raises(
         DataError,
-        match=r"web\.shards: .*/web: the folder has no \.tar file; add the \.tar files of",
+        match=r"web\.shards: .*/web: the folder has no \.tar file \(1 file passed over: "
+        r"\.parquet 1\); add the \.tar files of",
     ):
         build().list()
     with pytest.raises(DataError, match=r"web\.shards: .*/none: no such folder; create it, "):
@@ -252,3 +255,86 @@ def test_a_sidecar_that_cannot_be_read_is_a_remark(
     assert image.caption == "image 000000000"
     assert len(source.remarks) == 1
     assert source.remarks[0].startswith(f"{sidecar} cannot be read: {what}")
+
+
+def test_the_last_ending_decides_and_captions_have_the_name_or_the_key(
+    build: Build, web: Path, add: Add, jpeg: Jpeg
+) -> None:
+    texts = {"22.05.txt": "of 22.05", "22.txt": "of 22", "s1.json": '{"caption": "of s1"}'}
+    images = ["22.05.png", "22.06.png", "s1.input.jpg", "img.0.jpg", "img.1.jpg", "v1.2/x.jpg"]
+    with tarfile.open(web / "0.tar", "w") as archive:
+        for name in [*images, "no-ending", "y.jpg?w=640", "x.heic"]:
+            add(archive, name, jpeg("red"))
+        for name, text in texts.items():
+            add(archive, name, text.encode())
+        for name in ("__key__", "s1.cls", "other.txt", "._x.jpg", "__MACOSX/x.jpg"):
+            add(archive, name, b"text")
+    source = build()
+    listed = list_images(source)
+    names = [re.sub(r".*#(.*)@.*", r"\1", one.image) for one in listed]
+    assert names == [*images, "no-ending", "y.jpg?w=640", "x.heic"]
+    captions = ["of 22.05", "of 22", "of s1", *[None] * 6]
+    assert [one.caption for one in listed] == captions
+    assert source.remarks == ["5 files passed over: hidden 2, .cls 1, .txt 1, no ending 1"]
+    again = build()
+    assert list_images(again) == listed  # from the cache
+    assert again.remarks == source.remarks
+
+
+def test_images_that_only_a_sidecar_has_are_counted(
+    build: Build, web: Path, write_shard: WriteShard
+) -> None:
+    sidecar = write_shard(web, 0, [None, None, "timed out", None]).with_suffix(".parquet")
+    content = sidecar.read_bytes()
+    write_shard(web, 0, [None])
+    sidecar.write_bytes(content)
+    source = build()
+    assert len(list_images(source)) == 1
+    assert source.remarks == [
+        "img2dataset could not download 1 more images; most frequent reason (1): timed out",
+        "2 images that sidecars list as downloaded are not in their archives",
+    ]
+
+
+def test_of_a_repeated_name_the_last_file_counts(
+    build: Build, web: Path, add: Add, jpeg: Jpeg
+) -> None:
+    with tarfile.open(web / "0.tar", "w") as archive:
+        for color in ("red", "green", "blue"):
+            add(archive, "a.jpg", jpeg(color))
+    source = build()
+    [one] = list_images(source)
+    assert images.read_bytes(one.image) == jpeg("blue")
+    assert source.remarks == ["2 files passed over: repeated name 2"]
+
+
+def test_what_lies_next_to_archives_is_theirs_or_counted(
+    build: Build, web: Path, write_shard: WriteShard
+) -> None:
+    write_shard(web, 0, [None])
+    for name in ("00000_stats.json", "00001_stats.json", "x.jpg", "00002.TAR", "3.tgz", "._4.tar"):
+        (web / name).touch()
+    source = build()
+    problems = [one.problem for one in list_images(source) if one.problem]
+    assert problems == [
+        "the ending of its name is in capitals; rename it to .tar",
+        "a compressed archive; decompress it: its images are read at random",
+    ]
+    assert source.remarks == ["3 files passed over: .jpg 1, .json 1, hidden 1"]
+
+
+def test_images_after_the_end_of_an_archive_are_not_lost_in_silence(
+    build: Build, web: Path, write_shard: WriteShard
+) -> None:
+    first = write_shard(web, 0, [None, None]).read_bytes()
+    second = write_shard(web, 1, [None]).read_bytes()
+    (web / "00000.tar").write_bytes(first + second)  # as `cat` joins them
+    (web / "00001.tar").write_bytes(
+        second.rstrip(b"\0").ljust(-(-len(second.rstrip(b"\0")) // 512) * 512, b"\0")
+    )
+    problems = [one.problem for one in list_images(build()) if one.problem]
+    assert problems == [
+        f"more data after its end mark, at byte {len(first):,}: unpack and pack again; "
+        "images before it are read",
+        "the end mark is missing: it may be cut, and files missing; images before it are read",
+    ]

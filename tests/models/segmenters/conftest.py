@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.config import components
+from pipeline.config.class_entry import ClassEntry
 from pipeline.config.components import Choice
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.description import HEADER_KEY, ModelDescription
 from stages.models.segmenters.model_file import save_model_file

@@ -4,12 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.base import ModelBuilder
 from stages.models.segmenters.networks.base import SegmentationNetwork
 
 BuildModel = Callable[..., ModelBuilder]
 PUBLISHED = {"tu-resnet50s.gluon_in1k": 40.5, "tu-resnet101s.gluon_in1k": 59.5}
+
+
+PLAIN = {"resnet50": 40.4, "resnet101": 59.3}
+"""Without the published stem of three convolutions."""
 
 
 def of_classes(count: int) -> Vocabulary:
@@ -37,6 +42,12 @@ def test_it_is_as_large_as_the_published_one(encoder: str, model: BuildModel) ->
     stem = network.encoder.get_submodule("model.conv1").children()
     convs = [part for part in stem if isinstance(part, nn.Conv2d)]
     assert [conv.out_channels for conv in convs] == [64, 64, 128]
+
+
+@pytest.mark.parametrize("encoder", PLAIN)
+def test_plain_stems_are_a_little_smaller(encoder: str, model: BuildModel) -> None:
+    network = on_meta(model("deeplabv3plus", encoder=encoder, encoder_weights=None), 21)
+    assert millions(network) == PLAIN[encoder]
 
 
 def test_xception_has_the_published_size_stride_and_momentum(model: BuildModel) -> None:

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.class_entry import ClassEntry
+from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.builders.small_unet import SmallUNetConfig, SmallUNetModel
 from stages.models.segmenters.inference import pixel_scores
 from stages.models.segmenters.normalization import normalize

@@ -9,8 +9,9 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 from torch.nn.functional import interpolate, linear, normalize
 
+from pipeline.config.class_entry import ClassEntry
 from pipeline.config.components import Choice
-from pipeline.config.vocabulary import ClassEntry, Vocabulary
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip.clip import load_clip, tower_config, untrained_tower
 from stages.models.segmenters.builders.base import ModelBuilder

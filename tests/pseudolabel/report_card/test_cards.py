@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.images.images import content_id
 from pipeline.images.overlay import resized
-from pipeline.records.label_reader import LabelReader
+from pipeline.records.label_reader import LabelReader, StoredLabel
 from stages.labels.confusion import Confusion
 from tests.pseudolabel.report_card.cards import card, parts
 
@@ -38,8 +38,8 @@ def test_a_card_holds_what_the_labels_are_against_the_truth(
     for number in range(2):
         image_id = content_id((data / f"labeled/images/{number}.png").read_bytes())
         label = labels[image_id]
-        reader = LabelReader(tmp_path / "workspace" / label["store"])
-        ((mask, confidence),) = reader.read([label["row"]], [(36, 48)])
+        place = StoredLabel(tmp_path / "workspace" / label["store"], label["row"], (36, 48))
+        ((mask, confidence),) = LabelReader().read([place])
         truth = np.array(Image.open(data / f"labeled/masks/{number}.png"))
         mask, confidence = resized(mask, 24, 32), resized(confidence, 24, 32)
         confusion.add(truth, mask)

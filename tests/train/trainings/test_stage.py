@@ -121,7 +121,7 @@ def test_a_frozen_encoder_ends_as_it_was_pretrained(
             assert torch.equal(tensor, own.to(tensor.dtype)), key
 
 
-def test_sizes_that_no_crop_has_are_reported_once_a_variant(
+def test_sizes_that_no_crop_has_are_reported_before_and_after_the_training(
     values: dict[str, Any], write_config: WriteConfig, call: Call
 ) -> None:
     values["train"] |= {"scale": [0.25, 0.5], "variants": {"plain": {"seeds": [0, 1]}}}
@@ -129,7 +129,7 @@ def test_sizes_that_no_crop_has_are_reported_once_a_variant(
     config = write_config(values)
     printed = call("run train", config, code=0).stderr
     what = "crops show images with long sides of 8 to 16 px, but most are scored at 32 px"
-    assert printed.count(f"{config}: train.variants.plain: {what}; fit `scale`, or") == 1
+    assert printed.count(f"{config}: train.variants.plain: {what}; fit `scale`, or") == 2
     overrides = ("evaluate.short_side_px=16", "train.scale=[0.5, 0.75]")
     assert "crops show" not in call("run train", config, *overrides, code=0).stderr
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
+from tests.pipeline import killing
 from tests.trainings import run_folder, training_folder
 
 WriteConfig = Callable[..., Path]
@@ -50,6 +52,30 @@ def test_validation_while_training_keeps_the_best_weights(
     assert reasons(config) == []  # the training without validation is still there
 
 
+@pytest.mark.slow
+def test_a_stopped_experiment_leaves_the_best_weights_of_the_finished_training(
+    values: dict[str, Any], write_config: WriteConfig, call: Call, tmp_path: Path
+) -> None:
+    values["train"] |= {"validate_every": 1, "variants": {"plus": {"label_sources": ["student"]}}}
+    values["evaluate"] = {}
+    config = write_config(values)
+    assert call("run", config).returncode == 0
+    finished = training_folder(Path(values["workspace"]), "plus")
+    content = {path: path.read_bytes() for path in finished.glob("*.safetensors")}
+    scores = pd.read_parquet(run_folder(values, "manifests") / "metrics")
+    experiment = tmp_path / "experiment.yaml"
+    values["train"] |= {"learning_rate": 0.2, "steps": 4000, "checkpoint_every": 1000}
+    experiment.write_text(yaml.safe_dump(values))
+    assert killing.run(experiment, kill_at=40).code == -9
+    others = {*finished.parent.iterdir()} - {finished}
+    assert [(other / "best.safetensors").exists() for other in others] == [True]
+    assert {path: path.read_bytes() for path in finished.glob("*.safetensors")} == content
+    assert "evaluate: nothing to do" in call("run evaluate", config).stderr
+    assert call("run evaluate --force", config).returncode == 0
+    again = pd.read_parquet(run_folder(values, "manifests") / "metrics")
+    pd.testing.assert_frame_equal(again, scores)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"torn")])
 def test_lost_best_weights_come_back_from_the_checkpoint(
     values: dict[str, Any],
@@ -79,7 +105,8 @@ def test_validation_needs_a_pixel_with_a_class(
     values["train"]["validate_every"] = 2
     result = call("run train", write_config(values))
     assert result.returncode == 1
-    assert "no pixel of the val images has a class" in result.stderr.splitlines()[-1]
+    last = result.stderr.splitlines()[-1]
+    assert "ingest.sources.val: val: 1 of 1 label files hold only 255; 255 is ignore" in last
 
 
 def test_validation_needs_images_to_score_on(

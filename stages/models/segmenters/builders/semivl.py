@@ -121,7 +121,7 @@ class SemiVLModel(ModelBuilder):
 
     def _window_px(self) -> int:
         """Side of the squares that positions are learned for: a multiple of the patch."""
-        from stages.models.clip.clip import model_config
+        from stages.models.clip.architectures import model_config
         from stages.models.segmenters.resizing import nearest_multiples
 
         own = self.config

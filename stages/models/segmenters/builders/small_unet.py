@@ -47,6 +47,7 @@ class SmallUNetModel(ModelBuilder):
         from timm.models import ByobNet
 
         from stages.models.embedded import trunk
+        from stages.models.finite import finite_weights
         from stages.models.segmenters.networks.small_unet import SmallUNet, load_trunk
 
         trunk.register()
@@ -55,7 +56,7 @@ class SmallUNetModel(ModelBuilder):
         if architecture is None and self.config.encoder_weights is not None:
             CLIP.check()
             try:
-                load_trunk(encoder, load_file(CLIP.weights))
+                load_trunk(encoder, finite_weights(load_file(CLIP.weights), str(CLIP.weights)))
             except (SafetensorError, RuntimeError) as error:
                 what = "these are not the weights of the sandbox's CLIP"
                 raise CLIP.error(CLIP.weights, what) from error

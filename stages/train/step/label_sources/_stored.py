@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.config.config_section import Facts, Name
 from pipeline.records import part_file
-from stages.pseudolabel.output import read_calibration
+from stages.pseudolabel.output import classes_shown, read_calibration
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig, Threshold
 
 if TYPE_CHECKING:
@@ -55,6 +55,15 @@ class StoredLabelSource(LabelSource):
     def labeler(self) -> str:
         """See `LabelSource.labeler`."""
         return self.config.labeler
+
+    @property
+    def is_calibrated(self) -> bool:
+        """See `LabelSource.is_calibrated`."""
+        return self.config.confidence in ("temperature", "isotonic")
+
+    def shows(self, run: RunConfig) -> frozenset[int] | None:
+        """See `LabelSource.shows`: what its labeler can label."""
+        return classes_shown(run, self.labeler)
 
     def inputs(self, run: RunConfig) -> Facts:
         """See `LabelSource.inputs`: the maps themselves, so that equal maps retrain nothing."""

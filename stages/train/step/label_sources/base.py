@@ -69,6 +69,18 @@ class LabelSource(Component, ABC):
         return None
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether it needs confidences that were calibrated on the labeled images."""
+        return False
+
+    def shows(self, run: RunConfig) -> frozenset[int] | None:
+        """The classes that it can teach though no label file shows them; None = maybe any.
+
+        Default: none, as predictions of the student show only what it has learned.
+        """
+        return frozenset()
+
+    @property
     def is_ready(self) -> bool:
         """Whether it has labels yet; until then its loss is left out."""
         return True

@@ -47,6 +47,10 @@ class GuidanceSource(LabelSource):
     is_auxiliary = True
     _frozen: Labeler | None = None
 
+    def shows(self, run: RunConfig) -> frozenset[int] | None:
+        """See `LabelSource.shows`: what its labeler can label."""
+        return self._create(run).shows()
+
     def inputs(self, run: RunConfig) -> Facts:
         """See `LabelSource.inputs`."""
         labeler = self._create(run)
@@ -70,7 +74,7 @@ class GuidanceSource(LabelSource):
         count, _, height, width = crops.pixels.shape
         pixels = (255 * crops.pixels).round().to(torch.uint8)
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
-            found = self._frozen.label(ImageBatch(pixels, ((height, width),) * count))
+            found = self._frozen(ImageBatch(pixels, ((height, width),) * count))
         sure = (found.confidence >= self.config.threshold) & crops.valid
         return PseudoLabels(found.mask.to(sure.device), sure.float().to(sure.device))
 

@@ -76,7 +76,6 @@ class PreviousSource(OnlineSource):
 
     def label(self, batch: TrainBatch, key: str, weak: WeakPredictions) -> PseudoLabels:
         """See `LabelSource.label`; the same members label all crops of a step."""
-        from stages.labels.pseudo_labels import PseudoLabels
         from stages.train.step.weak_predictions import predict
 
         chosen, shares = self._draw(batch.random.of_step(f"members of {self.name}"))
@@ -85,7 +84,7 @@ class PreviousSource(OnlineSource):
             share * predict(self._networks[index], images).float()
             for index, share in zip(chosen.tolist(), shares.tolist(), strict=True)
         )
-        return PseudoLabels.from_logits(logits)
+        return weak.labels_of(logits)
 
     def _draw(self, generator: Generator) -> tuple[Tensor, Tensor]:
         """Indexes (k,) of a step's members, k uniform, and their weights, from Dirichlet(1)."""

@@ -1,0 +1,55 @@
+"""Which classes of a vocabulary may never be found, or never be told from others."""
+
+from pipeline.config.vocabulary import IGNORE, Vocabulary, normal
+
+
+def reached(vocabulary: Vocabulary, scheme: str | None) -> frozenset[int]:
+    """The classes that a label file of a scheme can show; None = pixel values are class ids.
+
+    Raises:
+        DataError: The vocabulary has no such scheme.
+    """
+    (targets,) = vocabulary.scheme_facts(scheme).values()
+    assert isinstance(targets, dict)
+    return frozenset(value for value in targets.values() if isinstance(value, int)) - {IGNORE}
+
+
+def asked_for(vocabulary: Vocabulary) -> frozenset[int]:
+    """The classes that labels made from text can show: those with concepts, and the background.
+
+    Pixels that are too unsure become background, so it needs no concepts.
+    """
+    asked = {value for value, _ in vocabulary.queries()}
+    return frozenset({*asked, vocabulary.background_id} - {IGNORE})
+
+
+def doubts_of_texts(vocabulary: Vocabulary) -> list[str]:
+    """Why labels made from text may lack classes; one line each."""
+    asked = asked_for(vocabulary)
+    found = [
+        f"the class {name} has no concepts, so that no text can find it"
+        for class_id, name in enumerate(vocabulary.class_names)
+        if class_id not in asked
+    ]
+    words: dict[int, set[str]] = {}
+    for value, query in vocabulary.queries():
+        words.setdefault(value, set()).update(map(normal, query))
+    for value, own in words.items():
+        for other, more in words.items():
+            if value != other and own < more:
+                both = f"{vocabulary.owner(value)} is also one of {vocabulary.owner(other)}"
+                found.append(f"every concept of {both}, which may take all of its pixels")
+    return found
+
+
+def doubts_of_colors(vocabulary: Vocabulary) -> list[str]:
+    """Which classes pictures cannot tell apart; one line each."""
+    names: dict[str, list[str]] = {}
+    for entry in vocabulary.classes:
+        names.setdefault(entry.color.lower(), []).append(entry.name)
+    return [
+        f"the classes {' and '.join(same)} have the same colour {color}, so that pictures and "
+        "colour masks cannot tell them apart"
+        for color, same in names.items()
+        if len(same) > 1
+    ]

@@ -1,0 +1,232 @@
+"""What is wrong with trainings, as far as the config and the manifests show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from pipeline.config.config import Config
+from pipeline.config.vocabulary_doubts import reached
+from pipeline.engine import torchrun
+from pipeline.engine.findings import Findings
+from pipeline.errors import ConfigError, DataError
+from stages.ingest.config import IngestConfig, Role
+from stages.ingest.output import no_image, read_images, read_supervision
+from stages.labels.supervision import Supervision
+from stages.pseudolabel.config import PseudolabelConfig
+from stages.pseudolabel.output import copies_label_files, read_labels
+from stages.train.config import TrainConfig, VariantConfig
+from stages.train.data.scale_check import Sizes
+
+
+@dataclass(frozen=True)
+class TrainCheck:
+    """Looks for all faults of the trainings of a run.
+
+    Attributes:
+        config: The run.
+        section: Its section `train`.
+        findings: Gets what is found.
+    """
+
+    config: Config
+    section: TrainConfig
+    findings: Findings
+
+    def keys(self) -> None:
+        """What the config alone shows, and the files that it names."""
+        first = next(iter(self.section.variants.values()))
+        for name, variant in self.section.variants.items():
+            self._labelers(name, variant)
+            self._processes(name, variant, first)
+            self._components(variant)
+        ingest = self.config.section(IngestConfig)
+        if ingest is not None:
+            given = {source.role for source in ingest.sources.values()}
+            for role in self._roles():
+                if role not in given:
+                    self.findings.add(no_image(self.config, role))
+
+    def schemes(self) -> None:
+        """Classes that no label scheme reaches; before the label files were read."""
+        ingest = self.config.section(IngestConfig)
+        sources = () if ingest is None else ingest.sources.values()
+        found: frozenset[int] = frozenset()
+        for source in sources:
+            if source.role == "labeled":
+                with self.findings.collecting():
+                    found |= reached(self.config.vocabulary, source.label_scheme)
+        if found:
+            how = "no label scheme of a labeled source reaches"
+            self._warn_of_unlearned(found, how, is_read=False)
+
+    def images(self) -> None:
+        """What the images manifest shows; once ingest is done."""
+        counts = {
+            role: read_images(self.config.manifests, [role]).num_rows for role in self._roles()
+        }
+        for role in (role for role, count in counts.items() if not count):
+            self.findings.add(no_image(self.config, role))
+        self._calibrations(counts["labeled"])
+        self._copied_files()
+        self._label_files(read_supervision(self.config, "labeled"))
+        if "val" in counts:
+            self._validations(read_supervision(self.config, "val"))
+        sizes, fix = Sizes.of(self.config), "fit `scale`, or `evaluate.short_side_px`"
+        for name, variant in self.section.variants.items():
+            if what := sizes.mismatch(variant):
+                self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+
+    def labels(self) -> None:
+        """Stored labels that leave every pixel open; once pseudolabel is done."""
+        manifests = self.config.manifests
+        for name, variant in self.section.variants.items():
+            for role in variant.roles:
+                rows = read_images(manifests, [role])
+                for labeler in variant.labelers(role):
+                    own = read_labels(manifests, labeler, rows, more=("coverage",))
+                    if own.num_rows and not pc.max(own["coverage"]).as_py():
+                        what = (
+                            f"{labeler} left every pixel of all {own.num_rows} {role} images open"
+                        )
+                        where = self._where(name, "label_sources")
+                        fix = f"lower the thresholds of pseudolabel.labelers.{labeler}"
+                        self.findings.add(DataError(what, where=where, fix=fix))
+
+    def _where(self, variant: str, *keys: str) -> str:
+        return self.config.where("train", "variants", variant, *keys)
+
+    def _roles(self) -> Iterator[Role]:
+        """The roles whose images trainings need, each once."""
+        variants = self.section.variants.values()
+        yield "labeled"
+        for role in ("unlabeled", "ood"):
+            if any(role in variant.roles for variant in variants):
+                yield "unlabeled" if role == "unlabeled" else "ood"
+        if any(variant.validate_every is not None for variant in variants):
+            yield "val"
+
+    def _labelers(self, name: str, variant: VariantConfig) -> None:
+        section = self.config.section(PseudolabelConfig)
+        known = [] if section is None else list(section.labelers)
+        where = self._where(name, "label_sources")
+        for source in (choice.create() for choice in variant.label_sources):
+            labeler, role = source.labeler, source.config.on
+            if labeler is not None and labeler not in known:
+                fix = f"use one of `pseudolabel.labelers`: {', '.join(known) or 'none'}"
+                self.findings.add(ConfigError(f"no labeler {labeler!r}", where=where, fix=fix))
+            elif labeler is not None and section is not None and role not in section.roles:
+                what, fix = f"{labeler} does not label {role} images", "to `pseudolabel.roles`"
+                self.findings.add(ConfigError(what, where=where, fix=f"add {role} {fix}"))
+
+    def _processes(self, name: str, variant: VariantConfig, first: VariantConfig) -> None:
+        world, crops = torchrun.world(), variant.micro_batch_size
+        if crops % world:
+            what = f"{crops} crops a micro-batch cannot be shared evenly by {world} processes"
+            fix = f"set `batch_size` to a multiple of {world * variant.accumulate}"
+            self.findings.add(ConfigError(what, where=self._where(name, "batch_size"), fix=fix))
+        if world > 1 and variant.device != first.device:
+            fix = "write the same device for all variants"
+            what = "processes that train together need the same kind of device"
+            self.findings.add(ConfigError(what, where=self._where(name, "device"), fix=fix))
+
+    def _components(self, variant: VariantConfig) -> None:
+        """Lets each component say what it lacks: files, classes, concepts."""
+        vocabulary = self.config.vocabulary
+        with self.findings.collecting():
+            variant.model.create().weights_facts()
+        with self.findings.collecting():
+            variant.model.create().vocabulary_facts(vocabulary)
+        with self.findings.collecting():
+            variant.perturbation.create(vocabulary)
+        for source in (choice.create() for choice in variant.label_sources):
+            if source.labeler is None:  # stored labels are not there yet
+                with self.findings.collecting():
+                    source.inputs(self.config)
+
+    def _calibrations(self, labeled: int) -> None:
+        for name, variant in self.section.variants.items():
+            for source in (choice.create() for choice in variant.label_sources):
+                if source.is_calibrated and 0 < labeled < 2:
+                    what = f"fewer than two labeled images to calibrate {source.labeler} on"
+                    fix = "label more images by hand, or use `confidence: stored`"
+                    where = self._where(name, "label_sources")
+                    self.findings.add(DataError(what, where=where, fix=fix))
+
+    def _copied_files(self) -> None:
+        """Label files of other roles that trainings read as stored labels."""
+        for name, variant in self.section.variants.items():
+            where = self._where(name, "label_sources")
+            for role in variant.roles:
+                for labeler in variant.labelers(role):
+                    if not copies_label_files(self.config, labeler):
+                        continue
+                    found = read_supervision(self.config, role)
+                    if not found.files:
+                        what = f"{labeler} copies label files, but no {role} image has one"
+                        fix = "name their folder with `masks: ...` in the source"
+                        self.findings.add(DataError(what, where=where, fix=fix))
+                    elif (doubt := found.silence()) is not None:
+                        what = f"{labeler} copies label files: {doubt.what}"
+                        self.findings.add(DataError(what, where=where, fix=doubt.fix))
+
+    def _label_files(self, labeled: Supervision) -> None:
+        where = f"{self.config.path}: {labeled.sources}"
+        if (doubt := labeled.silence()) is not None:
+            self.findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
+            return
+        if text := labeled.partly_silent():
+            self.findings.warn(f"{text}; nothing is learned from their images")
+        if (doubt := labeled.monotony()) is not None:
+            variants = self.section.variants.values()
+            # What learns from its own predictions alone cannot learn another class.
+            taught = [self._taught(variant, is_read=True) for variant in variants]
+            if any(own is not None and own <= labeled.shown for own in taught):
+                self.findings.add(DataError(doubt.what, where=where, fix=doubt.fix))
+            else:
+                self.findings.warn(f"{where}: {doubt}")
+        if labeled.files:
+            how = "no label file of a labeled image shows"
+            self._warn_of_unlearned(labeled.shown, how, is_read=True)
+
+    def _validations(self, val: Supervision) -> None:
+        where = f"{self.config.path}: {val.sources}"
+        if (doubt := val.silence()) is not None:
+            fix = f"{doubt.fix}; or set `validate_every: null`"
+            self.findings.add(DataError(f"val: {doubt.what}", where=where, fix=fix))
+
+    def _warn_of_unlearned(self, shown: frozenset[int], how: str, *, is_read: bool) -> None:
+        """Warns of classes that neither label files nor the labels of stage one show."""
+        names = self.config.vocabulary.class_names
+        lacking: dict[tuple[str, ...], list[str]] = {}
+        for variant, keys in self.section.variants.items():
+            if (taught := self._taught(keys, is_read=is_read)) is not None:
+                absent = tuple(name for i, name in enumerate(names) if i not in shown | taught)
+                lacking.setdefault(absent, []).append(variant)
+        for classes, variants in lacking.items():
+            if classes:
+                self.findings.warn(
+                    f"{how} {', '.join(classes)}, nor do stored labels of "
+                    f"{', '.join(variants)}: never learned"
+                )
+
+    def _taught(self, variant: VariantConfig, *, is_read: bool) -> frozenset[int] | None:
+        """The classes that others than label files and the student teach; None: maybe any.
+
+        Args:
+            variant: The keys of a training.
+            is_read: Whether the images manifest tells what label files show.
+        """
+        taught: frozenset[int] = frozenset()
+        for source in (choice.create() for choice in variant.label_sources):
+            labeler = source.labeler
+            if is_read and labeler is not None and copies_label_files(self.config, labeler):
+                taught |= read_supervision(self.config, source.config.on).shown
+                continue
+            with self.findings.collecting():
+                if (own := source.shows(self.config)) is None:
+                    return None
+                taught |= own
+        return taught
