@@ -30,6 +30,10 @@ Entry = Mapping[str, Any]
 """A row of the layout (`stages.ingest.layout`)."""
 
 
+_CONTENT = ("image_id", "mask_id", "width", "height", "format", "mask_class_ids", "mask_ignored")
+"""Columns that hold what was read of an image and its label file."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How files are read.
@@ -66,13 +70,13 @@ class ScanResult:
 
 
 def scan(
-    entries: Sequence[Entry], gone: Mapping[int, ImageRow], reading: Reading
+    entries: Sequence[Entry], known: Mapping[int, ImageRow], reading: Reading
 ) -> list[ScanResult]:
     """Reads the files of a shard.
 
     Args:
         entries: The images of the shard, in the order of rows.
-        gone: By row, the manifest rows of images that are no longer listed.
+        known: By row, the manifest rows so far; all of those that are no longer listed.
         reading: How files are read.
 
     Returns:
@@ -83,7 +87,7 @@ def scan(
         StorageError: The object store does not answer.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        read = partial(_scan_image, gone=gone, reading=reading)
+        read = partial(_scan_image, known=known, reading=reading)
         results = list(threads.map(read, entries))
     found = [result.fault for result in results if result.fault is not None]
     if found and len(found) == sum(entry["present"] for entry in entries):
@@ -91,7 +95,7 @@ def scan(
     return results
 
 
-def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) -> ScanResult:
+def _scan_image(entry: Entry, known: Mapping[int, ImageRow], reading: Reading) -> ScanResult:
     stopping.check()
     place: ImageRow = {
         "uri": entry["image"],
@@ -102,9 +106,8 @@ def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) ->
         "row": entry["row"],
     }
     if not entry["present"]:
-        known = gone[entry["row"]]
         reason = "no longer in the source"
-        return ScanResult({**known, **place, "status": GONE, "error_message": reason})
+        return ScanResult({**known[entry["row"]], **place, "status": GONE, "error_message": reason})
     row: ImageRow = {
         **place,
         "status": "ok",
@@ -119,22 +122,30 @@ def _scan_image(entry: Entry, gone: Mapping[int, ImageRow], reading: Reading) ->
         return ScanResult(row, _read(row, reading))
     except MissingImageError as error:
         # A file that the listing saw may come back, with the same stamp; a new one has a new stamp.
-        status = "rejected" if entry["stamp"] is None else "failed"
-        return _without_pixels(row, status, error)
+        if entry["stamp"] is None:
+            return _rejected(row, error)
+        return _failed(row, known, error)
     except UnreachableImageError as error:
-        return _without_pixels(row, "failed", error)
+        return _failed(row, known, error)
     except UnreadableImageError as error:
-        return _without_pixels(row, "rejected", error)
+        return _rejected(row, error)
     except MemoryError:
-        return _without_pixels(row, "failed", faults.out_of_memory())
+        return _failed(row, known, faults.out_of_memory())
     except OSError as error:
-        return _without_pixels(row, "failed", faults.from_read_error(error), error)
+        return _failed(row, known, faults.from_read_error(error), error)
 
 
-def _without_pixels(
-    row: ImageRow, status: str, error: Exception, fault: OSError | None = None
+def _rejected(row: ImageRow, error: Exception) -> ScanResult:
+    return ScanResult({**row, "status": "rejected", "error_message": str(error)})
+
+
+def _failed(
+    row: ImageRow, known: Mapping[int, ImageRow], error: Exception, fault: OSError | None = None
 ) -> ScanResult:
-    return ScanResult({**row, "status": status, "error_message": str(error)}, fault=fault)
+    """A row of an image that cannot be read now: what was read of it stays, so its labels do."""
+    before: ImageRow = known.get(row["row"], {})
+    kept: ImageRow = {name: before[name] for name in _CONTENT if name in before}  # type: ignore
+    return ScanResult({**kept, **row, "status": "failed", "error_message": str(error)}, fault=fault)
 
 
 def _read(row: ImageRow, reading: Reading) -> DataError | None:

@@ -16,7 +16,7 @@ from pipeline.config.vocabulary_doubts import doubts_of_colors
 from pipeline.engine.findings import Findings
 from pipeline.engine.held_images import GONE, Drop
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
-from pipeline.errors import ConfigError, DataError, together
+from pipeline.errors import ConfigError, DataError, StorageError, together
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
@@ -197,24 +197,30 @@ class IngestStage(Stage[ShardKey]):
             its label files.
         """
         entries = self.layout.rows(unit.shard)
-        gone: dict[int, ImageRow] = {}
-        if not all(entry["present"] for entry in entries):
-            known: list[ImageRow] = manifest.read_part(unit.part, tables.IMAGES).to_pylist()
-            gone = {row["row"]: row for row in known}
-        scanned = self.read(entries, gone)
+        scanned = self.read(entries, self._known(unit.part, entries))
         assert unit.shard is not None
         rows: list[ImageRow] = [{**result.row, "shard": unit.shard} for result in scanned]
         problems = [result.problem for result in scanned if result.problem is not None]
         return rows, sum(result.is_failed for result in scanned), problems
 
-    def read(self, entries: Sequence[Entry], gone: Mapping[int, ImageRow]) -> list[ScanResult]:
+    def _known(self, part: Path, entries: Sequence[Entry]) -> dict[int, ImageRow]:
+        """A shard's rows so far; without a readable part none, unless images of it are gone."""
+        try:
+            rows: list[ImageRow] = manifest.read_part(part, tables.IMAGES).to_pylist()
+        except StorageError:
+            if not all(entry["present"] for entry in entries):
+                raise
+            return {}
+        return {row["row"]: row for row in rows}
+
+    def read(self, entries: Sequence[Entry], known: Mapping[int, ImageRow]) -> list[ScanResult]:
         """What is in the files of a shard; see `scan`."""
         from stages.ingest.scan import Reading, scan
 
         sources = self._section.sources.items()
         ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
         reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
-        return scan(entries, gone, reading)
+        return scan(entries, known, reading)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""

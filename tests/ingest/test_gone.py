@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.records import manifest, part_file, tables
 from tests.finished_run import stamps
 from tests.ingest.identity import Labeled, labeled
 
@@ -253,4 +254,16 @@ def test_the_whole_data_gone_and_back(labeled: Labeled) -> None:
     assert refused.returncode == 1
     assert "all 12 images of source ood are gone" in refused.stderr
     shutil.move(labeled.folder / "away", labeled.data)
+    assert labeled.labeled_again() == set()
+
+
+def test_an_image_that_could_not_be_read_once_keeps_its_label(labeled: Labeled) -> None:
+    """The rows that such a run of ingest leaves."""
+    part = labeled.folder / "work/manifests/moves/images/part-00000.parquet"
+    facts = part_file.read_facts(part)
+    assert facts is not None
+    rows = manifest.read_part(part, tables.IMAGES).to_pylist()
+    failed = rows[0]
+    failed |= {"status": "failed", "error_message": "cannot be read: Input/output error"}
+    part_file.replace_rows(part, tables.IMAGES.rows(rows), facts)
     assert labeled.labeled_again() == set()
