@@ -1,6 +1,7 @@
 """A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ def pytest_configure() -> None:
     """Refuses to run where results would depend on the locale."""
     if sys.getfilesystemencoding() != "utf-8":
         raise pytest.UsageError("tests write names that are not ASCII: set PYTHONUTF8=1")
+    # A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
