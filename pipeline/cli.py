@@ -229,7 +229,7 @@ def main() -> None:
         sys.exit(1)
     except Stopped as stopped:
         done = stopped.done or "what is done stays done"
-        console.note(f"stopped: {done}; run the same command again to go on")
+        console.note(f"stopped: {done}; {stopped.how} to go on")
         sys.exit(stopped.exit_code)
 
 

@@ -22,14 +22,16 @@ class Stopped(BaseException):
 
     Args:
         done: What is done, for the user: "pseudolabel: 3 of 8 shards are done".
+        how: How to go on.
 
     Attributes:
         exit_code: Exit code of the command: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
-    def __init__(self, done: str = "") -> None:
-        super().__init__(done)
+    def __init__(self, done: str = "", how: str = "run the same command again") -> None:
+        super().__init__(done, how)
         self.done = done
+        self.how = how
         self.exit_code = 128 + signal.SIGINT
 
 

@@ -188,19 +188,18 @@ class Runner:
             self.console.note(f"{stage.name}: {reason}")
         if len(units) < len(state.unfinished):
             self.console.note(f"{stage.name}: does {len(units)} of {len(state.units)} units")
-        doing = {unit.part for unit in units}
-        again = {each.unit.part for each in state.units if each.is_done_again} & doing
-        for own in units:
-            if request.force or own.part in again:
-                for path in own.resumable:
-                    path.unlink(missing_ok=True)
-        Redone(self.config.manifests).add(sorted(again))
+        done_again = {each.unit.part for each in state.units if each.is_done_again}
+        again = [unit for unit in units if unit.part in done_again]
+        for path in (path for unit in again for path in unit.resumable):
+            path.unlink(missing_ok=True)
+        Redone(self.config.manifests).add((unit.part, unit.facts) for unit in again)
         start = time.perf_counter()
         try:
             stage.run(units)
         except Stopped as stopped:
             done = f"{stage.name}: what is done stays done"
-            raise Stopped(stopped.done or done) from stopped
+            how = "run the same command again without --force" if request.force else stopped.how
+            raise Stopped(stopped.done or done, how) from stopped
         for folder in {unit.part.parent for unit in units if unit.shard is not None}:
             update_index(folder, stage.table)
         self.console.note(f"{stage.name}: done in {time.perf_counter() - start:.1f} s")

@@ -18,13 +18,11 @@ from pipeline.engine.findings import Findings
 from pipeline.engine.held_images import Drop
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
+from pipeline.records.part_file import IMAGES_FACT as IMAGES_FACT
 from pipeline.records.part_file import Record
 from pipeline.records.tables import Table
 
 K = TypeVar("K", bound=Hashable)
-
-IMAGES_FACT = "inputs.images"
-"""Key of the fact that is a digest of a unit's images; see `Stage.image_changes`."""
 
 
 @dataclass(frozen=True)

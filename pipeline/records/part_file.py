@@ -24,6 +24,8 @@ from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import snapshot
 from pipeline.records.hidden_files import temporary_folder
 
+IMAGES_FACT = "inputs.images"
+"""Key of the fact that is a digest of a unit's images; see `Stage.image_changes`."""
 _METADATA_KEY, _CHECKSUM_KEY = b"maskmill", b"maskmill.checksum"
 """Metadata keys of a part's record and its digest: Parquet's checksums cover only pages."""
 _RECORDED_LIBRARIES = ("maskmill", "numpy", "pyarrow", "zarr", "torch")

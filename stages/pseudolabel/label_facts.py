@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
-from pipeline.engine.stage import IMAGES_FACT
 from pipeline.errors import ConfigError, error_context
 from pipeline.records import manifest, part_file
-from pipeline.records.redone import PREFIX, Redone
+from pipeline.records.redone import PREFIX, Redone, without_shard
 from pipeline.records.sharded_table import ShardedTable
 from stages.propose.config import ProposeConfig
 from stages.propose.output import mask_facts, proposals_part
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.output import labels_folder, labels_part
-
-
-def without_shard(facts: Facts) -> Facts:
-    """The facts of labels or proposals that do not belong to their shard alone."""
-    return {k: v for k, v in facts.items() if k != IMAGES_FACT and not k.startswith(PREFIX)}
 
 
 @dataclass(frozen=True)
@@ -57,16 +50,29 @@ class LabelFacts:
         return facts
 
     def redone(self, name: str, shard: int, counts: Redone) -> Facts:
-        """The facts of parts that a labeler reads for a shard and that were done again."""
+        """The facts of what a labeler reads for a shard and what was done again on request.
+
+        What a member reads counts too: the member's labels are made again because of it.
+        """
         facts: Facts = {}
-        if not counts.is_empty:
-            manifests = self.config.manifests
-            if self.section.labelers[name].component.needs_proposals:
-                facts |= counts.facts("proposals", lambda: [proposals_part(manifests, shard)])
-            for member in self.members(name):
-                part = labels_part(manifests, member, shard)
-                facts |= counts.facts(f"labels of {member}", partial(iter, [part]))
+        if counts.is_empty:
+            return facts
+        if self.section.labelers[name].component.needs_proposals:
+            propose = self.config.section(ProposeConfig)
+            assert propose is not None
+            part = proposals_part(self.config.manifests, shard)
+            if count := counts.count([part], mask_facts(propose)):
+                facts[f"{PREFIX}proposals"] = count
+        for member in self.members(name):
+            if count := self.count_redone(member, shard, counts):
+                facts[f"{PREFIX}labels of {member}"] = count
         return facts
+
+    def count_redone(self, name: str, shard: int, counts: Redone) -> int:
+        """How often a labeler's labels of a shard, or what they are made from, were done again."""
+        own = counts.count([labels_part(self.config.manifests, name, shard)], self.planned(name))
+        read = self.redone(name, shard, counts).values()
+        return own + sum(count for count in read if isinstance(count, int))
 
     def read(self, name: str, shard: int) -> Facts:
         """What a labeler makes the labels of a shard from, by the parts that it reads.

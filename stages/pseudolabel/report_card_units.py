@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
 from pipeline.records import arrays, part_file, tables
-from pipeline.records.redone import Redone
+from pipeline.records.redone import PREFIX, Redone, without_shard
 from pipeline.records.rows import CardRow
 from pipeline.records.sharded_table import ShardedTable, digest_rows
-from stages.pseudolabel.label_facts import LabelFacts, without_shard
+from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import card_part, card_tables, labels_part
 from stages.pseudolabel.report_card import report_card_rows
 
@@ -107,9 +107,11 @@ class ReportCards:
         console = self.context.console
         if not self.units:
             console.line("no report card: no image is labeled by hand")
-        is_fresh = {
-            unit.key.labeler: part_file.read_facts(unit.part) == unit.facts for unit in self.units
-        }
+        is_fresh = {}
+        for unit in self.units:  # labels may have been done again since they were planned
+            planned = {k: v for k, v in unit.facts.items() if not k.startswith(PREFIX)}
+            facts = planned | self._redone(unit.key.labeler)
+            is_fresh[unit.key.labeler] = part_file.read_facts(unit.part) == facts
         for table in card_tables(
             self.context.config, [name for name in is_fresh if is_fresh[name]]
         ):
@@ -131,7 +133,10 @@ class ReportCards:
 
     def _redone(self, labeler: str) -> Facts:
         counts = Redone(self.context.config.manifests)
-        return counts.facts(f"labels of {labeler}", lambda: self._parts(labeler))
+        if counts.is_empty:
+            return {}
+        count = sum(self.made_from.count_redone(labeler, shard, counts) for shard in self._shards)
+        return {f"{PREFIX}labels of {labeler}": count} if count else {}
 
     @cached_property
     def _shards(self) -> list[int]:

@@ -243,8 +243,14 @@ class VariantConfig(Section):
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; the model's pretrained weights are part of it."""
         weights = self.model.create().weights_facts()
-        own = {f"{prefix}.model.{key}": value for key, value in weights.items()}
-        return super().facts(prefix) | own
+        facts = super().facts(prefix)
+        facts |= {f"{prefix}.model.{key}": value for key, value in weights.items()}
+        # Younger keys are facts only where they change something: older trainings stay fresh.
+        if self.short_side_px is None:
+            del facts[f"{prefix}.short_side_px"]
+        if self.mirror:
+            del facts[f"{prefix}.mirror"]
+        return facts
 
 
 class TrainConfig(Section):

@@ -206,7 +206,7 @@ class TrainStage(Stage[TrainingKey]):
         try:
             logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
         except Stopped as stopped:
-            raise Stopped(f"train: {key}: {stopped}") from stopped
+            raise Stopped(f"train: {key}: {stopped.done or 'its last step is saved'}") from stopped
         if is_leader:
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}

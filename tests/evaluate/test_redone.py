@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.records import part_file
+from pipeline.records.redone import Redone
 from tests.finished_run import not_fresh, states
 
 Call = Callable[..., CompletedProcess[str]]
@@ -104,3 +106,40 @@ def test_versions_that_no_part_recorded_do_not_differ(call: Call, manifests: Pat
     assert record is not None
     assert {"torch", "open_clip_torch", "timm", "numpy"} <= record.versions.keys()
     assert "by other versions" not in call("status --strict-versions").stdout
+
+
+def test_going_back_to_former_keys_finds_what_was_made_from_them_fresh(call: Call) -> None:
+    other = "pseudolabel.labelers.clip.threshold=0.3"
+    call("run pseudolabel", other)
+    call("run pseudolabel --force", other)
+    assert not_fresh() == {}
+
+
+def test_what_merges_labels_that_were_done_again_is_stale_at_every_level(
+    call: Call, write: Callable[..., Path], values: dict[str, Any], manifests: Path
+) -> None:
+    clip = values["pseudolabel"]["labelers"]["clip"]
+    values["pseudolabel"]["labelers"] |= {
+        "other": {**clip, "stride_px": 16},
+        "both": {"name": "ensemble", "rule": "confidence", "members": ["clip", "other"]},
+        "top": {"name": "ensemble", "rule": "confidence", "members": ["both", "other"]},
+    }
+    del values["train"], values["evaluate"], values["report"]
+    write(values)
+    call("run")
+    part = manifests / "pseudo_labels/labeler=clip/part-00001.parquet"
+    Redone(manifests).add([(part, part_file.read_facts(part) or {})])
+    assert set(not_fresh()["pseudolabel"]) == {"both shard 1", "top shard 1"}
+    call("run")
+    assert not_fresh() == {}
+
+
+def test_counts_are_of_a_part_with_its_facts(manifests: Path) -> None:
+    part = manifests / "pseudo_labels/labeler=clip/part-00000.parquet"
+    facts = part_file.read_facts(part)
+    Redone(manifests).add([(part, facts or {})])
+    assert Redone(manifests).count([part]) == 1
+    assert Redone(manifests).count([part.with_name("part-00001.parquet")]) == 0
+    (manifests / ".redone.json").write_text("[1]")
+    assert Redone(manifests).is_empty
+    assert not_fresh() == {}

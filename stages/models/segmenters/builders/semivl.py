@@ -55,7 +55,7 @@ class SemiVLModel(ModelBuilder):
     """Builds `networks.semivl.SemiVL`."""
 
     Config = SemiVLConfig
-    version = 1
+    version = 2
     config: SemiVLConfig
 
     def weights_facts(self) -> Facts:

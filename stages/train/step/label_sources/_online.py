@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
+from pipeline.config.config_section import Facts
 from stages.train.step.confidence_weights import Mode, weigh
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig, Threshold
 
@@ -28,8 +29,13 @@ class OnlineConfig(LabelSourceConfig):
     """Number of images in a group of pixelavg: the batch of one GPU in a published training; null =
     all of the batch."""
 
+    def facts(self, prefix: str) -> Facts:
+        """See `Section.facts`; 2: each group has its own weight, not the mean of all groups."""
+        own = {} if self.pixelavg_images is None else {f"{prefix}.pixelavg_version": 2}
+        return {**super().facts(prefix), **own}
+
     @model_validator(mode="after")
-    def _adds_up_where_it_averages(self) -> OnlineConfig:
+    def _groups_only_for_pixelavg(self) -> OnlineConfig:
         if self.pixelavg_images is not None and self.mode != "pixelavg":
             raise ValueError("`pixelavg_images` needs `mode: pixelavg`; leave it out")
         return self
