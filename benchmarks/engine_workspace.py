@@ -151,7 +151,10 @@ def _image_rows(ingest: IngestStage, unit: Unit[Any]) -> list[dict[str, Any]]:
         {renamed.get(key, key): value for key, value in entry.items() if key in _LISTED}
         for entry in ingest.layout.rows(unit.shard)
     ]
-    read = {"shard": unit.shard, "status": "ok", "width": 640, "height": 480, "format": "JPEG"}
+    read: dict[str, Any] = {"width": 640, "height": 480, "format": "JPEG"}
+    read |= {"shard": unit.shard, "status": "ok", "mask_class_ids": [0, 1, 2], "mask_ignored": 0.0}
+    for row in rows:
+        row["mask_uri"] = row["mask_uri"] or row["uri"]  # the labelers copy label files
     return [{**row, **read, "image_id": f"{row['row']:016x}"} for row in rows]
 
 

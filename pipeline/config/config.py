@@ -227,6 +227,8 @@ def _place(detail: ErrorDetails, values: dict[str, Any]) -> Place:
     place = detail["loc"]
     if detail["type"] == "unknown_component" and isinstance(detail["input"], dict):
         return (*place, "name")
+    if detail["type"] == "unknown_key" and (key := detail["ctx"]["key"]) not in place[-1:]:
+        return (*place, key)
     return place[:-1] if place[-1:] == (KEY,) else place
 
 

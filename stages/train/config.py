@@ -44,8 +44,6 @@ class DiscriminatorConfig(Section):
 
 
 DEFAULT_STEPS = 40_000
-LONGEST = 4
-"""Most length of a long side over `short_side_px`, as published with SemiVL."""
 
 
 class VariantConfig(Section):

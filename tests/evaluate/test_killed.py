@@ -22,7 +22,7 @@ KEYS = {
 }
 
 
-@pytest.fixture(params=["first scores", "other scores"])
+@pytest.fixture(params=[pytest.param("first scores", marks=pytest.mark.slow), "other scores"])
 def begin(
     request: pytest.FixtureRequest, run_folder: Path, values: dict[str, Any], write: Write
 ) -> Begin:

@@ -34,7 +34,7 @@ def test_the_own_order_comes_first() -> None:
 
 
 def test_what_is_empty_is_none_to_a_reader() -> None:
-    assert without_empty({"a": EMPTY, "b": [EMPTY, {EMPTY: 1}]}) == {
+    assert without_empty({"a": EMPTY, "b": [EMPTY, {"c": EMPTY}]}) == {
         "a": None,
-        "b": [None, {None: 1}],
+        "b": [None, {"c": None}],
     }

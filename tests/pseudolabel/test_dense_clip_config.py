@@ -52,9 +52,9 @@ BuildVocabulary = Callable[..., Vocabulary]
             "stride_px 33 leaves gaps between windows of 32; "
             "use at most 32, or half of it for smooth seams",
         ),
-        ({"model": "sandbox", "threshold": 1.5}, "less than or equal to 1"),
-        ({"model": "sandbox", "logit_scale": 0}, "greater than 0"),
-        ({"model": "sandbox", "batch_size": 0}, "greater than or equal to 1"),
+        ({"model": "sandbox", "threshold": 1.5}, "write a number from 0 to 1"),
+        ({"model": "sandbox", "logit_scale": 0}, "write a number above 0 or null"),
+        ({"model": "sandbox", "batch_size": 0}, "write a whole number from 1"),
     ],
 )
 def test_contradictory_configs_say_what_would_be_right(keys: dict[str, Any], message: str) -> None:

@@ -193,7 +193,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "none": (
         {"members": []},
-        "pseudolabel.labelers.both.members: [] is wrong; write a list with at least 2",
+        "pseudolabel.labelers.both.members: [] is wrong; write a list with at least 2 items",
     ),
     "twice": (
         {"members": ["one", "one"]},

@@ -182,6 +182,9 @@ def test_masks_that_are_made_again_on_request_make_labels_of_them_stale(call: Ca
     assert call("run").returncode == 0
     assert call("run propose --force").returncode == 0
     reasons = states(call)["pseudolabel"]["reasons"]
-    assert reasons == ["proposals made again on request (--force): shards 0, 1"]
+    assert reasons == [
+        "proposals made again on request (--force): shards 0, 1",
+        "labels of sam made again on request (--force): sam report card",
+    ]
     assert call("run").returncode == 0
     assert states(call)["pseudolabel"]["state"] == "fresh"

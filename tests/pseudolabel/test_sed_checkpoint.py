@@ -36,7 +36,7 @@ BASE = "https://drive.google.com/file/d/1qx6zGZgSPkF6TObregRz4uzQqSRHrgUw/view"
             "convnext_base_w_320 (SED-B), or local-dir:FOLDER",
         ),
         ({"input_px": 100}, "multiple of 32"),
-        ({"topk": 0}, "greater than or equal to 1"),
+        ({"topk": 0}, "write a whole number from 1"),
         ({"mode": "faster"}, "'normal' or 'fast'"),
         ({"window_px": 224}, "use one of: input_px, mode, model, threshold, topk, weights"),
     ],

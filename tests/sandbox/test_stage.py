@@ -162,7 +162,7 @@ def test_it_never_draws_into_a_folder_of_the_user(draw: Draw, tmp_path: Path) ->
         done = draw(f"data={tmp_path}/photos", command=command)
         assert done.returncode == 1
         assert done.stderr == (
-            "error: configs/sandbox.yaml: data: the sandbox needs a data folder of its own; "
+            f"error: --set data={tmp_path}/photos: the sandbox needs a data folder of its own; "
             "remove the key `data`, or the section `sandbox`\n"
         )
     assert mine.exists()

@@ -72,6 +72,7 @@ def kill_and_finish(config: Path, kill_at: int) -> int:
     return int(saved)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_midway_ends_as_an_undisturbed_one(
     begun: Callable[[str], Path],
 ) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.config import Config
 from pipeline.config.config_section import RunOnly, Section
 
-_MAX_ASPECT = 4
+MAX_ASPECT = 4
 """Longest side in short sides, of what is brought to a short side: mmsegmentation's 2048 to 512."""
 
 Scale = Annotated[float, Field(gt=0, le=8)]
@@ -69,7 +69,7 @@ class Protocol(Section):
         height, width = height_px, width_px
         if self.short_side_px is not None:
             short, long = sorted((height, width))
-            resize = min(self.short_side_px / short, _MAX_ASPECT * self.short_side_px / long)
+            resize = min(self.short_side_px / short, MAX_ASPECT * self.short_side_px / long)
             height, width = (max(1, int(side * resize + 0.5)) for side in (height, width))
         return [
             (max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales

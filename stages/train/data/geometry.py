@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.config.vocabulary import IGNORE
-from stages.train.config import LONGEST
+from stages.models.segmenters.protocol import MAX_ASPECT
 
 FLIP_PROBABILITY = 0.5
 
@@ -141,7 +141,7 @@ def _random_short_side(
     """
     low, high = scale
     drawn = low + (high - low) * torch.rand((), generator=generator).item()
-    sides = ((min(height, width), short_side_px), (max(height, width), LONGEST * short_side_px))
+    sides = ((min(height, width), short_side_px), (max(height, width), MAX_ASPECT * short_side_px))
     news = [(int(length * drawn), side) for side, length in sides]
     return min(news, key=lambda pair: pair[0] / pair[1])
 

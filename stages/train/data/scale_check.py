@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.config.config import Config
 from stages.ingest.output import read_images
-from stages.models.segmenters.protocol import protocol_of
-from stages.train.config import LONGEST, VariantConfig
+from stages.models.segmenters.protocol import MAX_ASPECT, protocol_of
+from stages.train.config import VariantConfig
 
 _NEARLY = 1.1
 """Sizes that differ by a smaller factor count as equal."""
@@ -69,7 +69,7 @@ def _long_side(size: Size, short_side_px: int | None) -> float:
     """The long side of an image at scale 1 of the crops."""
     if short_side_px is None:
         return max(size)
-    return min(short_side_px * max(size) / min(size), LONGEST * short_side_px)
+    return min(short_side_px * max(size) / min(size), MAX_ASPECT * short_side_px)
 
 
 def _span(low: float, high: float) -> str:

@@ -79,7 +79,7 @@ def test_a_store_that_fails_stops_the_run_which_the_next_one_completes(
 @pytest.mark.parametrize(
     "request_",
     [
-        "PUT .*mask/c/1",
+        pytest.param("PUT .*mask/c/1", marks=pytest.mark.slow),
         pytest.param("PUT .*truth.zarr/[0-9a-f]*/zarr.json", marks=pytest.mark.slow),
         pytest.param("PUT .*confidence/c/1", marks=pytest.mark.slow),
         pytest.param("PUT .*images/part-00001", marks=pytest.mark.slow),
@@ -126,6 +126,7 @@ def test_an_object_that_is_gone_or_forbidden_is_a_row(
     assert f"{bucket}/data/ood/images/0.png: cannot be read: Permission denied" in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_finds_and_repairs_and_gc_deletes(
     stage_one: dict[str, Any],
     twin: Callable[..., Twin],

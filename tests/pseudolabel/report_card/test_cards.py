@@ -139,8 +139,8 @@ def test_label_files_of_ignore_alone_score_nothing(call: Call, manifests: Path, 
         Image.fromarray(ignored).save(data / f"labeled/masks/{number}.png")
     printed = call("run").stdout
     found = card(manifests, "clip")
-    assert (found["images"], found["miou"], found["coverage"]) == (2, 0, 0)
-    assert np.isnan(found["ece"])
+    assert found["images"] == 2
+    assert np.isnan([found["miou"], found["coverage"], found["ece"]]).all()
     assert card(manifests, "clip", "isotonic")["maps"] is None
     assert "report card" in printed
 

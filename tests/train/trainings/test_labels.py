@@ -62,7 +62,8 @@ def test_labels_that_nobody_makes_are_refused_before_any_work(
     config = write_config(labeling)
     result = call("run", config, f"train.variants.ood.label_sources.0.{override}")
     assert result.returncode == 1
-    where = f"{config}: train.variants.ood.label_sources"
+    place = "train.variants.ood.label_sources"
+    where = f"{config}: {place} (with --set {place}.0.{override})"
     assert result.stderr == f"error: {where}: {message}\n"
     assert not list(run_folder(labeling, "manifests").rglob("*.parquet"))
 
@@ -75,7 +76,8 @@ def test_a_role_without_images_is_one_line(
     result = call("run", config, f"ingest.sources.{role}.role={other}")
     assert result.returncode == 1
     fix = f"add a source with `role: {role}` whose images are readable"
-    message = f"error: {config}: ingest.sources: no {role} image; {fix}"
+    where = f"ingest.sources (with --set ingest.sources.{role}.role={other})"
+    message = f"error: {config}: {where}: no {role} image; {fix}"
     assert result.stderr.splitlines()[-1] == message
     assert "Traceback" not in result.stderr
 
