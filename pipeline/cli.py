@@ -54,8 +54,6 @@ StrictOption = Annotated[
     typer.Option("--strict-versions", help="Take what other versions of libraries made as stale."),
 ]
 DEFAULT_CONFIG = Path("configs/sandbox.yaml")
-
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -130,7 +128,8 @@ def status(
             refuse(states)
             return
         rows = [
-            (s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states
+            (s.name, s.state.value, *("-" if n is None else str(n) for n in s.counts.values()))
+            for s in states
         ]
         title = f"run {loaded.run.run} ({config})"
         console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
@@ -213,9 +212,8 @@ def main() -> None:
     # Torch's idle threads spin by default, which starves the threads that decode images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal may know fewer letters than names have
+        # A terminal may know fewer letters than names have.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()

@@ -22,6 +22,7 @@ from stages.ingest.config import MASKED, SourceConfig, ingest_section
 from stages.ingest.output import label_file, none_usable
 from stages.ingest.stage import IngestStage
 from stages.labels.supervision import Supervision
+from stages.train.config import TrainConfig
 
 
 @dataclass
@@ -38,7 +39,7 @@ class SourceCheck:
 
 
 def check_data(config: Config, console: Console) -> bool:
-    """Prints how much of each source is there, and all that `maskmill run ingest` would refuse.
+    """Prints how much of each source is there, and all that `maskmill run` would refuse of it.
 
     Reads lists, folders, and the images that have label files, but not those that were read before.
 
@@ -66,7 +67,7 @@ def check_data(config: Config, console: Console) -> bool:
     for warning in findings.warnings:
         console.line(f"warning: {warning}")
     for fault in findings.faults:
-        console.line(f"`maskmill run ingest` would refuse: {fault}")
+        console.line(f"`maskmill run` would refuse: {fault}")
     return not missing and not findings.faults
 
 
@@ -82,10 +83,14 @@ def refused(config: Config, console: Console) -> Findings:
         rows.setdefault(row["role"], []).append(row)
         if problem is not None:
             findings.add(problem)
-    for role, own in rows.items():
+    for role, own in ((role, rows[role]) for role in MASKED if role in rows):
         good = [label_file(row) for row in own if row["status"] == "ok" and row.get("mask_id")]
         if all(row["status"] != "ok" for row in own):
-            findings.add(none_usable(config, role, own))
+            fault = none_usable(config, role, own)
+            if role in _needed(config):
+                findings.add(fault)
+            else:
+                findings.warn(f"nothing is scored on {role}: {fault}")
         _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
     return findings
 
@@ -106,11 +111,19 @@ def _examined(stage: IngestStage) -> Iterator[tuple[ImageRow, DataError | None]]
             yield from ((one.row, one.problem) for one in stage.read(entries, {}))
 
 
+def _needed(config: Config) -> set[str]:
+    """The roles without whose label files `run` stops; without others it scores nothing."""
+    train = config.section(TrainConfig)
+    variants = [] if train is None else train.variants.values()
+    validates = any(variant.validate_every is not None for variant in variants)
+    return {"labeled", "val"} if validates else {"labeled"}
+
+
 def _judge(config: Config, found: Supervision, findings: Findings) -> None:
     """Adds what is wrong with label files that teach or score nothing."""
     where = f"{config.path}: {found.sources}"
     silence, monotony = found.silence(), found.monotony()
-    if found.role == "labeled" and silence is not None:
+    if found.role in _needed(config) and silence is not None:
         findings.add(DataError(silence.what, where=where, fix=silence.fix))
     elif found.role == "labeled" and monotony is not None and "pseudolabel" not in config.sections:
         findings.add(DataError(monotony.what, where=where, fix=monotony.fix))
