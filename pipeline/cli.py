@@ -28,6 +28,7 @@ from pipeline.stopping import Stopped
 from stages.graph import GRAPH
 from stages.ingest.check import check_data
 from stages.ingest.split import draw_split
+from stages.train.check import needed_roles
 
 app = typer.Typer(
     help="Turns web images into training labels, and training labels into a segmenter.",
@@ -181,7 +182,7 @@ def show(
 def check(config: ConfigArgument, overrides: SetOption = None) -> None:
     """Show what is on the disk, what is missing, and where to get it."""
     with _loaded(config, overrides) as loaded:
-        is_good = check_data(loaded, console)
+        is_good = check_data(loaded, console, needed_roles(loaded))
     if not is_good:
         sys.exit(1)
 

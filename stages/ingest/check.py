@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +22,6 @@ from stages.ingest.config import MASKED, SourceConfig, ingest_section
 from stages.ingest.output import label_file, none_usable
 from stages.ingest.stage import IngestStage
 from stages.labels.supervision import Supervision
-from stages.train.config import TrainConfig
 
 
 @dataclass
@@ -38,10 +37,15 @@ class SourceCheck:
     missing: set[str] = field(default_factory=set)
 
 
-def check_data(config: Config, console: Console) -> bool:
+def check_data(config: Config, console: Console, needed: Collection[str]) -> bool:
     """Prints how much of each source is there, and all that `maskmill run` would refuse of it.
 
     Reads lists, folders, and the images that have label files, but not those that were read before.
+
+    Args:
+        config: The run.
+        console: Prints.
+        needed: The roles without whose label files a run stops; without others it scores nothing.
 
     Returns:
         Whether everything is there, and can be used.
@@ -63,7 +67,7 @@ def check_data(config: Config, console: Console) -> bool:
     for path, note in section.download.items():
         if any(_is_same_or_inside(path, other) for other in missing):
             console.line(f"get {path}: {note}")
-    findings = refused(config, console)
+    findings = refused(config, console, needed)
     for warning in findings.warnings:
         console.line(f"warning: {warning}")
     for fault in findings.faults:
@@ -71,7 +75,7 @@ def check_data(config: Config, console: Console) -> bool:
     return not missing and not findings.faults
 
 
-def refused(config: Config, console: Console) -> Findings:
+def refused(config: Config, console: Console, needed: Collection[str]) -> Findings:
     """Everything that `maskmill run` would refuse of the sources and their label files."""
     findings = Findings()
     stage = IngestStage(ingest_section(config), Context(config, console))
@@ -87,11 +91,11 @@ def refused(config: Config, console: Console) -> Findings:
         good = [label_file(row) for row in own if row["status"] == "ok" and row.get("mask_id")]
         if all(row["status"] != "ok" for row in own):
             fault = none_usable(config, role, own)
-            if role in _needed(config):
+            if role in needed:
                 findings.add(fault)
             else:
                 findings.warn(f"nothing is scored on {role}: {fault}")
-        _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
+        _judge(config, Supervision(role, tuple(good), config.vocabulary), needed, findings)
     return findings
 
 
@@ -111,19 +115,11 @@ def _examined(stage: IngestStage) -> Iterator[tuple[ImageRow, DataError | None]]
             yield from ((one.row, one.problem) for one in stage.read(entries, {}))
 
 
-def _needed(config: Config) -> set[str]:
-    """The roles without whose label files `run` stops; without others it scores nothing."""
-    train = config.section(TrainConfig)
-    variants = [] if train is None else train.variants.values()
-    validates = any(variant.validate_every is not None for variant in variants)
-    return {"labeled", "val"} if validates else {"labeled"}
-
-
-def _judge(config: Config, found: Supervision, findings: Findings) -> None:
+def _judge(config: Config, found: Supervision, needed: Collection[str], findings: Findings) -> None:
     """Adds what is wrong with label files that teach or score nothing."""
     where = f"{config.path}: {found.sources}"
     silence, monotony = found.silence(), found.monotony()
-    if found.role in _needed(config) and silence is not None:
+    if found.role in needed and silence is not None:
         findings.add(DataError(silence.what, where=where, fix=silence.fix))
     elif found.role == "labeled" and monotony is not None and "pseudolabel" not in config.sections:
         findings.add(DataError(monotony.what, where=where, fix=monotony.fix))

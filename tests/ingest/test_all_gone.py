@@ -19,7 +19,7 @@ def test_the_error_says_that_all_images_of_a_role_are_gone(
         assert done.returncode == 1
         assert done.stderr.endswith(
             "error: config.yaml: ingest.sources: all 2 ood images are gone "
-            f"(first: {data}/ood/images/0.png); put them back, or remove the source and what reads "
+            "(first: data/ood/images/0.png); put them back, or remove the source and what reads "
             "it\n"
         ), line
 

@@ -296,13 +296,7 @@ def test_many_images_that_are_gone_are_asked_about_before_models_are_loaded(
     labeled: Labeled,
 ) -> None:
     """A rehearsal may download gigabytes; here it would find a fault."""
-    labeled.values["pseudolabel"]["labelers"]["clip"] = {
-        "name": "dense_clip",
-        "model": "sandbox",
-        "window_px": 32,
-        "stride_px": 32,
-        "device": "cuda:99",
-    }
+    labeled.values["pseudolabel"]["device"] = "cuda"
     take_away(labeled, "ood/*/1")
     (error,) = (line for line in labeled.outcome().stderr.splitlines() if "error: " in line)
     assert "4 of 12 images of source ood are gone" in error

@@ -249,8 +249,9 @@ def test_a_label_file_that_cannot_be_read_now_is_no_damage(
 ) -> None:
     ingest()
     mask = data / "labeled/masks/0.png"
+    config = write_config(tiny)
     with closed_to_us(mask):
-        done = maskmill("verify", "--rerun", "--config", write_config(tiny))
+        done = maskmill("verify", "--rerun", "--config", config)
     assert done.returncode == 1
     assert f"{mask}: cannot be read: Permission denied\n" in done.stdout
     assert done.stdout.endswith(
