@@ -1,4 +1,4 @@
-"""`maskmill data check` refuses all that `maskmill run ingest` would refuse, in the same words."""
+"""`maskmill data check` refuses of the sources all that a run would refuse, in the same words."""
 
 import re
 import shutil
