@@ -28,6 +28,7 @@ from pipeline.stopping import Stopped
 from stages.graph import GRAPH
 from stages.ingest.check import check_data
 from stages.ingest.split import draw_split
+from stages.train.check import needed_roles
 
 app = typer.Typer(
     help="Turns web images into training labels, and training labels into a segmenter.",
@@ -54,8 +55,6 @@ StrictOption = Annotated[
     typer.Option("--strict-versions", help="Take what other versions of libraries made as stale."),
 ]
 DEFAULT_CONFIG = Path("configs/sandbox.yaml")
-
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -130,7 +129,8 @@ def status(
             refuse(states)
             return
         rows = [
-            (s.name, s.state.value, *(str(count) for count in s.counts.values())) for s in states
+            (s.name, s.state.value, *("-" if n is None else str(n) for n in s.counts.values()))
+            for s in states
         ]
         title = f"run {loaded.run.run} ({config})"
         console.table(title, ("stage", "state", "fresh", "stale", "missing"), rows)
@@ -182,7 +182,7 @@ def show(
 def check(config: ConfigArgument, overrides: SetOption = None) -> None:
     """Show what is on the disk, what is missing, and where to get it."""
     with _loaded(config, overrides) as loaded:
-        is_good = check_data(loaded, console)
+        is_good = check_data(loaded, console, needed_roles(loaded))
     if not is_good:
         sys.exit(1)
 
@@ -213,9 +213,8 @@ def main() -> None:
     # Torch's idle threads spin by default, which starves the threads that decode images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal may know fewer letters than names have
+        # A terminal may know fewer letters than names have.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()

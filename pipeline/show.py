@@ -29,20 +29,24 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
         DataError: The run has no image with this id, or its files can no longer be read.
     """
     folder = config.manifests / tables.IMAGES.name
-    found = [row for row in _rows(folder, tables.IMAGES) if row["image_id"] == image_id]
+    # An image with a value range has it in its id: `0123456789abcdef@0-4095`.
+    rows = (row for row in _rows(folder, tables.IMAGES) if row["image_id"] is not None)
+    found = [
+        row for row in rows if image_id in (row["image_id"], row["image_id"].partition("@")[0])
+    ]
     if not found:
         what = f"no image {image_id!r}"
         fix = "use an image_id of this table; `maskmill run ingest` fills it"
         raise DataError(what, where=str(folder), fix=fix)
-    row = min(found, key=lambda row: str(row["status"] != "ok"))
+    row = min(found, key=lambda row: (row["image_id"] != image_id, row["status"] != "ok"))
     _print("images", row, console)
     labels = []
     for part in sorted((config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")):
         for label in _rows(part, tables.PSEUDO_LABELS):
-            if label["row"] == row["row"] and label["image_id"] == image_id:
+            if label["row"] == row["row"] and label["image_id"] == row["image_id"]:
                 _print(f"pseudo_labels/{part.name}", label, console)
                 labels.append(label)
-    path = config.artifacts / "show" / f"{image_id}.png"
+    path = config.artifacts / "show" / f"{row['image_id']}.png"
     pictures = _pictures(config, row, [label for label in labels if label["status"] == "ok"])
     storage.write_bytes(path, encoded(sheet([pictures])), durable=False)
     console.line(f"picture: {path} (image, labels of each kind, their confidence)")

@@ -26,6 +26,8 @@ GONE = "gone"
 class HeldImages:
     """The rows of a folder's parts whose images the run still knows with the same bytes.
 
+    Damaged parts count as parts without rows: they are made again.
+
     Args:
         folder: The folder of the parts.
         table: Their kind, with the columns row and image_id.
@@ -37,7 +39,7 @@ class HeldImages:
     def __init__(
         self, folder: Path, table: Table, images: Path, columns: Sequence[str], shard_size: int
     ) -> None:
-        made = manifest.read(folder, table, ["row", "image_id"])
+        made = manifest.read_undamaged(folder, table, ["row", "image_id"])
         wanted = dict.fromkeys(("row", "image_id", "status", *columns))
         known = ShardedTable(manifest.read(images, tables.IMAGES, [*wanted]), shard_size).table
         self._made, self._columns = arrays.numbers(made["row"]), columns

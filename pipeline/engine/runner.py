@@ -15,7 +15,7 @@ from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.engine.survey import Survey, check, refuse, rehearsed
 from pipeline.errors import ConfigError
 from pipeline.files.run_lock import locked
-from pipeline.records.manifest import remove_temporaries, update_index
+from pipeline.records.manifest import remove_temporaries, update_index, update_indexes
 from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
 from pipeline.stopping import Stopped
@@ -71,7 +71,10 @@ class Runner:
             return
         with locked(self.config.manifests):
             remove_temporaries(self.config.manifests)
-            self._run_stages(list(self.stages(names, accept_gone=request.accept_gone)), request)
+            stages = list(self.stages(names, accept_gone=request.accept_gone))
+            for table in {stage.table.name: stage.table for stage in stages}.values():
+                update_indexes(self.config.manifests, table)
+            self._run_stages(stages, request)
 
     def preview(
         self, request: Request, *, thorough: bool = False

@@ -85,11 +85,12 @@ class ShardStage(Stage[K], Generic[K, T, R]):
         """See `Stage.gone`: the labels of other images in a part stay fresh."""
         found = []
         for folder in self.folders:
-            held = self._held(folder)
+            held, records = self._held(folder), manifest.read_records(folder)
             for shard, (rows, digest) in held.gone().items():
                 part = folder / part_file.part_name(shard)
-                facts = part_file.read_facts(part)
-                assert facts is not None
+                if part.name not in records:  # its record is damaged
+                    continue
+                facts = records[part.name].facts
                 if facts.get(IMAGES_FACT) == held.digests[shard]:  # else it is stale anyway
                     facts = {**facts, IMAGES_FACT: digest}
                 found.append(Drop(part, self.table, rows, facts))

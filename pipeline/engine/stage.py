@@ -16,6 +16,7 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.console import Console
 from pipeline.engine.findings import Findings
 from pipeline.engine.held_images import Drop
+from pipeline.engine.input_files import InputFiles
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
 from pipeline.records.part_file import IMAGES_FACT as IMAGES_FACT
@@ -206,9 +207,9 @@ class Stage(ABC, Generic[K]):
         """The rows of images that are gone; none by default. Asked while `ingest` is fresh."""
         return ()
 
-    def altered_files(self, unit: Unit[K]) -> Sequence[str]:
-        """Lines that name the user's files that are not those of the rows; none by default."""
-        return ()
+    def check_input_files(self, unit: Unit[K]) -> InputFiles:
+        """Reads the user's files that the unit's rows were made from; by default there are none."""
+        return InputFiles()
 
     def orphans(self) -> Sequence[Path]:
         """Parts of units that the plan no longer has, and that hold nothing worth keeping."""

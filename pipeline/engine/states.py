@@ -18,11 +18,16 @@ AnyUnit = Unit[Any]
 
 
 class State(StrEnum):
-    """State of a unit or of a stage."""
+    """State of a unit or of a stage; only that of a stage may be unknown."""
 
     FRESH = "fresh"
     STALE = "stale"
     MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+COUNTED = (State.FRESH, State.STALE, State.MISSING)
+"""States of units."""
 
 
 class ReasonKind(StrEnum):
@@ -129,6 +134,7 @@ class StageState:
         remarks: What else the stage has to say; see `Stage.remarks`.
         faults: What is known to be wrong, so that the stage cannot run; see `Stage.check`.
         warnings: What probably gives other results than the user expects.
+        is_planned: Whether its units are known; not if a fault keeps it from being planned.
     """
 
     name: str
@@ -138,10 +144,16 @@ class StageState:
     remarks: tuple[str, ...] = ()
     faults: tuple[MaskmillError, ...] = ()
     warnings: tuple[str, ...] = ()
+    is_planned: bool = True
 
     @property
     def state(self) -> State:
-        """Missing if nothing was done yet, fresh if there is nothing to do, else stale."""
+        """Missing if nothing was done yet, fresh if there is nothing to do, else stale.
+
+        Unknown if a fault keeps it from being planned.
+        """
+        if not self.is_planned:
+            return State.UNKNOWN
         states = {unit.state for unit in self.units}
         if states <= {State.MISSING} and not self.orphans:
             return State.MISSING
@@ -149,9 +161,11 @@ class StageState:
         return State.FRESH if is_fresh else State.STALE
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Number of units by state."""
-        return {state.value: sum(unit.state is state for unit in self.units) for state in State}
+    def counts(self) -> dict[str, int | None]:
+        """Number of units by state; None if they are not known."""
+        if not self.is_planned:
+            return {state.value: None for state in COUNTED}
+        return {state.value: sum(unit.state is state for unit in self.units) for state in COUNTED}
 
     @property
     def unfinished(self) -> list[AnyUnit]:

@@ -30,7 +30,7 @@ class Survey:
     final: set[str] = field(default_factory=set)
 
     def look(self, stage: AnyStage, *, plans_waiting: bool) -> StageState:
-        """Checks a stage, and inspects it if nothing is wrong.
+        """Checks a stage, and inspects it; if something is wrong only to show what is done.
 
         Args:
             stage: One of the command; those before it were looked at, or have run.
@@ -53,9 +53,19 @@ class Survey:
                     # While it waits for others, its input may not exist yet.
                     if not (waits_for and isinstance(fault, DataError | StorageError)):
                         findings.add(fault)
+                state = replace(state, is_planned=not findings.faults)
+        elif findings.faults:
+            state = self._look_at_faulty(stage, state) if plans_waiting else state
         if not findings.faults and state.state is State.FRESH:
             self.final.add(stage.name)
         return _with(state, findings)
+
+    def _look_at_faulty(self, stage: AnyStage, state: StageState) -> StageState:
+        """The state of a stage that could not run: what is done already, if it can be planned."""
+        try:
+            return self.inspect(stage, state.waits_for)
+        except Exception:  # a plan may fail in any way after a check that found faults
+            return replace(state, is_planned=False)
 
 
 def check(stage: AnyStage, pending: Collection[str]) -> Findings:

@@ -25,12 +25,19 @@ class Damage:
         units: Stages with files to delete, after which the stage does a damaged unit again.
         shared: Stages with damage that they repair without doing units again.
         altered: For each unit whose input files are not those of its rows, the name of its stage.
+        unreachable: Number of input files that cannot be read now, which is no damage.
     """
 
     checked: int = 0
     units: list[tuple[AnyStage, list[Path]]] = field(default_factory=list)
     shared: list[AnyStage] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
+    unreachable: int = 0
+
+    @property
+    def again(self) -> set[str]:
+        """Stages that read altered files again; none while files that are whole would fail."""
+        return set() if self.unreachable else {*self.altered}
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,21 @@ class Verifier:
             ]
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")
-            count = f"{len(parts)} damaged parts that other units depend on"
+            damaged = f"{len(parts)} damaged part{'s'[: len(parts) != 1]}"
+            count = f"{damaged} that other units depend on"
             found = Damage(units=[(stage, parts)])
         else:
-            if not (found.units or found.shared or found.altered):
-                self.runner.console.line(f"{found.checked} units checked, no damage")
-                return True
-            damaged = len(found.units) + len(found.altered)
-            count = f"{found.checked} units checked, {damaged} damaged"
+            damage = len(found.units) + len(found.altered)
+            is_whole = not (damage or found.shared)
+            count = (
+                f"{found.checked} units checked, {'no damage' if is_whole else f'{damage} damaged'}"
+            )
+            if found.unreachable:
+                files = f"{found.unreachable} input file{'s'[: found.unreachable != 1]}"
+                count = f"{count}; {files} could not be read: remove the cause, then verify again"
+            if not (found.units or found.shared or found.again):
+                self.runner.console.line(count)
+                return is_whole and not found.unreachable
         if not rerun:
             self.runner.console.line(f"{count}; repair it with: maskmill verify --rerun")
             return False
@@ -77,8 +91,8 @@ class Verifier:
                 stage.repair()
             for path in (path for _, paths in found.units for path in paths):
                 path.unlink(missing_ok=True)
-        if found.altered:  # they are read again as they are now
-            self.runner.run(Request(tuple({*found.altered}), only=True, force=True))
+        if found.again:  # altered files are read as they are now
+            self.runner.run(Request(tuple(found.again), only=True, force=True))
         if found.units:
             self.runner.run(Request(tuple({stage.name: None for stage, _ in found.units})))
         return self.verify(rerun=True)
@@ -113,9 +127,11 @@ class Verifier:
                 found.checked += problems is not None
                 if problems:
                     found.units.append((stage, [unit.part, *_resumable(unit)]))
-                elif problems is not None and (files := stage.altered_files(unit)):
-                    problems = [*files]
-                    found.altered.append(stage.name)
+                elif problems is not None:
+                    files = stage.check_input_files(unit)
+                    problems = [*files.altered, *files.unreachable]
+                    found.altered += [stage.name] if files.altered else []
+                    found.unreachable += len(files.unreachable)
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
                     if in_kept := _problems(path, place.parent):

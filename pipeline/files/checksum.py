@@ -53,9 +53,8 @@ def digest(file: Path) -> str:
     found = checksum_of_bytes(file)
     is_settled = now - max(stamp[2:4]) > _SETTLED_NS
     if is_settled and _stamp(file) == stamp:
-        with suppress(
-            OSError
-        ):  # a full disk or a read-only home: the next call reads the file again
+        # A full disk or a read-only home: the next call reads the file again.
+        with suppress(OSError):
             content = json.dumps({"stamp": stamp, "sha256": found})
             storage.write_bytes(entry, content.encode(), durable=False)
     return found

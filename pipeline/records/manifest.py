@@ -20,6 +20,8 @@ from pipeline.records.tables import Table
 _WORTH_AN_INDEX = 100
 """Number of parts missing in the index at which it is rewritten; so many are read in 0.1 s."""
 
+_FORMER_INDEX = "_index.parquet"
+
 
 def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads all rows of a manifest folder, in the order of parts.
@@ -72,6 +74,18 @@ def _read(folder: Path, table: Table, names: Sequence[str]) -> pa.Table:
     return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
 
 
+def read_undamaged(folder: Path, table: Table, columns: Sequence[str]) -> pa.Table:
+    """See `read`; without the rows of damaged parts, for what must not wait for their repair."""
+    try:
+        return read(folder, table, columns)
+    except part_file.DamagedPartError:
+        schema = pa.schema([table.schema.field(name) for name in columns])
+        files = snapshot.listing(folder).files
+        parts = [files[name] for name in part_names(folder)]
+        whole = [part for part in parts if part_file.is_readable(part, schema)]
+        return pa.concat_tables([arrays.empty(schema), *part_file.read_rows(whole, schema)])
+
+
 def part_names(folder: Path) -> list[str]:
     """File names of a folder's parts, in order; none if the folder does not exist."""
     return [*snapshot.listing(folder).stamps]
@@ -98,8 +112,11 @@ def read_records(folder: Path) -> dict[str, part_file.Record]:
 def update_index(folder: Path, table: Table) -> None:
     """Rewrites the index of a folder if it lacks so many parts that it is worth it.
 
-    Only for the holder of the run's lock. Without an index reading is slower.
+    Deletes the index of version 0.1, whose rows other tools would count a second time. Only for the
+    holder of the run's lock. Without an index reading is slower.
     """
+    if _FORMER_INDEX in snapshot.names_in(folder):
+        storage.remove(folder / _FORMER_INDEX)
     listed = snapshot.listing(folder)
     if len(listed.stamps) - len(listed.indexed) < _WORTH_AN_INDEX:
         return
@@ -113,7 +130,13 @@ def update_index(folder: Path, table: Table) -> None:
             parts[name] = IndexedPart(stamp, num_rows, facts, failed, versions)
         rows = read(folder, table, _indexed_columns(table))
         listed.index.write({name: parts[name] for name in listed.stamps}, rows)
-        storage.remove(folder / "_index.parquet")  # of version 0.1, read as rows by other tools
+
+
+def update_indexes(manifests: Path, table: Table) -> None:
+    """See `update_index`: of all folders of a table's parts in a run."""
+    folder = manifests / table.name
+    for each in (folder, *folder.glob("*=*")):
+        update_index(each, table)
 
 
 def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:

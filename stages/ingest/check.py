@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -37,10 +37,15 @@ class SourceCheck:
     missing: set[str] = field(default_factory=set)
 
 
-def check_data(config: Config, console: Console) -> bool:
-    """Prints how much of each source is there, and all that `maskmill run ingest` would refuse.
+def check_data(config: Config, console: Console, needed: Collection[str]) -> bool:
+    """Prints how much of each source is there, and all that `maskmill run` would refuse of it.
 
     Reads lists, folders, and the images that have label files, but not those that were read before.
+
+    Args:
+        config: The run.
+        console: Prints.
+        needed: The roles without whose label files a run stops; without others it scores nothing.
 
     Returns:
         Whether everything is there, and can be used.
@@ -62,15 +67,15 @@ def check_data(config: Config, console: Console) -> bool:
     for path, note in section.download.items():
         if any(_is_same_or_inside(path, other) for other in missing):
             console.line(f"get {path}: {note}")
-    findings = refused(config, console)
+    findings = refused(config, console, needed)
     for warning in findings.warnings:
         console.line(f"warning: {warning}")
     for fault in findings.faults:
-        console.line(f"`maskmill run ingest` would refuse: {fault}")
+        console.line(f"`maskmill run` would refuse: {fault}")
     return not missing and not findings.faults
 
 
-def refused(config: Config, console: Console) -> Findings:
+def refused(config: Config, console: Console, needed: Collection[str]) -> Findings:
     """Everything that `maskmill run` would refuse of the sources and their label files."""
     findings = Findings()
     stage = IngestStage(ingest_section(config), Context(config, console))
@@ -82,11 +87,15 @@ def refused(config: Config, console: Console) -> Findings:
         rows.setdefault(row["role"], []).append(row)
         if problem is not None:
             findings.add(problem)
-    for role, own in rows.items():
+    for role, own in ((role, rows[role]) for role in MASKED if role in rows):
         good = [label_file(row) for row in own if row["status"] == "ok" and row.get("mask_id")]
         if all(row["status"] != "ok" for row in own):
-            findings.add(none_usable(config, role, own))
-        _judge(config, Supervision(role, tuple(good), config.vocabulary), findings)
+            fault = none_usable(config, role, own)
+            if role in needed:
+                findings.add(fault)
+            else:
+                findings.warn(f"nothing is scored on {role}: {fault}")
+        _judge(config, Supervision(role, tuple(good), config.vocabulary), needed, findings)
     return findings
 
 
@@ -106,11 +115,11 @@ def _examined(stage: IngestStage) -> Iterator[tuple[ImageRow, DataError | None]]
             yield from ((one.row, one.problem) for one in stage.read(entries, {}))
 
 
-def _judge(config: Config, found: Supervision, findings: Findings) -> None:
+def _judge(config: Config, found: Supervision, needed: Collection[str], findings: Findings) -> None:
     """Adds what is wrong with label files that teach or score nothing."""
     where = f"{config.path}: {found.sources}"
     silence, monotony = found.silence(), found.monotony()
-    if found.role == "labeled" and silence is not None:
+    if found.role in needed and silence is not None:
         findings.add(DataError(silence.what, where=where, fix=silence.fix))
     elif found.role == "labeled" and monotony is not None and "pseudolabel" not in config.sections:
         findings.add(DataError(monotony.what, where=where, fix=monotony.fix))

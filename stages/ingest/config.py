@@ -50,7 +50,7 @@ class SourceConfig(Section):
     colours those of the classes (the scheme `class colors`)."""
     value_range: Annotated[tuple[_Value, _Value], AfterValidator(_ascending)] | None = None
     """The values of grey images of more than 8 bits that become black and white, e.g. [0, 4095] for
-    12 bits in files of 16. Default: [0, 65535]."""
+    12 bits in files of 16. Default: the upper 8 of 16 bits are kept."""
 
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; without the value range where there is none."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
+from pipeline.engine.held_images import GONE
 from pipeline.errors import DataError
 from pipeline.records import arrays, manifest, part_file, snapshot, tables
 from pipeline.records.rows import ImageRow
@@ -40,8 +41,14 @@ def no_image(config: Config, role: str) -> DataError:
         return DataError(f"no {role} image", where=where, fix=fix)
     columns = ["role", "status", "error_message", "uri"]
     images = manifest.read(config.manifests / tables.IMAGES.name, tables.IMAGES, columns)
-    images = arrays.having(images, "role", role)
-    images = images.filter(pc.not_equal(images["status"], arrays.text("gone")))
+    every = arrays.having(images, "role", role)
+    images = every.filter(pc.not_equal(every["status"], arrays.text(GONE)))
+    if every.num_rows and not images.num_rows:
+        count = "the only" if every.num_rows == 1 else f"all {every.num_rows}"
+        are = "image is" if every.num_rows == 1 else "images are"
+        what = f"{count} {role} {are} gone (first: {every['uri'][0].as_py()})"
+        fix = "put them back, or remove the source and what reads it"
+        return DataError(what, where=where, fix=fix)
     if not images.num_rows:
         what = f"no {role} image was read yet"
         return DataError(what, where=where, fix="run `maskmill run ingest`")

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.engine.held_images import GONE
+from pipeline.engine.input_files import InputFiles
 from pipeline.errors import DataError
 from pipeline.images import faults, images
 from pipeline.images.faults import MissingImageError, UnreachableImageError, UnreadableImageError
@@ -177,6 +178,7 @@ def content_ids(uris: Sequence[str], limits: Limits) -> Iterator[tuple[str, str 
     """Yields the `image_id` of each file with its address; None for one that cannot be read."""
 
     def read(uri: str) -> str | None:
+        stopping.check()
         try:
             return images.content_id(images.read_bytes(uri, limits))
         except UnreadableImageError:
@@ -186,17 +188,20 @@ def content_ids(uris: Sequence[str], limits: Limits) -> Iterator[tuple[str, str 
         yield from zip(uris, threads.map(read, uris), strict=True)
 
 
-def altered_label_files(rows: pa.Table) -> list[str]:
-    """Lines that name the label files which are not those that ingest read.
+def check_label_files(rows: pa.Table) -> InputFiles:
+    """Looks for label files which are not those that ingest read, or cannot be read now.
 
     Args:
         rows: Rows of the images manifest: `mask_uri`, `mask_id` and `status`.
     """
-    found = []
+    altered, unreachable = [], []
     for row in rows.to_pylist():
+        stopping.check()
         if row["mask_id"] is not None and row["status"] != GONE:
             try:
                 images.read_bytes(row["mask_uri"], expected=row["mask_id"])
+            except UnreachableImageError as error:
+                unreachable.append(f"{row['mask_uri']}: {error}")
             except UnreadableImageError as error:
-                found.append(f"{row['mask_uri']}: {error}")
-    return found
+                altered.append(f"{row['mask_uri']}: {error}")
+    return InputFiles(tuple(altered), tuple(unreachable))

@@ -15,6 +15,7 @@ from pipeline.config.vocabulary import CLASS_COLORS
 from pipeline.config.vocabulary_doubts import doubts_of_colors
 from pipeline.engine.findings import Findings
 from pipeline.engine.held_images import GONE, Drop
+from pipeline.engine.input_files import InputFiles
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
 from pipeline.errors import ConfigError, DataError, StorageError, together
 from pipeline.records import arrays, manifest, part_file, tables
@@ -52,7 +53,11 @@ class IngestStage(Stage[ShardKey]):
         self._away: dict[str, Path] = {}
 
     def prepare(self) -> None:
-        """Compares the bytes of new images that may be known ones at another address."""
+        """Compares the bytes of new images that may be known ones at another address.
+
+        Raises:
+            DataError: Many images are gone, and the user has not said that this is right.
+        """
         if unsure := self._layout.unsure:
             from stages.ingest.scan import content_ids
 
@@ -62,6 +67,8 @@ class IngestStage(Stage[ShardKey]):
                     self._contents[uri] = image_id
                     progress.advance()
             del self._layout
+        if not self.context.accept_gone:
+            ask(self._vanished, self.context.config.path)
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
@@ -90,11 +97,8 @@ class IngestStage(Stage[ShardKey]):
         the end, all of it; shards without label files then wait for another run.
 
         Raises:
-            DataError: Label files are bad, or many images are gone and the user has not said that
-                this is right.
+            DataError: Label files are bad.
         """
-        if not self.context.accept_gone:
-            ask(self._vanished, self.context.config.path)
         problems: list[DataError] = []
         total = sum(self.layout[unit.shard].num_rows for unit in units)
         with self.context.console.progress("ingest", total, "images") as progress:
@@ -145,12 +149,12 @@ class IngestStage(Stage[ShardKey]):
             for shard in absent.shards
         ]
 
-    def altered_files(self, unit: Unit[ShardKey]) -> list[str]:
-        """See `Stage.altered_files`: label files that are not those that ingest read."""
-        from stages.ingest.scan import altered_label_files
+    def check_input_files(self, unit: Unit[ShardKey]) -> InputFiles:
+        """See `Stage.check_input_files`: label files that are not those that ingest read."""
+        from stages.ingest.scan import check_label_files
 
         columns = ["mask_uri", "mask_id", "status"]
-        return altered_label_files(manifest.read_part(unit.part, tables.IMAGES, columns))
+        return check_label_files(manifest.read_part(unit.part, tables.IMAGES, columns))
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
@@ -165,7 +169,8 @@ class IngestStage(Stage[ShardKey]):
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
             again = "; the next run tries again" if status == "failed" else ""
-            self.context.console.warn(f"{these.num_rows} images {status}; {text}{again}")
+            count = f"{these.num_rows} image{'s'[: these.num_rows != 1]}"
+            self.context.console.warn(f"{count} {status}; {text}{again}")
         for remark in image_remarks(good):
             self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import stopping
 from pipeline.errors import StorageError
 from pipeline.files import file_stamps, storage, tar
 from stages.ingest.file_kind import FileKind, PassedOver, ending_of, kind
@@ -90,6 +91,7 @@ def _build_index(archive: str, sidecar: str) -> TarIndex:
     is_listed = is_whole = True
     try:
         for entry in tar.entries(archive):
+            stopping.check()
             name = entry.member.name
             if entry.kind != "a folder":
                 if name in members:  # as if unpacked, the last file of a name counts

@@ -6,7 +6,6 @@ and a score says nothing; neither shows in any number. So it is said before the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary
@@ -112,8 +111,7 @@ class Supervision:
             f"ignored pixels, first: {blank[0].uri}"
         )
 
-    def lacking(self, others: Collection[int] = ()) -> list[str]:
-        """Names of the classes that neither these files nor others show."""
-        shown = self.shown.union(others)
-        names = enumerate(self.vocabulary.class_names)
+    def lacking(self) -> list[str]:
+        """Names of the classes that none of the files shows."""
+        shown, names = self.shown, enumerate(self.vocabulary.class_names)
         return [name for class_id, name in names if class_id not in shown]

@@ -51,7 +51,8 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: the weights, and once ingest is done the images."""
         if self._section.model == SANDBOX and not knows(self.context.config.vocabulary.name):
-            findings.warn(f"propose: {SAM.limits}; use vit_b, vit_l or vit_h")
+            where = self.context.config.where("propose", "model")
+            findings.warn(f"{where}: {SAM.limits}; use vit_b, vit_l or vit_h")
         with findings.collecting():
             self._section.weights_facts()
         if "ingest" not in pending:
@@ -117,7 +118,8 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
         text = f"{good.num_rows} images, {masks:.1f} masks an image{speed}; in {self._folder}"
         self.context.console.note(f"propose: {text}")
         if failed := rows.num_rows - good.num_rows:
-            what = f"{failed} images could no longer be read; they have no masks"
+            count = f"{failed} image{'s'[: failed != 1]}"
+            what = f"{count} could no longer be read and got no masks"
             self.context.console.warn(what)
 
     @cached_property

@@ -174,10 +174,21 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         found += self._cards.unplanned()
         workspace = self.context.config.run.workspace
         used: dict[Path, set[int]] = {store.path: set() for store in self._stores.values()}
-        for folder in known:
-            table = manifest.read(folder, tables.PSEUDO_LABELS, ["store", "shard"])
+        for name in self._section.labelers:
+            folder = self._folder(name)
+            table = manifest.read_undamaged(folder, tables.PSEUDO_LABELS, ["store", "shard"])
             for row in table.group_by(["store", "shard"]).aggregate([]).to_pylist():
                 used.setdefault(workspace / row["store"], set()).add(row["shard"])
+            # The labels of a damaged part stay until they are made again.
+            whole = {part_file.part_name(shard) for shard in table["shard"].unique().to_pylist()}
+            damaged = {folder / part for part in manifest.part_names(folder)} - {
+                folder / part for part in whole
+            }
+            used[self._stores[name].path] |= {
+                unit.shard
+                for unit in self._labels
+                if unit.part in damaged and unit.shard is not None
+            }
         for labeler in self._stores_folder.glob("*.zarr"):
             groups = {group for group in used if group.parent == labeler}
             if labeler.stem not in self._section.labelers:

@@ -21,6 +21,12 @@ from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 
 
+def needed_roles(config: Config) -> set[Role]:
+    """The roles without whose images a run stops; of a run without trainings that of the labels."""
+    section = config.section(TrainConfig)
+    return {"labeled"} if section is None else {*TrainCheck(config, section, Findings()).roles()}
+
+
 @dataclass(frozen=True)
 class TrainCheck:
     """Looks for all faults of the trainings of a run.
@@ -45,7 +51,7 @@ class TrainCheck:
         ingest = self.config.section(IngestConfig)
         if ingest is not None:
             given = {source.role for source in ingest.sources.values()}
-            for role in self._roles():
+            for role in self.roles():
                 if role not in given:
                     self.findings.add(no_image(self.config, role))
 
@@ -65,7 +71,7 @@ class TrainCheck:
     def images(self) -> None:
         """What the images manifest shows; once ingest is done."""
         counts = {
-            role: read_images(self.config.manifests, [role]).num_rows for role in self._roles()
+            role: read_images(self.config.manifests, [role]).num_rows for role in self.roles()
         }
         for role in (role for role, count in counts.items() if not count):
             self.findings.add(no_image(self.config, role))
@@ -98,7 +104,7 @@ class TrainCheck:
     def _where(self, variant: str, *keys: str) -> str:
         return self.config.where("train", "variants", variant, *keys)
 
-    def _roles(self) -> Iterator[Role]:
+    def roles(self) -> Iterator[Role]:
         """The roles whose images trainings need, each once."""
         variants = self.section.variants.values()
         yield "labeled"

@@ -12,7 +12,7 @@ from pipeline.config.config import Config
 from pipeline.errors import DataError
 from pipeline.records import tables
 from pipeline.records.sharded_table import digest_rows
-from stages.ingest.output import read_images
+from stages.ingest.output import no_image, read_images
 from stages.pseudolabel.output import of_rows, read_labels
 from stages.train.config import VariantConfig
 
@@ -97,8 +97,7 @@ def _read_images(config: Config, role: str) -> pa.Table:
     found = read_images(config.manifests, [role])
     if found.num_rows:
         return found
-    fix = f"add a source with `role: {role}` whose images are readable"
-    raise DataError(f"no {role} image", where=f"{config.path}: ingest.sources", fix=fix)
+    raise no_image(config, role)
 
 
 def _read_labels(config: Config, images: _ByRole, role: str, labeler: str) -> pa.Table:

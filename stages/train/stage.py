@@ -206,7 +206,8 @@ class TrainStage(Stage[TrainingKey]):
         try:
             logged = train(TrainingJob(self.context, variant, unit, files, device, inputs))
         except Stopped as stopped:
-            raise Stopped(f"train: {key}: {stopped.done or 'its last step is saved'}") from stopped
+            done = stopped.done or "what is done stays done"
+            raise Stopped(f"train: {key}: {done}") from stopped
         if is_leader:
             place: MetricRow = {"run": config.run.run, "kind": "training"}
             place |= {"variant": key.variant, "seed": key.seed}

@@ -1,4 +1,4 @@
-"""`maskmill data check` refuses all that `maskmill run ingest` would refuse, in the same words."""
+"""`maskmill data check` refuses of the sources all that a run would refuse, in the same words."""
 
 import re
 import shutil
@@ -170,3 +170,31 @@ def test_a_check_counts_why_no_image_of_a_role_can_be_used(
         assert done.returncode == 1
         assert what in done.stdout
         assert maskmill("run", "ingest", "--config", config).returncode == 0
+
+
+def test_copies_in_a_source_that_needs_no_label_files_are_not_refused(
+    tiny: dict[str, Any], data: Path, write_config: Callable[..., Path], maskmill: Call
+) -> None:
+    shutil.rmtree(data / "unlabeled/images")
+    for kind in ("images", "masks"):
+        shutil.copytree(data / "labeled" / kind, data / "unlabeled" / kind)
+    tiny["ingest"]["sources"]["unlabeled"]["source"]["masks"] = "unlabeled/masks"
+    shutil.copy(data / "ood/images/0.png", data / "unlabeled/images/7.png")
+    config = write_config(tiny)
+    for _ in range(2):
+        done = maskmill("data", "check", config)
+        assert "would refuse" not in done.stdout
+        assert maskmill("run", "ingest", "--config", config).returncode == 0
+
+
+def test_a_split_without_a_good_image_is_a_warning_as_in_a_run(
+    tiny: dict[str, Any], data: Path, write_config: Callable[..., Path], maskmill: Call
+) -> None:
+    (data / "test/images/0.png").write_bytes(b"")
+    config = write_config({**tiny, "evaluate": {}})
+    done = maskmill("data", "check", config)
+    assert done.returncode == 0
+    warning = "nothing is scored on test: "
+    assert f"warning: {warning}" in done.stdout
+    run = maskmill("run", "--config", config)
+    assert (run.returncode, warning in run.stderr) == (0, True)

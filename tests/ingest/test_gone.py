@@ -267,3 +267,36 @@ def test_an_image_that_could_not_be_read_once_keeps_its_label(labeled: Labeled) 
     failed |= {"status": "failed", "error_message": "cannot be read: Input/output error"}
     part_file.replace_rows(part, tables.IMAGES.rows(rows), facts)
     assert labeled.labeled_again() == set()
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_damaged_part_of_labels_is_made_again_though_images_are_gone(
+    labeled: Labeled, end: int
+) -> None:
+    before = labeled.labels()
+    folder = labeled.folder / "work/manifests/moves/pseudo_labels/labeler=truth"
+    part, other = sorted(folder.glob("part-*.parquet"))[-1:-3:-1]
+    take_away(labeled, "ood/*/0/0.png")
+    content = part.read_bytes()
+    part.write_bytes(content[:-7] if end else b"")
+    assert part.name != "part-00001.parquet" != other.name
+    assert "damaged manifest part" in labeled.run("status")
+    labeled.run("run ingest")
+    labeled.run("gc --dry-run")
+    labeled.run()
+    assert labeled.labels().index.equals(before.index)
+    part.write_bytes(content[:-7])
+    labeled.run("gc")
+    labeled.run()
+    assert len(labeled.labels()) == len(before) - 1
+    assert "no damage" in labeled.run("verify")
+
+
+def test_many_images_that_are_gone_are_asked_about_before_models_are_loaded(
+    labeled: Labeled,
+) -> None:
+    """A rehearsal may download gigabytes; here it would find a fault."""
+    labeled.values["pseudolabel"]["device"] = "cuda"
+    take_away(labeled, "ood/*/1")
+    (error,) = (line for line in labeled.outcome().stderr.splitlines() if "error: " in line)
+    assert "4 of 12 images of source ood are gone" in error

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import DataError
 from pipeline.images import images
@@ -23,7 +25,7 @@ from pipeline.images.faults import UnreachableImageError, UnreadableImageError
 from pipeline.images.limits import Limits
 from pipeline.images.opening import TimedBytes
 from pipeline.records.rows import ImageRow
-from stages.ingest.scan import Reading, scan
+from stages.ingest.scan import Reading, content_ids, scan
 from stages.ingest.tar_index import read_index
 from stages.labels.images import fitted_pixels, read_ahead, read_pixels
 from tests.process_limits import memory_limited_to, no_more_open_files
@@ -234,3 +236,41 @@ def test_a_run_with_little_memory_is_completed_by_one_with_more(
     done = ingest()
     assert "ingest: 1 image could not be read: shard 2\n" in done.stderr
     assert set(rows().status) == {"ok"}
+
+
+@on_linux
+def test_a_label_file_that_cannot_be_read_now_is_no_damage(
+    write_config: Callable[..., Path],
+    tiny: dict[str, Any],
+    data: Path,
+    maskmill: Callable[..., CompletedProcess[str]],
+    ingest: Callable[..., CompletedProcess[str]],
+    rows: Callable[[], pd.DataFrame],
+) -> None:
+    ingest()
+    mask = data / "labeled/masks/0.png"
+    config = write_config(tiny)
+    with closed_to_us(mask):
+        done = maskmill("verify", "--rerun", "--config", config)
+    assert done.returncode == 1
+    assert f"{mask}: cannot be read: Permission denied\n" in done.stdout
+    assert done.stdout.endswith(
+        "2 units checked, no damage; 1 input file could not be read: remove the cause, then verify "
+        "again\n"
+    )
+    assert set(rows().status) == {"ok"}
+
+
+def test_reading_many_files_ends_when_a_signal_asks_for_it(
+    write_shard: Callable[[Path, int, list[str | None]], Path], tmp_path: Path
+) -> None:
+    archive = write_shard(tmp_path / "web", 0, [None, None])
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    with stopping.on_signals(lambda _: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not stopping.asked():
+            pass
+        with pytest.raises(stopping.Stopped):
+            list(content_ids([str(tmp_path / "good.png")], Limits()))
+        with pytest.raises(stopping.Stopped):
+            read_index(str(archive), tmp_path / "cache")

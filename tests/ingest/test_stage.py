@@ -70,7 +70,7 @@ def test_a_vanished_image_keeps_its_row_and_may_come_back(
     path.rename(data / "elsewhere.png")
     done = ingest()
     assert "ingest: 1 image gone: shard 1\n" in done.stderr
-    assert f"warning: 1 images gone; first: {path}: no longer in the source\n" in done.stderr
+    assert f"warning: 1 image gone; first: {path}: no longer in the source\n" in done.stderr
     assert written() == {1}
     gone = rows().loc["unlabeled/images/0.png", ["status", "row", "width"]]
     assert list(gone) == ["gone", 4, 32]

@@ -171,3 +171,10 @@ def test_several_problems_are_one_error() -> None:
     with pytest.raises(DataError) as raised, error_context("key"):
         raise error
     assert raised.value.lines[0] == "key: here: fault 0; mend it"
+
+
+def test_what_a_stage_with_a_fault_has_done_is_shown(build: Build) -> None:
+    build().run(Request())
+    _, roots = build(roots={"least": -1}).status()
+    assert (roots.state.value, roots.counts["fresh"]) == ("fresh", 1)
+    assert [str(fault) for fault in roots.faults] == ["roots.least: -1; raise it"]

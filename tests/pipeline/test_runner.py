@@ -177,6 +177,7 @@ def test_status_shows_what_waits_for_what_and_writes_nothing(build: Build) -> No
 def test_status_of_a_stage_that_cannot_be_planned_is_an_error(build: Build) -> None:
     [total] = build(total={}).status()
     assert [str(fault) for fault in total.faults] == ["count: nothing to add up; run it"]
+    assert (total.state.value, total.counts["missing"]) == ("unknown", None)
     with pytest.raises(DataError, match="nothing to add up"):
         build(total={}).run(Request())
 

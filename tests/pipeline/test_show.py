@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from pipeline.images import images
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.label_store import LabelStore
 
@@ -114,3 +115,19 @@ def test_a_damaged_store_is_named(show: Show, labeled: Callable[..., None], tmp_
     assert done.stderr.startswith(f"error: {tmp_path}/workspace/{GROUP}: damaged labels: ")
     assert str(path) in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_digits_find_an_image_with_a_value_range(
+    maskmill: Maskmill, tiny: dict[str, Any], write_config: Callable[..., Path], data: Path
+) -> None:
+    path = data / "ood/images/0.png"
+    Image.fromarray(np.full((24, 32), 4000, np.uint16)).save(path)
+    tiny["ingest"]["sources"]["ood"]["value_range"] = [0, 4095]
+    config = write_config(tiny)
+    maskmill("run", "ingest", "--config", config)
+    own = images.content_id(path.read_bytes())
+    for written in (own, f"{own}@0-4095"):
+        done = maskmill("show", written, "--config", config)
+        assert done.returncode == 0, done.stderr
+        assert f"  image_id: {own}@0-4095" in done.stdout.splitlines()
+    assert maskmill("show", own[:15], "--config", config).returncode == 1

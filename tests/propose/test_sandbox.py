@@ -27,8 +27,8 @@ def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
     done = maskmill("run", "--config", config)
     assert done.returncode == 0, done.stderr
     assert (
-        "warning: propose: the sandbox's SAM was trained on drawn scenes and knows nothing of real "
-        "photos; use vit_b, vit_l or vit_h\n"
+        f"warning: {config}: propose.model: the sandbox's SAM was trained on drawn scenes "
+        "and knows nothing of real photos; use vit_b, vit_l or vit_h\n"
     ) in done.stderr
     maskmill("run", "--config", config, "--set", "run=other", "--set", "cluster.workers=2")
     alone, shared = (

@@ -167,7 +167,7 @@ def test_a_check_lists_objects_missing_in_the_bucket(
         f"none (ood): missing: {bucket}/data/none",
         "get ood/images: http://x/ood.zip",
     ]
-    assert f"run ingest` would refuse: {tmp_path}/config.yaml: ingest.sources.none" in lines[-1]
+    assert f"run` would refuse: {tmp_path}/config.yaml: ingest.sources.none" in lines[-1]
 
 
 def test_odd_names_are_rows_or_counted_as_on_a_disk(
