@@ -52,6 +52,27 @@ def names_colors(targets: Targets) -> bool:
     return any(key.startswith("#") for key in targets)
 
 
+def is_renumbered(
+    labels: npt.NDArray[np.integer], palette: Sequence[tuple[int, int, int]], colors: Sequence[str]
+) -> bool:
+    """Whether a palette file shows only classes' colours and ignored ones, at other numbers.
+
+    Args:
+        labels: (H, W) numbers in the palette.
+        palette: Its RGB colours.
+        colors: The colour of each class, #rrggbb, in the order of class ids.
+    """
+    used = np.unique(labels)
+    if int(used[-1]) >= len(palette):
+        return False
+    ids = class_color_targets(colors)
+    shown = [ids.get("#{:02x}{:02x}{:02x}".format(*palette[number])) for number in used]
+    if None in shown or len({*shown}) < len(shown):
+        return False
+    pairs = zip(shown, used.tolist(), strict=True)
+    return any(class_id not in (IGNORE, number) for class_id, number in pairs)
+
+
 def is_in_colors(labels: npt.NDArray[np.integer], *, ids: Targets, colors: Targets) -> bool:
     """Whether a file of colours (H, W, 3) is in the colours of the classes.
 

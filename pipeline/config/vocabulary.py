@@ -1,5 +1,7 @@
 """The class list of a run: names, concepts, templates, colours, and the codes of label files."""
 
+import html
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
 
@@ -26,6 +28,7 @@ Aggregation = Literal["concept-max", "concept-avg"]
 
 _DEFAULT_TEMPLATES = ("a photo of a {}",)
 _IGNORE_NAME = "ignore"
+_STRAIGHT_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 
 
 def _as_text(key: object) -> object:
@@ -254,8 +257,9 @@ class Vocabulary(Section):
 
 
 def normal(text: str) -> str:
-    """A text as a tokenizer sees it: without capitals, and with single spaces."""
-    return " ".join(text.lower().split())
+    """A text about as open_clip's tokenizer cleans it: no capitals, single spaces, one form."""
+    cleaned = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))
+    return " ".join(cleaned.translate(_STRAIGHT_QUOTES).lower().split())
 
 
 def _plain(concepts: tuple[Concept, ...]) -> JsonValue:

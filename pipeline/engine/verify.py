@@ -1,6 +1,6 @@
 """Checks all parts and all files whose checksums they hold, and does damaged units again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +134,7 @@ class Verifier:
                     found.unreachable += len(files.unreachable)
                 kept = stage.kept.find(unit.part, unit.companions, unit.fingerprint)
                 for place, path in kept.items():
-                    if in_kept := _problems(path, place.parent):
+                    if in_kept := _problems(path, place.parent, kept):
                         problems = [*(problems or ()), *in_kept]
                         found.units.append((stage, [path]))
                 for problem in problems or ():
@@ -159,15 +159,18 @@ def _resumable(unit: AnyUnit) -> Sequence[Path]:
     return [path for path in saved if not archive_is_whole(storage.read_bytes(path))]
 
 
-def _problems(part: Path, folder: Path) -> list[str] | None:
+def _problems(
+    part: Path, folder: Path, kept: Mapping[Path, Path] | None = None
+) -> list[str] | None:
     """Problems of a part or the files that its rows describe; None if there is no part.
 
     Args:
         part: The part, in its place or kept.
         folder: The folder of its place.
+        kept: See `part_file.damage`.
     """
     try:
         record = part_file.read_record(part)
     except StorageError as error:
         return [f"{error.where}: {error.what}"]
-    return None if record is None else part_file.damage(part, record, folder)
+    return None if record is None else part_file.damage(part, record, folder, kept)

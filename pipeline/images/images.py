@@ -32,6 +32,8 @@ class DecodedImage:
         max_value: Largest value of an image of more than 8 bits a channel; None for others. In
             colours only its upper 8 bits are known, the others are taken as 1.
         is_scaled: Whether a value range applies: the image is grey, of more than 8 bits.
+        min_value: Smallest value of such a grey image.
+        is_clipped: Whether it has values outside 0 to 65535, which count as the nearest of them.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -39,6 +41,8 @@ class DecodedImage:
     orientation: int = 1
     max_value: int | None = None
     is_scaled: bool = False
+    min_value: int = 0
+    is_clipped: bool = False
 
 
 def read_bytes(uri: str, limits: Limits = CEILINGS, expected: str | None = None) -> bytes:
@@ -149,11 +153,14 @@ def decode_image(
     def convert(image: ImageFile) -> DecodedImage:
         if image.mode == "F":
             raise UnreadableImageError("its pixels are fractions; images are of whole numbers")
-        is_cut, max_value = opening.is_cut_to_8_bits(image), None
+        is_cut, max_value, min_value = opening.is_cut_to_8_bits(image), None, 0
+        is_clipped = False
         orientation, turned = opening.orientation(image), opening.upright(image)
         if is_scaled := turned.mode.startswith("I"):
-            values = np.asarray(turned).clip(0, _DEEPEST).astype(np.int32)
-            max_value = int(values.max())
+            stored = np.asarray(turned)
+            values = stored.clip(0, _DEEPEST).astype(np.int32)
+            is_clipped = bool((stored != values).any())
+            min_value, max_value = int(values.min()), int(values.max())
             turned = Image.fromarray(_to_8_bits(values, value_range))
         if turned.has_transparency_data:
             layer = turned.convert("RGBA")
@@ -163,7 +170,7 @@ def decode_image(
         if is_cut:
             max_value = int(pixels.max()) << 8 | 255
         found = image.format or "unknown"
-        return DecodedImage(pixels, found, orientation, max_value, is_scaled)
+        return DecodedImage(pixels, found, orientation, max_value, is_scaled, min_value, is_clipped)
 
     return opening.decode(content, limits, convert)
 

@@ -77,6 +77,16 @@ def orientation_of(content: bytes) -> int:
         return orientation(image)
 
 
+def palette_of(content: bytes) -> list[tuple[int, int, int]] | None:
+    """RGB colours of the palette of an image that was decoded before; None without one."""
+    with Image.open(BytesIO(content), formats=_formats()) as image:
+        if image.mode not in ("P", "PA"):
+            return None
+        image.load()
+        values = image.getpalette("RGB") or []
+    return list(zip(values[::3], values[1::3], values[2::3], strict=True))
+
+
 def orientation(image: ImageFile) -> int:
     """EXIF orientation of an opened image, 1 to 8; 1 without one or with damaged EXIF.
 

@@ -188,13 +188,16 @@ def read_facts(path: Path) -> Facts | None:
     return None if record is None else record.facts
 
 
-def damage(path: Path, record: Record, folder: Path) -> list[str]:
+def damage(
+    path: Path, record: Record, folder: Path, kept: Mapping[Path, Path] | None = None
+) -> list[str]:
     """Lists damage of a part and of the files that its rows describe; reads all of them.
 
     Args:
         path: The part, in its place or kept.
         record: Its record.
         folder: The folder of its place; the names of files are relative to it.
+        kept: Kept files by the place that they would return to; another file may be there now.
     """
     found = []
     try:
@@ -207,7 +210,8 @@ def damage(path: Path, record: Record, folder: Path) -> list[str]:
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        file = storage.from_relative(folder, name)
+        place = storage.from_relative(folder, name)
+        file = (kept or {}).get(place, place)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")

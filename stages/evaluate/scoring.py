@@ -14,7 +14,7 @@ from stages.labels.images import read_mask, read_pixels
 from stages.models.device import pick_device
 from stages.models.segmenters.model_file import load_model_file
 from stages.pseudolabel.output import labels_with_truth
-from stages.train.output import TrainingKey, read_training, training_part
+from stages.train.output import TrainingKey, check_weights, read_training, training_part
 
 Rows = tuple[list[MetricRow], list[ConfusionRow]]
 
@@ -28,11 +28,13 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     Raises:
         DataError: The training is missing, or an image or label file can no longer be read.
         WeightsError: A file of weights is missing or damaged.
+        StorageError: Weights are not those that the training wrote.
     """
     assert key.seed is not None
-    training = read_training(config, TrainingKey(key.name, key.seed))
+    trained = TrainingKey(key.name, key.seed)
+    training = read_training(config, trained)
     if training is None:
-        where = str(training_part(config, TrainingKey(key.name, key.seed)))
+        where = str(training_part(config, trained))
         raise DataError("no finished training", where=where, fix="run `maskmill run train`")
     device = pick_device(section.device)
     weights = {"": (training.files.weights, training.steps)}
@@ -42,6 +44,8 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     metrics: list[MetricRow] = []
     confusion: list[ConfusionRow] = []
     for prefix, (file, step) in weights.items():
+        if file.exists():  # else the loader says what to do
+            check_weights(config, trained, file)
         predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pipeline.images.images import DecodedImage
     from pipeline.images.limits import ValueRange
 
+_FEW_LEVELS = 16
+"""So few grey levels of 256 are remarked, wherever the values lie."""
 _FEW_BITS = 14
 """An image of 16 bits whose values take no more was most likely made by a sensor of fewer bits."""
 
@@ -41,14 +43,22 @@ def remark_of(decoded: DecodedImage, value_range: ValueRange | None) -> str | No
         decoded: The image.
         value_range: The range of its source, if it has one.
     """
+    if decoded.is_clipped:
+        return "values outside 0 to 65535, which count as the nearest of these: save 16 bits"
     if not decoded.max_value:
         return None
     if decoded.is_scaled and value_range is not None:
-        high = value_range[1]
-        return f"values above {high}, which become white" if decoded.max_value > high else None
+        low, high = value_range
+        if decoded.max_value > high:
+            return f"values above {high}, which become white"
+        return f"only values below {low}, which become black" if decoded.max_value < low else None
     bits = decoded.max_value.bit_length()
     if bits > _FEW_BITS:
-        return None
+        low, high = decoded.min_value, decoded.max_value
+        levels = (high >> 8) - (low >> 8) + 1
+        if not decoded.is_scaled or levels > _FEW_LEVELS or low == high:
+            return None
+        return f"only {levels} grey levels: give `value_range` around values as {low} to {high}"
     if not decoded.is_scaled:
         return f"only {bits} of 16 bits a channel used, of which 8 are read: convert to 8 bits"
     levels = max(1, 2 ** (bits - 8))

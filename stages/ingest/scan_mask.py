@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.config.label_values import is_renumbered
 from pipeline.config.vocabulary import CLASS_COLORS, IGNORE, Vocabulary
 from pipeline.errors import DataError
 from pipeline.images import images, opening
@@ -60,6 +61,11 @@ def scan_mask(
     except ValueError as error:
         fix = f"save class ids in one channel, or set `label_scheme: {CLASS_COLORS}` of the source"
         return DataError(str(error), where=uri, fix=fix)
+    if labels.ndim == 2 and scheme is None and (palette := opening.palette_of(content)):
+        colors = [entry.color for entry in vocabulary.classes]
+        if is_renumbered(labels, palette, colors):
+            what = "its palette has the colours of the classes at other numbers than the class ids"
+            return DataError(what, where=uri, fix="save it as RGB, or as class ids")
     mask, unknown = vocabulary.to_mask(labels, scheme)
     if unknown:
         return _unknown_labels(unknown, uri, scheme, vocabulary)

@@ -43,6 +43,10 @@ class TrainCheck:
 
     def keys(self) -> None:
         """What the config alone shows, and the files that it names."""
+        if self.config.vocabulary.num_classes < 2:
+            what = "every pixel would be of the only class"
+            where = f"vocabulary {self.config.vocabulary.name!r}: classes"
+            self.findings.add(ConfigError(what, where=where, fix="add a class, e.g. background"))
         first = next(iter(self.section.variants.values()))
         for name, variant in self.section.variants.items():
             self._labelers(name, variant)

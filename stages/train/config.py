@@ -75,14 +75,14 @@ class VariantConfig(Section):
     four times as long."""
     mirror: bool = True
     """Whether every second crop is mirrored."""
-    batch_size: Annotated[int, Field(ge=1)] = 8
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Number of micro-batches of a step, run one after the other with equal weights; BatchNorm sees
     one at a time."""
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Length of the training; 40,000 where `epochs` is not written either."""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Length of the training instead of `steps`. An epoch is as many full batches as there are
     unlabeled images (OOD ones where only these are learned from, labeled ones where no others)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -10,7 +10,9 @@ from pathlib import Path
 from pipeline.config.config import Config
 from pipeline.config.config_section import Facts
 from pipeline.engine.findings import Findings
+from pipeline.errors import StorageError
 from pipeline.files import storage
+from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
@@ -109,6 +111,20 @@ def training_digest(config: Config, key: TrainingKey) -> str:
     """A digest of the facts and weights of the finished training, or of its absence."""
     record = part_file.read_record(training_part(config, key))
     return part_file.digest(None if record is None else [record.facts, dict(record.files)])
+
+
+def check_weights(config: Config, key: TrainingKey, file: Path) -> None:
+    """Compares a file of weights with the record of its training.
+
+    Raises:
+        StorageError: It is not the file that the training wrote.
+    """
+    part = training_part(config, key)
+    record = part_file.read_record(part)
+    expected = None if record is None else record.files.get(storage.relative(file, part.parent))
+    if expected is not None and checksum_of_bytes(file) != expected:
+        what = "these are not the weights that the training wrote"
+        raise StorageError(what, where=str(file), fix="restore them with: maskmill verify --rerun")
 
 
 def training_redone(config: Config, key: TrainingKey) -> Facts:

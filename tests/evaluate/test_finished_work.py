@@ -105,3 +105,22 @@ def test_damaged_weights_are_restored_from_the_checkpoint_without_training(
     result = call("verify --rerun", LONGER)
     assert (folder / "model.safetensors").read_bytes() == weights
     assert ("resumes after step 2" in result.stderr) is (state == "whole")
+
+
+def test_kept_scores_are_whole_while_others_are_in_their_places(call: Call) -> None:
+    call("run evaluate", "evaluate.flip=true")
+    assert "no damage" in call("verify").stdout
+    assert "no damage" in call("verify", "evaluate.flip=true").stdout
+
+
+def test_weights_of_another_training_are_not_scored(
+    call: Call, outcome: Call, run_folder: Path
+) -> None:
+    files = [training_folder(run_folder / "workspace", name) for name in ("plain", "web")]
+    plain, web = (folder / "model.safetensors" for folder in files)
+    content = plain.read_bytes()
+    plain.write_bytes(web.read_bytes())
+    web.write_bytes(content)
+    result = outcome("run evaluate", "evaluate.flip=true")
+    assert result.returncode == 1
+    assert "these are not the weights that the training wrote; restore them with" in result.stderr

@@ -168,6 +168,19 @@ def test_a_file_of_one_color_is_read_too(scan_one: Scan) -> None:
     assert_read(scan_one(in_colors(np.full_like(IDS, 2))), np.full_like(IDS, 2))
 
 
+def test_a_palette_with_the_classes_colors_at_other_numbers_is_asked_about(
+    scan_one: Scan, tmp_path: Path
+) -> None:
+    assert_read(scan_one(palette_of(COLORS)))
+    assert_read(scan_one(palette_of(np.zeros((256, 3), np.uint8))))
+    exchanged = COLORS.copy()
+    exchanged[[1, 2]] = COLORS[[2, 1]]
+    assert str(scan_one(palette_of(exchanged)).problem).endswith(
+        "its palette has the colours of the classes at other numbers than the class ids; "
+        "save it as RGB, or as class ids"
+    )
+
+
 def test_unknown_colors_are_named_and_counted(scan_one: Scan, tmp_path: Path) -> None:
     ids = IDS.copy()
     noise = COLORS.copy()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images import images
+from stages.ingest.image_remarks import remark_of
 from stages.ingest.output import read_images
 from stages.labels.images import fitted_pixels, read_pixels
 
@@ -130,3 +131,23 @@ def test_a_key_that_is_left_out_is_no_fact(tiny: dict[str, Any]) -> None:
         {**tiny["ingest"]["sources"]["ood"], "value_range": [0, 4095]}
     )
     assert given.facts("x")["x.value_range"] == [0, 4095]
+
+
+@pytest.mark.parametrize(
+    ("values", "value_range", "remark"),
+    [
+        ((29000, 30999), None, "only 9 grey levels: give `value_range` around values as 29000 to"),
+        ((0, 60000), None, None),
+        ((70000, 90000), None, "values outside 0 to 65535"),
+        ((-500, 255), None, "values outside 0 to 65535"),
+        ((10, 4000), (5000, 6000), "only values below 5000, which become black"),
+    ],
+)
+def test_ranges_that_leave_few_grey_levels_are_remarked(
+    values: tuple[int, int], value_range: tuple[int, int] | None, remark: str | None
+) -> None:
+    pixels = np.linspace(*values, 64 * 48).astype(np.int32).reshape(48, 64)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF")
+    found = remark_of(images.decode_image(buffer.getvalue(), value_range=value_range), value_range)
+    assert found is None if remark is None else found is not None and found.startswith(remark)
