@@ -29,7 +29,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, done: str = "", how: str = "run the same command again") -> None:
-        super().__init__(done, how)
+        super().__init__(done)
         self.done = done
         self.how = how
         self.exit_code = 128 + signal.SIGINT
