@@ -263,8 +263,7 @@ def test_an_image_that_could_not_be_read_once_keeps_its_label(labeled: Labeled) 
     facts = part_file.read_facts(part)
     assert facts is not None
     rows = manifest.read_part(part, tables.IMAGES).to_pylist()
-    failed = rows[0]
-    failed |= {"status": "failed", "error_message": "cannot be read: Input/output error"}
+    rows[0] |= {"status": "failed", "error_message": "cannot be read: Input/output error"}
     part_file.replace_rows(part, tables.IMAGES.rows(rows), facts)
     assert labeled.labeled_again() == set()
 
@@ -275,11 +274,10 @@ def test_a_damaged_part_of_labels_is_made_again_though_images_are_gone(
 ) -> None:
     before = labeled.labels()
     folder = labeled.folder / "work/manifests/moves/pseudo_labels/labeler=truth"
-    part, other = sorted(folder.glob("part-*.parquet"))[-1:-3:-1]
+    part = max(folder.glob("part-*.parquet"))
     take_away(labeled, "ood/*/0/0.png")
     content = part.read_bytes()
     part.write_bytes(content[:-7] if end else b"")
-    assert part.name != "part-00001.parquet" != other.name
     assert "damaged manifest part" in labeled.run("status")
     labeled.run("run ingest")
     labeled.run("gc --dry-run")
