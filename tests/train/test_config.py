@@ -127,7 +127,7 @@ def test_unlabeled_images_come_before_web_images(
         ({"optimizer": "lion"}, r"train\.optimizer: 'lion' is wrong"),
         (
             {"steps": 0},
-            r"train\.steps: 0 is wrong; write a whole number from 1 or null",
+            r"train\.steps: 0 is wrong; write a whole number from 1 to 1000000000 or null",
         ),
         ({"scale": [2, 0.5]}, r"train\.scale: .*; write \[least, most\]"),
         (

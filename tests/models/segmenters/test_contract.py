@@ -113,7 +113,7 @@ def test_a_few_steps_teach_where_the_bright_half_is(
     mask = (pixels.mean(dim=1) > 0.5).long()
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     right = 0.0
-    for _ in range(40):
+    for _ in range(80):
         logits = network.train()(pixels)
         right = (logits.argmax(dim=1) == mask).float().mean().item()
         if right > 0.8:
