@@ -28,7 +28,7 @@ from pipeline.records.rows import ImageRow
 from stages.ingest.scan import Reading, content_ids, scan
 from stages.ingest.tar_index import read_index
 from stages.labels.images import fitted_pixels, read_ahead, read_pixels
-from tests.process_limits import memory_limited_to, no_more_open_files
+from tests.process_limits import in_new_process, memory_limited_to, no_more_open_files
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 READING = Reading(
@@ -91,6 +91,7 @@ def test_damage_is_damage_only_where_there_is_memory() -> None:
 
 
 @on_linux
+@in_new_process
 def test_rows_of_images_and_label_files_fail_and_are_read_when_there_is_memory(
     tmp_path: Path,
 ) -> None:
@@ -112,6 +113,7 @@ def test_rows_of_images_and_label_files_fail_and_are_read_when_there_is_memory(
 
 
 @on_linux
+@in_new_process
 def test_later_readers_say_that_memory_is_lacking(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(encoded(LARGE))
