@@ -1,4 +1,4 @@
-"""Ends the work when Ctrl-C or a scheduler's SIGTERM asks for it: after the batch at hand.
+"""Ends the work when Ctrl-C or a scheduler's SIGTERM asks for it, after the current batch.
 
 Loops ask between batches (`check`). A second signal ends the process at once. Signals are read by a
 thread of their own, since the main thread may be inside a long computation.
@@ -37,7 +37,7 @@ class Stopped(BaseException):
 
 @dataclass
 class _State:
-    """What this process knows.
+    """The signals and ended works of this process.
 
     Attributes:
         number: The first signal; None: nothing asks to stop.

@@ -45,6 +45,13 @@ class RunOnly:
     """
 
 
+class UnlessDefault:
+    """Marks a field, by ``Annotated``, that is a fact only where it differs from its default.
+
+    A key that is added later must not make stale what was made without it.
+    """
+
+
 class Section(BaseModel):
     """Base of every config section: unknown keys are errors, values cannot change after reading."""
 
@@ -120,12 +127,16 @@ class Section(BaseModel):
         return next(sections, None)
 
     def facts(self, prefix: str) -> Facts:
-        """The section as flat facts ``prefix.key``, without fields marked `RunOnly`."""
+        """The section as flat facts ``prefix.key``, but see `RunOnly` and `UnlessDefault`."""
         plain = self.model_dump(mode="json")
         facts: Facts = {}
         for name, field in type(self).model_fields.items():
-            if not any(mark is RunOnly for mark in field.metadata):
-                facts |= _facts(getattr(self, name), plain[name], f"{prefix}.{name}")
+            value = getattr(self, name)
+            if RunOnly in field.metadata:
+                continue
+            if UnlessDefault in field.metadata and value == field.default:
+                continue
+            facts |= _facts(value, plain[name], f"{prefix}.{name}")
         return facts
 
 

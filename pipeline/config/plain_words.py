@@ -62,7 +62,7 @@ def in_plain_words(
 
 
 def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """What values of an annotation are, as a noun: "a whole number from 1 to 4096"."""
+    """The values of an annotation in words, as a noun: "a whole number from 1 to 4096"."""
     annotation, metadata = _unwrapped(annotation, metadata)
     for mark in metadata:
         if isinstance(mark, Words):

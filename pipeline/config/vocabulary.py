@@ -184,7 +184,7 @@ class Vocabulary(Section):
         yield from ((self.background_id, names) for names in self.background_concepts)
 
     def owner(self, value: int) -> str:
-        """Who asks the queries of a mask value, in words: a class, or `background_concepts`."""
+        """The name of the class of a mask value, or `background_concepts`."""
         return "background_concepts" if value == IGNORE else self.class_names[value]
 
     def schemes_facts(self, schemes: Iterable[str | None]) -> Facts:

@@ -1,4 +1,4 @@
-"""Which classes of a vocabulary may never be found, or never be told from others."""
+"""Warnings about classes that may never be found, or look like others."""
 
 from pipeline.config.vocabulary import IGNORE, Vocabulary, normal
 
@@ -24,7 +24,7 @@ def asked_for(vocabulary: Vocabulary) -> frozenset[int]:
 
 
 def doubts_of_texts(vocabulary: Vocabulary) -> list[str]:
-    """Why labels made from text may lack classes; one line each."""
+    """Warnings about classes that labels made from text may lack; one line each."""
     asked = asked_for(vocabulary)
     found = [
         f"the class {name} has no concepts, so that no text can find it"
@@ -43,7 +43,7 @@ def doubts_of_texts(vocabulary: Vocabulary) -> list[str]:
 
 
 def doubts_of_colors(vocabulary: Vocabulary) -> list[str]:
-    """Which classes pictures cannot tell apart; one line each."""
+    """Warnings about classes of equal colours; one line each."""
     names: dict[str, list[str]] = {}
     for entry in vocabulary.classes:
         names.setdefault(entry.color.lower(), []).append(entry.name)

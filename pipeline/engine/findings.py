@@ -1,4 +1,4 @@
-"""What the checks of stages find before anything is done."""
+"""Faults and warnings that the checks of stages find before any work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.errors import MaskmillError
 
 @dataclass
 class Findings:
-    """What is certainly wrong, and what probably is; each is kept once.
+    """Faults and warnings; each is kept once.
 
     Attributes:
         by_text: The faults by their texts, in the order in which they were found.
@@ -23,16 +23,16 @@ class Findings:
 
     @property
     def faults(self) -> tuple[MaskmillError, ...]:
-        """What is certainly wrong: a stage would stop because of it."""
+        """The faults: each of them would stop a stage."""
         return tuple(self.by_text.values())
 
     def add(self, fault: MaskmillError) -> None:
-        """Adds what is certainly wrong."""
+        """Adds a fault."""
         for each in (fault, *fault.others):
             self.by_text.setdefault(str(each), each)
 
     def warn(self, text: str) -> None:
-        """Adds what probably gives other results than the user expects."""
+        """Adds a warning: the results may not be those that the user expects."""
         if text not in self.warnings:
             self.warnings.append(text)
 

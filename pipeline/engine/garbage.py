@@ -33,7 +33,7 @@ def collect_garbage(runner: Runner, *, dry_run: bool) -> None:
 
 
 def _drop_gone(runner: Runner, *, delete: bool) -> bool:
-    """Drops the rows of images that are gone, or lists them; tells whether there are any."""
+    """Drops the rows of images that are gone, or lists them; returns whether there are any."""
     with Snapshot().active():
         stages = list(runner.stages(list(runner.config.sections)))
         try:

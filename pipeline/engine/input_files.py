@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InputFiles:
-    """What is wrong with the input files of a unit, a line a file.
+    """Problems of the input files of a unit, a line for each file.
 
     Attributes:
         altered: Files that are not those of the rows: reading them again gives other rows.

@@ -45,7 +45,7 @@ def run_shards(
     Raises:
         MaskmillError: Shards were lost with their workers in every attempt; the others are done.
             Or what the function raised.
-        Stopped: Something asked to stop; tells how many shards are done.
+        Stopped: Something asked to stop; its text says how many shards are done.
     """
     units = [item.unit for item in work]
     jobs = (Job(item.unit.name, item.task(), number) for number, item in enumerate(work))

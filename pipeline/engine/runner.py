@@ -132,9 +132,9 @@ class Runner:
                 for name, units in to_do.items()
             ]
         )
-        told: list[str] = []
+        printed: list[str] = []
         if to_do:
-            self._warn(states, told)
+            self._warn(states, printed)
         for position, stage in enumerate(stages):
             stopping.check()
             has_written = self._run_stage(stage, state := states[stage.name], request)
@@ -146,19 +146,19 @@ class Runner:
                     rest = stages[position + 1 :]
                     states |= {one.name: survey.look(one, plans_waiting=False) for one in rest}
             refuse(states.values())
-            self._warn(states, told)
+            self._warn(states, printed)
         self._warn(states, [])
 
     def _survey(self, stages: Sequence[AnyStage], request: Request) -> Survey:
         look = partial(self._inspect, request)
         return Survey(stages, self._needs_of, self._upstream_of, look)
 
-    def _warn(self, states: Mapping[str, StageState], told: list[str]) -> None:
-        """Prints the warnings of stages that were not told yet."""
+    def _warn(self, states: Mapping[str, StageState], printed: list[str]) -> None:
+        """Prints the warnings of stages that were not printed yet."""
         for text in (text for state in states.values() for text in state.warnings):
-            if text not in told:
+            if text not in printed:
                 self.console.warn(text)
-                told.append(text)
+                printed.append(text)
 
     def _warn_of_later(self, chosen: Collection[str]) -> None:
         """Tells what is wrong with stages that would come after those of the command."""

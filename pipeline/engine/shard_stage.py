@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.config.config_section import Section
 from pipeline.engine.held_images import Drop, HeldImages
-from pipeline.engine.stage import IMAGES_FACT, Context, K, Stage, Unit
+from pipeline.engine.stage import Context, K, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
 from pipeline.records import manifest, part_file, tables
-from pipeline.records.part_file import Record
+from pipeline.records.part_file import IMAGES_FACT, Record
 from pipeline.records.sharded_table import ShardedTable
 
 T = TypeVar("T")

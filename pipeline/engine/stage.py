@@ -19,7 +19,6 @@ from pipeline.engine.held_images import Drop
 from pipeline.engine.input_files import InputFiles
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
-from pipeline.records.part_file import IMAGES_FACT as IMAGES_FACT
 from pipeline.records.part_file import Record
 from pipeline.records.tables import Table
 

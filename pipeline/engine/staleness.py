@@ -8,12 +8,12 @@ from typing import Any
 
 from pipeline.engine.fact_diff import fact_changes
 from pipeline.engine.other_versions import strict, version_changes, version_remark
-from pipeline.engine.stage import IMAGES_FACT, Stage
+from pipeline.engine.stage import Stage
 from pipeline.engine.states import AnyUnit, Reason, ReasonKind, StageState, State, UnitState
 from pipeline.errors import StorageError
 from pipeline.files import file_stamps
 from pipeline.records import manifest, part_file, snapshot
-from pipeline.records.part_file import Record
+from pipeline.records.part_file import IMAGES_FACT, Record
 from pipeline.records.sharded_table import ShardedTable
 from pipeline.records.tables import Table
 

@@ -13,7 +13,7 @@ from pipeline.errors import DataError, MaskmillError, StorageError, together
 
 @dataclass
 class Survey:
-    """What is known of the stages of a command. To be used inside a snapshot.
+    """The stages of a command, checked and planned ahead. To be used inside a snapshot.
 
     Attributes:
         stages: The stages of the command, in order.
@@ -69,7 +69,7 @@ class Survey:
 
 
 def check(stage: AnyStage, pending: Collection[str]) -> Findings:
-    """What a stage's check finds; see `Stage.check`."""
+    """The faults and warnings of a stage's check; see `Stage.check`."""
     findings = Findings()
     with findings.collecting():
         stage.check(findings, pending)

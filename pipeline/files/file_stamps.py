@@ -12,7 +12,7 @@ _STAMPS = s3_objects.Stamps()
 
 
 def stamp(path: str) -> str | None:
-    """What changes with a file: size, mtime, ctime and inode, for an object size and ETag.
+    """Size, mtime, ctime and inode of a file, or size and ETag of an object.
 
     mtime can be set back, and copying tools do; ctime cannot. None for a missing file. An object's
     stamp is from the last listing of its folder: see `files`.
@@ -27,7 +27,7 @@ def stamp(path: str) -> str | None:
 
 
 def size_in(stamp: str) -> int:
-    """The number of bytes that a stamp tells."""
+    """The number of bytes in a stamp."""
     return int(stamp.partition(":")[0])
 
 

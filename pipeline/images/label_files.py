@@ -36,7 +36,7 @@ def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.i
         _check_format(image, content)
         turned = opening.upright(image)
         if image.format == "GIF" and _is_renumbered(turned):
-            raise UnreadableImageError("GIF numbers values anew: save PNG")
+            raise UnreadableImageError("GIF renumbers values: save PNG")
         channels = len(turned.getbands())
         if channels > 2:
             return np.asarray(turned.convert("RGB"))

@@ -34,10 +34,11 @@ def damaged_documents(store: LabelStore) -> list[Path]:
 
 
 def restore_documents(store: LabelStore) -> None:
-    """Writes damaged files again; labels stay."""
-    for path in damaged_documents(store):
-        storage.remove(path)
-    store.grow(_num_shards(store))
+    """Writes damaged files again, if there are any; labels stay."""
+    if damaged := damaged_documents(store):
+        for path in damaged:
+            storage.remove(path)
+        store.grow(_num_shards(store))
 
 
 def _num_shards(store: LabelStore) -> int:

@@ -1,4 +1,4 @@
-"""How often finished work was done again on request: with `--force` or `--strict-versions`.
+"""Counts of finished work that was done again, with `--force` or `--strict-versions`.
 
 Its facts are the same as before, so that what was made from it would stay fresh. Units that read a
 part therefore have its count among their facts. A count belongs to a part of certain facts: kept
@@ -49,7 +49,7 @@ class Redone:
         return not self._counts
 
     def count(self, parts: Iterable[Path], facts: Facts | None = None) -> int:
-        """How often these parts were done again.
+        """The number of times that these parts were done again.
 
         Args:
             parts: The parts, in their places.

@@ -1,4 +1,4 @@
-"""What is wrong with scores before they are made: images without truth, classes without score."""
+"""Checks of scores before they are computed: images without truth, classes without score."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def score_tables(config: Config) -> list[ScoreTable]:
 
 
 def score_warnings(config: Config) -> list[str]:
-    """What the label files of val and test let one expect of the scores; one line each."""
+    """Warnings about scores by the label files of val and test; one line each."""
     if "evaluate" not in config.sections:
         return []
     check_truth(config, findings := Findings())

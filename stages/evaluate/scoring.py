@@ -44,8 +44,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     metrics: list[MetricRow] = []
     confusion: list[ConfusionRow] = []
     for prefix, (file, step) in weights.items():
-        if file.exists():  # else the loader says what to do
-            check_weights(config, trained, file)
+        check_weights(config, trained, file)
         predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:

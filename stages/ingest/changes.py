@@ -1,4 +1,4 @@
-"""What has happened to the images of a shard since its part was written."""
+"""Changes of the images of a shard since its part was written."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

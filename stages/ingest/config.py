@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config import Config
-from pipeline.config.config_section import Facts, Name, RunOnly, Section
+from pipeline.config.config_section import Name, RunOnly, Section, UnlessDefault
 from pipeline.errors import ConfigError
 from pipeline.images.limits import Limits, ValueRange
 from stages.ingest.sources.base import Source
@@ -48,16 +48,11 @@ class SourceConfig(Section):
     label_scheme: str | None = None
     """The vocabulary's scheme that reads the label files; default: pixel values are class ids, and
     colours those of the classes (the scheme `class colors`)."""
-    value_range: Annotated[tuple[_Value, _Value], AfterValidator(_ascending)] | None = None
+    value_range: Annotated[
+        Annotated[tuple[_Value, _Value], AfterValidator(_ascending)] | None, UnlessDefault
+    ] = None
     """The values of grey images of more than 8 bits that become black and white, e.g. [0, 4095] for
     12 bits in files of 16. Default: the upper 8 of 16 bits are kept."""
-
-    def facts(self, prefix: str) -> Facts:
-        """See `Section.facts`; without the value range where there is none."""
-        facts = super().facts(prefix)
-        if self.value_range is None:
-            del facts[f"{prefix}.value_range"]
-        return facts
 
     def create(self, config: Config, name: str) -> Source:
         """Builds the source of this name in a run's config."""

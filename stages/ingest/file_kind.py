@@ -1,4 +1,4 @@
-"""What a file of a source is: every file that a source sees is asked about here.
+"""The kind of each file that a source sees.
 
 An image becomes a row. All other files are companions of a row (a caption, a sidecar, a label
 file), or are counted in a remark: see `PassedOver`. So no file vanishes without a word.
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from enum import Enum
 
-from pipeline.images.file_kinds import HEIF_BRANDS
+from pipeline.images.file_kinds import starts_as_image
 
 UNDECODED_ENDINGS = frozenset([".heic", ".heif", ".hif", ".jxl", ".svg"])
 """Endings of images that are not decoded: they become rejected rows."""
@@ -28,29 +28,15 @@ _OTHER_ENDINGS = frozenset(
     ]
 )
 """Endings of files that are no images, and often lie next to each image: they are not opened."""
-START = 512
-"""First bytes of a file that `starts_as_image` needs."""
 _SHOWN = 8
 """Endings that a remark names."""
 
 _ENDING = re.compile(r"\.[a-z0-9_+-]{1,12}")
 _LIKE_ENDING = re.compile(r"\.[a-z]")
-_STARTS = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"8BPS"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
-)
-_PATTERNS = (
-    re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
-    re.compile(rb".{4}ftyp(?:avif|avis|" + b"|".join(HEIF_BRANDS) + b")", re.DOTALL),
-    re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
-    re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s"),
-    re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!)[^>]*>\s*)*<svg[\s>]", re.IGNORECASE),
-)
 
 
 class FileKind(Enum):
-    """What a file is."""
+    """The kind of a file."""
 
     IMAGE = "image"
     HIDDEN = "hidden"
@@ -60,7 +46,7 @@ class FileKind(Enum):
 
 
 def kind_by_name(name: str) -> FileKind:
-    """What the path of a file below its source's folder says; most files need not be opened."""
+    """The kind of a file by its path below its source's folder; most need not be opened."""
     if is_hidden(name):
         return FileKind.HIDDEN
     if (ending := ending_of(name)) in IMAGE_ENDINGS:
@@ -69,7 +55,7 @@ def kind_by_name(name: str) -> FileKind:
 
 
 def kind(name: str, start: bytes) -> FileKind:
-    """What a file is, by its name, or where that says nothing by its first `START` bytes."""
+    """The kind of a file by its name, or else by its first `START` bytes."""
     found = kind_by_name(name)
     if found is not FileKind.UNKNOWN:
         return found
@@ -85,7 +71,7 @@ def is_hidden(name: str) -> bool:
 
 
 def ending_of(name: str) -> str:
-    """What follows the last point of a file's name, with the point, in small letters."""
+    """The ending of a file's name, with its point, in small letters."""
     stem, _, ending = name.rpartition(".")  # three times as fast as `os.path.splitext`
     return "" if stem[-1:] in ("", "/") or "/" in ending else f".{ending.lower()}"
 
@@ -94,11 +80,6 @@ def without_ending(name: str) -> str:
     """A path without its ending, which begins with a letter: that of `22.05` is no ending."""
     stem, ending = os.path.splitext(name)
     return stem if _LIKE_ENDING.match(ending.lower()) else name
-
-
-def starts_as_image(start: bytes) -> bool:
-    """Whether the first bytes of a file are those of an image, decodable or not."""
-    return start.startswith(_STARTS) or any(pattern.match(start) for pattern in _PATTERNS)
 
 
 class PassedOver:

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from errno import EACCES, EPERM
 
 from pipeline.files import storage
+from pipeline.images.file_kinds import START, starts_as_image
 from stages.ingest.containment import Root
-from stages.ingest.file_kind import START, FileKind, PassedOver, kind_by_name, starts_as_image
+from stages.ingest.file_kind import FileKind, PassedOver, kind_by_name
 
 _READERS = 16
 """Threads that look into files whose names do not say what they are."""

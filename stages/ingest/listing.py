@@ -1,8 +1,9 @@
-"""Lists the sources of a run, and finds all that is wrong with them."""
+"""Lists the sources of a run, and collects their faults."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,40 +21,55 @@ from stages.ingest.gone import is_away
 from stages.ingest.sources.base import LISTING
 
 
-def list_sources(
-    config: Config, section: IngestConfig, known: Collection[str], away: dict[str, Path]
-) -> tuple[pa.Table, list[str]]:
-    """The images of all sources with their source, role and scheme, and remarks of the sources.
+@dataclass
+class Listing:
+    """The images that the sources of a run list now.
+
+    Attributes:
+        images: A table of the schema `LISTING`, with the columns source, role and scheme.
+        remarks: Lines about what no row shows.
+        away: Missing or empty folders of known sources, whose images are all gone, maybe for a
+            moment.
+    """
+
+    images: pa.Table
+    remarks: list[str] = field(default_factory=list)
+    away: dict[str, Path] = field(default_factory=dict)
+
+
+def list_sources(config: Config, section: IngestConfig, known: Collection[str]) -> Listing:
+    """Lists the images of all sources.
 
     Args:
         config: The run.
         section: Its section `ingest`.
         known: The sources that have images in the manifest.
-        away: Gets the folders of known sources that are away, whose images are all gone, perhaps
-            for a moment.
 
     Raises:
-        MaskmillError: What is wrong with the sources, all of it.
+        MaskmillError: Everything that is wrong with the sources.
     """
     findings = Findings()
-    listed: list[pa.Table] = []
-    remarks: list[str] = []
+    tables: list[pa.Table] = []
+    found = Listing(arrays.empty(LISTING))
     # Test and val images come first: of equal images only the first is used.
     sources = section.sources.items()
     for name, source in sorted(sources, key=lambda item: PRECEDENCE.index(item[1].role)):
         check_scheme(config, name, source, findings)
         with findings.collecting():
-            folder = next(iter(source.create(config, name).paths.values()))
+            origin = source.create(config, name)
+            folder = next(iter(origin.paths.values()))
             if name in known and is_away(folder):
-                away[name] = folder
-                listed.append(_in_columns(arrays.empty(LISTING), name, source))
-                continue
-            images, found = _listed(config, name, source)
-            listed.append(images)
-            remarks.extend(found)
+                found.away[name] = folder
+                images = arrays.empty(LISTING)
+            else:
+                images = origin.list()
+                _check_masks(config, name, source, images)
+                found.remarks += [f"{name}: {remark}" for remark in origin.remarks]
+            tables.append(_in_columns(images, name, source))
     if findings.faults:
         raise together(findings.faults)
-    return pa.concat_tables(listed), remarks
+    found.images = pa.concat_tables(tables)
+    return found
 
 
 def check_scheme(config: Config, name: str, source: SourceConfig, findings: Findings) -> None:
@@ -71,19 +87,18 @@ def check_scheme(config: Config, name: str, source: SourceConfig, findings: Find
         findings.add(ConfigError(what, where=where, fix="give at least one value a class in it"))
 
 
-def _listed(config: Config, name: str, source: SourceConfig) -> tuple[pa.Table, list[str]]:
-    origin = source.create(config, name)
-    images = origin.list()
+def _check_masks(config: Config, name: str, source: SourceConfig, images: pa.Table) -> None:
+    """Refuses images without label files of a role that needs them."""
     lacking = images["mask"].null_count
-    if source.role in MASKED and lacking:
-        what = f"images of role {source.role} need label files"
-        fix = "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
-        if lacking < images.num_rows:
-            first = images["image"].filter(pc.is_null(images["mask"]))[0]
-            what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
-            fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
-        raise DataError(what, where=f"{config.path}: ingest.sources.{name}.source", fix=fix)
-    return _in_columns(images, name, source), [f"{name}: {remark}" for remark in origin.remarks]
+    if source.role not in MASKED or not lacking:
+        return
+    what = f"images of role {source.role} need label files"
+    fix = "name their folder with `masks: ...`, or add a column `mask_uri` to the list"
+    if lacking < images.num_rows:
+        first = images["image"].filter(pc.is_null(images["mask"]))[0]
+        what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
+        fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
+    raise DataError(what, where=f"{config.path}: ingest.sources.{name}.source", fix=fix)
 
 
 def _in_columns(images: pa.Table, name: str, source: SourceConfig) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What the rows of each shard depend on."""
+"""The facts of each shard of images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import Vocabulary
-from pipeline.engine.stage import IMAGES_FACT
 from pipeline.records import arrays
+from pipeline.records.part_file import IMAGES_FACT
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.color_facts import shards_in_colors, with_colors
 from stages.ingest.config import IngestConfig

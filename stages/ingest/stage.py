@@ -28,7 +28,7 @@ from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import Layout, assign_rows
-from stages.ingest.listing import check_scheme, list_sources
+from stages.ingest.listing import Listing, check_scheme, list_sources
 from stages.ingest.shard_facts import DUPLICATES_MARKED, SHARD_SIZE, ShardFacts
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class IngestStage(Stage[ShardKey]):
         self.folder = context.config.manifests / tables.IMAGES.name
         self._facts = ShardFacts(section, context.config.vocabulary, self.version_facts)
         self._contents: dict[str, str | None] = {}
-        self._away: dict[str, Path] = {}
 
     def prepare(self) -> None:
         """Compares the bytes of new images that may be known ones at another address.
@@ -130,7 +129,7 @@ class IngestStage(Stage[ShardKey]):
     def remarks(self) -> list[str]:
         """See `Stage.remarks`: what no row shows, and images that are gone; asked after `plan`."""
         gone = remarks(self._vanished, len(self._layout.unsure), self._rows["status"])
-        return [*self._listing[1], *gone]
+        return [*self._listing.remarks, *gone]
 
     def gone(self) -> list[Drop]:
         """See `Stage.gone`."""
@@ -256,9 +255,8 @@ class IngestStage(Stage[ShardKey]):
     @cached_property
     def _layout(self) -> Layout:
         self._check_shard_size()
-        listed, _ = self._listing
         read = partial(manifest.read, self.folder, tables.IMAGES)
-        return assign_rows(listed, read, self._section.shard_size, self._contents)
+        return assign_rows(self._listing.images, read, self._section.shard_size, self._contents)
 
     @property
     def _rows(self) -> pa.Table:
@@ -269,17 +267,12 @@ class IngestStage(Stage[ShardKey]):
     @property
     def _vanished(self) -> list[Vanished]:
         layout, sources = self.layout.table, [*self._section.sources]
-        return vanished(layout, self._rows, sources, self._away)
+        return vanished(layout, self._rows, sources, self._listing.away)
 
     @cached_property
-    def _listing(self) -> tuple[pa.Table, list[str]]:
-        """The images of all sources, and the remarks of the sources."""
-        return list_sources(self.context.config, self._section, self._known_sources, self._away)
-
-    @cached_property
-    def _known_sources(self) -> set[str]:
-        sources = manifest.read(self.folder, tables.IMAGES, ["source"])["source"]
-        return {*sources.unique().to_pylist()}
+    def _listing(self) -> Listing:
+        known = manifest.read(self.folder, tables.IMAGES, ["source"])["source"]
+        return list_sources(self.context.config, self._section, {*known.unique().to_pylist()})
 
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)

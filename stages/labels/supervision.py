@@ -13,7 +13,7 @@ from pipeline.config.vocabulary import IGNORE, Vocabulary
 
 @dataclass(frozen=True)
 class LabelFile:
-    """What a label file holds.
+    """The contents of a label file.
 
     Attributes:
         uri: The file.
@@ -72,7 +72,7 @@ class Supervision:
         return f"ingest.sources.{names.pop()}" if len(names) == 1 else "ingest.sources"
 
     def silence(self) -> Doubt | None:
-        """What is wrong if no pixel of any file has a class."""
+        """The doubt if no pixel of any file has a class."""
         if not self.files or self.shown:
             return None
         count = len(self.files)
@@ -85,7 +85,7 @@ class Supervision:
         return Doubt(f"{held} hold only 255; 255 is ignore", fix)
 
     def monotony(self) -> Doubt | None:
-        """What is wrong if all pixels that have a class have the same, and there are others."""
+        """The doubt if all pixels that have a class have the same one of several."""
         if len(self.shown) != 1 or self.vocabulary.num_classes < 2:
             return None
         (only,), names = self.shown, self.vocabulary.class_names

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
-from pipeline.engine.stage import IMAGES_FACT, Context, ShardKey, Unit
+from pipeline.engine.stage import Context, ShardKey, Unit
 from pipeline.errors import error_context
 from pipeline.records import arrays, manifest, part_file, tables
+from pipeline.records.part_file import IMAGES_FACT
 from pipeline.records.rows import ProposalsRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards

@@ -1,8 +1,8 @@
-"""What is wrong with labelers, as far as the config and the images manifest show it."""
+"""Checks of labelers by the config and the images manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -34,7 +34,7 @@ class PseudolabelCheck:
     findings: Findings
 
     def keys(self) -> None:
-        """What the config alone shows, and the files that it names."""
+        """Checks the config, and the files that it names."""
         for name, choice in self.section.labelers.items():
             if choice.component.needs_proposals:
                 self._proposals(labeler_key(name))
@@ -52,7 +52,7 @@ class PseudolabelCheck:
                 self.findings.warn(f"labeler {name}: {warning}")
 
     def images(self) -> None:
-        """What the images manifest shows; once ingest is done."""
+        """Checks the images manifest; once ingest is done."""
         manifests, roles = self.config.manifests, (*self.section.roles, "labeled")
         images = read_images(manifests, roles)
         absent = [r for r in roles if not arrays.having(images, "role", r).num_rows]
@@ -101,12 +101,8 @@ class PseudolabelCheck:
             self.findings.add(ConfigError(what, where=f"{path}: propose.size_px", fix=fix))
 
 
-def members_of(config: Config, section: PseudolabelConfig) -> Mapping[str, Sequence[str]]:
-    """The labelers that each labeler reads, by name."""
-    labelers = section.labelers.items()
-    return {name: choice.create(config.vocabulary).members for name, choice in labelers}
-
-
 def rounds_of(config: Config, section: PseudolabelConfig) -> Sequence[Sequence[str]]:
     """The labelers in an order in which members come first; see `dependency_rounds`."""
-    return dependency_rounds(members_of(config, section), f"{config.path}: pseudolabel.labelers")
+    labelers = section.labelers.items()
+    members = {name: choice.create(config.vocabulary).members for name, choice in labelers}
+    return dependency_rounds(members, f"{config.path}: pseudolabel.labelers")

@@ -39,7 +39,7 @@ class LabelFacts:
     """The facts of labelers without what they read; checksums of weights are computed once."""
 
     def planned(self, name: str) -> Facts:
-        """What a labeler makes labels from when all that it reads is fresh."""
+        """The facts of a labeler's labels if everything that it reads is fresh."""
         facts = self._own(name)
         if self.section.labelers[name].component.needs_proposals:
             propose = self.config.section(ProposeConfig)
@@ -69,13 +69,13 @@ class LabelFacts:
         return facts
 
     def count_redone(self, name: str, shard: int, counts: Redone) -> int:
-        """How often a labeler's labels of a shard, or what they are made from, were done again."""
+        """The number of times that labels of a shard, or their inputs, were done again."""
         own = counts.count([labels_part(self.config.manifests, name, shard)], self.planned(name))
         read = self.redone(name, shard, counts).values()
         return own + sum(count for count in read if isinstance(count, int))
 
     def read(self, name: str, shard: int) -> Facts:
-        """What a labeler makes the labels of a shard from, by the parts that it reads.
+        """The facts of a shard's labels by the parts that the labeler reads.
 
         They differ from the planned ones if these parts are stale, as they may be with `--only`.
         Then the labels are stale from the beginning.

@@ -128,13 +128,18 @@ def read_calibration(
     rows = manifest.read_part(part, tables.REPORT_CARD, columns).to_pylist()
     (maps,) = (row["maps"] for row in rows if row["calibration"] == calibration)
     if maps is None:
-        what = f"fewer than two labeled images to calibrate {labeler} on"
-        fix = "label more images by hand, or use `confidence: stored`"
-        raise DataError(what, where=str(part), fix=fix)
+        raise too_few_to_calibrate(labeler, str(part))
     if len(maps) != config.vocabulary.num_classes:
         what = f"the report card of {labeler} is of {len(maps)} classes"
         raise DataError(what, where=str(part), fix="run `maskmill run pseudolabel`")
     return np.array(maps, np.uint8)
+
+
+def too_few_to_calibrate(labeler: str, where: str) -> DataError:
+    """The error for calibrated confidences of a labeler without two labeled images."""
+    what = f"fewer than two labeled images to calibrate {labeler} on"
+    fix = "label more images by hand, or use `confidence: stored`"
+    return DataError(what, where=where, fix=fix)
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,18 @@ import pyarrow.compute as pc
 from pipeline.config.config_section import Facts, Section
 from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
-from pipeline.engine.stage import IMAGES_FACT, Context, Unit
+from pipeline.engine.stage import Context, Unit
 from pipeline.errors import error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
+from pipeline.records.part_file import IMAGES_FACT
 from pipeline.records.redone import Redone
 from pipeline.records.rows import LabelRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.output import read_shards
 from stages.propose.output import proposals_part
-from stages.pseudolabel.check import PseudolabelCheck, members_of, rounds_of
+from stages.pseudolabel.check import PseudolabelCheck, rounds_of
 from stages.pseudolabel.config import PseudolabelConfig, labeler_key
 from stages.pseudolabel.label_facts import LabelFacts
 from stages.pseudolabel.output import labeler_cache, labels_folder, labels_part
@@ -60,7 +61,6 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         super().__init__(section, context)
         assert isinstance(section, PseudolabelConfig)
         self._section = section
-        self._members = members_of(context.config, section)
         self._made_from: dict[Path, Facts] = {}
         """The facts of the shards that are being labeled, by part."""
 
@@ -131,7 +131,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
             vocabulary=self.context.config.vocabulary,
             proposals=proposals_part(manifests, key.shard),
             members={
-                name: labels_part(manifests, name, key.shard) for name in self._members[key.labeler]
+                name: labels_part(manifests, name, key.shard)
+                for name in self._label_facts.members(key.labeler)
             },
             workspace=workspace,
             store=store,
@@ -160,11 +161,10 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
 
     def repair(self) -> None:
         """See `Stage.repair`."""
-        from pipeline.records.label_documents import damaged_documents, restore_documents
+        from pipeline.records.label_documents import restore_documents
 
         for store in self._stores.values():
-            if damaged_documents(store):
-                restore_documents(store)
+            restore_documents(store)
 
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config lacks, labels that no part points to."""
@@ -293,4 +293,5 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
     def _needs_label_files(self, name: str) -> bool:
         """Whether a labeler's labels come from label files, directly or through its members."""
         needs = self._section.labelers[name].component.needs_label_files
-        return needs or any(self._needs_label_files(member) for member in self._members[name])
+        members = self._label_facts.members(name)
+        return needs or any(self._needs_label_files(member) for member in members)

@@ -1,4 +1,4 @@
-"""What is wrong with trainings, as far as the config and the manifests show it."""
+"""Checks of trainings by the config and the manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import copies_label_files, read_labels
+from stages.pseudolabel.output import copies_label_files, read_labels, too_few_to_calibrate
 from stages.train.config import TrainConfig, VariantConfig
 from stages.train.data.scale_check import Sizes
 
@@ -42,7 +42,7 @@ class TrainCheck:
     findings: Findings
 
     def keys(self) -> None:
-        """What the config alone shows, and the files that it names."""
+        """Checks the config, and the files that it names."""
         if self.config.vocabulary.num_classes < 2:
             what = "every pixel would be of the only class"
             where = f"vocabulary {self.config.vocabulary.name!r}: classes"
@@ -73,7 +73,7 @@ class TrainCheck:
             self._warn_of_unlearned(found, how, is_read=False)
 
     def images(self) -> None:
-        """What the images manifest shows; once ingest is done."""
+        """Checks the images manifest; once ingest is done."""
         counts = {
             role: read_images(self.config.manifests, [role]).num_rows for role in self.roles()
         }
@@ -160,10 +160,8 @@ class TrainCheck:
         for name, variant in self.section.variants.items():
             for source in (choice.create() for choice in variant.label_sources):
                 if source.is_calibrated and 0 < labeled < 2:
-                    what = f"fewer than two labeled images to calibrate {source.labeler} on"
-                    fix = "label more images by hand, or use `confidence: stored`"
                     where = self._where(name, "label_sources")
-                    self.findings.add(DataError(what, where=where, fix=fix))
+                    self.findings.add(too_few_to_calibrate(str(source.labeler), where))
 
     def _copied_files(self) -> None:
         """Label files of other roles that trainings read as stored labels."""
@@ -227,7 +225,7 @@ class TrainCheck:
 
         Args:
             variant: The keys of a training.
-            is_read: Whether the images manifest tells what label files show.
+            is_read: Whether the images manifest holds the classes of label files.
         """
         taught: frozenset[int] = frozenset()
         for source in (choice.create() for choice in variant.label_sources):

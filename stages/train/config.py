@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.components import Choice, chosen_from
-from pipeline.config.config_section import Facts, Name, RunOnly, Section
+from pipeline.config.config_section import Facts, Name, RunOnly, Section, UnlessDefault
 from pipeline.config.origins import Place, Written, reach
 from stages.models.segmenters.builders.base import ModelChoice
 from stages.train import preset as presets
@@ -70,10 +70,10 @@ class VariantConfig(Section):
     """Side of the training crops."""
     scale: tuple[Resize, Resize] = (0.5, 2.0)
     """Bounds of the random resize before cropping, within 0.01 to 100."""
-    short_side_px: Annotated[int, Field(ge=16, le=8192)] | None = None
+    short_side_px: Annotated[Annotated[int, Field(ge=16, le=8192)] | None, UnlessDefault] = None
     """Length of an image's short side at scale 1; null = its own length. The long side is at most
     four times as long."""
-    mirror: bool = True
+    mirror: Annotated[bool, UnlessDefault] = True
     """Whether every second crop is mirrored."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
@@ -241,14 +241,8 @@ class VariantConfig(Section):
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; the model's pretrained weights are part of it."""
         weights = self.model.create().weights_facts()
-        facts = super().facts(prefix)
-        facts |= {f"{prefix}.model.{key}": value for key, value in weights.items()}
-        # Younger keys are facts only where they change something: older trainings stay fresh.
-        if self.short_side_px is None:
-            del facts[f"{prefix}.short_side_px"]
-        if self.mirror:
-            del facts[f"{prefix}.mirror"]
-        return facts
+        own = {f"{prefix}.model.{key}": value for key, value in weights.items()}
+        return super().facts(prefix) | own
 
 
 class TrainConfig(Section):

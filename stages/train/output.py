@@ -114,7 +114,7 @@ def training_digest(config: Config, key: TrainingKey) -> str:
 
 
 def check_weights(config: Config, key: TrainingKey, file: Path) -> None:
-    """Compares a file of weights with the record of its training.
+    """Compares a file of weights with the record of its training; a missing one is not compared.
 
     Raises:
         StorageError: It is not the file that the training wrote.
@@ -122,7 +122,7 @@ def check_weights(config: Config, key: TrainingKey, file: Path) -> None:
     part = training_part(config, key)
     record = part_file.read_record(part)
     expected = None if record is None else record.files.get(storage.relative(file, part.parent))
-    if expected is not None and checksum_of_bytes(file) != expected:
+    if expected is not None and file.exists() and checksum_of_bytes(file) != expected:
         what = "these are not the weights that the training wrote"
         raise StorageError(what, where=str(file), fix="restore them with: maskmill verify --rerun")
 
@@ -152,7 +152,7 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
 
 
 def training_warnings(config: Config) -> list[str]:
-    """What the images and label files let one expect of the trainings; one line each."""
+    """Warnings about trainings by their images and label files; one line each."""
     if (section := config.section(TrainConfig)) is None:
         return []
     findings = Findings()

@@ -8,15 +8,14 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.images.file_kinds import START, starts_as_image
 from stages.ingest.file_kind import (
-    START,
     FileKind,
     PassedOver,
     ending_of,
     is_hidden,
     kind,
     kind_by_name,
-    starts_as_image,
     without_ending,
 )
 

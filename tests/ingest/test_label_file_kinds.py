@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"P5 64 48 2\n" + np.minimum(IDS, 2).tobytes(),
         "its values are scaled, since its header has 2 as the largest one: save PNG",
     ),
-    "a GIF of greys": (lambda: encoded(grey(IDS % 5 * 7), "GIF"), "GIF numbers values anew: "),
+    "a GIF of greys": (lambda: encoded(grey(IDS % 5 * 7), "GIF"), "GIF renumbers values: "),
     "two pages": (lambda: tiff(grey(), grey()), "holds 2 pictures; a label file holds one"),
     "an animation": (
         lambda: encoded(grey(), "GIF", save_all=True, append_images=[grey(IDS * 0)]),
