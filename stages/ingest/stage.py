@@ -24,7 +24,7 @@ from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
 from stages.ingest.config import IngestConfig
-from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
+from stages.ingest.duplicates import COMPARED_COLUMNS, contradictions, status_changes
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import Layout, assign_rows
@@ -170,7 +170,7 @@ class IngestStage(Stage[ShardKey]):
             again = "; the next run tries again" if status == "failed" else ""
             count = f"{these.num_rows} image{'s'[: these.num_rows != 1]}"
             self.context.console.warn(f"{count} {status}; {text}{again}")
-        for remark in image_remarks(good):
+        for remark in (*image_remarks(good), *contradictions(images)):
             self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
