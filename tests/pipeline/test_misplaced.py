@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -159,7 +160,7 @@ def test_what_a_worker_says_must_be_what_lies_there(lie: str, manifests: Path) -
     section = config.sections["pseudolabel"]
     stage = PseudolabelStage(section, Context(config, Console()))
     unit = next(unit for unit in stage.plan() if unit.shard is not None)
-    rows = pd.read_parquet(unit.part).to_dict("records")
+    rows: Any = pd.read_parquet(unit.part).to_dict("records")
     from pipeline.files.checksum import checksum_of_bytes
 
     files = {path: checksum_of_bytes(path) for path in unit.outputs}
