@@ -70,6 +70,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
         check.keys()
         if "ingest" not in pending:
             check.images()
+        if not {"ingest", "propose"} & {*pending}:
+            check.masks()
 
     def rehearse(
         self, findings: Findings, units: Sequence[Unit[PseudolabelKey]] | None, *, downloads: bool
@@ -79,7 +81,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
 
         if self.context.config.run.cluster.address is not None:
             return  # workers elsewhere have other devices and files
-        with findings.collecting():
+        with findings.collecting(), error_context(self.context.config.where("pseudolabel")):
             pick_device(self._section.device)
         names = {*self._section.labelers}
         if units is not None:

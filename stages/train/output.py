@@ -157,7 +157,10 @@ def training_warnings(config: Config) -> list[str]:
         return []
     findings = Findings()
     with findings.collecting():
-        TrainCheck(config, section, findings).images()
+        check = TrainCheck(config, section, findings)
+        check.images()
+        check.labels()
+        check.results()
     return findings.warnings
 
 

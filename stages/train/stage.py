@@ -65,6 +65,7 @@ class TrainStage(Stage[TrainingKey]):
             check.schemes()
         if not {"ingest", "pseudolabel"} & {*pending}:
             check.labels()
+        check.results()
 
     def rehearse(
         self, findings: Findings, units: Sequence[Unit[TrainingKey]] | None, *, downloads: bool
