@@ -108,6 +108,18 @@ def test_a_copied_part_is_named_and_removed(
     assert not written(labels, artifacts / "pseudo_labels")
 
 
+def test_a_part_of_another_table_is_named_and_removed(
+    call: Command, outcome: Command, manifests: Path
+) -> None:
+    extra = manifests / "images/part-00002.parquet"
+    shutil.copy(manifests / "pseudo_labels/labeler=clip/part-00000.parquet", extra)
+    text = "holds the rows of pseudo_labels/labeler=clip/part-00000.parquet"
+    assert text in outcome("verify").stdout
+    call("verify --rerun")
+    assert not extra.exists()
+    assert not_fresh() == {}
+
+
 @pytest.mark.parametrize("table", ["images", "pseudo_labels/labeler=clip"])
 def test_exchanged_parts_are_named_and_put_right(
     table: str, call: Command, outcome: Command, manifests: Path, artifacts: Path
