@@ -139,7 +139,7 @@ def maskmill(
     """The command line, in this process: ``maskmill("run", "ingest", "--config", path)``."""
 
     def call(*arguments: object) -> CompletedProcess[str]:
-        from pipeline.cli import main
+        from maskmill.cli.main import main
 
         texts = ["maskmill", *(str(argument) for argument in arguments)]
         monkeypatch.setattr("sys.argv", texts)
