@@ -12,6 +12,7 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import error_context
+from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.check import check_splits, check_truth
@@ -94,7 +95,8 @@ class EvaluateStage(Stage[ScoreKey]):
         plan = self.plan()
         planned = {path for unit in plan for path in (unit.part, *unit.companions)}
         folders = (self.context.config.manifests / kind.name for kind in self._tables)
-        found = (path for folder in folders for path in folder.glob("part-score-*.parquet"))
+        pattern = "part-score-*.parquet"
+        found = (path for folder in folders for path in storage.glob(folder, pattern))
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:

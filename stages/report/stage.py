@@ -108,8 +108,8 @@ class ReportStage(Stage[ReportKey]):
         """Pictures that are not planned, and their parts."""
         plan = self.plan()
         planned = {path for unit in plan for path in (unit.part, *unit.outputs)}
-        found = [*self._folder.glob("part-*.parquet")]
-        found += page_file(self.context.config).parent.glob("*.png")
+        found = storage.glob(self._folder, "part-*.parquet")
+        found += storage.glob(page_file(self.context.config).parent, "*.png")
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:

@@ -166,7 +166,7 @@ def training_warnings(config: Config) -> list[str]:
 
 def unfinished_trainings(config: Config, key: TrainingKey) -> Iterator[tuple[TrainingFiles, Facts]]:
     """Yields the trainings of a variant and seed that were started and not finished."""
-    for folder in sorted(trainings_folder(config, key).glob("*")):
+    for folder in storage.glob(trainings_folder(config, key), "*"):
         files = TrainingFiles(folder)
         if files.state.exists() and files.facts.exists() and not files.weights.exists():
             yield files, json.loads(storage.read_bytes(files.facts))

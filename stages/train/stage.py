@@ -116,10 +116,12 @@ class TrainStage(Stage[TrainingKey]):
             if (facts := part_file.read_facts(unit.part)) is not None:
                 folders.add(training_files(config, unit.key, facts).folder)
         metrics = config.manifests / tables.METRICS.name
-        found = [path for path in metrics.glob("part-train-*.parquet") if path not in parts]
+        found = [
+            path for path in storage.glob(metrics, "part-train-*.parquet") if path not in parts
+        ]
         checkpoints = config.artifacts / "checkpoints"
-        found += [path for path in checkpoints.glob("*/seed-*/*") if path not in folders]
-        found += config.artifacts.glob("tensorboard")  # of versions that kept events there
+        found += [path for path in storage.glob(checkpoints, "*/seed-*/*") if path not in folders]
+        found += storage.glob(config.artifacts, "tensorboard")  # of versions that kept events there
         done = (unit for unit in plan if part_file.read_facts(unit.part) == unit.facts)
         return found + [path for unit in done for path in unit.resumable if path.exists()]
 
