@@ -58,8 +58,8 @@ class TextModel(ABC):
         with torch.inference_mode():
             self._embed(templates)
 
-    def probabilities(self, image: Tensor) -> Tensor:
-        """(C, H, W) float in [0, 1] for an image (3, H, W) uint8."""
+    def probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(C, *size) float in [0, 1] for an image (3, H, W) uint8."""
         mean, std = (
             torch.tensor(own, device=self.device)[:, None, None] for own in (self._mean, self._std)
         )
@@ -68,7 +68,6 @@ class TextModel(ABC):
         stretched = F.interpolate(whole, square, mode="bilinear", antialias=True)
         with torch.inference_mode():
             scores = self._scores((stretched - mean) / std)
-        size = (image.shape[1], image.shape[2])
         resized = F.interpolate(finite_scores(scores)[None].float(), size, mode="bilinear")
         return resized[0].clamp(0, 1)
 
