@@ -1,8 +1,9 @@
 """Runs the shards of a stage on the cluster, and commits each one as it is finished."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.engine.cluster import Job, Lost, run_jobs
@@ -12,10 +13,23 @@ from pipeline.stopping import Stopped
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-R = TypeVar("R", bound=Sequence[Any])
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 _NAMED = 5
 """Failed shards that the error names."""
+
+
+@dataclass(frozen=True)
+class ShardResult(Generic[Row]):
+    """What a worker says it did.
+
+    Attributes:
+        rows: A manifest row for each image of the shard, in order.
+        files: The SHA-256 of each file that it wrote.
+    """
+
+    rows: list[Row]
+    files: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,11 +50,11 @@ class ShardWork(Generic[K, T]):
 def run_shards(
     stage: str,
     work: Sequence[ShardWork[K, T]],
-    function: Callable[[T], R],
-    commit: Callable[[Unit[K], R], None],
+    function: Callable[[T], ShardResult[Row]],
+    commit: Callable[[Unit[K], ShardResult[Row]], None],
     context: Context,
 ) -> None:
-    """Runs a function over shards and passes each one's rows to `commit`, in this process.
+    """Runs a function over shards and passes each result to `commit`, in this process.
 
     Raises:
         MaskmillError: Shards were lost with their workers in every attempt; the others are done.
@@ -58,13 +72,13 @@ def run_shards(
             context.console.shards(stage, len(work), images) as progress,
             closing(run_jobs(cluster, function, jobs, progress.watch)) as results,
         ):
-            for job, rows in results:
-                if isinstance(rows, Lost):
+            for job, result in results:
+                if isinstance(result, Lost):
                     failed.append(job.name)
                     progress.fail(job.name)
                     continue
-                commit(units[job.number], rows)
-                progress.advance(len(rows))
+                commit(units[job.number], result)
+                progress.advance(len(result.rows))
                 done += 1
     except Stopped as stopped:
         raise Stopped(f"{stage}: {done} of {len(work)} shards are done") from stopped

@@ -6,21 +6,26 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.config.config_section import Section
 from pipeline.engine.held_images import Drop, HeldImages
 from pipeline.engine.stage import Context, K, Stage, Unit
 from pipeline.engine.staleness import count_image_changes
+from pipeline.errors import StorageError
+from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.part_file import IMAGES_FACT, Record
 from pipeline.records.sharded_table import ShardedTable
 
+if TYPE_CHECKING:
+    from pipeline.engine.run_shards import ShardResult
+
 T = TypeVar("T")
-R = TypeVar("R", bound=Sequence[Any])
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
-class ShardStage(Stage[K], Generic[K, T, R]):
+class ShardStage(Stage[K], Generic[K, T, Row]):
     """A stage that labels or otherwise reads images shard by shard.
 
     A shard travels to a worker as a task (`task.py` of the stage, which imports no torch) and comes
@@ -51,7 +56,7 @@ class ShardStage(Stage[K], Generic[K, T, R]):
         """Everything that a worker needs for a shard."""
 
     @abstractmethod
-    def commit_rows(self, unit: Unit[K], rows: R) -> None:
+    def commit_rows(self, unit: Unit[K], rows: list[Row]) -> None:
         """Commits a shard by the rows that came back."""
 
     def image_changes(self, unit: Unit[K]) -> dict[str, int]:
@@ -103,7 +108,7 @@ class ShardStage(Stage[K], Generic[K, T, R]):
             self._held_by_folder[folder] = HeldImages(folder, self.table, images, columns, size)
         return self._held_by_folder[folder]
 
-    def run_units(self, units: Sequence[Unit[K]], work: Callable[[T], R]) -> None:
+    def run_units(self, units: Sequence[Unit[K]], work: Callable[[T], ShardResult[Row]]) -> None:
         """Runs a function over these shards on the cluster, and commits each.
 
         Args:
@@ -120,4 +125,26 @@ class ShardStage(Stage[K], Generic[K, T, R]):
             ShardWork(unit, self.images[unit.shard].num_rows, partial(task, unit)) for unit in units
         ]
         if shards:
-            run_shards(self.name, shards, work, self.commit_rows, self.context)
+            run_shards(self.name, shards, work, self._commit_result, self.context)
+
+    def _commit_result(self, unit: Unit[K], result: ShardResult[Row]) -> None:
+        """Commits what a worker did, if it is what lies there.
+
+        Raises:
+            StorageError: The rows are not those of the shard's images, or a file is not the one
+                that the worker wrote.
+        """
+        fix = "run again; make sure that no other command and no old worker writes there"
+        asked = self.images[unit.shard].select(["row", "image_id"]).to_pylist()
+        if [{"row": row["row"], "image_id": row["image_id"]} for row in result.rows] != asked:
+            what = "the worker returned rows of other images than it was given"
+            raise StorageError(what, where=f"{self.name}: {unit.name}", fix=fix)
+        for path in unit.outputs:
+            try:
+                is_same = checksum_of_bytes(path) == result.files.get(path)
+            except FileNotFoundError:
+                is_same = False
+            if not is_same:
+                what = "not the labels that the worker says it wrote"
+                raise StorageError(what, where=str(path), fix=fix)
+        self.commit_rows(unit, result.rows)

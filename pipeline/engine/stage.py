@@ -214,6 +214,22 @@ class Stage(ABC, Generic[K]):
         """Parts of units that the plan no longer has, and that hold nothing worth keeping."""
         return ()
 
+    def discard(self, path: Path) -> None:
+        """Deletes a damaged or misplaced part, or other damaged file of this stage.
+
+        A part in the place of another is put into its own. What must outlive it, such as the
+        numbers of rows, is to be saved here.
+        """
+        if not part_file.put_in_place(path):
+            path.unlink(missing_ok=True)
+
+    def misleads(self, unit: Unit[K]) -> bool:
+        """Whether a damaged unit's output can be read as if it were whole; by default it cannot.
+
+        Whatever has read it may be wrong, and is made again.
+        """
+        return False
+
     def garbage(self) -> Sequence[Path]:
         """Files and folders of this stage that neither its config nor a manifest points to."""
         return ()

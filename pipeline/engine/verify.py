@@ -13,6 +13,7 @@ from pipeline.files import locations, storage
 from pipeline.files.checksum import archive_is_whole
 from pipeline.files.run_lock import locked
 from pipeline.records import part_file
+from pipeline.records.redone import Redone
 from pipeline.records.snapshot import Snapshot
 
 
@@ -22,7 +23,8 @@ class Damage:
 
     Attributes:
         checked: Number of units that were checked.
-        units: Stages with files to delete, after which the stage does a damaged unit again.
+        units: Stages with files to discard, after which the stage does a damaged unit again.
+        misread: Damaged units whose output can be read: what was made from it may be wrong.
         shared: Stages with damage that they repair without doing units again.
         altered: For each unit whose input files are not those of its rows, the name of its stage.
         unreachable: Number of input files that cannot be read now, which is no damage.
@@ -30,6 +32,7 @@ class Damage:
 
     checked: int = 0
     units: list[tuple[AnyStage, list[Path]]] = field(default_factory=list)
+    misread: list[AnyUnit] = field(default_factory=list)
     shared: list[AnyStage] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     unreachable: int = 0
@@ -71,8 +74,8 @@ class Verifier:
             count = f"{damaged} that other units depend on"
             found = Damage(units=[(stage, parts)])
         else:
-            damage = len(found.units) + len(found.altered)
-            is_whole = not (damage or found.shared)
+            damage = len(found.units) + len(found.altered) + len(found.shared)
+            is_whole = not damage
             count = (
                 f"{found.checked} units checked, {'no damage' if is_whole else f'{damage} damaged'}"
             )
@@ -89,8 +92,12 @@ class Verifier:
         with locked(self.runner.config.manifests):
             for stage in found.shared:
                 stage.repair()
-            for path in (path for _, paths in found.units for path in paths):
-                path.unlink(missing_ok=True)
+            Redone(self.runner.config.manifests).add((u.part, u.facts) for u in found.misread)
+            for stage, paths in found.units:
+                for path in paths:
+                    # A part may have got back to its place when another left it.
+                    if _problems(path, path.parent):
+                        stage.discard(path)
         if found.again:  # altered files are read as they are now
             self.runner.run(Request(tuple(found.again), only=True, force=True))
         if found.units:
@@ -127,6 +134,7 @@ class Verifier:
                 found.checked += problems is not None
                 if problems:
                     found.units.append((stage, [unit.part, *_resumable(unit)]))
+                    found.misread += [unit] if stage.misleads(unit) else []
                 elif problems is not None:
                     files = stage.check_input_files(unit)
                     problems = [*files.altered, *files.unreachable]
@@ -139,6 +147,9 @@ class Verifier:
                         found.units.append((stage, [path]))
                 for problem in problems or ():
                     self.runner.console.line(f"{stage.name}: {unit.name}: {problem}")
+            for part in stage.orphans():
+                self.runner.console.line(f"{stage.name}: {part}: no part of this run")
+                found.units.append((stage, [part]))
             if shared := stage.damage():
                 found.shared.append(stage)
             for problem in shared:

@@ -30,6 +30,8 @@ _FAULTS = {
     *(errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENXIO, errno.ENODEV),
 }
 """Errors of a mount that is gone, for any file on it."""
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors that say that there is no such file."""
 
 
 class NoPlainFileError(Exception):
@@ -75,6 +77,11 @@ def from_relative(folder: Path, path: str) -> Path:
 def is_fault(error: OSError) -> bool:
     """Whether an error means a lost disk or mount, and says nothing about the file itself."""
     return error.errno in _FAULTS
+
+
+def is_missing(error: OSError) -> bool:
+    """Whether an error says that there is no such file; any other may pass."""
+    return error.errno in _MISSING
 
 
 def read_bytes(path: Path | str, most: int | None = None) -> bytes:

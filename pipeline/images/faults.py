@@ -5,11 +5,10 @@ lack of memory, a missing permission or a failing disk says nothing about it: wh
 result of a read must keep such an image as one to try again.
 """
 
-import errno
-
 import numpy as np
 
-_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+from pipeline.files import storage
+
 _SPARE = 2**26
 """Bytes that opening any file may take besides its pixels."""
 _BYTES_A_PIXEL = 15
@@ -30,7 +29,7 @@ class MissingImageError(UnreadableImageError):
 
 def from_read_error(error: OSError) -> UnreadableImageError:
     """The error for a file that the operating system does not let us read."""
-    kind = MissingImageError if error.errno in _NO_FILE else UnreachableImageError
+    kind = MissingImageError if storage.is_missing(error) else UnreachableImageError
     return kind(f"cannot be read: {error.strerror or error}")
 
 

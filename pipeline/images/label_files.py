@@ -15,11 +15,21 @@ from pipeline.images.limits import Limits
 
 _MAYBE_LOSSY = {"AVIF": "AVIF", "JPEG2000": "JPEG 2000"}
 """Formats that keep values only with settings that no file shows, by Pillow's names."""
+_ONE_CHANNEL = ("1", "L", "LA", "P", "PA")
+"""Modes of images with a grey or a palette of at most 8 bits."""
 _JPEG_IN_TIFF = ("jpeg", "tiff_jpeg")
 
 
-def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.integer]:
+def decode_labels(
+    content: bytes, limits: Limits = CEILINGS, *, in_colors: bool = False
+) -> npt.NDArray[np.integer]:
     """Decodes a label file, upright by its own EXIF orientation, with unchanged values.
+
+    Args:
+        content: Bytes of the file.
+        limits: What it may cost.
+        in_colors: Whether a file of 8 bits in one channel holds colours: those of its palette, or
+            greys.
 
     Returns:
         (H, W) pixel values or palette indices, or (H, W, 3) uint8 for a file of colours. Alpha is
@@ -38,7 +48,7 @@ def decode_labels(content: bytes, limits: Limits = CEILINGS) -> npt.NDArray[np.i
         if image.format == "GIF" and _is_renumbered(turned):
             raise UnreadableImageError("GIF renumbers values: save PNG")
         channels = len(turned.getbands())
-        if channels > 2:
+        if channels > 2 or (in_colors and turned.mode in _ONE_CHANNEL):
             return np.asarray(turned.convert("RGB"))
         values = np.asarray(turned.getchannel(0) if channels == 2 else turned)
         return values.astype(np.uint8) if values.dtype == np.bool_ else values

@@ -10,6 +10,7 @@ zarr is imported inside functions, since a plan needs only the names of files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -102,7 +103,9 @@ class LabelStore:
             if array.shape[0] < rows:
                 array.resize((rows, side, side))
 
-    def write(self, shard: int, rows: list[int], masks: Bytes, confidences: Bytes) -> None:
+    def write(
+        self, shard: int, rows: list[int], masks: Bytes, confidences: Bytes
+    ) -> dict[Path, str]:
         """Writes a whole shard, durably.
 
         Args:
@@ -112,6 +115,9 @@ class LabelStore:
             masks: (len(rows), S, S) uint8, 255 = ignore.
             confidences: (len(rows), S/4, S/4) uint8, 255 = certain.
 
+        Returns:
+            The SHA-256 of each file that was written.
+
         Raises:
             OSError: There is no room, say; names the file.
         """
@@ -120,6 +126,7 @@ class LabelStore:
 
         first = shard * self.shard_size
         inside = np.array(rows, dtype=np.int64) - first
+        written: dict[Path, str] = {}
         for name, values in (("mask", masks), ("confidence", confidences)):
             files = read_files(self.path / name, [DOCUMENT])
             array = zarr.open_array(MemoryStore(files), mode="r+")
@@ -134,6 +141,8 @@ class LabelStore:
             _remove_temporaries(path.parent)
             content = files[storage.relative(path, self.path / name)].to_bytes()
             storage.write_bytes(path, content)
+            written[path] = hashlib.sha256(content).hexdigest()
+        return written
 
     def shard_file(self, shard: int, array: str = "mask") -> Path:
         """The file of a shard of an array."""

@@ -103,6 +103,7 @@ def write_part(
         "num_rows": rows.num_rows,
         "config": dict(config),
         "versions": {**installed(_RECORDED_LIBRARIES), **(versions or {})},
+        "name": path.name,
     }
     _write(path, rows, record)
 
@@ -137,12 +138,13 @@ def read_record(path: Path) -> Record | None:
     """The record of a committed part; None if there is no part.
 
     Raises:
-        StorageError: The file is damaged, or Maskmill did not write it.
+        StorageError: The file is damaged, in the place of another, or Maskmill did not write it.
     """
     try:
         record = _raw_record(path)
     except FileNotFoundError:
         return None
+    _check_place(path, record.get("name"))
     return Record(
         facts=record["facts"],
         files=record["files"],
@@ -210,8 +212,8 @@ def damage(
             raise
         found.append(f"{path}: damaged manifest part")
     for name, expected in record.files.items():
-        place = storage.from_relative(folder, name)
-        file = (kept or {}).get(place, place)
+        described = storage.from_relative(folder, name)
+        file = (kept or {}).get(described, described)
         try:
             if checksum_of_bytes(file) != expected:
                 found.append(f"{file}: not the bytes that were written, its checksum differs")
@@ -231,9 +233,15 @@ def installed(libraries: tuple[str, ...]) -> dict[str, str]:
 
 
 def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of each part; a column that was not there yet when it was written is null."""
-    for source in storage.arrow_sources(parts):
+    """The rows of each part; a column that was not there yet when it was written is null.
+
+    Raises:
+        DamagedPartError: A part is in the place of another.
+    """
+    for part, source in zip(parts, storage.arrow_sources(parts), strict=True):
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            text = (file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")
+            _check_place(part, json.loads(text).get("name"))
             there = {*file.schema_arrow.names}
             rows = file.read([name for name in schema.names if name in there], use_threads=False)
         for position, column in enumerate(schema):
@@ -242,11 +250,51 @@ def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
         yield rows.cast(schema).replace_schema_metadata(None)
 
 
+def put_in_place(part: Path) -> bool:
+    """Moves a part that lies in the place of another to its own; a mere copy is deleted.
+
+    What lies in its place now comes to this one.
+
+    Returns:
+        Whether it was such a part.
+    """
+    owner = _owner(part)
+    if owner in (None, part.name):
+        return False
+    place = part.with_name(str(owner))
+    if _owner(place) == place.name:
+        part.unlink()
+        return True
+    aside = temporary_folder(part.parent) / f".{part.name}.tmp"
+    if place.exists():
+        storage.move(place, aside)
+    storage.move(part, place)
+    if aside.exists():
+        storage.move(aside, part)
+    return True
+
+
+def _owner(part: Path) -> str | None:
+    """The name of the place that a part was written for; None if it is missing or damaged."""
+    with suppress(FileNotFoundError, StorageError):
+        name: str | None = _raw_record(part).get("name")
+        return name
+    return None
+
+
+def _check_place(part: Path, name: str | None) -> None:
+    """Refuses a part that was written for another place; earlier versions recorded none."""
+    own = f"{part.name.partition('.')[0]}.parquet"  # a kept part has a fingerprint in its name
+    if name not in (None, own):
+        what, fix = f"holds the rows of {name}", "put it right with: maskmill verify --rerun"
+        raise DamagedPartError(what, where=str(part), fix=fix)
+
+
 def is_readable(part: Path, schema: pa.Schema) -> bool:
     """Tells whether the rows of a part can be read."""
     try:
         [*read_rows([part], schema)]
-    except UNREADABLE:
+    except (DamagedPartError, *UNREADABLE):
         return False
     return True
 

@@ -73,7 +73,7 @@ def _digests(table: pa.Table, spans: Sequence[tuple[int, int]]) -> list[str]:
             size = texts.offset + len(texts) + 1
             offsets = np.frombuffer(offsets_buffer, np.int64, size)[texts.offset :]
             bytes_of = memoryview(b"" if content is None else content)
-            pieces = zip(hashes, spans, offsets[np.array(spans)].tolist(), strict=True)
+            pieces = zip(hashes, spans, offsets[np.array(spans, np.int64)].tolist(), strict=True)
             for hashed, (start, end), (first, last) in pieces:
                 hashed.update(lengths[start:end])
                 hashed.update(bytes_of[first:last])

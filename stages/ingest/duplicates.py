@@ -1,19 +1,26 @@
 """Equal images: only the first one is used, in whichever shards they are."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
 """Roles, the one that keeps an image first: test and val images must never train a model."""
-COMPARED_COLUMNS = ("row", "image_id", "role", "source", "uri", "status", "error_message")
+COMPARED_COLUMNS = (
+    *("row", "image_id", "mask_id", "role", "source", "uri", "status", "error_message"),
+)
 """Columns of the images manifest that `status_changes` takes."""
+_ANOTHER_MASK = ", which has another label file"
+"""End of the message of an image whose label file is not that of its equal one."""
 
 
 def status_changes(images: pa.Table) -> pa.Table:
     """Finds the rows that must change so that all equal good images but the first are duplicates.
 
-    The first one has the first role in `PRECEDENCE` and, within that role, the lowest row.
+    The first one has the first role in `PRECEDENCE` and, within that role, a label file if any has
+    one, and the lowest row.
 
     Args:
         images: The whole images manifest, its columns `COMPARED_COLUMNS`.
@@ -25,12 +32,16 @@ def status_changes(images: pa.Table) -> pa.Table:
     bytes_id = pc.utf8_slice_codeunits(good["image_id"], 0, 16)  # whatever their value ranges are
     good = good.set_column(good.column_names.index("image_id"), "image_id", bytes_id)
     rank = pc.index_in(good["role"], value_set=pa.array(PRECEDENCE))
-    good = good.append_column("rank", rank).sort_by([("rank", "ascending"), ("row", "ascending")])
+    good = good.append_column("rank", rank)
+    good = good.append_column("has_no_mask", pc.cast(pc.is_null(good["mask_id"]), pa.int8()))
+    good = good.sort_by([(name, "ascending") for name in ("rank", "has_no_mask", "row")])
     first = pc.index_in(good["image_id"], value_set=good["image_id"]).combine_chunks()
     is_first = pa.array(np.asarray(first) == np.arange(len(first)))
     kept = good.take(first)
+    differs = pc.fill_null(pc.not_equal(good["mask_id"], kept["mask_id"]), False)
+    other = pc.if_else(differs, _ANOTHER_MASK, "")
     message = pc.binary_join_element_wise(
-        "same content as ", kept["uri"], " of source ", kept["source"], ""
+        "same content as ", kept["uri"], " of source ", kept["source"], other, ""
     )
     message = pc.if_else(is_first, pa.scalar(None, pa.string()), message)
     status = pc.if_else(is_first, "ok", "duplicate")
@@ -40,3 +51,20 @@ def status_changes(images: pa.Table) -> pa.Table:
     )
     wanted = pa.table({"row": good["row"], "status": status, "error_message": message})
     return wanted.filter(pc.invert(is_same))
+
+
+def contradictions(images: pa.Table) -> Iterator[str]:
+    """A line about equal images with different label files, of which one is not used.
+
+    Args:
+        images: Columns uri, status and error_message of the images manifest.
+    """
+    messages = pc.fill_null(images["error_message"], "")
+    found = images.filter(pc.ends_with(messages, _ANOTHER_MASK))
+    if found.num_rows:
+        first = found.slice(0, 1).to_pylist()[0]
+        images_are = f"{found.num_rows} duplicate{'s'[: found.num_rows != 1]}"
+        yield (
+            f"{images_are} with another label file than the equal image that is used; "
+            f"first: {first['uri']}: {first['error_message']}"
+        )

@@ -42,7 +42,11 @@ class Layout:
 
 
 def assign_rows(
-    listed: pa.Table, read: Read, shard_size: int, contents: Mapping[str, str | None]
+    listed: pa.Table,
+    read: Read,
+    shard_size: int,
+    contents: Mapping[str, str | None],
+    lost: Mapping[str, int],
 ) -> Layout:
     """Gives every listed image a row, and keeps the rows of images that are gone.
 
@@ -55,6 +59,7 @@ def assign_rows(
         read: Reads the images manifest so far.
         shard_size: Images a shard.
         contents: By address, the `image_id` of new images that were compared.
+        lost: By `image_id`, rows of images whose part is lost.
 
     Raises:
         DataError: A source lists an image twice, which would give two images the same row.
@@ -69,10 +74,14 @@ def assign_rows(
         found, known_rows, waiting = _follow_bytes(listed, found, is_lost, read, contents)
         is_lost = ~np.isin(np.arange(len(known_rows)), found)
     is_new = found < 0
-    next_row = (1 + (pc.max(known["shard"]).as_py() if known.num_rows else -1)) * shard_size
+    shards = [pc.max(known["shard"]).as_py() if known.num_rows else -1]
+    shards += [row // shard_size for row in lost.values()]
     rows = np.empty(len(found), np.int64)
     rows[~is_new] = known_rows[found[~is_new]]
-    rows[is_new] = next_row + np.arange(is_new.sum())
+    if lost and is_new.any():
+        is_new, compare = _take_lost_rows(listed, rows, is_new, contents, lost, shard_size)
+        waiting = [*waiting, *compare]
+    rows[is_new] = (1 + max(shards)) * shard_size + np.arange(is_new.sum())
     entries = listed.append_column("row", arrays.integers(rows))
     entries = entries.append_column("present", arrays.flags(np.ones(len(rows), np.bool_)))
     is_gone = is_lost & ~np.isin(known_rows, rows)
@@ -115,6 +124,40 @@ def _follow_bytes(
     for one, other in twins(known, lost, listed, found):
         rows[[one, other]] = rows[[other, one]]
     return found, rows, waiting
+
+
+def _take_lost_rows(
+    listed: pa.Table,
+    rows: Positions,
+    is_new: npt.NDArray[np.bool_],
+    contents: Mapping[str, str | None],
+    lost: Mapping[str, int],
+    shard_size: int,
+) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """Gives new images the rows that equal bytes had in a part that is lost.
+
+    Other new images fill the gaps between these rows in order, as they most likely did before.
+
+    Returns:
+        Which images still need a row, and the addresses whose bytes must be compared first.
+    """
+    (new,) = np.nonzero(is_new)
+    addresses = listed["image"].take(arrays.integers(new)).to_pylist()
+    is_new, free = is_new.copy(), dict(lost)
+    for position, address in zip(new.tolist(), addresses, strict=True):
+        image_id = contents.get(address)
+        row = None if image_id is None else free.pop(image_id, None)
+        if row is not None:
+            rows[position], is_new[position] = row, False
+    compare = [address for address in addresses if address not in contents]
+    last = {row // shard_size: row for row in sorted(lost.values())}
+    first = ((shard * shard_size, row) for shard, row in last.items())
+    held = {*lost.values()}
+    gaps = (row for start, end in first for row in range(start, end) if row not in held)
+    if not compare:
+        for position, row in zip(np.nonzero(is_new)[0].tolist(), gaps, strict=False):
+            rows[position], is_new[position] = row, False
+    return is_new, compare
 
 
 def _without_lost_files(

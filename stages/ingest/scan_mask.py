@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.config.label_values import is_renumbered
 from pipeline.config.vocabulary import CLASS_COLORS, IGNORE, Vocabulary
@@ -41,7 +42,8 @@ def scan_mask(
     """
     try:
         content = images.read_bytes(uri, limits)
-        labels = decode_labels(content, limits)
+        in_colors = row["label_scheme"] == CLASS_COLORS
+        labels = decode_labels(content, limits, in_colors=in_colors)
     except UnreachableImageError as error:
         raise UnreachableImageError(f"label file {uri}: {error}") from error
     except UnreadableImageError as error:
@@ -49,13 +51,11 @@ def scan_mask(
         if "\\" in uri:
             fix = "write its path with `/`: a backslash is part of a name here"
         return DataError(f"cannot read the label file: {error}", where=uri, fix=fix)
+    own_turn = opening.orientation_of(content)
     if labels.shape[:2] != (row["height"], row["width"]):
-        return _other_size(uri, labels.shape, opening.orientation_of(content), row, orientation)
-    if _fits_both_ways(row, orientation) and opening.orientation_of(content) == 1:
-        row["remark"] = (
-            "turned by EXIF, but the label file is not, and its size fits both ways: look whether "
-            "it fits with `maskmill show`"
-        )
+        return _other_size(uri, labels.shape, own_turn, row, orientation)
+    if (doubt := _doubt(row, orientation, own_turn)) is not None:
+        row["remark"] = f"{doubt}, and its size fits both ways: look at it with `maskmill show`"
     try:
         scheme = vocabulary.scheme_of(labels, row["label_scheme"])
     except ValueError as error:
@@ -68,7 +68,8 @@ def scan_mask(
             return DataError(what, where=uri, fix="save it as RGB, or as class ids")
     mask, unknown = vocabulary.to_mask(labels, scheme)
     if unknown:
-        return _unknown_labels(unknown, uri, scheme, vocabulary)
+        greys = labels if labels.ndim == 2 and scheme is None else None
+        return _unknown_labels(unknown, uri, scheme, vocabulary, greys)
     row["label_scheme"] = scheme
     row["mask_id"] = images.content_id(content)
     row["mask_ignored"] = float((mask == IGNORE).mean())
@@ -76,9 +77,20 @@ def scan_mask(
     return None
 
 
-def _fits_both_ways(row: ImageRow, orientation: int) -> bool:
-    """Whether an image is turned, but has the same size as it is stored and upright."""
-    return orientation > 1 and (orientation < _SWAPS_SIDES or row["height"] == row["width"])
+def _doubt(row: ImageRow, turn: int, own_turn: int) -> str | None:
+    """Says how image and label file are turned, if they differ in it and no size tells."""
+    if turn == own_turn:
+        return None
+    turns = [each for each in (turn, own_turn) if each > 1]
+    if row["height"] != row["width"] and max(turns) >= _SWAPS_SIDES:
+        return None
+    if own_turn == 1:
+        return "turned by EXIF, but the label file is not"
+    return f"its label file is turned by its own EXIF, but the image {_how(turn)}"
+
+
+def _how(turn: int) -> str:
+    return "is not" if turn == 1 else "in another way"
 
 
 def _other_size(
@@ -109,9 +121,21 @@ def _turned(width: int, height: int, orientation: int) -> str:
 
 
 def _unknown_labels(
-    unknown: Sequence[str], uri: str, scheme: str | None, vocabulary: Vocabulary
+    unknown: Sequence[str],
+    uri: str,
+    scheme: str | None,
+    vocabulary: Vocabulary,
+    greys: npt.NDArray[np.integer] | None,
 ) -> DataError:
-    """The error of label values that the vocabulary has no class for."""
+    """The error of label values that the vocabulary has no class for.
+
+    Args:
+        unknown: The values.
+        uri: Address of the file.
+        scheme: The scheme that reads it.
+        vocabulary: Has no class for them.
+        greys: The pixels (H, W), if they may be colours of classes.
+    """
     shown = ", ".join(unknown[:_SHOWN]) + (", ..." if unknown[_SHOWN:] else "")
     kind = "colour" if unknown[0].startswith("#") else "class id"
     count = f" ({len(unknown):,} colours)" if kind == "colour" and unknown[_SHOWN:] else ""
@@ -122,4 +146,15 @@ def _unknown_labels(
         if scheme == CLASS_COLORS:
             known = f"{known}, or the colours of the classes"
         fix = f"{known}, or set `label_scheme` of the source to a scheme that has it"
+        if greys is not None and _are_colors(greys, vocabulary):
+            fix = f"its greys are colours of classes: set `label_scheme: {CLASS_COLORS}`"
     return DataError(f"{kind} {shown} is not in the vocabulary{count}", where=uri, fix=fix)
+
+
+def _are_colors(greys: npt.NDArray[np.integer], vocabulary: Vocabulary) -> bool:
+    """Whether greys (H, W) are all colours of classes, or ignored ones."""
+    if greys.max() > IGNORE:
+        return False
+    colors = np.stack([greys] * 3, axis=-1).astype(np.uint8)
+    mask, unknown = vocabulary.to_mask(colors, CLASS_COLORS)
+    return not unknown and bool((mask != IGNORE).any())

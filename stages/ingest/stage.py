@@ -24,11 +24,12 @@ from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
 from stages.ingest.config import IngestConfig
-from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
+from stages.ingest.duplicates import COMPARED_COLUMNS, contradictions, status_changes
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import Layout, assign_rows
 from stages.ingest.listing import Listing, check_scheme, list_sources
+from stages.ingest.lost_parts import keep_places, rows_of_lost_parts
 from stages.ingest.shard_facts import DUPLICATES_MARKED, SHARD_SIZE, ShardFacts
 
 if TYPE_CHECKING:
@@ -126,6 +127,17 @@ class IngestStage(Stage[ShardKey]):
         rows = manifest.read_part(unit.part, tables.IMAGES, names).to_pylist() if exists else ()
         return image_changes(rows, self.layout.rows(unit.shard))
 
+    def orphans(self) -> list[Path]:
+        """Parts of no shard: all rows ever given lie in the shards of the layout."""
+        planned = {part_file.part_name(shard) for shard in self.layout.shards}
+        names = manifest.part_names(self.folder)
+        return [self.folder / name for name in names if name not in planned]
+
+    def discard(self, path: Path) -> None:
+        """See `Stage.discard`: images keep their rows, as far as these can still be read."""
+        if not part_file.put_in_place(path):
+            keep_places(path, {SHARD_SIZE: self._section.shard_size})
+
     def remarks(self) -> list[str]:
         """See `Stage.remarks`: what no row shows, and images that are gone; asked after `plan`."""
         gone = remarks(self._vanished, len(self._layout.unsure), self._rows["status"])
@@ -170,7 +182,7 @@ class IngestStage(Stage[ShardKey]):
             again = "; the next run tries again" if status == "failed" else ""
             count = f"{these.num_rows} image{'s'[: these.num_rows != 1]}"
             self.context.console.warn(f"{count} {status}; {text}{again}")
-        for remark in image_remarks(good):
+        for remark in (*image_remarks(good), *contradictions(images)):
             self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
@@ -256,7 +268,8 @@ class IngestStage(Stage[ShardKey]):
     def _layout(self) -> Layout:
         self._check_shard_size()
         read = partial(manifest.read, self.folder, tables.IMAGES)
-        return assign_rows(self._listing.images, read, self._section.shard_size, self._contents)
+        size, lost = self._section.shard_size, rows_of_lost_parts(self.context.config.manifests)
+        return assign_rows(self._listing.images, read, size, self._contents, lost)
 
     @property
     def _rows(self) -> pa.Table:

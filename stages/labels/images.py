@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config.vocabulary import Vocabulary
+from pipeline.config.vocabulary import CLASS_COLORS, Vocabulary
 from pipeline.images import faults, images
 from pipeline.images.faults import UnreadableImageError
 from pipeline.images.label_files import decode_labels
@@ -49,7 +49,7 @@ def read_mask(row: ImageRow, vocabulary: Vocabulary) -> Bytes:
     uri = row["mask_uri"]
     assert uri is not None, "the roles that are read with labels have label files"
     with images.readable(uri, expected=row.get("mask_id")) as content:
-        labels = decode_labels(content)
+        labels = decode_labels(content, in_colors=row["label_scheme"] == CLASS_COLORS)
     return vocabulary.to_mask(labels, row["label_scheme"])[0]
 
 
@@ -83,7 +83,8 @@ def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) 
     if uri is None:
         raise UnreadableImageError("this image has no label file")
     try:
-        labels = decode_labels(images.read_bytes(uri, expected=row.get("mask_id")))
+        content = images.read_bytes(uri, expected=row.get("mask_id"))
+        labels = decode_labels(content, in_colors=row["label_scheme"] == CLASS_COLORS)
     except UnreadableImageError as error:
         raise type(error)(f"label file: {error}") from error
     return resized(vocabulary.to_mask(labels, row["label_scheme"])[0], height, width)

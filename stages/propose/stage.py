@@ -34,7 +34,7 @@ _LIBRARIES = ("torch", "torchvision", "segment-anything")
 """Packages whose versions may change masks."""
 
 
-class ProposeStage(ShardStage[ShardKey, "ShardTask", list[ProposalsRow]]):
+class ProposeStage(ShardStage[ShardKey, "ShardTask", ProposalsRow]):
     """Fills the proposals manifest."""
 
     name = "propose"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline import stopping
 from pipeline.console import Console
+from pipeline.engine.run_shards import ShardResult
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
 from pipeline.records.rows import ProposalsRow
@@ -26,7 +27,7 @@ from stages.propose.generator.sam import load_sam
 from stages.propose.task import ShardTask
 
 
-def propose_shard(task: ShardTask) -> list[ProposalsRow]:
+def propose_shard(task: ShardTask) -> ShardResult[ProposalsRow]:
     """Proposes masks in the images of a shard.
 
     Returns:
@@ -54,7 +55,7 @@ def propose_shard(task: ShardTask) -> list[ProposalsRow]:
             row["status"], row["seconds"] = "ok", seconds
             row["height"], row["width"] = height, width
             row.update(_columns(found))
-    return rows
+    return ShardResult(rows)
 
 
 def _batches(

@@ -14,7 +14,7 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.engine.findings import Findings
 from pipeline.engine.shard_stage import ShardStage
 from pipeline.engine.stage import Context, Unit
-from pipeline.errors import error_context
+from pipeline.errors import StorageError, error_context
 from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.label_store import LabelStore, unused_files
@@ -48,7 +48,7 @@ class LabelsKey:
 PseudolabelKey = LabelsKey | CardKey
 
 
-class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
+class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
     """Fills the label store, the pseudo_labels manifest and the report cards."""
 
     name = "pseudolabel"
@@ -152,6 +152,21 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", list[LabelRow]]):
         versions = self._label_facts.versions(unit.key.labeler)
         table = tables.PSEUDO_LABELS.rows(rows)
         self.commit(unit, table, failed=failed, facts=facts, versions=versions)
+
+    def misleads(self, unit: Unit[PseudolabelKey]) -> bool:
+        """See `Stage.misleads`: whole chunks may be those of other images."""
+        from pipeline.records.label_reader import LabelReader, StoredLabel
+
+        if not isinstance(unit.key, LabelsKey):
+            return False
+        workspace = self.context.config.run.workspace
+        try:
+            rows = manifest.read_part(unit.part, tables.PSEUDO_LABELS).to_pylist()
+            good = [row for row in rows if row["status"] == "ok"]
+            LabelReader().read([StoredLabel.of(workspace, row) for row in good])
+        except StorageError:
+            return False
+        return True
 
     def damage(self) -> list[str]:
         """See `Stage.damage`: what describes the arrays of the label stores."""

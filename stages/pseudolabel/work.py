@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
+from pipeline.engine.run_shards import ShardResult
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
@@ -33,12 +34,12 @@ from stages.pseudolabel.task import ShardTask
 Bytes = npt.NDArray[np.uint8]
 
 
-def label_shard(task: ShardTask) -> list[LabelRow]:
+def label_shard(task: ShardTask) -> ShardResult[LabelRow]:
     """Labels the shard's images and writes the labels to the store.
 
     Returns:
-        A row for each image. An image that can no longer be read has status failed, the reason,
-        and a mask of ignore.
+        A row for each image, and the files of the labels. An image that can no longer be read has
+        status failed, the reason, and a mask of ignore.
 
     Raises:
         NotFiniteError: Scores of an image are NaN or infinite.
@@ -88,8 +89,8 @@ def label_shard(task: ShardTask) -> list[LabelRow]:
             finished.result()  # one batch at a time bounds the memory
             finished = thread.submit(finish, batch, mask, confidence)
         finished.result()
-    task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
-    return rows
+    files = task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
+    return ShardResult(rows, files)
 
 
 @lru_cache(maxsize=4)

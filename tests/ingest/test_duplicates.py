@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.records import tables
-from stages.ingest.duplicates import COMPARED_COLUMNS, status_changes
+from stages.ingest.duplicates import COMPARED_COLUMNS, contradictions, status_changes
 
 Ingest = Callable[..., CompletedProcess[str]]
 Rows = Callable[[], pd.DataFrame]
@@ -150,3 +150,26 @@ def test_a_run_killed_before_its_last_part_is_finished_by_the_next(
     (manifest_folder / "part-00002.parquet").unlink()
     ingest()
     pd.testing.assert_frame_equal(rows(), whole)
+
+
+def test_of_equal_images_of_a_role_one_with_a_label_file_counts() -> None:
+    found = changes(image(1, "a"), image(2, "a", mask_id="m"), image(3, "a", mask_id="m"))
+    message = "same content as /2.png of source ood-images"
+    assert found == {1: ("duplicate", message), 3: ("duplicate", message)}
+
+
+def test_equal_images_with_different_label_files_are_told() -> None:
+    images = [image(1, "a", mask_id="m"), image(2, "a", mask_id="n"), image(3, "a")]
+    found = changes(*images)
+    message = "same content as /1.png of source ood-images"
+    assert found[2] == ("duplicate", f"{message}, which has another label file")
+    assert found[3] == ("duplicate", message)
+    rows = [
+        {**each, "status": found[each["row"]][0], "error_message": found[each["row"]][1]}
+        for each in images[1:]
+    ]
+    assert [*contradictions(tables.IMAGES.rows(rows))] == [
+        "1 duplicate with another label file than the equal image that is used; first: /2.png: "
+        f"{message}, which has another label file"
+    ]
+    assert [*contradictions(tables.IMAGES.rows(images))] == []

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config.vocabulary import CLASS_COLORS
+from stages.labels.images import read_mask
+from tests.conftest import VOCABULARY
 from tests.ingest.masks import (
     COLORS,
     IDS,
@@ -136,3 +138,51 @@ def test_a_color_of_two_classes_names_none(scan_one: Scan) -> None:
     classes = [{"name": n, "color": c} for n, c in (("a", "#ff0000"), ("b", "#FF0000"))]
     own = vocabulary(classes=classes, background=None, label_schemes={})
     assert "#ff0000 is not in the vocabulary" in str(scan_one(in_colors(), vocabulary=own).problem)
+
+
+@pytest.mark.parametrize(
+    ("size", "turn", "own", "how"),
+    [((64, 48), None, 3, "is not"), ((48, 48), None, 6, "is not"), ((64, 48), 2, 3, "in another")],
+)
+def test_a_mask_that_its_own_exif_turns_is_remarked(
+    size: tuple[int, int], turn: int | None, own: int, how: str, scan_one: Scan
+) -> None:
+    """Else it may lie the wrong way over an image that no data turns."""
+    mask = encoded(grey(IDS[: size[1], : size[0]]), **exif(own))
+    remark = str(scan_one(mask, size=size, turn=turn).row["remark"])
+    assert remark.startswith(f"its label file is turned by its own EXIF, but the image {how}")
+    assert remark.endswith("its size fits both ways: look at it with `maskmill show`")
+
+
+def test_a_mask_that_only_fits_turned_is_not_remarked(scan_one: Scan) -> None:
+    assert "remark" not in scan_one(encoded(grey(IDS.T.copy()), **exif(6))).row
+
+
+GREYS = {
+    "classes": [
+        {**entry, "color": color}
+        for entry, color in zip(
+            VOCABULARY["classes"], ("#000000", "#4c4c4c", "#969696"), strict=True
+        )
+    ]
+}
+GREY_VALUES = np.array([0, 76, 150], np.uint8)
+
+
+def test_greys_that_are_colours_of_classes_say_how_they_are_read(scan_one: Scan) -> None:
+    classes = vocabulary(**GREYS)
+    values = grey(GREY_VALUES[np.where(IDS == 255, 0, IDS)])
+    fix = str(scan_one(values, vocabulary=classes).problem)
+    assert fix.endswith("its greys are colours of classes: set `label_scheme: class colors`")
+    row = scan_one(values, CLASS_COLORS, vocabulary=classes).row
+    np.testing.assert_array_equal(read_mask(row, classes), np.where(IDS == 255, 0, IDS))
+    assert "has it" in str(scan_one(values).problem)
+
+
+def test_a_palette_is_read_by_its_colours_where_the_scheme_says_so(scan_one: Scan) -> None:
+    """The numbers of this palette are not the class ids."""
+    shuffled = np.roll(COLORS, 7, axis=0)
+    mask = Image.fromarray((IDS.astype(int) + 7).astype(np.uint8))
+    mask.putpalette(shuffled.tobytes())
+    row = scan_one(mask, CLASS_COLORS).row
+    np.testing.assert_array_equal(read_mask(row, vocabulary()), IDS)

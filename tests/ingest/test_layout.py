@@ -28,7 +28,7 @@ def known(*rows: tuple[str, int], source: str = "web") -> Any:
 
 def assigned(listed: Any, read: Any, **contents: str) -> ShardedTable:
     """The layout in shards of two rows."""
-    return assign_rows(listed, read, 2, contents).table
+    return assign_rows(listed, read, 2, contents, {}).table
 
 
 def shown(layout: ShardedTable) -> dict[int, list[tuple[int, str, bool]]]:

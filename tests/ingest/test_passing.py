@@ -14,18 +14,24 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
 from pipeline import stopping
+from pipeline.config import config as config_file
 from pipeline.config.vocabulary import Vocabulary
+from pipeline.console import Console
+from pipeline.engine.stage import Context
 from pipeline.errors import DataError
 from pipeline.images import images
 from pipeline.images.faults import UnreachableImageError, UnreadableImageError
 from pipeline.images.limits import Limits
 from pipeline.images.opening import TimedBytes
 from pipeline.records.rows import ImageRow
+from stages.ingest.config import IngestConfig
 from stages.ingest.scan import Reading, content_ids, scan
+from stages.ingest.stage import IngestStage
 from stages.ingest.tar_index import read_index
 from stages.labels.images import fitted_pixels, read_ahead, read_pixels
 from tests.process_limits import in_new_process, memory_limited_to, no_more_open_files
@@ -276,3 +282,33 @@ def test_reading_many_files_ends_when_a_signal_asks_for_it(
             list(content_ids([str(tmp_path / "good.png")], Limits()))
         with pytest.raises(stopping.Stopped):
             read_index(str(archive), tmp_path / "cache")
+
+
+@on_linux
+def test_a_file_that_cannot_be_asked_is_not_gone(
+    write_config: Callable[..., Path],
+    tiny: dict[str, Any],
+    data: Path,
+    tmp_path: Path,
+    ingest: Callable[..., CompletedProcess[str]],
+    rows: Callable[[], pd.DataFrame],
+) -> None:
+    """The images of a list lie in a folder that nobody may enter for a while."""
+    names = [str(path) for path in sorted((data / "ood/images").iterdir())]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    source = {"name": "list", "file": "list.txt"}
+    tiny["ingest"]["sources"]["ood"] = {"role": "ood", "source": source}
+    config = write_config(tiny)
+    ingest()
+    before = rows()
+    with closed_to_us(data / "ood/images"):
+        loaded = config_file.load(config, {"ingest": IngestConfig})
+        stage = IngestStage(loaded.sections["ingest"], Context(loaded, Console()))
+        assert [unit.name for unit in stage.plan()]
+        listed = stage.layout.table
+    (data / "ood/images").chmod(0o755)
+    assert listed["present"].to_pylist() == [True] * len(before)
+    stamps = listed.filter(pc.equal(listed["source"], "ood"))["stamp"].to_pylist()
+    assert stamps == [f"Permission denied: {name}" for name in names]
+    ingest()
+    pd.testing.assert_frame_equal(rows().drop(columns="stamp"), before.drop(columns="stamp"))

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
@@ -197,9 +198,25 @@ def test_what_is_damaged_in_the_cache_is_embedded_again(
         np.savez(file, other=np.zeros((2, 32), np.float32))
     else:
         wrong = np.zeros((3, 32), np.float32) if damage == "shape" else np.zeros((2, 32), int)
-        np.savez(file, embeddings=wrong)
+        with np.load(io.BytesIO(content)) as own:
+            np.savez(file, embeddings=wrong, key=own["key"])
     asked = Asked(clip)
     found = embed(asked, chosen, ("a {}", "the {}"), cache=TextCache(tmp_path, {}))
     assert asked.prompts == ["a cat", "the cat"]
     assert torch.equal(found, whole)
-    assert len(file.read_bytes()) == len(content)  # mended
+    assert len(file.read_bytes()) == len(content)  # written again
+
+
+def test_files_of_the_cache_that_were_exchanged_are_embedded_again(
+    clip: Clip, vocabulary: BuildVocabulary, tmp_path: Path
+) -> None:
+    chosen, cache = channels(vocabulary(cat=["cat"], dog=["dog"])), TextCache(tmp_path, {})
+    whole = embed(Asked(clip), chosen, ("a {}",), cache=cache)
+    one, other = tmp_path.glob("*/*")
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    asked = Asked(clip)
+    assert torch.equal(embed(asked, chosen, ("a {}",), cache=cache), whole)
+    assert asked.prompts == ["a cat", "a dog"]
+    assert (one.read_bytes(), other.read_bytes()) == contents

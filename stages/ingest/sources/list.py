@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -24,6 +25,11 @@ from stages.ingest.wrong_source import images_in_table
 
 _TABLES = (".csv", ".parquet")
 _COLUMNS = ("uri", "path", "mask_uri", "caption", "url")
+_DELIMITERS = (",", ";", "\t")
+_MAX_HEADER = 2**16
+"""Bytes of a table's first line that are looked at."""
+_MASKS = re.compile("mask|label|annotation|segmentation", re.IGNORECASE)
+"""Names of columns that may hold paths of label files."""
 _JSON = (".json", ".jsonl", ".ndjson")
 _SEPARATORS = re.compile(r"[ \t]*[\t,;][ \t]*| +")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -80,6 +86,7 @@ class ListSource(Source):
         root = Root(folder, follow_links=self.config.follow_links)
         listed: dict[str, Listed] = {}
         repeated = 0
+        self.remarks += _unread_columns(file) if self.config.masks else []
         for number, row in enumerate(_rows(file, where), start=1):
             uri = row["uri"]
             if uri is None:
@@ -95,6 +102,12 @@ class ListSource(Source):
             raise DataError("the list is empty", where=where, fix="write one image path a line")
         if repeated:
             self.remarks.append(f"{repeated:,} lines of {file} repeat an image")
+        columns = [each.image for each in listed.values() if _has_columns(each, root)]
+        if columns:
+            what = "name no file and look like several columns; a line holds an image, or an image"
+            self.remarks.append(
+                f"{len(columns):,} lines {what} and its label file, no more; first: {columns[0]}"
+            )
         return listing(listed.values())
 
     def _listed(self, uri: str, row: _Row, root: Root, number: int, where: str) -> Listed:
@@ -156,6 +169,15 @@ def _text_row(line: str) -> _Row:
     return {"uri": line[: cuts[0].start()], "mask_uri": line[cuts[0].end() :]}
 
 
+def _has_columns(listed: Listed, root: Root) -> bool:
+    """Whether there is no file, and the path looks like an image and further columns."""
+    if listed.stamp is not None or listed.problem is not None:
+        return False
+    line = listed.image.removeprefix(root.folder)
+    cuts = _SEPARATORS.finditer(line)
+    return any(ending_of(line[: cut.start()]) in IMAGE_ENDINGS for cut in cuts)
+
+
 def _table_rows(file: Path, where: str) -> Iterator[_Row]:
     try:
         table = _read_table(file)
@@ -182,11 +204,41 @@ def _table_rows(file: Path, where: str) -> Iterator[_Row]:
             yield {**row, "uri": row[key] or None, "mask_uri": row.get("mask_uri") or None}
 
 
+def _unread_columns(file: Path) -> list[str]:
+    """A remark on columns of a table that may hold label files, where `mask_uri` is missing."""
+    if file.suffix.lower() not in _TABLES or not file.is_file():
+        return []
+    try:
+        names = _column_names(file)
+    except (pa.ArrowException, UnicodeDecodeError):  # told when the table is read
+        return []
+    found = [f"`{name}`" for name in names if _MASKS.search(name)]
+    if "mask_uri" in names or not found:
+        return []
+    return [f"not read: {', '.join(found)}; label files are read from a column `mask_uri`"]
+
+
+def _column_names(file: Path) -> list[str]:
+    if file.suffix.lower() == ".csv":
+        with pa.csv.open_csv(file, parse_options=_parse_options(file)) as opened:
+            return list(opened.schema.names)
+    return list(pa.parquet.read_schema(file).names)
+
+
+def _parse_options(file: Path) -> Any:
+    """How the cells of a CSV file are separated."""
+    with file.open("rb") as opened:
+        header = opened.readline(_MAX_HEADER)
+    # Most exports of spreadsheets are separated by commas, others by semicolons or tabs.
+    delimiter = max(_DELIMITERS, key=lambda each: header.count(each.encode()))
+    return pa.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter)
+
+
 def _read_table(file: Path) -> pa.Table:
     if file.suffix.lower() == ".csv":
         strings = pa.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, "string"))
-        cells = pa.csv.ParseOptions(newlines_in_values=True)
-        return pa.csv.read_csv(file, convert_options=strings, parse_options=cells)
+        options = _parse_options(file)
+        return pa.csv.read_csv(file, convert_options=strings, parse_options=options)
     with pa.parquet.ParquetFile(file) as opened:
         names = [n for n in opened.schema_arrow.names if n.strip().lower() in _COLUMNS]
         return opened.read(columns=names) if names else opened.schema_arrow.empty_table()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.config.config_section import Facts
 from pipeline.files import storage
 from pipeline.records.part_file import digest
 
-_VERSION = 1
+_VERSION = 2
 """Increased when embeddings are computed differently, or the format of files changes."""
 
 
@@ -37,10 +38,12 @@ class TextCache:
         try:
             content = storage.read_bytes(self._path(text, templates))
             with np.load(BytesIO(content), allow_pickle=False) as file:  # verifies checksums
-                embeddings = file["embeddings"]
+                embeddings, key = file["embeddings"], str(file["key"])
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
-        is_whole = embeddings.ndim == 2 and len(embeddings) == len(templates)
+        # A file that was moved to the place of another holds other texts.
+        is_whole = key == self._key(text, templates)
+        is_whole &= embeddings.ndim == 2 and len(embeddings) == len(templates)
         is_whole &= embeddings.dtype == np.float32 and bool(np.isfinite(embeddings).all())
         return torch.from_numpy(embeddings) if is_whole else None
 
@@ -52,8 +55,12 @@ class TextCache:
             StorageError: The object store does not answer.
         """
         content = BytesIO()
-        np.savez(content, embeddings=embeddings.numpy())
+        np.savez(content, embeddings=embeddings.numpy(), key=np.array(self._key(text, templates)))
         storage.write_bytes(self._path(text, templates), content.getvalue(), durable=False)
 
     def _path(self, text: str, templates: Sequence[str]) -> Path:
         return self._folder / f"{digest([text, *templates])}.npz"
+
+    def _key(self, text: str, templates: Sequence[str]) -> str:
+        """What the embeddings of a file are of."""
+        return json.dumps([self._folder.name, text, *templates])

@@ -132,3 +132,40 @@ def test_paths_start_at_the_root_where_one_is_named(
     first, second = listed("list.txt", root="sub")
     assert first == Listed(f"{data}/sub/b.jpg")
     assert second.problem == f"leads out of {data}/sub"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_csv_may_be_separated_otherwise(
+    delimiter: str, listed: List, data: Path, tmp_path: Path
+) -> None:
+    rows = [["uri", "caption"], ["a.jpg", "one"], ["sub/b.jpg", "two"]]
+    (tmp_path / "list.csv").write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
+    found = [(each.image, each.caption) for each in listed("list.csv")]
+    assert found == [(f"{data}/a.jpg", "one"), (f"{data}/sub/b.jpg", "two")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_that_may_be_label_files_are_told(
+    kind: str, build: Callable[..., ListSource], tmp_path: Path
+) -> None:
+    table = pd.DataFrame({"uri": ["a.jpg"], "Mask_path": ["a.png"], "length": ["3"]})
+    getattr(table, f"to_{kind}")(tmp_path / f"list.{kind}", index=False)
+    source = build(f"list.{kind}")
+    source.list()
+    assert source.remarks == [
+        "not read: `Mask_path`; label files are read from a column `mask_uri`"
+    ]
+
+
+def test_further_columns_of_a_line_are_told(
+    build: Callable[..., ListSource], data: Path, tmp_path: Path
+) -> None:
+    (data / "a.jpg copy").write_bytes(b"")
+    lines = ["a.jpg a.png 0.5", "a.jpg,cat", "a.jpg", "a.jpg copy"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    source = build("list.txt")
+    source.list()
+    assert source.remarks == [
+        "2 lines name no file and look like several columns; a line holds an image, or an image "
+        f"and its label file, no more; first: {data}/a.jpg a.png 0.5"
+    ]
