@@ -2,8 +2,8 @@
 
 Readers of stage one (`decoded_pixels`, `fitted_pixels`, `fitted_mask`) raise
 `UnreadableImageError`, whose text becomes the message of a failed row. The other readers raise
-`DataError`: without the file the stage cannot go on. Both refuse a file whose bytes are not those that ingest read, as `image_id` and
-`mask_id` of the row show; a row without these is not compared.
+`DataError`: without the file the stage cannot go on. Both refuse a file whose bytes are not those
+that ingest read, as `image_id` and `mask_id` of the row show; a row without these is not compared.
 """
 
 import os

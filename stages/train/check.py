@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, DataError
 from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
+from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import copies_label_files, read_labels, too_few_to_calibrate
 from stages.train.config import TrainConfig, VariantConfig
@@ -59,6 +60,26 @@ class TrainCheck:
                 if role not in given:
                     self.findings.add(no_image(self.config, role))
 
+    def protocols(self) -> None:
+        """Presets that are scored by another protocol than in their papers."""
+        found: dict[str, list[str]] = {}
+        for name, variant in self.section.variants.items():
+            if "evaluate" not in self.config.sections and variant.validate_every is None:
+                continue  # nothing is scored
+            with self.findings.collecting():
+                published = variant.published_protocol
+                used = protocol_of(self.config, published)
+                if published is not None and not used.predicts_as(published):
+                    dataset = "" if variant.dataset is None else f" on {variant.dataset}"
+                    what = f"{variant.preset}{dataset} was scored by {published.spelled()}"
+                    found.setdefault(what, []).append(name)
+        for what, variants in found.items():
+            self.findings.warn(
+                f"{self.config.where('evaluate')}: in its paper {what}; scores of "
+                f"{', '.join(variants)} are by another protocol and cannot be compared with it; "
+                "set `evaluate: {protocol: published}` without other keys"
+            )
+
     def schemes(self) -> None:
         """Classes that no label scheme reaches; before the label files were read."""
         ingest = self.config.section(IngestConfig)
@@ -86,8 +107,10 @@ class TrainCheck:
             self._validations(read_supervision(self.config, "val"))
         sizes, fix = Sizes.of(self.config), "fit `scale`, or `evaluate.short_side_px`"
         for name, variant in self.section.variants.items():
-            if what := sizes.mismatch(variant):
-                self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+            with self.findings.collecting():
+                protocol = protocol_of(self.config, variant.published_protocol)
+                if what := sizes.mismatch(variant, protocol):
+                    self.findings.warn(f"{self._where(name)}: {what}; {fix}")
 
     def labels(self) -> None:
         """Stored labels that leave every pixel open; once pseudolabel is done."""

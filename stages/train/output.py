@@ -152,12 +152,14 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
 
 
 def training_warnings(config: Config) -> list[str]:
-    """Warnings about trainings by their images and label files; one line each."""
+    """Warnings about trainings by their keys, images and label files; one line each."""
     if (section := config.section(TrainConfig)) is None:
         return []
     findings = Findings()
+    check = TrainCheck(config, section, findings)
+    check.protocols()
     with findings.collecting():
-        TrainCheck(config, section, findings).images()
+        check.images()
     return findings.warnings
 
 

@@ -47,12 +47,13 @@ class Predictor:
         classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes
 
-    def label(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Predicts one image at its own resolution, and labels it at another.
+    def label(self, image: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Predicts the classes of one image, and how probable they are.
 
         Args:
             image: (3, H, W) uint8 RGB.
-            size: (h, w), the size of the label, to which probabilities are averaged.
+            size: (h, w), the size of the label, to which probabilities are resized, antialiased;
+                None: the image's own.
 
         Returns:
             (h, w) int64 class ids and (h, w) float probabilities of these classes, on the device.
@@ -61,7 +62,7 @@ class Predictor:
             found = pixel_probabilities(
                 self.network, image.to(self.device), self.protocol, self.normalization
             )
-            if found.shape[1:] != size:
+            if size is not None and found.shape[1:] != size:
                 found = F.interpolate(found[None], size, mode="bilinear", antialias=True)[0]
             confidence, mask = found.max(dim=0)
         return mask, confidence

@@ -58,7 +58,7 @@ def opencv(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _neighbours(before: int, after: int) -> tuple[Tensor, Tensor]:
-    """For each new pixel of a line: its first neighbour, (N,) int64, and both weights, (N, 2) int32.
+    """For each new pixel of a line: its first neighbour (N,) int64, and weights (N, 2) int32.
 
     Positions are computed in double, and weights in single precision, as OpenCV does.
     """
