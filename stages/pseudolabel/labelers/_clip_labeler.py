@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from stages.pseudolabel.labelers.base import ImageBatch
 
 
+_FLAT = 1e-6
+"""Range of cosines that is only rounding."""
+
+
 class ClipLabeler(Labeler):
     """Labels each pixel by its most probable class.
 
@@ -206,7 +210,8 @@ class ClipLabeler(Labeler):
         image = images.original(index)
         size = (short_px, short_px)
         if config.fit == "shape":
-            size = scaled_size(*image.shape[-2:], short_px, config.long_side_px)
+            height, width = image.shape[-2:]
+            size = scaled_size(height, width, short_px, config.long_side_px)
         if config.resize == "bilinear":
             return _resized(self._clip.normalize(image.to(device)), size, antialias=True)
         if config.resize == "opencv":
@@ -222,12 +227,15 @@ class ClipLabeler(Labeler):
     def _of_image(self, scores: Tensor) -> Tensor:
         """Merged scores of windows, (C, h, w) or of each concept (K, h, w), to those of an image.
 
-        GEM stretches the map of each concept over the whole image, before the best of a class.
+        GEM stretches the map of each concept over the whole image, before the best of a class. A
+        map without a range becomes 0: it would be noise of rounding.
         """
+        import torch
+
         if self.config.maps == "cosine":
             return scores
         low, high = scores.flatten(1).aminmax(dim=1)
-        span = (high - low).where(high > low, 1)
+        span = (high - low).where(high - low > _FLAT, torch.inf)
         stretched = (scores - low[:, None, None]) / span[:, None, None]
         return self._scores(stretched, 0)
 
