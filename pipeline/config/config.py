@@ -34,7 +34,7 @@ K = TypeVar("K", bound=Section)
 class ClusterConfig(Section):
     """Workers of stage one."""
 
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=1024)
     """Local worker processes, distributed over the GPUs; 0 = one worker thread in this process."""
     address: (
         Annotated[

@@ -98,8 +98,10 @@ class Section(BaseModel):
                 return wrong_value(f"write {expected(*field_at(own, detail['loc']))}")
 
             raise in_plain_words(error, fix) from error
-        if _became_a_number(value, checked):
+        if _became_a_number(value, checked, bool):
             raise ValueError("write a number, not true or false")
+        if _became_a_number(value, checked, str, "_"):
+            raise ValueError("write the number without `_`")
         return checked
 
     @classmethod
@@ -140,15 +142,23 @@ class Section(BaseModel):
         return facts
 
 
-def _became_a_number(value: object, checked: object) -> bool:
-    """Whether a boolean, maybe inside a list or mapping, was converted to the number 0 or 1."""
+def _became_a_number(value: object, checked: object, kind: type[object], holding: str = "") -> bool:
+    """Whether a value of a kind, maybe inside a list or mapping, was converted to a number.
+
+    Args:
+        value: The value as written.
+        checked: The value after the conversion.
+        kind: A type: bool, which becomes 0 or 1, or str.
+        holding: Only values whose text holds this.
+    """
     if isinstance(value, dict) and isinstance(checked, dict):
         pairs = zip(value.values(), checked.values(), strict=False)
     elif isinstance(value, list) and isinstance(checked, tuple):
         pairs = zip(value, checked, strict=False)
     else:
-        return isinstance(value, bool) and type(checked) in (int, float)
-    return any(_became_a_number(*pair) for pair in pairs)
+        is_number = type(checked) in (int, float)
+        return is_number and isinstance(value, kind) and holding in str(value)
+    return any(_became_a_number(*pair, kind, holding) for pair in pairs)
 
 
 def _facts(value: object, plain: JsonValue, key: str) -> Facts:

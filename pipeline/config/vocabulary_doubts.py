@@ -14,23 +14,32 @@ def reached(vocabulary: Vocabulary, scheme: str | None) -> frozenset[int]:
     return frozenset(value for value in targets.values() if isinstance(value, int)) - {IGNORE}
 
 
-def asked_for(vocabulary: Vocabulary) -> frozenset[int]:
-    """The classes that labels made from text can show: those with concepts, and the background.
+def asked_for(vocabulary: Vocabulary, *, has_rest: bool) -> frozenset[int]:
+    """The classes that labels made from text can show: those with concepts.
 
-    Pixels that are too unsure become background, so it needs no concepts.
+    Args:
+        vocabulary: The classes.
+        has_rest: Whether the labeler makes unsure pixels background, which then needs no concepts.
     """
-    asked = {value for value, _ in vocabulary.queries()}
-    return frozenset({*asked, vocabulary.background_id} - {IGNORE})
+    rest = {vocabulary.background_id} if has_rest else set()
+    return frozenset(({value for value, _ in vocabulary.queries()} | rest) - {IGNORE})
 
 
-def doubts_of_texts(vocabulary: Vocabulary) -> list[str]:
-    """Warnings about classes that labels made from text may lack; one line each."""
-    asked = asked_for(vocabulary)
-    found = [
-        f"the class {name} has no concepts, so that no text can find it"
-        for class_id, name in enumerate(vocabulary.class_names)
-        if class_id not in asked
-    ]
+def doubts_of_texts(vocabulary: Vocabulary, *, has_rest: bool) -> list[str]:
+    """Warnings about classes that labels made from text may lack; one line each.
+
+    Args:
+        vocabulary: The classes.
+        has_rest: See `asked_for`.
+    """
+    asked = asked_for(vocabulary, has_rest=has_rest)
+    found = []
+    for class_id, name in enumerate(vocabulary.class_names):
+        if class_id not in asked and name == vocabulary.background:
+            lacking = "no concepts, no background_concepts and no `prob_threshold` of the labeler"
+            found.append(f"the background {name} has {lacking}, so that no pixel becomes it")
+        elif class_id not in asked:
+            found.append(f"the class {name} has no concepts, so that no text can find it")
     words: dict[int, set[str]] = {}
     for value, query in vocabulary.queries():
         words.setdefault(value, set()).update(map(normal, query))

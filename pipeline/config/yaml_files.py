@@ -31,8 +31,11 @@ def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         text = content.decode() if len(content) <= MAX_BYTES else ""
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
-        reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
+    except UnicodeDecodeError as error:
+        what = "cannot read the file: it is not UTF-8 text"
+        raise ConfigError(what, where=str(path), fix="save it as UTF-8 text") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or "its name holds a NUL byte"
         raise ConfigError(f"cannot read the file: {reason}", where=str(path), fix=fix) from error
     if len(content) > MAX_BYTES:
         what = f"larger than {MAX_BYTES:,} bytes"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipeline import stopping
@@ -145,6 +145,9 @@ class Runner:
                 if has_written or state.state is not State.FRESH:
                     rest = stages[position + 1 :]
                     states |= {one.name: survey.look(one, plans_waiting=False) for one in rest}
+                if has_written:  # what it has made may be doubtful
+                    warnings = tuple(check(stage, ()).warnings)
+                    states[stage.name] = replace(state, warnings=warnings)
             refuse(states.values())
             self._warn(states, printed)
         self._warn(states, [])

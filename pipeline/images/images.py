@@ -45,6 +45,10 @@ class DecodedImage:
     is_clipped: bool = False
 
 
+_STORED = "stored"
+"""Part of the id of an image that is not turned by its EXIF orientation."""
+
+
 def read_bytes(uri: str, limits: Limits = CEILINGS, expected: str | None = None) -> bytes:
     """The bytes of an image or label file.
 
@@ -117,21 +121,37 @@ def content_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def image_id(content: bytes, value_range: ValueRange | None = None) -> str:
-    """The id of an image: of its bytes, and of the value range that it is read by."""
-    own = content_id(content)
-    return own if value_range is None else f"{own}@{value_range[0]}-{value_range[1]}"
+def image_id(
+    content: bytes, value_range: ValueRange | None = None, *, as_stored: bool = False
+) -> str:
+    """The id of an image: of its bytes, and of how they are read if that is not the usual way."""
+    how = [] if value_range is None else [f"{value_range[0]}-{value_range[1]}"]
+    how += [_STORED] if as_stored else []
+    return "@".join([content_id(content), *([",".join(how)] if how else [])])
 
 
 def range_of(image_id: str | None) -> ValueRange | None:
     """The value range that an image of this id is read by."""
+    found = [each.split("-") for each in _how(image_id) if each != _STORED]
+    return (int(found[0][0]), int(found[0][1])) if found else None
+
+
+def is_as_stored(image_id: str | None) -> bool:
+    """Whether an image of this id is read without turning it by its EXIF orientation."""
+    return _STORED in _how(image_id)
+
+
+def _how(image_id: str | None) -> list[str]:
     _, _, written = (image_id or "").partition("@")
-    low, _, high = written.partition("-")
-    return (int(low), int(high)) if written else None
+    return written.split(",") if written else []
 
 
 def decode_image(
-    content: bytes, limits: Limits = CEILINGS, value_range: ValueRange | None = None
+    content: bytes,
+    limits: Limits = CEILINGS,
+    value_range: ValueRange | None = None,
+    *,
+    as_stored: bool = False,
 ) -> DecodedImage:
     """Decodes any image from the web to upright 8-bit RGB.
 
@@ -143,6 +163,7 @@ def decode_image(
         limits: What the image may cost.
         value_range: The values of 16-bit grey that become black and white; by default the upper 8
             bits are kept.
+        as_stored: Whether not to turn it by its EXIF orientation.
 
     Raises:
         UnreadableImageError: The bytes are not an image, damaged, over the limits, or have
@@ -155,7 +176,8 @@ def decode_image(
             raise UnreadableImageError("its pixels are fractions; images are of whole numbers")
         is_cut, max_value, min_value = opening.is_cut_to_8_bits(image), None, 0
         is_clipped = False
-        orientation, turned = opening.orientation(image), opening.upright(image)
+        orientation = opening.orientation(image)
+        turned = opening.as_stored(image) if as_stored else opening.upright(image)
         if is_scaled := turned.mode.startswith("I"):
             stored = np.asarray(turned)
             values = stored.clip(0, _DEEPEST).astype(np.int32)
@@ -185,7 +207,8 @@ def decode_pixels(content: bytes, image_id: str | None) -> npt.NDArray[np.uint8]
     Raises:
         UnreadableImageError: See `decode_image`.
     """
-    return decode_image(content, value_range=range_of(image_id)).pixels
+    as_stored = is_as_stored(image_id)
+    return decode_image(content, value_range=range_of(image_id), as_stored=as_stored).pixels
 
 
 def fitted_size(height: int, width: int, size_px: int) -> tuple[int, int]:

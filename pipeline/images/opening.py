@@ -35,6 +35,11 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 """The transposition for each EXIF orientation but 1, which means upright."""
+_INVERSE = {
+    Transpose.ROTATE_270: Transpose.ROTATE_90,
+    Transpose.ROTATE_90: Transpose.ROTATE_270,
+}
+"""The transposition that undoes another; all others undo themselves."""
 
 _ALL_MEMORY = 200_000_000
 _IN_MEMORY = Budget(_ALL_MEMORY)
@@ -109,6 +114,14 @@ def upright(image: ImageFile) -> Image.Image:
     if method is None or isinstance(image, TiffImageFile):
         return image
     return image.transpose(method)
+
+
+def as_stored(image: ImageFile) -> Image.Image:
+    """Decodes an opened image, and does not turn it by its EXIF orientation."""
+    method = _UPRIGHT.get(orientation(image))
+    if method is None or not isinstance(image, TiffImageFile):
+        return image
+    return image.transpose(_INVERSE.get(method, method))  # Pillow has turned it
 
 
 def is_cut_to_8_bits(image: ImageFile) -> bool:

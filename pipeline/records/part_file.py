@@ -22,7 +22,7 @@ from pipeline.errors import StorageError
 from pipeline.files import storage
 from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import snapshot
-from pipeline.records.hidden_files import temporary_folder
+from pipeline.records.hidden_files import file_at, place_of, temporary_folder
 
 IMAGES_FACT = "inputs.images"
 """Key of the fact that is a digest of a unit's images; see `Stage.image_changes`."""
@@ -103,7 +103,7 @@ def write_part(
         "num_rows": rows.num_rows,
         "config": dict(config),
         "versions": {**installed(_RECORDED_LIBRARIES), **(versions or {})},
-        "name": path.name,
+        "place": place_of(path),
     }
     _write(path, rows, record)
 
@@ -144,7 +144,7 @@ def read_record(path: Path) -> Record | None:
         record = _raw_record(path)
     except FileNotFoundError:
         return None
-    _check_place(path, record.get("name"))
+    _check_place(path, record.get("place"))
     return Record(
         facts=record["facts"],
         files=record["files"],
@@ -241,7 +241,7 @@ def read_rows(parts: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     for part, source in zip(parts, storage.arrow_sources(parts), strict=True):
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             text = (file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")
-            _check_place(part, json.loads(text).get("name"))
+            _check_place(part, json.loads(text).get("place"))
             there = {*file.schema_arrow.names}
             rows = file.read([name for name in schema.names if name in there], use_threads=False)
         for position, column in enumerate(schema):
@@ -259,10 +259,10 @@ def put_in_place(part: Path) -> bool:
         Whether it was such a part.
     """
     owner = _owner(part)
-    if owner in (None, part.name):
+    if owner in (None, place_of(part)):
         return False
-    place = part.with_name(str(owner))
-    if _owner(place) == place.name:
+    place = file_at(part, str(owner))
+    if _owner(place) == owner:
         part.unlink()
         return True
     aside = temporary_folder(part.parent) / f".{part.name}.tmp"
@@ -275,18 +275,19 @@ def put_in_place(part: Path) -> bool:
 
 
 def _owner(part: Path) -> str | None:
-    """The name of the place that a part was written for; None if it is missing or damaged."""
+    """The place that a part was written for; None if it is missing, damaged, or says none."""
     with suppress(FileNotFoundError, StorageError):
-        name: str | None = _raw_record(part).get("name")
-        return name
+        place: str | None = _raw_record(part).get("place")
+        return place
     return None
 
 
-def _check_place(part: Path, name: str | None) -> None:
+def _check_place(part: Path, place: str | None) -> None:
     """Refuses a part that was written for another place; earlier versions recorded none."""
-    own = f"{part.name.partition('.')[0]}.parquet"  # a kept part has a fingerprint in its name
-    if name not in (None, own):
-        what, fix = f"holds the rows of {name}", "put it right with: maskmill verify --rerun"
+    if place not in (None, place_of(part)):
+        of = str(place).rpartition("/")
+        other = of[2] if of[0] == place_of(part).rpartition("/")[0] else str(place)
+        what, fix = f"holds the rows of {other}", "put it right with: maskmill verify --rerun"
         raise DamagedPartError(what, where=str(part), fix=fix)
 
 

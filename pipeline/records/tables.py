@@ -53,7 +53,7 @@ IMAGES = Table(
             "image_id",
             pa.string(),
             "first 16 hex digits of the SHA-256 of the file's bytes; then @low-high where a "
-            "`value_range` changes its pixels",
+            "`value_range` changes its pixels, and @stored where `exif_orientation: ignore` does",
         ),
         ("uri", pa.string(), "path of the image file; in a tar, archive#name@first byte+size"),
         ("source", pa.string(), "name of the source in the config"),

@@ -56,7 +56,7 @@ class EvaluateStage(Stage[ScoreKey]):
         """See `Stage.rehearse`: the device."""
         from stages.models.device import pick_device
 
-        with findings.collecting(), error_context("evaluate"):
+        with findings.collecting(), error_context(self.context.config.where("evaluate")):
             pick_device(self._section.device)
 
     def plan(self) -> list[Unit[ScoreKey]]:

@@ -54,6 +54,10 @@ class SourceConfig(Section):
     """The values of grey images of more than 8 bits that become black and white, e.g. [0, 4095] for
     12 bits in files of 16. Default: the upper 8 of 16 bits are kept."""
 
+    exif_orientation: Annotated[Literal["apply", "ignore"], UnlessDefault] = "apply"
+    """Whether images are turned by the orientation in their EXIF data. Loaders of published data
+    sets ignore it, so their label files fit the images as they are stored."""
+
     def create(self, config: Config, name: str) -> Source:
         """Builds the source of this name in a run's config."""
         return self.source.create(

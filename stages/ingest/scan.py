@@ -43,11 +43,13 @@ class Reading:
         vocabulary: Maps label values to class ids.
         limits: What an image or a label file may cost.
         value_ranges: The values that become black and white, of sources that have a range.
+        as_stored: Sources whose images are not turned by their EXIF orientation.
     """
 
     vocabulary: Vocabulary
     limits: Limits
     value_ranges: Mapping[str, ValueRange]
+    as_stored: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,21 @@ def _read(row: ImageRow, reading: Reading) -> DataError | None:
     content = images.read_bytes(row["uri"], reading.limits)
     row["image_id"] = images.content_id(content)
     value_range = reading.value_ranges.get(row["source"])
-    decoded = images.decode_image(content, reading.limits, value_range)
-    if decoded.is_scaled:
-        row["image_id"] = images.image_id(content, value_range)
+    as_stored = row["source"] in reading.as_stored
+    decoded = images.decode_image(content, reading.limits, value_range, as_stored=as_stored)
+    row["image_id"] = images.image_id(
+        content,
+        value_range if decoded.is_scaled else None,
+        as_stored=as_stored and decoded.orientation > 1,
+    )
     row["height"], row["width"] = decoded.pixels.shape[:2]
     row["format"] = decoded.format
     if remark := remark_of(decoded, value_range):
         row["remark"] = remark
     if row["mask_uri"] is None:
         return None
-    return scan_mask(row["mask_uri"], row, decoded.orientation, reading.vocabulary, reading.limits)
+    orientation = None if as_stored else decoded.orientation
+    return scan_mask(row["mask_uri"], row, orientation, reading.vocabulary, reading.limits)
 
 
 def content_ids(uris: Sequence[str], limits: Limits) -> Iterator[tuple[str, str | None]]:

@@ -23,14 +23,14 @@ _SWAPS_SIDES = 5
 
 
 def scan_mask(
-    uri: str, row: ImageRow, orientation: int, vocabulary: Vocabulary, limits: Limits
+    uri: str, row: ImageRow, orientation: int | None, vocabulary: Vocabulary, limits: Limits
 ) -> DataError | None:
     """Adds the columns of a label file to a row.
 
     Args:
         uri: Address of the label file.
         row: The row, with the columns of the image.
-        orientation: EXIF orientation of the image, 1 to 8.
+        orientation: EXIF orientation of the image, 1 to 8; None where it is ignored.
         vocabulary: Maps label values to class ids.
         limits: What the label file may cost.
 
@@ -52,6 +52,11 @@ def scan_mask(
             fix = "write its path with `/`: a backslash is part of a name here"
         return DataError(f"cannot read the label file: {error}", where=uri, fix=fix)
     own_turn = opening.orientation_of(content)
+    if orientation is None:
+        if own_turn > 1:
+            what = "the label file has an EXIF orientation, which its source ignores"
+            return DataError(what, where=uri, fix="save it without EXIF data")
+        orientation = 1
     if labels.shape[:2] != (row["height"], row["width"]):
         return _other_size(uri, labels.shape, own_turn, row, orientation)
     if (doubt := _doubt(row, orientation, own_turn)) is not None:

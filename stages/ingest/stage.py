@@ -235,7 +235,8 @@ class IngestStage(Stage[ShardKey]):
 
         sources = self._section.sources.items()
         ranges = {name: each.value_range for name, each in sources if each.value_range is not None}
-        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges)
+        stored = frozenset(name for name, each in sources if each.exif_orientation == "ignore")
+        reading = Reading(self.context.config.vocabulary, self._section.limits, ranges, stored)
         return scan(entries, known, reading)
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:

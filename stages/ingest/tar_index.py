@@ -73,7 +73,9 @@ def read_index(archive: str, cache: Path) -> TarIndex:
         cache: Folder of the cached indexes.
     """
     sidecar = f"{archive.removesuffix('.tar')}.parquet"
-    made_from = json.dumps([_VERSION, file_stamps.stamp(archive), file_stamps.stamp(sidecar)])
+    made_from = json.dumps(
+        [_VERSION, archive, file_stamps.stamp(archive), file_stamps.stamp(sidecar)]
+    )
     cached = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
     found = _read_cached(cached, made_from)
     if found is None:

@@ -68,7 +68,7 @@ class ProposeStage(ShardStage[ShardKey, "ShardTask", ProposalsRow]):
 
         if self.context.config.run.cluster.address is not None:
             return  # workers elsewhere have other devices and files
-        with findings.collecting(), error_context("propose"):
+        with findings.collecting(), error_context(self.context.config.where("propose")):
             pick_device(self._section.device)
         if downloads:
             with findings.collecting():

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.engine.findings import Findings
 from pipeline.errors import ConfigError, error_context
-from pipeline.records import arrays
+from pipeline.records import arrays, manifest, tables
 from stages.ingest.config import IngestConfig
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.propose.config import ProposeConfig
@@ -79,6 +79,22 @@ class PseudolabelCheck:
         if (doubt := labeled.silence()) is not None:
             where = f"{self.config.path}: {labeled.sources}"
             self.findings.warn(f"{where}: {doubt}; report cards have no scores")
+
+    def masks(self) -> None:
+        """Warns of labelers of masks where SAM found none; once propose is done."""
+        needing = [name for name, own in self._labelers().items() if own.needs_proposals]
+        folder = self.config.manifests / tables.PROPOSALS.name
+        found = (
+            manifest.read(folder, tables.PROPOSALS, ["status", "num_masks"]) if needing else None
+        )
+        if found is None:
+            return
+        good = arrays.having(found, "status", "ok")
+        if good.num_rows and not pc.sum(good["num_masks"]).as_py():
+            self.findings.warn(
+                f"propose found no mask in any of {good.num_rows} images, so that "
+                f"{', '.join(needing)} has nothing to classify; lower `propose.pred_iou_thresh`"
+            )
 
     def _labelers(self) -> dict[str, Labeler]:
         vocabulary = self.config.vocabulary

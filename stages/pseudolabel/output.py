@@ -31,7 +31,7 @@ STORED = "stored"
 
 Bytes = npt.NDArray[np.uint8]
 
-_READ = ("row", "image_id", "store", "height", "width", "fingerprint", "status")
+_READ = ("row", "shard", "image_id", "store", "height", "width", "fingerprint", "status")
 
 
 def labeler_cache(run: Config) -> Path:
@@ -66,6 +66,20 @@ def read_labels(
     labels = of_rows(arrays.having(labels, "status", "ok"), images)
     of = pc.index_in(labels["row"], arrays.whole(images["row"]))
     return labels.filter(pc.equal(labels["image_id"], images["image_id"].take(of)))
+
+
+def label_classes(config: Config, labeler: str, labels: pa.Table) -> Iterator[set[int]]:
+    """Yields the classes that labels show, shard by shard: only the parts hold them.
+
+    Args:
+        config: The run.
+        labeler: The labeler.
+        labels: Rows of its labels, as `read_labels`.
+    """
+    for shard in labels["shard"].unique().to_pylist():
+        part = labels_part(config.manifests, labeler, shard)
+        rows = of_rows(manifest.read_part(part, tables.PSEUDO_LABELS, ["row", "class_ids"]), labels)
+        yield {class_id for ids in rows["class_ids"].to_pylist() for class_id in ids or ()}
 
 
 def labels_redone(manifests: Path, labeler: str, roles: Sequence[str], what: str) -> Facts:
@@ -201,7 +215,8 @@ def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
         stored = card[STORED]
         scores: list[float | None] = [stored["miou"], stored["pixel_accuracy"], stored["coverage"]]
         scores += [stored["mean_confidence"], *(row["ece"] for row in card.values())]
-        overall.append((labeler, str(stored["images"]), *map(_percent, scores)))
+        name = f"{labeler} (copies these files)" if _is_copy(config, labeler) else labeler
+        overall.append((name, str(stored["images"]), *map(_percent, scores)))
     for class_id, name in enumerate(config.vocabulary.class_names):
         ious = (card[STORED]["class_iou"] for card in cards.values())
         by_class.append((name, *(_percent(iou[class_id]) for iou in ious)))
@@ -214,6 +229,13 @@ def card_tables(config: Config, labelers: Sequence[str]) -> list[ScoreTable]:
         ScoreTable(title, (*header, "temperature", "isotonic"), overall),
         ScoreTable("IoU by class on the labeled images, %", ("class", *cards), by_class),
     ]
+
+
+def _is_copy(config: Config, labeler: str) -> bool:
+    """Whether a labeler gives the label files themselves, so that its card says nothing."""
+    section = config.section(PseudolabelConfig)
+    choice = None if section is None else section.labelers.get(labeler)
+    return choice is not None and choice.name == "files"
 
 
 def _percent(value: float | None) -> str:

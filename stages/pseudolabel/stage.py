@@ -70,6 +70,8 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
         check.keys()
         if "ingest" not in pending:
             check.images()
+        if not {"ingest", "propose"} & {*pending}:
+            check.masks()
 
     def rehearse(
         self, findings: Findings, units: Sequence[Unit[PseudolabelKey]] | None, *, downloads: bool
@@ -79,7 +81,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
 
         if self.context.config.run.cluster.address is not None:
             return  # workers elsewhere have other devices and files
-        with findings.collecting():
+        with findings.collecting(), error_context(self.context.config.where("pseudolabel")):
             pick_device(self._section.device)
         names = {*self._section.labelers}
         if units is not None:
@@ -149,6 +151,12 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
         assert isinstance(unit.key, LabelsKey)
         failed = self._num_retried(unit.key, rows)
         facts = self._made_from.pop(unit.part)
+        store = self._stores[unit.key.labeler].path
+        named = {(row["shard"], row["store"], row["fingerprint"]) for row in rows}
+        workspace = self.context.config.run.workspace
+        if named != {(unit.shard, storage.relative(store, workspace), part_file.digest(facts))}:
+            what = "the worker returned rows of another task"
+            raise StorageError(what, where=unit.name, fix="run again; stop old workers first")
         versions = self._label_facts.versions(unit.key.labeler)
         table = tables.PSEUDO_LABELS.rows(rows)
         self.commit(unit, table, failed=failed, facts=facts, versions=versions)

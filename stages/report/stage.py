@@ -86,7 +86,7 @@ class ReportStage(Stage[ReportKey]):
         """See `Stage.rehearse`: the device."""
         from stages.models.device import pick_device
 
-        with findings.collecting(), error_context("report"):
+        with findings.collecting(), error_context(self.context.config.where("report")):
             pick_device(self._section.device)
 
     def plan(self) -> list[Unit[ReportKey]]:

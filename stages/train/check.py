@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.config.vocabulary_doubts import reached
 from pipeline.engine import torchrun
 from pipeline.engine.findings import Findings
+from pipeline.engine.machine_memory import more_than_all
 from pipeline.errors import ConfigError, DataError
+from pipeline.records import manifest, part_file, tables
 from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
-from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
-from stages.pseudolabel.output import copies_label_files, read_labels, too_few_to_calibrate
+from stages.pseudolabel.output import (
+    copies_label_files,
+    label_classes,
+    read_labels,
+    too_few_to_calibrate,
+)
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.data.scale_check import Sizes
+from stages.train.scoring_check import check_sizes
+
+_BYTES_A_PIXEL = 3 * 4
+"""Memory of a pixel of a crop: three channels as float32."""
+_LOSS = "loss/"
+"""Prefix of the metrics that are the losses of label sources."""
 
 
 def needed_roles(config: Config) -> set[Role]:
@@ -52,6 +64,7 @@ class TrainCheck:
         for name, variant in self.section.variants.items():
             self._labelers(name, variant)
             self._processes(name, variant, first)
+            self._memory(name, variant)
             self._components(variant)
         ingest = self.config.section(IngestConfig)
         if ingest is not None:
@@ -59,26 +72,6 @@ class TrainCheck:
             for role in self.roles():
                 if role not in given:
                     self.findings.add(no_image(self.config, role))
-
-    def protocols(self) -> None:
-        """Presets that are scored by another protocol than in their papers."""
-        found: dict[str, list[str]] = {}
-        for name, variant in self.section.variants.items():
-            if "evaluate" not in self.config.sections and variant.validate_every is None:
-                continue  # nothing is scored
-            with self.findings.collecting():
-                published = variant.published_protocol
-                used = protocol_of(self.config, published)
-                if published is not None and not used.predicts_as(published):
-                    dataset = "" if variant.dataset is None else f" on {variant.dataset}"
-                    what = f"{variant.preset}{dataset} was scored by {published.spelled()}"
-                    found.setdefault(what, []).append(name)
-        for what, variants in found.items():
-            self.findings.warn(
-                f"{self.config.where('evaluate')}: in its paper {what}; scores of "
-                f"{', '.join(variants)} are by another protocol and cannot be compared with it; "
-                "set `evaluate: {protocol: published}` without other keys"
-            )
 
     def schemes(self) -> None:
         """Classes that no label scheme reaches; before the label files were read."""
@@ -105,15 +98,10 @@ class TrainCheck:
         self._label_files(read_supervision(self.config, "labeled"))
         if "val" in counts:
             self._validations(read_supervision(self.config, "val"))
-        sizes, fix = Sizes.of(self.config), "fit `scale`, or `evaluate.short_side_px`"
-        for name, variant in self.section.variants.items():
-            with self.findings.collecting():
-                protocol = protocol_of(self.config, variant.published_protocol)
-                if what := sizes.mismatch(variant, protocol):
-                    self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+        check_sizes(self.config, self.section, self.findings)
 
     def labels(self) -> None:
-        """Stored labels that leave every pixel open; once pseudolabel is done."""
+        """Stored labels that leave every pixel open, or are all of one class; once they exist."""
         manifests = self.config.manifests
         for name, variant in self.section.variants.items():
             for role in variant.roles:
@@ -127,6 +115,41 @@ class TrainCheck:
                         where = self._where(name, "label_sources")
                         fix = f"lower the thresholds of pseudolabel.labelers.{labeler}"
                         self.findings.add(DataError(what, where=where, fix=fix))
+                    elif own.num_rows and (only := self._only_class(labeler, own)) is not None:
+                        where = self._where(name, "label_sources")
+                        what = f"{labeler} labels all {own.num_rows} {role} images as {only} only"
+                        self.findings.warn(f"{where}: {what}; look at them: maskmill show IMAGE_ID")
+
+    def results(self) -> None:
+        """Label sources whose loss was 0 or missing in all steps that a training recorded."""
+        folder = self.config.manifests / tables.METRICS.name
+        for name, variant in self.section.variants.items():
+            sources = [choice.create().name for choice in variant.label_sources]
+            for seed in variant.seeds if sources else ():
+                part = folder / f"part-train-{name}-seed-{seed}.parquet"
+                if not part_file.exists(part):
+                    continue
+                rows = manifest.read_part(part, tables.METRICS, ["name", "value"]).to_pylist()
+                taught = {row["name"].removeprefix(_LOSS) for row in rows if row["value"]}
+                for source in (source for source in sources if source not in taught):
+                    where = f"{self._where(name, 'label_sources')}: seed {seed}"
+                    self.findings.warn(
+                        f"{where}: {source} taught nothing: no recorded step has a loss of it"
+                    )
+
+    def _only_class(self, labeler: str, labels: pa.Table) -> str | None:
+        """The name of the class that all labels show and no other; None if they show several.
+
+        Args:
+            labeler: The labeler.
+            labels: Rows of its labels, with the column `row`.
+        """
+        seen: set[int] = set()
+        for classes in label_classes(self.config, labeler, labels):
+            seen |= classes
+            if len(seen) > 1:
+                return None
+        return self.config.vocabulary.class_names[min(seen)] if seen else None
 
     def _where(self, variant: str, *keys: str) -> str:
         return self.config.where("train", "variants", variant, *keys)
@@ -153,6 +176,8 @@ class TrainCheck:
             elif labeler is not None and section is not None and role not in section.roles:
                 what, fix = f"{labeler} does not label {role} images", "to `pseudolabel.roles`"
                 self.findings.add(ConfigError(what, where=where, fix=f"add {role} {fix}"))
+            for doubt in source.doubts(variant.length):
+                self.findings.warn(f"{where}: {source.file_name()}: {doubt}")
 
     def _processes(self, name: str, variant: VariantConfig, first: VariantConfig) -> None:
         world, crops = torchrun.world(), variant.micro_batch_size
@@ -164,6 +189,18 @@ class TrainCheck:
             fix = "write the same device for all variants"
             what = "processes that train together need the same kind of device"
             self.findings.add(ConfigError(what, where=self._where(name, "device"), fix=fix))
+
+    def _memory(self, name: str, variant: VariantConfig) -> None:
+        """Refuses crops that do not fit into memory, let alone what a network makes of them."""
+        pixels = variant.micro_batch_size * variant.crop_px**2 * (1 + len(variant.roles))
+        error = more_than_all(
+            f"{variant.micro_batch_size} crops of {variant.crop_px} px of each role",
+            pixels * _BYTES_A_PIXEL // torchrun.world(),
+            where=self._where(name, "batch_size"),
+            fix="set a smaller `batch_size` or `crop_px`, or a larger `accumulate`",
+        )
+        if error is not None:
+            self.findings.add(error)
 
     def _components(self, variant: VariantConfig) -> None:
         """Lets each component say what it lacks: files, classes, concepts."""

@@ -14,6 +14,7 @@ from stages.models.segmenters.protocol import Protocol
 from stages.train import preset as presets
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
 from stages.train.step.perturbations.base import Perturbation
+from stages.train.step.schedule import Length
 from stages.train.step.supervised_losses.base import SupervisedLoss
 
 PerturbationChoice = Annotated[
@@ -123,7 +124,7 @@ class VariantConfig(Section):
     again."""
     pictures_every: Annotated[int, Field(ge=1), RunOnly] = 500
     """Steps between pictures of crops and their labels for TensorBoard."""
-    workers: Annotated[int, Field(ge=1), RunOnly] = 2
+    workers: Annotated[int, Field(ge=1, le=1024), RunOnly] = 2
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
@@ -224,6 +225,11 @@ class VariantConfig(Section):
         """Roles whose images the label sources label; unlabeled first, ood after."""
         on = {source.on for source in self.sources}
         return tuple(role for role in ("unlabeled", "ood") if role in on)
+
+    @property
+    def length(self) -> Length:
+        """Its length, as far as the config tells it."""
+        return Length(self.steps, self.epochs, self.validate_every)
 
     @property
     def micro_batch_size(self) -> int:

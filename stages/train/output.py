@@ -18,6 +18,7 @@ from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
 from stages.train.check import TrainCheck
 from stages.train.config import TrainConfig
+from stages.train.scoring_check import check_protocols
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,12 @@ def training_warnings(config: Config) -> list[str]:
     if (section := config.section(TrainConfig)) is None:
         return []
     findings = Findings()
+    check_protocols(config, section, findings)
     check = TrainCheck(config, section, findings)
-    check.protocols()
     with findings.collecting():
         check.images()
+        check.labels()
+        check.results()
     return findings.warnings
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -42,12 +43,24 @@ def rehearse(
         keys = variant.model_dump(mode="json", include=_KEYS)
         if (text := json.dumps(keys, sort_keys=True)) not in seen:
             seen.add(text)
-            with findings.collecting():
+            where = config.where("train", "variants", name)
+            with findings.collecting(), _named(where):
                 builder = variant.model.create()
                 architecture = None if downloads else builder.architecture()
                 network = builder.build(config.vocabulary, architecture=architecture)
                 build_optimizer(network, variant)
                 _pass_crops(network, variant, config, name)
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Adds the place of the variant to errors that only name a key of the model."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.where.startswith("model."):
+            raise error.moved(f"{where}: {error.where}") from error
+        raise
 
 
 _KEYS = {

@@ -30,6 +30,7 @@ from stages.train.output import (
     training_part,
     unfinished_trainings,
 )
+from stages.train.scoring_check import check_protocols
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +60,14 @@ class TrainStage(Stage[TrainingKey]):
         """See `Stage.check`: keys; once they are made images and label files, and stored labels."""
         check = TrainCheck(self.context.config, self._section, findings)
         check.keys()
-        check.protocols()
+        check_protocols(self.context.config, self._section, findings)
         if "ingest" not in pending:
             check.images()
         else:
             check.schemes()
         if not {"ingest", "pseudolabel"} & {*pending}:
             check.labels()
+        check.results()
 
     def rehearse(
         self, findings: Findings, units: Sequence[Unit[TrainingKey]] | None, *, downloads: bool

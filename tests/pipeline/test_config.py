@@ -185,6 +185,17 @@ def test_numbers_may_be_written_in_several_ways(load_tiny: Callable[..., Config]
         assert facts["ingest.shard_size"] == 8
 
 
+@pytest.mark.parametrize("text", ["1_0", "'1_0'", "1_0.0"])
+def test_a_number_is_written_without_underscores(
+    text: str, load_tiny: Callable[..., Config]
+) -> None:
+    """In YAML 1.2 these are texts, of which some libraries read 10."""
+    with pytest.raises(ConfigError, match="write the number without `_`"):
+        load_tiny(f"ingest.shard_size={text}")
+    with pytest.raises(ConfigError, match="write the number without `_`"):
+        load_tiny(f"ingest.limits.max_pixels={text}")
+
+
 def test_a_bare_section_means_all_defaults(
     tiny: dict[str, Any], load_tiny: Callable[..., Config]
 ) -> None:
@@ -223,8 +234,8 @@ WRONG_FILES = {
     "[" * 2000: "line 1: nested deeper than 50 levels; correct it",
     "- a": "not a mapping of keys; write `key: value` lines",
     "": "not a mapping of keys; write `key: value` lines",
-    "\xff": "cannot read the file: it is not a UTF-8 text file; "
-    "name an existing file with --config, e.g. configs/sandbox.yaml",
+    "\xff": "cannot read the file: it is not UTF-8 text; save it as UTF-8 text",
+    "\xff\xfea\0": "cannot read the file: it is not UTF-8 text; save it as UTF-8 text",
 }
 
 

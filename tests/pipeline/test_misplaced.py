@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -107,6 +108,18 @@ def test_a_copied_part_is_named_and_removed(
     assert not written(labels, artifacts / "pseudo_labels")
 
 
+def test_a_part_of_another_table_is_named_and_removed(
+    call: Command, outcome: Command, manifests: Path
+) -> None:
+    extra = manifests / "images/part-00002.parquet"
+    shutil.copy(manifests / "pseudo_labels/labeler=clip/part-00000.parquet", extra)
+    text = "holds the rows of pseudo_labels/labeler=clip/part-00000.parquet"
+    assert text in outcome("verify").stdout
+    call("verify --rerun")
+    assert not extra.exists()
+    assert not_fresh() == {}
+
+
 @pytest.mark.parametrize("table", ["images", "pseudo_labels/labeler=clip"])
 def test_exchanged_parts_are_named_and_put_right(
     table: str, call: Command, outcome: Command, manifests: Path, artifacts: Path
@@ -159,7 +172,7 @@ def test_what_a_worker_says_must_be_what_lies_there(lie: str, manifests: Path) -
     section = config.sections["pseudolabel"]
     stage = PseudolabelStage(section, Context(config, Console()))
     unit = next(unit for unit in stage.plan() if unit.shard is not None)
-    rows = pd.read_parquet(unit.part).to_dict("records")
+    rows: Any = pd.read_parquet(unit.part).to_dict("records")
     from pipeline.files.checksum import checksum_of_bytes
 
     files = {path: checksum_of_bytes(path) for path in unit.outputs}

@@ -164,7 +164,7 @@ def test_it_is_told_on_the_page_and_under_the_tables(
     stale = maskmill(
         *("run", "--dry-run", "--config", config, "--set", "evaluate.protocol=published")
     )
-    assert "evaluate.short_side_px None -> 512" in " ".join((stale.stdout + stale.stderr).split())
+    assert "evaluate.short_side_px none -> 512: 2 units" in stale.stdout
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class ClipLabeler(Labeler):
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: another world's CLIP, or classes that no concept tells apart."""
         limits = f"{CLIP.limits} (labels of photos are near chance)"
-        found = doubts_of_texts(self.vocabulary)
+        found = doubts_of_texts(self.vocabulary, has_rest=self._has_rest)
         if self.config.stands_in:
             missing = f"{self.config.weights} is missing, so the stand-in is used"
             return [f"{missing}: {limits}; {self.config.how_to_fetch()}", *found]
@@ -71,7 +71,12 @@ class ClipLabeler(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return asked_for(self.vocabulary)
+        return asked_for(self.vocabulary, has_rest=self._has_rest)
+
+    @property
+    def _has_rest(self) -> bool:
+        """Whether unsure pixels become background."""
+        return self.config.prob_threshold > 0 or self.config.area_threshold is not None
 
     def rehearse(self, *, downloads: bool) -> None:
         """See `Labeler.rehearse`: the size of windows, the variant, and the length of prompts."""

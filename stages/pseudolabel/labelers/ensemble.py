@@ -29,7 +29,7 @@ class EnsembleConfig(Section):
     the members' weighted mean, where the rest of a confidence is spread over the other classes."""
     quorum: Annotated[int, Field(ge=1)] | None = None
     """For `agreement`: how many members must vote for the class. Default: all."""
-    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+    weights: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] | None = None
     """For `probabilities`: weights of the members, in their order. Default: equal weights."""
 
     @model_validator(mode="after")

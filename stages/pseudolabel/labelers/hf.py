@@ -110,11 +110,11 @@ class Hf(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return asked_for(self.vocabulary)
+        return asked_for(self.vocabulary, has_rest=True)
 
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: classes that cannot be told by their concepts."""
-        return doubts_of_texts(self.vocabulary)
+        return doubts_of_texts(self.vocabulary, has_rest=True)
 
     def check_packages(self) -> None:
         """See `Labeler.check_packages`."""

@@ -136,11 +136,11 @@ class Sed(Labeler):
 
     def shows(self) -> frozenset[int]:
         """See `Labeler.shows`."""
-        return asked_for(self.vocabulary)
+        return asked_for(self.vocabulary, has_rest=False)
 
     def warnings(self) -> list[str]:
         """See `Labeler.warnings`: classes that cannot be told by their concepts."""
-        return doubts_of_texts(self.vocabulary)
+        return doubts_of_texts(self.vocabulary, has_rest=False)
 
     def rehearse(self, *, downloads: bool) -> None:
         """See `Labeler.rehearse`: whether the checkpoint is one, and the length of prompts."""

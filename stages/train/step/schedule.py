@@ -8,6 +8,30 @@ Schedule = Literal["constant", "triangle", "linear_down"]
 
 
 @dataclass(frozen=True)
+class Length:
+    """The length of a training, as far as the config tells it.
+
+    Attributes:
+        steps: Number of steps; None where it is given in epochs.
+        epochs: Number of epochs; None where it is given in steps.
+        validate_every: Steps, or "epoch", between validations; None: there are none.
+    """
+
+    steps: int | None
+    epochs: int | None
+    validate_every: int | Literal["epoch"] | None
+
+    @property
+    def has_early_validation(self) -> bool:
+        """Whether there is a validation before the one after the last step."""
+        if self.validate_every == "epoch":
+            return self.epochs is None or self.epochs > 1
+        if self.validate_every is None:
+            return False
+        return self.steps is None or self.validate_every < self.steps
+
+
+@dataclass(frozen=True)
 class StepPosition:
     """The position of a step within a training.
 

@@ -54,7 +54,7 @@ def refused(labeling: dict[str, Any], write_config: WriteConfig, call: Call) -> 
         ),
         (["train.layer_decay=0.5"], "the encoder has no transformer blocks"),
         (["train.device=cuda"], "this machine has no device 'cuda'"),
-        (["evaluate={device: cuda}"], "evaluate: device: this machine has no device 'cuda'"),
+        (["evaluate={device: cuda}"], "--set evaluate={device: cuda}: device: this machine has no"),
         (["train.batch_size=1", f"train.model={json.dumps(TEST_RESNET)}"], "on a single crop"),
         (["pseudolabel.labelers.clip.window_px=33"], "must be a multiple of"),
         (["pseudolabel.device=abacus"], "this machine has no device 'abacus'"),
@@ -247,3 +247,46 @@ def test_faults_are_in_the_json_of_status(
     assert (faults["ingest"], faults["pseudolabel"]) == ([], [])
     (fault,) = faults["train"]
     assert "no labeler 'sam'" in fault
+
+
+def test_a_batch_that_no_memory_holds_is_refused(refused: Callable[..., str]) -> None:
+    text = refused("train.batch_size=65536", "train.crop_px=8192")
+    assert "65536 crops of 8192 px of each role take " in text
+    assert "GiB, and this machine has " in text
+
+
+def test_stored_labels_of_one_class_are_a_warning(
+    labeling: dict[str, Any], write_config: WriteConfig, call: Call, data: Path
+) -> None:
+    """No number shows it: the labels cover everything, with confidence 1."""
+    masks = data / "ood/masks"
+    masks.mkdir()
+    for image in (data / "ood/images").iterdir():
+        Image.fromarray(np.full((24, 32), 1, np.uint8)).save(masks / image.name)
+    labeling["ingest"]["sources"]["ood"]["source"]["masks"] = "ood/masks"
+    labeling["pseudolabel"]["labelers"]["clip"] = {"name": "files"}
+    config = write_config({**labeling, "evaluate": {}})
+    text = "train.variants.ood.label_sources: clip labels all 2 ood images as disc only"
+    assert text in call("run", config, code=0).stderr.splitlines()[-1]
+    assert text in call("status", config, code=0).stdout
+    page = (run_folder(labeling, "artifacts") / "report/index.html").read_text()
+    assert text in page
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{name: student, threshold: 1}", "student: `threshold: 1` leaves only pixels of"),
+        ("{name: previous}", "previous: the only validation is the last one, so no earlier"),
+    ],
+)
+def test_label_sources_that_never_teach_are_a_warning(
+    source: str, text: str, labeling: dict[str, Any], write_config: WriteConfig, call: Call
+) -> None:
+    config = write_config({**labeling, "evaluate": {}})
+    sets = [f"train.variants.plain.label_sources=[{source}]", "train.validate_every=1000"]
+    done = call("run", config, *sets, code=0)
+    assert text in done.stderr[done.stderr.rindex("report: ") :]
+    assert text in call("status", config, *sets, code=0).stdout
+    name = source.split()[1].strip(",}")  # what the steps recorded shows it too
+    assert f"seed 0: {name}_unlabeled taught nothing: no recorded step has" in done.stderr

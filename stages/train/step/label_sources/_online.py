@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.labels.pseudo_labels import PseudoLabels
+    from stages.train.step.schedule import Length
 
 
 class OnlineConfig(LabelSourceConfig):
@@ -45,6 +46,12 @@ class OnlineSource(LabelSource):
     """Weighs pixels by `mode`; subclasses only label crops, of any role."""
 
     config: OnlineConfig
+
+    def doubts(self, length: Length) -> list[str]:
+        """See `LabelSource.doubts`: a threshold that hardly a pixel reaches."""
+        if self.config.mode == "pixelavg" or self.config.threshold < 1:
+            return []
+        return ["`threshold: 1` leaves only pixels of probability 1, which are rare or none"]
 
     def weigh(self, labels: PseudoLabels, valid: Tensor) -> Tensor:
         """See `LabelSource.weigh`."""

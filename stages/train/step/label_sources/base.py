@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.config.components import Component
 from pipeline.config.config_section import Facts, Section
-from stages.train.step.schedule import Schedule, StepPosition, weight
+from stages.train.step.schedule import Length, Schedule, StepPosition, weight
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +79,14 @@ class LabelSource(Component, ABC):
         Default: none, as predictions of the student show only what it has learned.
         """
         return frozenset()
+
+    def doubts(self, length: Length) -> list[str]:
+        """Reasons why it may never teach anything, for warnings; none by default.
+
+        Args:
+            length: The length of the training.
+        """
+        return []
 
     @property
     def is_ready(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config.config import Config as RunConfig
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.train.data.batch import TrainBatch
+    from stages.train.step.schedule import Length
     from stages.train.step.weak_predictions import WeakPredictions
 
 
@@ -50,6 +51,12 @@ class GuidanceSource(LabelSource):
     def shows(self, run: RunConfig) -> frozenset[int] | None:
         """See `LabelSource.shows`: what its labeler can label."""
         return self._create(run).shows()
+
+    def doubts(self, length: Length) -> list[str]:
+        """See `LabelSource.doubts`: a threshold that hardly a pixel reaches."""
+        if self.config.threshold < 1:
+            return []
+        return ["`threshold: 1` leaves only pixels of confidence 1, which are rare or none"]
 
     def inputs(self, run: RunConfig) -> Facts:
         """See `LabelSource.inputs`."""

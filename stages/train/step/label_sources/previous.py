@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stages.labels.pseudo_labels import PseudoLabels
     from stages.models.segmenters.networks.base import SegmentationNetwork
     from stages.train.data.batch import TrainBatch
+    from stages.train.step.schedule import Length
     from stages.train.step.weak_predictions import WeakPredictions
 
 
@@ -49,6 +50,16 @@ class PreviousSource(OnlineSource):
     def __init__(self, config: PreviousConfig) -> None:
         super().__init__(config)
         self._networks: list[SegmentationNetwork] = []
+
+    def doubts(self, length: Length) -> list[str]:
+        """See `LabelSource.doubts`: no network is kept before the last step."""
+        found = super().doubts(length)
+        first = self.config.first_epoch
+        if not length.has_early_validation:
+            found.append("the only validation is the last one, so no earlier network ever labels")
+        elif length.epochs is not None and first >= length.epochs:
+            found.append(f"`first_epoch: {first}` lies behind the {length.epochs} epochs")
+        return found
 
     @property
     def is_ready(self) -> bool:
