@@ -59,7 +59,7 @@ class Hf(Labeler):
     """Scores every concept at every pixel; a class has the probability of its best concept."""
 
     Config = HfConfig
-    version = 1
+    version = 2
     config: HfConfig
     libraries = ("torch", "transformers")
 
