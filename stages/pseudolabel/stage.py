@@ -141,6 +141,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
             store_name=storage.relative(store.path, workspace),
             cache=labeler_cache(self.context.config),
             fingerprint=part_file.digest(facts),
+            max_side_px=self._section.max_side_px,
             batch_size=self._section.batch_size,
             device=self._section.device,
         )

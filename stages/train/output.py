@@ -18,6 +18,7 @@ from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
 from stages.train.check import TrainCheck
 from stages.train.config import TrainConfig
+from stages.train.scoring_check import check_protocols
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,13 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
 
 
 def training_warnings(config: Config) -> list[str]:
-    """Warnings about trainings by their images and label files; one line each."""
+    """Warnings about trainings by their keys, images and label files; one line each."""
     if (section := config.section(TrainConfig)) is None:
         return []
     findings = Findings()
+    check_protocols(config, section, findings)
+    check = TrainCheck(config, section, findings)
     with findings.collecting():
-        check = TrainCheck(config, section, findings)
         check.images()
         check.labels()
         check.results()

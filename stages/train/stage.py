@@ -30,6 +30,7 @@ from stages.train.output import (
     training_part,
     unfinished_trainings,
 )
+from stages.train.scoring_check import check_protocols
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,7 @@ class TrainStage(Stage[TrainingKey]):
         """See `Stage.check`: keys; once they are made images and label files, and stored labels."""
         check = TrainCheck(self.context.config, self._section, findings)
         check.keys()
+        check_protocols(self.context.config, self._section, findings)
         if "ingest" not in pending:
             check.images()
         else:
@@ -144,7 +146,7 @@ class TrainStage(Stage[TrainingKey]):
         roles = ["labeled"]
         if variant.validate_every is not None:
             roles.append("val")
-            facts |= protocol_of(self.context.config).facts("evaluate")
+            facts |= protocol_of(self.context.config, variant.published_protocol).facts("evaluate")
         for role in roles:
             schemes = inputs.images(role)["label_scheme"].unique().to_pylist()
             facts |= vocabulary.schemes_facts(schemes)
