@@ -38,7 +38,7 @@ from stages.propose.generator.sam import load_sam
 from stages.propose.output import Proposals
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.dependency_rounds import dependency_rounds
-from stages.pseudolabel.inputs import LabelerInput, batch_of
+from stages.pseudolabel.inputs import LabelerInput, batch_of, bounded
 from stages.pseudolabel.labelers.base import Labeler
 from stages.pseudolabel.labelers.sam_clip import SamClip, SamClipConfig
 from stages.pseudolabel.stored_labels import as_stored
@@ -142,7 +142,9 @@ def _score(
                 tuple(proposal.predicted_iou for proposal in found),
                 tuple(proposal.stability_score for proposal in found),
             )
-            batch = batch_of([LabelerInput(pixels, proposals)], section.size_px)
+            original = bounded(scene.image, section.max_side_px)
+            item = LabelerInput(pixels, proposals, original=original)
+            batch = batch_of([item], section.size_px)
             truth = resized(scene.classes, height, width)
             stored: dict[str, PseudoLabels] = {}
             for name, labeler in labelers.items():

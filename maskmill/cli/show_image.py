@@ -41,7 +41,7 @@ def show_image(config: Config, image_id: str, console: Console) -> None:
     row = min(found, key=lambda row: (row["image_id"] != image_id, row["status"] != "ok"))
     _print("images", row, console)
     labels = []
-    for part in sorted((config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")):
+    for part in storage.glob(config.manifests / tables.PSEUDO_LABELS.name, "labeler=*"):
         for label in _rows(part, tables.PSEUDO_LABELS):
             if label["row"] == row["row"] and label["image_id"] == row["image_id"]:
                 _print(f"pseudo_labels/{part.name}", label, console)

@@ -16,6 +16,7 @@ from distributed import Client, KilledWorker, wait
 
 from pipeline import stopping
 from pipeline.config.config import ClusterConfig
+from pipeline.engine import worker_code
 from pipeline.engine.local_cluster import worker_processes, worker_thread
 from pipeline.errors import ConfigError, MaskmillError
 from pipeline.stopping import Stopped
@@ -148,7 +149,7 @@ class _Flight(Generic[T, R]):
     def submit(self, job: Job[T]) -> None:
         # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
         key = f"{job.name}-{uuid.uuid4().hex}"
-        attempt = partial(_attempt, self.function, self._work)
+        attempt = partial(_attempt, worker_code.OWN, self.function, self._work)
         future = self.client.submit(attempt, job.task, key=key, pure=False)
         self.futures[future] = job
 
@@ -196,10 +197,11 @@ class _Flight(Generic[T, R]):
 
 
 def _attempt(
-    function: Callable[[T], R], work: str, task: T
+    code: Mapping[str, str], function: Callable[[T], R], work: str, task: T
 ) -> R | MaskmillError | OSError | Stopped:
     """Returns user errors as results, because workers log a traceback of everything raised."""
     try:
+        worker_code.check_same(code)
         with stopping.working(work):
             stopping.check()
             return function(task)
@@ -215,6 +217,11 @@ def _result(future: Any) -> Any:
         result = future.result()
     except KilledWorker:
         return Lost(1)
+    except TypeError as error:
+        if "_attempt" not in str(error):
+            raise
+        # A version that compares no code yet takes fewer arguments.
+        raise worker_code.other_code("a former version", "a worker of the cluster") from error
     if isinstance(result, MaskmillError | OSError):
         raise result
     return result

@@ -66,7 +66,7 @@ class Verifier:
             place = storage.relative(folder, self.runner.config.manifests).split("/")[0]
             stage = next(stage for stage in self._stages() if stage.table.name == place)
             parts = [
-                part for part in sorted(folder.glob("part-*.parquet")) if _problems(part, folder)
+                part for part in storage.glob(folder, "part-*.parquet") if _problems(part, folder)
             ]
             for part in parts:
                 self.runner.console.line(f"{stage.name}: {part}: {error.what}")

@@ -75,6 +75,26 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc]
 
     connect = sync_wrapper(set_session)
 
+    def split_path(self, path: str) -> tuple[str, str, None]:
+        """Bucket and key of an address; `?versionId=` is part of the key like any other text."""
+        trail = path[len(path.rstrip("/")) :]
+        bucket, _, key = self._strip_protocol(path).lstrip("/").partition("/")
+        return bucket, f"{key}{trail}" if key else "", None
+
+    async def _expand_path(
+        self,
+        path: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        assume_literal: bool = True,
+    ) -> Any:
+        """Takes `*`, `?` and `[` as what they are, parts of keys.
+
+        fsspec takes them for patterns, and would delete all objects that fit.
+        """
+        del assume_literal
+        return await super()._expand_path(path, recursive, maxdepth, assume_literal=True)
+
     async def _call_s3(self, method: str, *args: Any, **request: Any) -> Any:
         key = request.get("Key", request.get("Prefix", ""))
         with _translated_errors(f"s3://{request.get('Bucket', '')}/{key}"):

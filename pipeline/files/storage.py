@@ -1,10 +1,10 @@
 """Files on a disk or in an object store. All that differs between the two is here.
 
 A location is a `pathlib.Path`, or for s3:// a `UPath`, which has the same methods and which
-annotations call a `Path` too. Joining, listing, asking and deleting (`/`, `glob`, `exists`,
-`unlink`) are left to those; reading and writing go through this module. One request writes a whole
-object (or completes it), so no object is ever half written. Folders of an object store are not
-created: they are only prefixes of names.
+annotations call a `Path` too. Joining, asking and deleting (`/`, `exists`, `unlink`) are left to
+those; reading, writing and looking for names (`glob`) go through this module. One request writes a
+whole object (or completes it), so no object is ever half written. Folders of an object store are
+not created: they are only prefixes of names.
 """
 
 import errno
@@ -14,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
@@ -191,6 +192,30 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
         temporary.write_bytes(content)
 
 
+def glob(folder: Path, pattern: str) -> list[Path]:
+    """The files and folders below a folder that fit a pattern, sorted; none for no folder.
+
+    Only `*` and `**` are special, and only in the pattern: UPath takes a `[` in the folder's own
+    name for one.
+
+    Args:
+        folder: The folder.
+        pattern: Steps joined by `/`, each a shell pattern or `**` for any number of folders.
+    """
+    if not is_object(folder):
+        return sorted(folder.glob(pattern))
+    step, _, rest = pattern.partition("/")
+    try:
+        children = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    if step == "**":
+        deeper = [found for child in children if child.is_dir() for found in glob(child, pattern)]
+        return sorted({*glob(folder, rest), *deeper})
+    fitting = [child for child in children if fnmatchcase(child.name, step)]
+    return [found for child in fitting for found in glob(child, rest)] if rest else fitting
+
+
 def temporaries(folder: Path, pattern: str = ".*.tmp") -> list[Path]:
     """Temporary files that killed writers left in a folder; an object store has none."""
     return [] if is_object(folder) else list(folder.glob(pattern))
@@ -219,7 +244,7 @@ def move(path: Path, target: Path, *, durable: bool = True) -> None:
         durable: Whether the move survives a power failure; see `replacing`.
     """
     if is_object(path):
-        s3_objects.client().copy(str(path), str(target))
+        s3_objects.client().cp_file(str(path), str(target))
         path.unlink()
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ class KeptParts:
         if not names:
             return
         pattern = f"{part.stem}.*{part.suffix}"
-        for each in (part, *self._folder_of(part).glob(pattern)):
+        for each in (part, *storage.glob(self._folder_of(part), pattern)):
             try:
                 record = part_file.read_record(each)
             except StorageError:
@@ -84,7 +84,7 @@ class KeptParts:
     def all(self) -> list[Path]:
         """Every kept part."""
         with suppress(FileNotFoundError):
-            return sorted(self.folder.glob("**/*.parquet"))
+            return storage.glob(self.folder, "**/*.parquet")
         return []
 
     def _folder_of(self, part: Path) -> Path:

@@ -43,7 +43,7 @@ def restore_documents(store: LabelStore) -> None:
 
 def _num_shards(store: LabelStore) -> int:
     """One more than the highest number of a shard that has a file."""
-    folders = (store.path / "mask/c").glob("*")
+    folders = storage.glob(store.path / "mask/c", "*")
     return max((1 + int(path.name) for path in folders if path.name.isdecimal()), default=0)
 
 

@@ -154,7 +154,7 @@ def unused_files(group: Path, shards: Container[int]) -> list[Path]:
     found = storage.temporaries(group)
     for array in (group / "mask", group / "confidence"):
         found += storage.temporaries(array)
-        for folder in array.glob("c/*"):
+        for folder in storage.glob(array, "c/*"):
             is_used = folder.name.isdecimal() and int(folder.name) in shards
             found += storage.temporaries(folder, "*/.*.tmp") if is_used else [folder]
     return found

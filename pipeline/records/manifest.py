@@ -135,7 +135,7 @@ def update_index(folder: Path, table: Table) -> None:
 def update_indexes(manifests: Path, table: Table) -> None:
     """See `update_index`: of all folders of a table's parts in a run."""
     folder = manifests / table.name
-    for each in (folder, *folder.glob("*=*")):
+    for each in (folder, *storage.glob(folder, "*=*")):
         update_index(each, table)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from pipeline.config.config_section import RunOnly
-from stages.models.segmenters.protocol import Protocol
+from stages.models.segmenters.protocol import ProtocolChoice
 
 
-class EvaluateConfig(Protocol):
+class EvaluateConfig(ProtocolChoice):
     """The section `evaluate`: the protocol by which images are predicted."""
 
     device: Annotated[str, RunOnly] = "auto"

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import torch
+
 from pipeline import stopping
 from pipeline.config.config import Config
 from pipeline.errors import DataError, error_context
 from pipeline.records.rows import ConfusionRow, MetricRow
-from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.score_key import BEST, ScoreKey
 from stages.evaluate.scores import Scores
 from stages.ingest.output import read_images
 from stages.labels.images import read_mask, read_pixels
-from stages.models.device import pick_device
 from stages.models.segmenters.model_file import load_model_file
+from stages.models.segmenters.protocol import Protocol
 from stages.pseudolabel.output import labels_with_truth
 from stages.train.output import TrainingKey, check_weights, read_training, training_part
 
 Rows = tuple[list[MetricRow], list[ConfusionRow]]
 
 
-def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Rows:
+def score_training(config: Config, key: ScoreKey, protocol: Protocol, device: torch.device) -> Rows:
     """Scores the last weights of a training, and its best ones if val was scored.
+
+    Args:
+        config: The run.
+        key: The training and the split.
+        protocol: How images are predicted.
+        device: Where the network runs.
 
     Returns:
         Rows of `metrics` of both, and of `confusion` of the last ones.
@@ -36,7 +43,6 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     if training is None:
         where = str(training_part(config, trained))
         raise DataError("no finished training", where=where, fix="run `maskmill run train`")
-    device = pick_device(section.device)
     weights = {"": (training.files.weights, training.steps)}
     if training.best_step is not None:
         weights[BEST] = (training.files.best, training.best_step)
@@ -45,7 +51,7 @@ def score_training(config: Config, key: ScoreKey, section: EvaluateConfig) -> Ro
     confusion: list[ConfusionRow] = []
     for prefix, (file, step) in weights.items():
         check_weights(config, trained, file)
-        predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=section)
+        predictor = load_model_file(file, device, vocabulary=config.vocabulary, protocol=protocol)
         scores = Scores.empty(config.vocabulary.class_names)
         for image in images:
             stopping.check()

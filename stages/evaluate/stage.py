@@ -12,6 +12,7 @@ from pipeline.config.config_section import Facts, Section
 from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context, Stage, Unit
 from pipeline.errors import error_context
+from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import digest_rows
 from stages.evaluate.check import check_splits, check_truth
@@ -19,6 +20,7 @@ from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.output import config_keys, labeled_roles, score_parts, score_tables
 from stages.evaluate.score_key import SPLITS, ScoreKey
 from stages.ingest.output import read_images, read_images_with_masks
+from stages.models.segmenters.protocol import Protocol, protocol_of
 from stages.pseudolabel.config import PseudolabelConfig
 from stages.pseudolabel.output import labels_redone, of_rows, read_labels
 from stages.train.config import TrainConfig
@@ -65,6 +67,7 @@ class EvaluateStage(Stage[ScoreKey]):
     def run(self, units: Sequence[Unit[ScoreKey]]) -> None:
         """Scores what is not fresh, and commits each score."""
         from stages.evaluate.scoring import score_labels, score_training
+        from stages.models.device import pick_device
 
         config = self.context.config
         with self.context.console.progress("evaluate", len(units), "scores") as progress:
@@ -73,7 +76,8 @@ class EvaluateStage(Stage[ScoreKey]):
                 if key.seed is None:
                     metrics, confusion = score_labels(config, key)
                 else:
-                    metrics, confusion = score_training(config, key, self._section)
+                    protocol, device = self._protocol(key.name), pick_device(self._section.device)
+                    metrics, confusion = score_training(config, key, protocol, device)
                 rows, cells = tables.METRICS.rows(metrics), tables.CONFUSION.rows(confusion)
                 self.commit(unit, rows, companions=[cells])
                 progress.advance()
@@ -94,7 +98,8 @@ class EvaluateStage(Stage[ScoreKey]):
         plan = self.plan()
         planned = {path for unit in plan for path in (unit.part, *unit.companions)}
         folders = (self.context.config.manifests / kind.name for kind in self._tables)
-        found = (path for folder in folders for path in folder.glob("part-score-*.parquet"))
+        pattern = "part-score-*.parquet"
+        found = (path for folder in folders for path in storage.glob(folder, pattern))
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:
@@ -109,13 +114,13 @@ class EvaluateStage(Stage[ScoreKey]):
         if section is None:
             return
         images = read_images(self.context.config.manifests, SPLITS)
-        protocol = self._section.facts("evaluate")
         by_split = {
-            split: {**self._facts(own), **protocol}
+            split: self._facts(own)
             for split in SPLITS
             if (own := arrays.having(images, "role", split)).num_rows
         }
         for name, variant in section.variants.items():
+            protocol = self._protocol(name).facts("evaluate")
             for seed in variant.seeds:
                 key = TrainingKey(name, seed)
                 training: Facts = {
@@ -123,7 +128,9 @@ class EvaluateStage(Stage[ScoreKey]):
                     **training_redone(self.context.config, key),
                 }
                 for split, facts in by_split.items():
-                    yield self._unit(ScoreKey("training", name, seed, split), facts | training)
+                    yield self._unit(
+                        ScoreKey("training", name, seed, split), facts | protocol | training
+                    )
 
     def _plan_labelers(self) -> Iterator[Unit[ScoreKey]]:
         section = self.context.config.section(PseudolabelConfig)
@@ -142,6 +149,11 @@ class EvaluateStage(Stage[ScoreKey]):
                     facts = {**self._facts(own), "inputs.labels": used}
                     facts |= labels_redone(manifests, name, [role], f"labels of {name}")
                     yield self._unit(ScoreKey("labeler", name, None, role), facts)
+
+    def _protocol(self, variant: str) -> Protocol:
+        section = self.context.config.section(TrainConfig)
+        assert section is not None
+        return protocol_of(self.context.config, section.variants[variant].published_protocol)
 
     def _unit(self, key: ScoreKey, facts: Facts) -> Unit[ScoreKey]:
         metrics, confusion = score_parts(self.context.config, key)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import StorageError
+from pipeline.files import storage
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.tables import Table
 
@@ -69,5 +70,5 @@ def rows_of_lost_parts(manifests: Path) -> dict[str, int]:
 def _folders(manifests: Path) -> Iterator[tuple[Path, Table]]:
     """Folders of parts that belong to the shards of images."""
     yield manifests / tables.PROPOSALS.name, tables.PROPOSALS
-    for folder in sorted((manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")):
+    for folder in storage.glob(manifests / tables.PSEUDO_LABELS.name, "labeler=*"):
         yield folder, tables.PSEUDO_LABELS

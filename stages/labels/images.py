@@ -1,14 +1,15 @@
 """The image and label files of images rows: the one place where a stage reads them.
 
-Readers of stage one (`fitted_pixels`, `fitted_mask`) raise `UnreadableImageError`, whose text
-becomes the message of a failed row. The other readers raise `DataError`: without the file the stage
-cannot go on. Both refuse a file whose bytes are not those that ingest read, as `image_id` and
-`mask_id` of the row show; a row without these is not compared.
+Readers of stage one (`decoded_pixels`, `fitted_pixels`, `fitted_mask`) raise
+`UnreadableImageError`, whose text becomes the message of a failed row. The other readers raise
+`DataError`: without the file the stage cannot go on. Both refuse a file whose bytes are not those
+that ingest read, as `image_id` and `mask_id` of the row show; a row without these is not compared.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,9 @@ from pipeline.records.rows import ImageRow
 Bytes = npt.NDArray[np.uint8]
 Row = TypeVar("Row")
 T = TypeVar("T")
+
+_AHEAD = 2
+"""Rows a core that are read before they are asked for."""
 
 
 def read_pixels(row: ImageRow) -> Bytes:
@@ -49,14 +53,23 @@ def read_mask(row: ImageRow, vocabulary: Vocabulary) -> Bytes:
     return vocabulary.to_mask(labels, row["label_scheme"])[0]
 
 
+def decoded_pixels(row: ImageRow) -> Bytes:
+    """Reads an image, (H, W, 3) uint8 RGB, upright, at its own size.
+
+    Raises:
+        UnreadableImageError: The file cannot be read, or has changed.
+    """
+    content = images.read_bytes(row["uri"], expected=row.get("image_id"))
+    return images.decode_pixels(content, row.get("image_id"))
+
+
 def fitted_pixels(row: ImageRow, size_px: int) -> Bytes:
     """Reads an image, (H, W, 3) uint8 RGB, scaled so that the long side is `size_px`.
 
     Raises:
         UnreadableImageError: The file cannot be read, or has changed.
     """
-    content = images.read_bytes(row["uri"], expected=row.get("image_id"))
-    return images.fit(images.decode_pixels(content, row.get("image_id")), size_px)
+    return images.fit(decoded_pixels(row), size_px)
 
 
 def fitted_mask(row: ImageRow, height: int, width: int, vocabulary: Vocabulary) -> Bytes:
@@ -82,7 +95,7 @@ def read_ahead(read: Callable[[Row], T], rows: Sequence[Row]) -> Iterator[T | Un
 
     Args:
         read: Reads one row; may raise UnreadableImageError.
-        rows: The rows. All results may be in memory at once.
+        rows: The rows. At most `_AHEAD` results a core are in memory at once.
 
     Yields:
         The result of each row, in order: what `read` returned, or the error it raised.
@@ -96,5 +109,12 @@ def read_ahead(read: Callable[[Row], T], rows: Sequence[Row]) -> Iterator[T | Un
         except MemoryError:
             return faults.out_of_memory()
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(attempt, rows)
+    cores = os.cpu_count() or 1
+    waiting: deque[Future[T | UnreadableImageError]] = deque()
+    with ThreadPoolExecutor(cores) as threads:
+        for row in rows:
+            waiting.append(threads.submit(attempt, row))
+            if len(waiting) >= _AHEAD * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

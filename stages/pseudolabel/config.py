@@ -23,6 +23,9 @@ class PseudolabelConfig(Section):
     """Images to label for training. Labeled images are labeled too, to measure the labels on."""
     size_px: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 512
     """Side of the stored masks: images are scaled so that their long side has this length."""
+    max_side_px: Annotated[int, Field(ge=32, le=65536)] = 2560
+    """Longest side of images as labelers get them that resize images by themselves; larger ones are
+    reduced to it first. Bounds the memory of a batch."""
     batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
     """Images in a batch."""
     device: Annotated[str, RunOnly] = "auto"

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.config.vocabulary import Vocabulary
+from pipeline.images import images
 from pipeline.images.faults import UnreadableImageError
 from pipeline.records.rows import ImageRow
-from stages.labels.images import fitted_mask, fitted_pixels, read_ahead
+from stages.labels.images import decoded_pixels, fitted_mask, read_ahead
 from stages.propose.output import Proposals, ProposalsByImage, read_proposals
 from stages.pseudolabel.labelers.base import ImageBatch
 from stages.pseudolabel.stored_labels import StoredLabels
@@ -28,6 +29,7 @@ class LabelerInput:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, scaled to the canvas.
+        original: (H, W, 3) uint8 RGB as decoded, if the labeler resizes images by itself.
         proposals: The image's SAM masks, if the labeler needs them.
         label_file: (H, W) uint8 class ids, 255 = ignore, if the labeler needs them.
         members: For each member a (H, W) int64 mask, 255 = ignore, and a (H, W) float confidence.
@@ -37,6 +39,7 @@ class LabelerInput:
     proposals: Proposals | None = None
     label_file: Bytes | None = None
     members: tuple[tuple[Tensor, Tensor], ...] = ()
+    original: Bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class InputReader:
 
     Attributes:
         size_px: Side of the canvas.
+        max_side_px: Bound of the long side of images as decoded, if the labeler needs them.
         proposals: The shard's part of the proposals manifest, if the labeler needs masks.
         vocabulary: The classes of the label files, if the labeler needs those.
         members: Stored labels of the labeler's members for the shard, by name.
     """
 
     size_px: int
+    max_side_px: int | None = None
     proposals: Path | None = None
     vocabulary: Vocabulary | None = None
     members: Mapping[str, StoredLabels] = field(default_factory=dict)
@@ -65,7 +70,8 @@ class InputReader:
         return read_ahead(lambda row: self._read_one(row, proposals), rows)
 
     def _read_one(self, row: ImageRow, proposals: ProposalsByImage | None) -> LabelerInput:
-        pixels = fitted_pixels(row, self.size_px)
+        decoded = decoded_pixels(row)
+        pixels = images.fit(decoded, self.size_px)
         size = (pixels.shape[0], pixels.shape[1])
         own = None if proposals is None else proposals.get((row["row"], row["image_id"]))
         if proposals is not None and (own is None or own.size != size):
@@ -79,7 +85,13 @@ class InputReader:
                 what = f"labeler {name} has no label for the current version of this image"
                 raise UnreadableImageError(what)
             members.append(found)
-        return LabelerInput(pixels, own, label, tuple(members))
+        original = None if self.max_side_px is None else bounded(decoded, self.max_side_px)
+        return LabelerInput(pixels, own, label, tuple(members), original)
+
+
+def bounded(pixels: Bytes, max_side_px: int) -> Bytes:
+    """An image, (H, W, 3), reduced to a longest side if it is larger."""
+    return images.fit(pixels, max_side_px) if max(pixels.shape[:2]) > max_side_px else pixels
 
 
 def batch_of(inputs: Sequence[LabelerInput], size_px: int) -> ImageBatch:
@@ -87,7 +99,7 @@ def batch_of(inputs: Sequence[LabelerInput], size_px: int) -> ImageBatch:
     canvases = torch.zeros(len(inputs), 3, size_px, size_px, dtype=torch.uint8)
     for canvas, item in zip(canvases, inputs, strict=True):
         height, width = item.pixels.shape[:2]
-        canvas[:, :height, :width] = torch.from_numpy(item.pixels.copy()).permute(2, 0, 1)
+        canvas[:, :height, :width] = _as_tensor(item.pixels)
     batch = ImageBatch(
         canvases,
         tuple((item.pixels.shape[0], item.pixels.shape[1]) for item in inputs),
@@ -97,7 +109,13 @@ def batch_of(inputs: Sequence[LabelerInput], size_px: int) -> ImageBatch:
             for item in inputs
             if item.label_file is not None
         ),
+        originals=tuple(_as_tensor(item.original) for item in inputs if item.original is not None),
     )
     by_member = zip(*(item.members for item in inputs), strict=True)
     members = tuple(batch.place(labels, canvases.device) for labels in by_member)
     return replace(batch, members=members)
+
+
+def _as_tensor(pixels: Bytes) -> Tensor:
+    """(H, W, 3) as (3, H, W)."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

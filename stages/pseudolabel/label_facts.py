@@ -139,6 +139,8 @@ class LabelFacts:
             **asked,
             "pseudolabel.size_px": self.section.size_px,
         }
+        if labeler.resizes:  # it sees other images than those of `size_px`
+            facts["pseudolabel.max_side_px"] = self.section.max_side_px
         if choice.component.needs_label_files:
             images = self.images().table
             schemes = images.filter(pc.is_valid(images["mask_uri"]))["label_scheme"].unique()

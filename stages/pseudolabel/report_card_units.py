@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts
 from pipeline.engine.stage import Context, Unit
+from pipeline.files import storage
 from pipeline.records import arrays, part_file, tables
 from pipeline.records.redone import PREFIX, Redone, without_shard
 from pipeline.records.rows import CardRow
@@ -124,7 +125,7 @@ class ReportCards:
         """Cards that exist but are not planned."""
         planned = {unit.part for unit in self.units}
         folder = self.context.config.manifests / tables.REPORT_CARD.name
-        return [part for part in folder.glob("part-*.parquet") if part not in planned]
+        return [part for part in storage.glob(folder, "part-*.parquet") if part not in planned]
 
     def _parts(self, labeler: str) -> list[Path]:
         """The parts of the labels that a card is made from."""

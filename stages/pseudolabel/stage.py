@@ -141,6 +141,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
             store_name=storage.relative(store.path, workspace),
             cache=labeler_cache(self.context.config),
             fingerprint=part_file.digest(facts),
+            max_side_px=self._section.max_side_px,
             batch_size=self._section.batch_size,
             device=self._section.device,
         )
@@ -191,7 +192,9 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
 
     def garbage(self) -> list[Path]:
         """Parts and stores of labelers that the config lacks, labels that no part points to."""
-        folders = (self.context.config.manifests / tables.PSEUDO_LABELS.name).glob("labeler=*")
+        folders = storage.glob(
+            self.context.config.manifests / tables.PSEUDO_LABELS.name, "labeler=*"
+        )
         known = {self._folder(name) for name in self._section.labelers}
         found = [folder for folder in folders if folder not in known]
         found += self._cards.unplanned()
@@ -212,7 +215,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
                 for unit in self._labels
                 if unit.part in damaged and unit.shard is not None
             }
-        for labeler in self._stores_folder.glob("*.zarr"):
+        for labeler in storage.glob(self._stores_folder, "*.zarr"):
             groups = {group for group in used if group.parent == labeler}
             if labeler.stem not in self._section.labelers:
                 found.append(labeler)

@@ -30,6 +30,7 @@ class ShardTask:
         store_name: The store's path relative to the workspace, for the rows.
         cache: The run's cache folder, see `Labeler.load`.
         fingerprint: Digest of the shard's facts, for the rows.
+        max_side_px: Bound of images as decoded, for labelers that resize them by themselves.
         batch_size: Images per batch.
         device: cpu, cuda, or auto.
     """
@@ -46,5 +47,6 @@ class ShardTask:
     store_name: str
     cache: Path
     fingerprint: str
+    max_side_px: int
     batch_size: int
     device: str

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import huggingface_hub
 import torch
 import transformers
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.groupvit.modeling_groupvit import get_grouping_from_attentions
@@ -22,6 +23,7 @@ from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip import text
 from stages.models.clip.text import Channels
 from stages.models.finite import finite_scores, finite_weights
+from stages.pseudolabel.pixels.byte_resize import pillow
 
 Network: TypeAlias = Any
 """A model of transformers."""
@@ -36,7 +38,7 @@ class TextModel(ABC):
     Args:
         network: The network, in eval mode.
         tokenizer: The network's tokenizer.
-        processor: The network's image processor: size, mean and deviation of images.
+        processor: The network's image processor: size, filter, mean and deviation of images.
     """
 
     def __init__(self, network: Network, tokenizer: Any, processor: Any) -> None:
@@ -44,6 +46,7 @@ class TextModel(ABC):
         self._tokenizer = tokenizer
         size = processor.size
         self._size_px = int(size["height"] if "height" in size else size["shortest_edge"])
+        self._filter = Image.Resampling(int(processor.resample))
         self._mean, self._std = processor.image_mean, processor.image_std
 
     @property
@@ -58,17 +61,14 @@ class TextModel(ABC):
         with torch.inference_mode():
             self._embed(templates)
 
-    def probabilities(self, image: Tensor) -> Tensor:
-        """(C, H, W) float in [0, 1] for an image (3, H, W) uint8."""
+    def probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(C, *size) float in [0, 1] for an image (3, H, W) uint8."""
         mean, std = (
             torch.tensor(own, device=self.device)[:, None, None] for own in (self._mean, self._std)
         )
-        square = (self._size_px, self._size_px)
-        whole = image.to(self.device)[None].float() / 255
-        stretched = F.interpolate(whole, square, mode="bilinear", antialias=True)
+        stretched = pillow(image, (self._size_px, self._size_px), self._filter)
         with torch.inference_mode():
-            scores = self._scores((stretched - mean) / std)
-        size = (image.shape[1], image.shape[2])
+            scores = self._scores((stretched.to(self.device)[None].float() / 255 - mean) / std)
         resized = F.interpolate(finite_scores(scores)[None].float(), size, mode="bilinear")
         return resized[0].clamp(0, 1)
 

@@ -72,7 +72,7 @@ def label_shard(task: ShardTask) -> ShardResult[LabelRow]:
 
     with ThreadPoolExecutor(1) as thread:  # finishes a batch while the next one is labeled
         finished = thread.submit(finish, [], masks[:0], torch.empty(0))
-        for batch in _batches(task, rows):
+        for batch in _batches(task, rows, resizes=labeler.resizes):
             stopping.check()
             start = time.perf_counter()
             with torch.inference_mode(), error_context(task.key):
@@ -113,11 +113,14 @@ def _loaded(
     return labeler
 
 
-def _batches(task: ShardTask, rows: list[LabelRow]) -> Iterator[list[tuple[int, LabelerInput]]]:
+def _batches(
+    task: ShardTask, rows: list[LabelRow], *, resizes: bool
+) -> Iterator[list[tuple[int, LabelerInput]]]:
     """Batches of (position in the shard, input), read ahead; records failures in `rows`."""
     component = task.labeler.component
     reader = InputReader(
         task.store.size_px,
+        task.max_side_px if resizes else None,
         task.proposals if component.needs_proposals else None,
         task.vocabulary if component.needs_label_files else None,
         {name: StoredLabels(part, task.workspace) for name, part in task.members.items()},

@@ -20,7 +20,7 @@ from stages.ingest.output import read_images
 from stages.labels.images import read_mask, read_pixels
 from stages.models.device import pick_device
 from stages.models.segmenters.model_file import load_model_file
-from stages.models.segmenters.protocol import Protocol
+from stages.models.segmenters.protocol import protocol_of
 from stages.pseudolabel.output import of_rows
 from stages.report.output import labels_picture, predictions_picture
 from stages.train.config import TrainConfig
@@ -64,12 +64,15 @@ def draw_predictions(config: Config, split: str, device: str) -> ReportRow:
     """
     palette, section = config.vocabulary.palette, config.section(TrainConfig)
     assert section is not None
-    on, protocol = pick_device(device), config.section(Protocol)
+    on = pick_device(device)
     predictors = {}
     for name, variant in section.variants.items():
         if training := read_training(config, TrainingKey(name, variant.seeds[0])):
             predictors[name] = load_model_file(
-                training.files.weights, on, vocabulary=config.vocabulary, protocol=protocol
+                training.files.weights,
+                on,
+                vocabulary=config.vocabulary,
+                protocol=protocol_of(config, variant.published_protocol),
             )
     rows = []
     for image in read_images(config.manifests, [split]).slice(0, _PREDICTIONS_SHOWN).to_pylist():

@@ -108,8 +108,8 @@ class ReportStage(Stage[ReportKey]):
         """Pictures that are not planned, and their parts."""
         plan = self.plan()
         planned = {path for unit in plan for path in (unit.part, *unit.outputs)}
-        found = [*self._folder.glob("part-*.parquet")]
-        found += page_file(self.context.config).parent.glob("*.png")
+        found = storage.glob(self._folder, "part-*.parquet")
+        found += storage.glob(page_file(self.context.config).parent, "*.png")
         return [path for path in found if path not in planned]
 
     def summarize(self) -> None:
@@ -135,9 +135,12 @@ class ReportStage(Stage[ReportKey]):
         train, split = config.section(TrainConfig), shown_split(config)
         if train is None or split is None:
             return
-        facts = {**colors, **protocol_of(config).facts("evaluate")}
-        facts["report.variants"] = list(train.variants)  # in their order
+        facts: Facts = {**colors, "report.variants": list(train.variants)}  # in their order
         for name, variant in train.variants.items():
+            protocol = protocol_of(config, variant.published_protocol).facts("evaluate")
+            first = {key: facts.setdefault(key, value) for key, value in protocol.items()}
+            others = {key: value for key, value in protocol.items() if value != first[key]}
+            facts |= {f"{key} of {name}": value for key, value in others.items()}
             digest = training_digest(config, TrainingKey(name, variant.seeds[0]))
             facts[f"inputs.training {name}"] = digest
             facts |= training_redone(config, TrainingKey(name, variant.seeds[0]))

@@ -26,7 +26,7 @@ from stages.pseudolabel.output import (
     too_few_to_calibrate,
 )
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.data.scale_check import Sizes
+from stages.train.scoring_check import check_sizes
 
 _BYTES_A_PIXEL = 3 * 4
 """Memory of a pixel of a crop: three channels as float32."""
@@ -98,10 +98,7 @@ class TrainCheck:
         self._label_files(read_supervision(self.config, "labeled"))
         if "val" in counts:
             self._validations(read_supervision(self.config, "val"))
-        sizes, fix = Sizes.of(self.config), "fit `scale`, or `evaluate.short_side_px`"
-        for name, variant in self.section.variants.items():
-            if what := sizes.mismatch(variant):
-                self.findings.warn(f"{self._where(name)}: {what}; {fix}")
+        check_sizes(self.config, self.section, self.findings)
 
     def labels(self) -> None:
         """Stored labels that leave every pixel open, or are all of one class; once they exist."""

@@ -10,6 +10,7 @@ from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config_section import Facts, Name, RunOnly, Section, UnlessDefault
 from pipeline.config.origins import Place, Written, reach
 from stages.models.segmenters.builders.base import ModelChoice
+from stages.models.segmenters.protocol import Protocol
 from stages.train import preset as presets
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
 from stages.train.step.perturbations.base import Perturbation
@@ -235,14 +236,17 @@ class VariantConfig(Section):
         """Crops of each role in a micro-batch, of all processes together."""
         return self.batch_size // self.accumulate
 
+    @property
+    def published_protocol(self) -> Protocol | None:
+        """How images are predicted in the paper of its preset; None if that is unknown."""
+        keys = presets.protocol(self.preset, self.dataset)
+        return None if keys is None else Protocol.model_validate(keys)
+
     def labelers(self, role: str) -> list[str]:
         """The labelers whose stored labels of a role's images it reads."""
         sources = [choice.create() for choice in self.label_sources]
-        return [
-            source.labeler
-            for source in sources
-            if source.labeler is not None and source.config.on == role
-        ]
+        own = [source.labeler for source in sources if source.config.on == role]
+        return [labeler for labeler in own if labeler is not None]
 
     def facts(self, prefix: str) -> Facts:
         """See `Section.facts`; the model's pretrained weights are part of it."""

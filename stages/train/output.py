@@ -18,6 +18,7 @@ from pipeline.records.redone import Redone
 from pipeline.records.rows import MetricRow
 from stages.train.check import TrainCheck
 from stages.train.config import TrainConfig
+from stages.train.scoring_check import check_protocols
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,13 @@ def read_training(config: Config, key: TrainingKey) -> Training | None:
 
 
 def training_warnings(config: Config) -> list[str]:
-    """Warnings about trainings by their images and label files; one line each."""
+    """Warnings about trainings by their keys, images and label files; one line each."""
     if (section := config.section(TrainConfig)) is None:
         return []
     findings = Findings()
+    check_protocols(config, section, findings)
+    check = TrainCheck(config, section, findings)
     with findings.collecting():
-        check = TrainCheck(config, section, findings)
         check.images()
         check.labels()
         check.results()
@@ -166,7 +168,7 @@ def training_warnings(config: Config) -> list[str]:
 
 def unfinished_trainings(config: Config, key: TrainingKey) -> Iterator[tuple[TrainingFiles, Facts]]:
     """Yields the trainings of a variant and seed that were started and not finished."""
-    for folder in sorted(trainings_folder(config, key).glob("*")):
+    for folder in storage.glob(trainings_folder(config, key), "*"):
         files = TrainingFiles(folder)
         if files.state.exists() and files.facts.exists() and not files.weights.exists():
             yield files, json.loads(storage.read_bytes(files.facts))

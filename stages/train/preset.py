@@ -9,6 +9,7 @@ from pipeline.config.yaml_files import read_yaml
 
 FOLDER = Path(stages.train.presets.__path__[0])
 _DATASETS = "datasets"
+_PROTOCOL = "protocol"
 LENGTHS = ("steps", "epochs")
 """Keys for the length of a training; a config sets one of them."""
 
@@ -59,8 +60,22 @@ def layers(keys: Any) -> list[Any]:
     if not isinstance(keys, dict) or (preset := keys.get("preset")) not in names():
         return []
     values = _read(preset)
-    of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset")))
-    return [of_dataset or {}, values]
+    of_dataset = values.pop(_DATASETS).get(str(keys.get("dataset"))) or {}
+    return [_without_protocol(layer) for layer in (of_dataset, values)]
+
+
+def protocol(preset: str | None, dataset: str | None) -> dict[str, Any] | None:
+    """The keys of `evaluate` by which a preset was scored on a dataset; None if that is unknown."""
+    if preset is None:
+        return None
+    values = _read(preset)
+    of_dataset = values[_DATASETS].get(dataset) or {}
+    found: dict[str, Any] | None = of_dataset.get(_PROTOCOL, values.get(_PROTOCOL))
+    return found
+
+
+def _without_protocol(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != _PROTOCOL}
 
 
 def _read(preset: str) -> dict[str, Any]:

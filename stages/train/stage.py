@@ -30,6 +30,7 @@ from stages.train.output import (
     training_part,
     unfinished_trainings,
 )
+from stages.train.scoring_check import check_protocols
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,7 @@ class TrainStage(Stage[TrainingKey]):
         """See `Stage.check`: keys; once they are made images and label files, and stored labels."""
         check = TrainCheck(self.context.config, self._section, findings)
         check.keys()
+        check_protocols(self.context.config, self._section, findings)
         if "ingest" not in pending:
             check.images()
         else:
@@ -116,10 +118,12 @@ class TrainStage(Stage[TrainingKey]):
             if (facts := part_file.read_facts(unit.part)) is not None:
                 folders.add(training_files(config, unit.key, facts).folder)
         metrics = config.manifests / tables.METRICS.name
-        found = [path for path in metrics.glob("part-train-*.parquet") if path not in parts]
+        found = [
+            path for path in storage.glob(metrics, "part-train-*.parquet") if path not in parts
+        ]
         checkpoints = config.artifacts / "checkpoints"
-        found += [path for path in checkpoints.glob("*/seed-*/*") if path not in folders]
-        found += config.artifacts.glob("tensorboard")  # of versions that kept events there
+        found += [path for path in storage.glob(checkpoints, "*/seed-*/*") if path not in folders]
+        found += storage.glob(config.artifacts, "tensorboard")  # of versions that kept events there
         done = (unit for unit in plan if part_file.read_facts(unit.part) == unit.facts)
         return found + [path for unit in done for path in unit.resumable if path.exists()]
 
@@ -142,7 +146,7 @@ class TrainStage(Stage[TrainingKey]):
         roles = ["labeled"]
         if variant.validate_every is not None:
             roles.append("val")
-            facts |= protocol_of(self.context.config).facts("evaluate")
+            facts |= protocol_of(self.context.config, variant.published_protocol).facts("evaluate")
         for role in roles:
             schemes = inputs.images(role)["label_scheme"].unique().to_pylist()
             facts |= vocabulary.schemes_facts(schemes)

@@ -132,6 +132,20 @@ def test_rows_are_read_at_the_same_time() -> None:
     assert list(read_ahead(read, [1, 2])) == [1, 2]
 
 
+def test_rows_are_not_read_far_ahead() -> None:
+    """Decoded images may be large: not all of a shard may wait for the network."""
+    started: list[int] = []
+
+    def read(row: int) -> int:
+        started.append(row)
+        return row
+
+    results = read_ahead(read, range(1000))
+    assert next(results) == 0
+    assert len(started) <= 2 * (os.cpu_count() or 1)
+    assert list(results) == list(range(1, 1000))
+
+
 def test_other_errors_are_raised() -> None:
     def read(row: int) -> int:
         raise DataError("gone", where="here", fix="put it back")

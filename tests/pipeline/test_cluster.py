@@ -1,9 +1,11 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from operator import neg
 from pathlib import Path
@@ -16,8 +18,10 @@ from distributed.security import Security
 
 from pipeline.config.config import ClusterConfig
 from pipeline.config.yaml_files import read_yaml
+from pipeline.engine import worker_code
 from pipeline.engine.cluster import Job, Lost, run_jobs
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MaskmillError
+from tests.repository import ROOT
 
 HERE = ClusterConfig()
 PROCESSES = ClusterConfig(workers=2)
@@ -229,3 +233,68 @@ def test_no_network_at_all_is_needed() -> None:
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", WITHOUT_NETWORK]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n1\n", "")
+
+
+@contextmanager
+def worker_of(code: Path, scheduler: str, tmp_path: Path) -> Iterator[None]:
+    """A worker process that imports Maskmill from a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nthreads", "1"]
+    command += ["--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path / "scratch")]
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as worker:
+        try:
+            yield
+        finally:
+            worker.terminate()
+
+
+@pytest.mark.parametrize("change", ["a line", "a former version"])
+def test_a_worker_of_other_code_refuses(change: str, tmp_path: Path) -> None:
+    """It was started from a checkout that has been updated since."""
+    code = tmp_path / "code"
+    for package in ("pipeline", "stages"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("*.pyc"))
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=0, protocol="tcp://", dashboard_address="localhost:0"
+    ) as running:
+        cluster = ClusterConfig(address=running.scheduler_address)
+        if change == "a line":
+            with (code / "stages/pseudolabel/voting.py").open("a") as file:
+                file.write("# another line")
+            text = (
+                r"on .*: it has other code than this command: code of Maskmill \w{12}, not \w{12}"
+            )
+        else:
+            module = code / "pipeline/engine/cluster.py"
+            former = module.read_text().replace("code: Mapping[str, str], function", "function")
+            module.write_text(former.replace("worker_code.check_same(code)", "pass"))
+            text = "a worker of the cluster: it has other code than this command: a former"
+        with (
+            worker_of(code, running.scheduler_address, tmp_path),
+            pytest.raises(MaskmillError, match=text) as caught,
+        ):
+            results(cluster, neg, range(3))
+        assert "start the worker again; it has labeled nothing" in str(caught.value)
+
+
+def test_a_worker_of_the_same_code_elsewhere_works(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for package in ("pipeline", "stages"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("*.pyc"))
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=0, protocol="tcp://", dashboard_address="localhost:0"
+    ) as running:
+        cluster = ClusterConfig(address=running.scheduler_address)
+        with worker_of(code, running.scheduler_address, tmp_path):
+            assert results(cluster, neg, range(3)) == {task: -task for task in range(3)}
+
+
+def test_what_differs_is_named() -> None:
+    other = {**worker_code.OWN, "torch": "0.1", "more": "1"}
+    with pytest.raises(MaskmillError) as caught:
+        worker_code.check_same(other)
+    torch = worker_code.OWN["torch"]
+    assert f"torch {torch}, not 0.1, more missing, not 1; install" in str(caught.value)
+    worker_code.check_same({**worker_code.OWN})

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,7 +60,9 @@ def prepared(image: Tensor, folder: Path) -> tuple[Tensor, Any]:
     printed = json.loads((folder / "preprocessor_config.json").read_text())
     side = printed["size"].get("height") or printed["size"]["shortest_edge"]
     mean, std = (torch.tensor(printed[key])[:, None, None] for key in ("image_mean", "image_std"))
-    square = F.interpolate(image[None] / 255, (side, side), mode="bilinear", antialias=True)
+    pixels = Image.fromarray(image.byte().permute(1, 2, 0).numpy())
+    resized = np.array(pixels.resize((side, side), Image.Resampling(printed["resample"])))
+    square = torch.from_numpy(resized).permute(2, 0, 1)[None] / 255
     return (square - mean) / std, transformers.AutoTokenizer.from_pretrained(folder)
 
 

@@ -36,6 +36,8 @@ MODES: list[tuple[str, dict[str, Any]]] = [
     ("dense_clip", {"variant": "vanilla", "short_side_px": 40}),
     ("dense_clip", {"variant": "sclip", "softmax_over": "concepts", "prob_threshold": 0.4}),
     ("dense_clip", {"variant": "gem", "area_threshold": 0.3}),
+    ("dense_clip", {"short_side_px": 40, "resize": "opencv", "long_side_px": 60}),
+    ("dense_clip", {"short_side_px": 32, "fit": "square", "resize": "bicubic", "maps": "min-max"}),
     ("sam_clip", {"classify": "crop"}),
     ("sam_clip", {"classify": "features"}),
     ("sam_clip", {"fusion": "paint"}),
@@ -140,6 +142,7 @@ def alone(batch: ImageBatch, index: int) -> ImageBatch:
         batch.proposals[place],
         batch.label_files[place],
         tuple(PseudoLabels(own.mask[place], own.confidence[place]) for own in batch.members),
+        batch.originals[place],
     )
 
 
@@ -168,6 +171,31 @@ def test_batches_do_not_matter_in_any_mode(
     component: type[Labeler], build: Build, mode: dict[str, Any]
 ) -> None:
     holds_for_four(loaded(build(mode, **CLASSES)), batch_of(component, *SIZES))
+
+
+def test_images_as_decoded_are_labeled_alike_in_any_batch(
+    component: type[Labeler], build: Build
+) -> None:
+    decoded_holds_for_four(loaded(build(**CLASSES)), batch_of(component, *SIZES))
+
+
+@pytest.mark.parametrize(("component", "mode"), MODES, indirect=["component"])
+def test_images_as_decoded_are_labeled_alike_in_any_mode(
+    component: type[Labeler], build: Build, mode: dict[str, Any]
+) -> None:
+    decoded_holds_for_four(loaded(build(mode, **CLASSES)), batch_of(component, *SIZES))
+
+
+def decoded_holds_for_four(labeler: Labeler, batch: ImageBatch) -> None:
+    """Images of twice the size of their labels change the label of whoever resizes images."""
+    originals = tuple(
+        batch.fitted(index).repeat_interleave(2, 1).flip(2).repeat_interleave(2, 2)
+        for index in range(len(batch.sizes))
+    )
+    decoded = replace(batch, originals=originals)
+    holds_for_four(labeler, decoded)
+    found, fitted = labeler.label(decoded), labeler.label(batch)
+    assert torch.equal(found.confidence, fitted.confidence) != labeler.resizes
 
 
 def holds_for_four(labeler: Labeler, batch: ImageBatch) -> None:

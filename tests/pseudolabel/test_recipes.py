@@ -138,7 +138,7 @@ def test_logits_are_averaged_and_resized_before_the_softmax(
 
 def test_what_the_documentation_shows_can_be_written() -> None:
     text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
-    vocabulary, recipes, seds, others, trained = (
+    vocabulary, recipes, compared, seds, others, trained = (
         yaml.safe_load(textwrap.dedent(block))
         for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     )
@@ -146,6 +146,11 @@ def test_what_the_documentation_shows_can_be_written() -> None:
     for name, recipe in recipes.items():
         assert recipe.pop("name") == "dense_clip"
         assert ClipConfig.model_validate(recipe).variant == name
+    smooth, rough = (ClipConfig.model_validate(without_name(each)) for each in compared.values())
+    assert {smooth.resize, rough.resize} == {"opencv", "bilinear"}
+    assert smooth.model_copy(update={"resize": "opencv"}) == rough.model_copy(
+        update={"resize": "opencv"}
+    )
     for recipe in seds.values():
         assert recipe.pop("name") == "sed"
         SedConfig.model_validate(recipe)
@@ -154,6 +159,31 @@ def test_what_the_documentation_shows_can_be_written() -> None:
     found = {choice.name for choice in labelers.values()}
     assert found == {"ensemble", "segmenter", "hf", "sam_clip"}
     assert trained.keys() == {"label_sources"}  # tests/train/test_calibrated.py trains so
+
+
+def without_name(keys: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if key != "name"}
+
+
+PUBLISHED = {
+    "sclip": {
+        **{"short_side_px": 336, "long_side_px": 2048, "resize": "opencv", "fit": "shape"},
+        **{"window_px": 224, "stride_px": 112, "softmax_over": "concepts", "logit_scale": 65},
+        **{"prob_threshold": 0.1, "area_threshold": 0.1, "maps": "cosine", "variant": "sclip"},
+    },
+    "gem": {
+        **{"short_side_px": 448, "fit": "square", "resize": "bicubic", "maps": "min-max"},
+        **{"window_px": 448, "stride_px": 448, "logit_scale": 1, "variant": "gem"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_documentation_s_recipes_have_the_published_values(name: str) -> None:
+    text = (CONFIGS.parent / "docs/labels.md").read_text(encoding="utf-8")
+    _, block, *_ = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    config = ClipConfig.model_validate(without_name(yaml.safe_load(textwrap.dedent(block))[name]))
+    assert {key: getattr(config, key) for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
 def test_a_prompt_axis_is_nothing_for_dense_features(vocabulary: BuildVocabulary) -> None:

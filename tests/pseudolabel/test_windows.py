@@ -6,6 +6,21 @@ from torch.nn.functional import adaptive_avg_pool2d
 from stages.pseudolabel.pixels.windows import corners, scaled_size, sliding_scores
 
 
+@pytest.mark.parametrize(
+    ("size", "long_side_px", "expected"),
+    [
+        ((375, 500), 2048, (336, 448)),
+        ((100, 1000), 2048, (205, 2048)),  # mmcv: int(side * scale + 0.5)
+        ((100, 1000), None, (202, 2016)),
+        ((672, 1005), 2048, (336, 503)),  # a half is rounded up
+    ],
+)
+def test_images_are_scaled_as_in_mmcv(
+    size: tuple[int, int], long_side_px: int | None, expected: tuple[int, int]
+) -> None:
+    assert scaled_size(*size, 336, long_side_px) == expected
+
+
 def gray(windows: Tensor) -> Tensor:
     """A score with one channel, the first input channel, so that pixels can be followed."""
     return windows[:, :1]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.config_section import Facts, RunOnly, Section
+from pipeline.config.config_section import Facts, RunOnly, Section, UnlessDefault
 from pipeline.errors import WeightsError
 from pipeline.files import locations
 from pipeline.files.checksum import checksum
@@ -188,6 +188,19 @@ class ClipConfig(ClipChoice):
     """Whether the last block ends with its feed-forward network; not for gem."""
     short_side_px: Annotated[int, Field(ge=1)] | None = None
     """Short side that images are resized to before they are cut. Default: their stored size."""
+    long_side_px: Annotated[Annotated[int, Field(ge=1)] | None, UnlessDefault] = None
+    """Longest long side then; the short side gives way (2048 in mmsegmentation). Default: six times
+    `short_side_px`."""
+    fit: Annotated[Literal["shape", "square"], UnlessDefault] = "shape"
+    """shape: resized images keep their shape; square: they are squeezed to a square of
+    `short_side_px` (GEM)."""
+    resize: Annotated[Literal["bilinear", "opencv", "bicubic"], UnlessDefault] = "bilinear"
+    """How images are resized. bilinear: antialiased, without rounding; opencv: bilinear between two
+    pixels and rounded, as OpenCV does (SCLIP); bicubic: antialiased and rounded, as Pillow does
+    (GEM). The last two bring scores to the label's size without antialiasing, as published."""
+    maps: Annotated[Literal["cosine", "min-max"], UnlessDefault] = "cosine"
+    """Scores of a concept. cosine: with the feature of each location; min-max: the same, stretched
+    to 0 to 1 over each image (GEM), before the best concept of a class counts."""
     window_px: Annotated[int, Field(ge=1, le=8192)]
     """Side of the squares that the model sees; a multiple of its patch size."""
     stride_px: Annotated[int, Field(ge=1)]
@@ -222,12 +235,25 @@ class ClipConfig(ClipChoice):
             raise ValueError(
                 "leave out `residual` and `ffn`: gem adds up blocks without feed-forward networks"
             )
+        if self.short_side_px is None and (resizing := self._resizing):
+            raise ValueError(
+                f"set `short_side_px` too: without it images are not resized, and "
+                f"{', '.join(resizing)} would have no effect"
+            )
+        if self.fit == "square" and self.long_side_px is not None:
+            raise ValueError("leave out `long_side_px`: the sides of a square are `short_side_px`")
         if self.stride_px > self.window_px:
             raise ValueError(
                 f"stride_px {self.stride_px} leaves gaps between windows of {self.window_px}; "
                 f"use at most {self.window_px}, or half of it for smooth seams"
             )
         return self
+
+    @property
+    def _resizing(self) -> list[str]:
+        """The keys about resizing that differ from their defaults."""
+        keys = ("long_side_px", "fit", "resize")
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
     @property
     def dense(self) -> Dense:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stages.models.segmenters.inference import pixel_probabilities, pixel_scores
 from stages.models.segmenters.networks.base import SegmentationNetwork
@@ -46,17 +47,22 @@ class Predictor:
         classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes
 
-    def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicts the classes of one image at its own resolution, and how probable they are.
+    def label(self, image: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Predicts the classes of one image, and how probable they are.
 
         Args:
             image: (3, H, W) uint8 RGB.
+            size: (h, w), the size of the label, to which probabilities are resized, antialiased;
+                None: the image's own.
 
         Returns:
-            (H, W) int64 class ids and (H, W) float probabilities of these classes, on the device.
+            (h, w) int64 class ids and (h, w) float probabilities of these classes, on the device.
         """
         with torch.inference_mode():
-            confidence, mask = pixel_probabilities(
+            found = pixel_probabilities(
                 self.network, image.to(self.device), self.protocol, self.normalization
-            ).max(dim=0)
+            )
+            if size is not None and found.shape[1:] != size:
+                found = F.interpolate(found[None], size, mode="bilinear", antialias=True)[0]
+            confidence, mask = found.max(dim=0)
         return mask, confidence

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import RunOnly, Section
+from pipeline.errors import ConfigError
 
 MAX_ASPECT = 4
 """Longest side in short sides, of what is brought to a short side: mmsegmentation's 2048 to 512."""
@@ -75,11 +77,52 @@ class Protocol(Section):
             (max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales
         ]
 
+    def predicts_as(self, other: Protocol) -> bool:
+        """Whether both give the same predictions."""
+        return all(getattr(self, key) == getattr(other, key) for key in _PREDICTING)
+
+    def spelled(self) -> str:
+        """The keys that differ from their defaults, as they are written in a config."""
+        plain = self.model_dump(mode="json", include=set(_PREDICTING), exclude_defaults=True)
+        if not plain:
+            return "whole images at their own size"
+        return yaml.safe_dump(plain, default_flow_style=True, width=1000).strip()
+
+
+_PREDICTING = ("sliding_window", "short_side_px", "flip", "scales")
 
 WHOLE_IMAGE = Protocol()
 """One pass at the image's own size."""
 
 
-def protocol_of(config: Config) -> Protocol:
-    """The protocol of a run: its section `evaluate`, or whole images without one."""
-    return config.section(Protocol) or WHOLE_IMAGE
+class ProtocolChoice(Protocol):
+    """A protocol by its keys, or by the paper of a preset."""
+
+    protocol: Annotated[Literal["published"] | None, RunOnly] = None
+    """published: each training is predicted as in the paper of its preset, on the dataset that it
+    names; keys that are written here override that. Facts hold the keys, not this name."""
+
+    def over(self, published: Protocol) -> Protocol:
+        """The keys that are written, over a published protocol."""
+        written = Protocol.model_fields.keys() & self.model_fields_set
+        return published.model_copy(update={key: getattr(self, key) for key in written})
+
+
+def protocol_of(config: Config, published: Protocol | None) -> Protocol:
+    """The protocol of a training: by the section `evaluate`, or whole images without one.
+
+    Args:
+        config: The run.
+        published: The protocol of the training's preset, see `VariantConfig.published_protocol`.
+
+    Raises:
+        ConfigError: The published protocol is asked for, but there is none.
+    """
+    section = config.section(ProtocolChoice)
+    if section is None or section.protocol is None:
+        return section or WHOLE_IMAGE
+    if published is None:
+        what = "a training has no preset whose protocol is known"
+        fix = "write keys such as `sliding_window` instead, or set the `preset` and its `dataset`"
+        raise ConfigError(what, where=config.where("evaluate", "protocol"), fix=fix)
+    return section.over(published)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from stages.pseudolabel.labelers.base import ImageBatch
 
 
+_FLAT = 1e-6
+"""Range of cosines that is only rounding."""
+
+
 class ClipLabeler(Labeler):
     """Labels each pixel by its most probable class.
 
@@ -32,6 +36,11 @@ class ClipLabeler(Labeler):
 
     config: ClipConfig
     libraries = ("torch", "open_clip_torch", "timm")
+
+    @property
+    def resizes(self) -> bool:
+        """See `Labeler.resizes`: with a short side of its own."""
+        return self.config.short_side_px is not None
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -166,36 +175,74 @@ class ClipLabeler(Labeler):
 
         They sum to 1 over C, or to less if the softmax is over concepts.
         """
-        yield from map(self._softmax, self._maps(images, self._window_scores))
+        for size, found in zip(images.sizes, self._maps(images, self._window_scores), strict=True):
+            scores = self._of_image(found)
+            yield self._softmax(self._at_label(scores, size))
 
     def dense_features(self, images: ImageBatch) -> Iterator[Tensor]:
         """(D, H, W) float for each image in order, in CLIP's joint space, of length at most 1."""
-        return self._maps(images, self._features)
+        for size, found in zip(images.sizes, self._maps(images, self._features), strict=True):
+            yield self._at_label(found, size)
 
     def _maps(self, images: ImageBatch, score: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-        """(C, H, W) for each image in order; `score` maps windows (N, 3, S, S) to (N, C, h, w)."""
+        """(C, h, w) of each image in order, at the size from which its windows are cut.
+
+        Args:
+            images: The batch.
+            score: Maps windows (N, 3, S, S) to (N, C, coarse, coarse).
+        """
         from stages.pseudolabel.pixels.windows import sliding_scores
 
-        canvases = zip(images.pixels.to(self._queries.device), images.sizes, strict=True)
-        scores = sliding_scores(
-            [self._scaled(pixels[:, :height, :width]) for pixels, (height, width) in canvases],
+        return sliding_scores(
+            [self._scaled(images, index) for index in range(len(images.sizes))],
             score,
             window_px=self.config.window_px,
             stride_px=self.config.stride_px,
             batch_size=self.config.batch_size,
         )
-        for size, found in zip(images.sizes, scores, strict=True):
-            yield found if found.shape[1:] == size else _resized(found, size)
 
-    def _scaled(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8 to normalised float, at the size from which windows are cut."""
+    def _scaled(self, images: ImageBatch, index: int) -> Tensor:
+        """(3, H, W) float: an image, normalised, at the size from which windows are cut."""
+        from PIL import Image
+
+        from stages.pseudolabel.pixels.byte_resize import opencv, pillow
         from stages.pseudolabel.pixels.windows import scaled_size
 
-        normal = self._clip.normalize(image)
-        if self.config.short_side_px is None:
-            return normal
-        height, width = image.shape[-2:]
-        return _resized(normal, scaled_size(height, width, self.config.short_side_px))
+        config, device = self.config, self._queries.device
+        short_px = config.short_side_px
+        if short_px is None:
+            return self._clip.normalize(images.fitted(index).to(device))
+        image = images.original(index)
+        size = (short_px, short_px)
+        if config.fit == "shape":
+            height, width = image.shape[-2:]
+            size = scaled_size(height, width, short_px, config.long_side_px)
+        if config.resize == "bilinear":
+            return _resized(self._clip.normalize(image.to(device)), size, antialias=True)
+        if config.resize == "opencv":
+            image = opencv(image, size)
+        else:
+            image = pillow(image, size, Image.Resampling.BICUBIC)
+        return self._clip.normalize(image.to(device))
+
+    def _at_label(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """(C, h, w) maps at the size of the label."""
+        return _resized(maps, size, antialias=self.config.resize == "bilinear")
+
+    def _of_image(self, scores: Tensor) -> Tensor:
+        """Merged scores of windows, (C, h, w) or of each concept (K, h, w), to those of an image.
+
+        GEM stretches the map of each concept over the whole image, before the best of a class. A
+        map without a range becomes 0: it would be noise of rounding.
+        """
+        import torch
+
+        if self.config.maps == "cosine":
+            return scores
+        low, high = scores.flatten(1).aminmax(dim=1)
+        span = (high - low).where(high - low > _FLAT, torch.inf)
+        stretched = (scores - low[:, None, None]) / span[:, None, None]
+        return self._scores(stretched, 0)
 
     def _window_scores(self, windows: Tensor) -> Tensor:
         """(N, 3, H, W) windows to (N, C, h, w) cosines with each channel's best concept.
@@ -203,10 +250,11 @@ class ClipLabeler(Labeler):
         With a softmax over classes the maximum is taken here, before resizing: halfway between
         locations of two concepts of a class, the blended maximum stays high, while a maximum of
         blended concepts would dip. It also needs only one map per class. With a softmax over
-        concepts there is one map per concept, (N, K, h, w).
+        concepts, or where maps are stretched, there is one map per concept, (N, K, h, w).
         """
         features = self._features(windows)
-        return self._scores((features.movedim(1, -1) @ self._queries.T).movedim(-1, 1), 1)
+        cosines = (features.movedim(1, -1) @ self._queries.T).movedim(-1, 1)
+        return cosines if self.config.maps == "min-max" else self._scores(cosines, 1)
 
     def _scores(self, cosines: Tensor, dim: int) -> Tensor:
         """Cosines of queries to the scores that the softmax takes, along a dimension."""
@@ -229,7 +277,9 @@ class ClipLabeler(Labeler):
         return self._channels.class_scores(scores.movedim(dim, -1)).movedim(-1, dim)
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(maps: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
     from torch.nn import functional as F
 
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    if maps.shape[1:] == size:
+        return maps
+    return F.interpolate(maps[None], size, mode="bilinear", antialias=antialias)[0]

@@ -34,6 +34,8 @@ class ImageBatch:
         label_files: The label file of each image, (height, width) uint8 class ids, 255 = ignore;
             empty unless the labeler needs them.
         members: Stored labels of each of the labeler's members; empty if it has no members.
+        originals: (3, H, W) uint8 RGB, each image as it was decoded, of any size; empty unless the
+            labeler resizes images by itself.
     """
 
     pixels: Tensor
@@ -41,6 +43,16 @@ class ImageBatch:
     proposals: tuple[Proposals, ...] = ()
     label_files: tuple[Tensor, ...] = ()
     members: tuple[PseudoLabels, ...] = ()
+    originals: tuple[Tensor, ...] = ()
+
+    def fitted(self, index: int) -> Tensor:
+        """(3, height, width) uint8: an image at the size of its label."""
+        height, width = self.sizes[index]
+        return self.pixels[index, :, :height, :width]
+
+    def original(self, index: int) -> Tensor:
+        """(3, H, W) uint8: an image as it was decoded, or at the size of its label if unknown."""
+        return self.originals[index] if self.originals else self.fitted(index)
 
     def place(self, labels: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> PseudoLabels:
         """Puts labels on canvases (B, S, S), with ignore and confidence 0 outside the images.
@@ -85,6 +97,15 @@ class Labeler(Component, ABC):
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
         self.config = config
         self.vocabulary = vocabulary
+
+    @property
+    def resizes(self) -> bool:
+        """Whether it resizes images by itself, so that batches must have `originals`.
+
+        Such a labeler would see an image resized twice, which published recipes do not do. It
+        brings its scores to the size of the label. Default: no.
+        """
+        return False
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -59,9 +59,14 @@ class Hf(Labeler):
     """Scores every concept at every pixel; a class has the probability of its best concept."""
 
     Config = HfConfig
-    version = 1
+    version = 2
     config: HfConfig
     libraries = ("torch", "transformers")
+
+    @property
+    def resizes(self) -> bool:
+        """See `Labeler.resizes`."""
+        return True
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`; for a folder, checksums of all files that may be read.
@@ -151,12 +156,12 @@ class Hf(Labeler):
         values = torch.tensor(self._channels.values, device=device)
         labels = (
             classify_pixels(
-                self._model.probabilities(canvas[:, :height, :width]),
+                self._model.probabilities(images.original(index), size),
                 values,
                 self.vocabulary.background_id,
                 threshold=self.config.threshold,
                 prob_threshold=self.config.prob_threshold,
             )
-            for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
+            for index, size in enumerate(images.sizes)
         )
         return images.place(labels, device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.models.clip.clip_weights import ClipConfig
 from stages.pseudolabel.labelers._clip_labeler import ClipLabeler
@@ -30,6 +30,15 @@ class SamClipConfig(ClipConfig):
     power: Annotated[float, Field(ge=0, le=64)] = 4.0
     """For `soft`: the weight of a mask is (predicted IoU x stability) to this power."""
 
+    @model_validator(mode="after")
+    def _stretches_maps_only(self) -> Self:
+        if self.maps == "min-max" and self.classify != "pooled":
+            raise ValueError(
+                f"leave out `maps`: `classify: {self.classify}` compares whole masks with texts, "
+                "which have no map; or use `classify: pooled`"
+            )
+        return self
+
 
 class SamClip(ClipLabeler):
     """Classifies SAM masks with CLIP; pixels outside all masks keep their dense probabilities."""
@@ -38,6 +47,11 @@ class SamClip(ClipLabeler):
     version = 3
     needs_proposals = True
     config: SamClipConfig
+
+    @property
+    def resizes(self) -> bool:
+        """See `Labeler.resizes`; crops of masks are resized too."""
+        return super().resizes or self.config.classify == "crop"
 
     def refined(self, dense: Tensor, images: ImageBatch, index: int) -> Tensor:
         """See `ClipLabeler.refined`."""
@@ -50,8 +64,7 @@ class SamClip(ClipLabeler):
             return dense
         masks = torch.from_numpy(proposals.masks()).to(dense.device)
         if self.config.classify == "crop":
-            height, width = images.sizes[index]
-            own = self.crop_probabilities(images.pixels[index, :, :height, :width], masks)
+            own = self.crop_probabilities(images.original(index), masks)
         elif self.config.classify == "features":
             own = self.feature_probabilities(images, index, masks)
         else:
@@ -80,7 +93,11 @@ class SamClip(ClipLabeler):
         from stages.pseudolabel.labelers.base import ImageBatch
         from stages.pseudolabel.pixels.pooling import mask_means
 
-        image = ImageBatch(images.pixels[index : index + 1], (images.sizes[index],))
+        image = ImageBatch(
+            images.pixels[index : index + 1],
+            (images.sizes[index],),
+            originals=images.originals[index : index + 1],
+        )
         (features,) = self.dense_features(image)
         pooled = F.normalize(mask_means(features, masks), dim=-1)
         return self._softmax(self._scores(self._queries @ pooled.T, 0)).T
@@ -90,12 +107,13 @@ class SamClip(ClipLabeler):
 
         Args:
             image: (3, H, W) uint8.
-            masks: (P, H, W) bool.
+            masks: (P, h, w) bool, of any size; they are brought to the size of the image.
 
         Returns:
             (P, C) float, with the channels of the dense probabilities.
         """
         import torch
+        from torch.nn import functional as F
 
         from stages.models.clip.towers import whole_px
         from stages.pseudolabel.pixels.mask_crops import masked_crops
@@ -103,6 +121,9 @@ class SamClip(ClipLabeler):
         size_px = whole_px(self._clip.network.visual, self.config.window_px)
         normal, found = self._clip.normalize(image.to(masks.device)), []
         for some in torch.split(masks, self.config.batch_size):
+            if some.shape[1:] != image.shape[1:]:
+                fine = F.interpolate(some[:, None].float(), image.shape[1:], mode="nearest-exact")
+                some = fine[:, 0] > 0
             crops = masked_crops(normal, some, size_px)
             cosines = self._queries @ self._clip.encode_images(crops).T
             found.append(self._softmax(self._scores(cosines, 0)).T)

@@ -112,9 +112,14 @@ class Sed(Labeler):
     """
 
     Config = SedConfig
-    version = 1
+    version = 2
     config: SedConfig
     libraries = ("torch", "open_clip_torch", "timm")
+
+    @property
+    def resizes(self) -> bool:
+        """See `Labeler.resizes`."""
+        return True
 
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
@@ -190,6 +195,7 @@ class Sed(Labeler):
     def class_scores(self, images: ImageBatch) -> Iterator[Tensor]:
         """(C, H, W) float in [0, 1] for each image in order, one channel per class.
 
+        H and W are those of the label: scores are resized to it before the best concept counts.
         Images are processed one by one: if two classes have almost the same score, the one that
         `fast` drops must not depend on the rest of the batch.
         """
@@ -198,9 +204,9 @@ class Sed(Labeler):
         from stages.pseudolabel.sed.network import fitted
 
         topk = self.config.topk if self.config.mode == "fast" else None
-        for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True):
-            image = canvas[:, :height, :width].to(self._queries.device)
-            shown = self._clip.normalize(fitted(image, self.config.input_px))
+        for index, size in enumerate(images.sizes):
+            image = fitted(images.original(index), self.config.input_px)
+            shown = self._clip.normalize(image.to(self._queries.device))
             scores = self._network(shown, self._queries, topk)
-            resized = F.interpolate(scores[None], (height, width), mode="bilinear")[0]
+            resized = F.interpolate(scores[None], size, mode="bilinear")[0]
             yield self._channels.class_scores(resized.movedim(0, -1)).movedim(-1, 0)

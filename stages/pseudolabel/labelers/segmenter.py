@@ -46,6 +46,11 @@ class Segmenter(Labeler):
     config: SegmenterConfig
     libraries = ("torch", "segmentation-models-pytorch", "timm")
 
+    @property
+    def resizes(self) -> bool:
+        """See `Labeler.resizes`: the protocol speaks of images as decoded, as in evaluation."""
+        return True
+
     def weights_facts(self) -> Facts:
         """See `Labeler.weights_facts`."""
         read_description(self.config.weights)  # refuses a file that is missing or of another kind
@@ -77,7 +82,6 @@ class Segmenter(Labeler):
         """See `Labeler.label`; confidence is the probability of the class."""
         predictor = self._predictor
         labels = [
-            predictor.label(canvas[:, :height, :width])
-            for canvas, (height, width) in zip(images.pixels, images.sizes, strict=True)
+            predictor.label(images.original(index), size) for index, size in enumerate(images.sizes)
         ]
         return images.place(labels, predictor.device)

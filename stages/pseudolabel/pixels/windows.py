@@ -10,18 +10,26 @@ from torch.nn import functional as F
 from stages.models.segmenters.windows import starts
 
 MAX_ASPECT = 6
-"""Largest ratio of long to short side; SCLIP (arXiv 2312.01597) has about the same, 2048 to 336."""
+"""Largest ratio of long to short side unless a config says otherwise."""
 
 
-def scaled_size(height_px: int, width_px: int, short_side_px: int) -> tuple[int, int]:
+def scaled_size(
+    height_px: int, width_px: int, short_side_px: int, long_side_px: int | None = None
+) -> tuple[int, int]:
     """The size of an image scaled to a short side, with its aspect ratio kept.
 
-    An image with an aspect ratio above `MAX_ASPECT` is scaled to a long side of `MAX_ASPECT` short
-    sides instead: a line of pixels must not become thousands of windows.
+    An image whose long side would be larger than `long_side_px` is scaled to that instead: a line
+    of pixels must not become thousands of windows. Halves are rounded up, as in mmcv.
+
+    Args:
+        height_px: Height of the image.
+        width_px: Its width.
+        short_side_px: The short side to scale to.
+        long_side_px: The largest long side; default: `MAX_ASPECT` short sides.
     """
     short, long = sorted((height_px, width_px))
-    scale = min(short_side_px / short, MAX_ASPECT * short_side_px / long)
-    return max(1, round(height_px * scale)), max(1, round(width_px * scale))
+    scale = min(short_side_px / short, (long_side_px or MAX_ASPECT * short_side_px) / long)
+    return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
 
 
 def corners(height_px: int, width_px: int, window_px: int, stride_px: int) -> list[tuple[int, int]]:

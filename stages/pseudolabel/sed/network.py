@@ -4,12 +4,14 @@ from typing import Any
 
 import open_clip
 from open_clip.timm_model import TimmModel
+from PIL import Image
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from stages.models.clip.towers import location_features
+from stages.pseudolabel.pixels.byte_resize import pillow
 from stages.pseudolabel.sed.decoder import GradualFusionDecoder
 
 _SHORT_PX, _LONG_PX, _INPUT_PX = 640, 2560, 768
@@ -54,7 +56,7 @@ class Sed(nn.Module):
 
 
 def fitted(image: Tensor, input_px: int) -> Tensor:
-    """Resizes an image for SED: to `resized_size`, rounded to 8 bits, then stretched to a square.
+    """Resizes an image for SED: to `resized_size` by Pillow, then stretched to a square.
 
     Args:
         image: (3, H, W) uint8.
@@ -64,15 +66,22 @@ def fitted(image: Tensor, input_px: int) -> Tensor:
         (3, S, S) float in [0, 255].
     """
     size = resized_size(image.shape[1], image.shape[2], input_px)
-    resized = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True).round()
+    resized = pillow(image, size, Image.Resampling.BILINEAR)[None].float()
     return F.interpolate(resized, (input_px, input_px), mode="bilinear")[0]
 
 
 def resized_size(height_px: int, width_px: int, input_px: int) -> tuple[int, int]:
     """The intermediate size, (height, width): short side 640, but long side at most 2560.
 
-    These sizes are for a square of 768 pixels; they scale with `input_px`.
+    These sizes are for a square of 768 pixels; they scale with `input_px`. The order of operations
+    is detectron2's, which decides on halves of a pixel.
     """
-    short, long = sorted((height_px, width_px))
-    scale = min(_SHORT_PX / short, _LONG_PX / long) * input_px / _INPUT_PX
-    return max(1, int(height_px * scale + 0.5)), max(1, int(width_px * scale + 0.5))
+    short_px, long_px = (side * input_px / _INPUT_PX for side in (_SHORT_PX, _LONG_PX))
+    short = min(height_px, width_px)
+    sides = [
+        short_px if side == short else short_px / short * side for side in (height_px, width_px)
+    ]
+    if max(sides) > long_px:
+        sides = [side * (long_px / max(sides)) for side in sides]
+    height, width = (max(1, int(side + 0.5)) for side in sides)
+    return height, width

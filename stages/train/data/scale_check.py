@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.config.config import Config
 from stages.ingest.output import read_images
-from stages.models.segmenters.protocol import MAX_ASPECT, protocol_of
+from stages.models.segmenters.protocol import MAX_ASPECT, WHOLE_IMAGE, Protocol
 from stages.train.config import VariantConfig
 
 _NEARLY = 1.1
@@ -23,8 +23,8 @@ class Sizes:
 
     Attributes:
         labeled: Sizes of the labeled images.
-        val: Sizes at which val images are predicted, at all scales.
-        test: The same for test images.
+        val: Sizes of the val images.
+        test: Sizes of the test images.
         evaluated: Whether the config has `evaluate`; without it only validation scores images.
     """
 
@@ -38,20 +38,19 @@ class Sizes:
         """The sizes of a run, from its images manifest."""
         images = read_images(config.manifests, ["labeled", "val", "test"], more=("height", "width"))
         found: dict[str, list[Size]] = {"labeled": [], "val": [], "test": []}
-        protocol = protocol_of(config)
         for row in images.select(["role", "height", "width"]).to_pylist():
-            own = (row["height"], row["width"])
-            found[row["role"]] += [own] if row["role"] == "labeled" else protocol.sizes(*own)
+            found[row["role"]].append((row["height"], row["width"]))
         return cls(**found, evaluated="evaluate" in config.sections)
 
-    def mismatch(self, variant: VariantConfig) -> str | None:
+    def mismatch(self, variant: VariantConfig, protocol: Protocol = WHOLE_IMAGE) -> str | None:
         """A warning if most images are scored at sizes that no crop of a variant has, else None.
 
-        Sizes are long sides, as in the scaling of crops.
+        Sizes are long sides, as in the scaling of crops, of images at all scales of the protocol.
         """
-        scored = [max(size) for size in (*self.val, *self.test)] if self.evaluated else []
+        images = [*self.val, *self.test] if self.evaluated else []
         if not self.evaluated and variant.validate_every is not None:
-            scored = [max(size) for size in self.val]
+            images = [*self.val]
+        scored = [max(size) for own in images for size in protocol.sizes(*own)]
         if not scored or not self.labeled:
             return None
         longest = [_long_side(size, variant.short_side_px) for size in self.labeled]

@@ -16,7 +16,7 @@ from stages.models.device import peak_memory_bytes
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_copy
-from stages.models.segmenters.protocol import protocol_of
+from stages.models.segmenters.protocol import Protocol, protocol_of
 from stages.train import distributed
 from stages.train.config import VariantConfig
 from stages.train.data.crops import Crops
@@ -56,11 +56,16 @@ class TrainingJob:
     inputs: TrainInputs
 
     @property
+    def protocol(self) -> Protocol:
+        """How the network predicts images in evaluation."""
+        return protocol_of(self.context.config, self.variant.published_protocol)
+
+    @property
     def description(self) -> ModelDescription:
         """The description in the model files of this training."""
         config = self.context.config
         return ModelDescription.of_training(
-            self.variant.model, config.vocabulary, protocol_of(config), self.unit.facts
+            self.variant.model, config.vocabulary, self.protocol, self.unit.facts
         )
 
 
@@ -201,7 +206,7 @@ def _validation(job: TrainingJob) -> Validation | None:
         path=job.files.best,
         description=job.description,
         device=job.device,
-        protocol=protocol_of(config),
+        protocol=job.protocol,
     )
 
 
