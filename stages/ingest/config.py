@@ -62,7 +62,6 @@ class SourceConfig(Section):
         """Builds the source of this name in a run's config."""
         return self.source.create(
             data=config.data,
-            config_folder=config.path.parent,
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
             only_masked=self.role == "labeled",

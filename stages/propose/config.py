@@ -11,8 +11,8 @@ from pipeline.config.config_section import Facts, RunOnly, Section
 from pipeline.console import Console
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
+from pipeline.files.config_paths import LocalPath
 from pipeline.files.download import fetch
-from pipeline.files.locations import LocalPath
 from stages.ingest.config import Role
 from stages.models.embedded.models import SAM, SANDBOX, SandboxName
 from stages.propose.published import CHECKPOINTS

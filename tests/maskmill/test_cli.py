@@ -40,7 +40,7 @@ def test_an_error_is_one_line_in_a_shell(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr == (
         f"error: {tmp_path}/none.yaml: cannot read the file: No such file or directory; "
-        "name an existing file with --config, e.g. configs/sandbox.yaml\n"
+        "name an existing file; `maskmill configs copy` gives one to begin with\n"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.config.config_section import Facts, Section
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.pretrained import weights_facts
 
