@@ -73,7 +73,7 @@ class ShardProgress:
 
     def __init__(self, console: RichConsole, title: str, shards: int, images: int) -> None:
         self._console, self._title, self._shards, self._images = console, title, shards, images
-        self._done = self._images_done = 0
+        self._done = self._images_done = self._images_begun = 0
         self._failed: list[str] = []
         self._workers: dict[str, tuple[str, float]] = {}
         self._is_waiting = False
@@ -98,6 +98,7 @@ class ShardProgress:
         """Reports another shard as done, with its number of images."""
         self._done += 1
         self._images_done += images
+        self._images_begun = max(0, self._images_begun - images)
         tenth = max(1, self._shards // 10)
         self._refresh(self._done % tenth == 0)
 
@@ -106,31 +107,37 @@ class ShardProgress:
         self._failed.append(name)
         self._refresh(is_news=True)
 
-    def watch(self, workers: Mapping[str, str]) -> None:
-        """Reports the current job of each worker, empty if idle, by the address of the worker."""
+    def watch(self, workers: Mapping[str, str], images: int = 0) -> None:
+        """Reports what happens inside shards.
+
+        Args:
+            workers: The current job of each worker, empty if idle, by the address of the worker.
+            images: Images of unfinished shards that are done.
+        """
+        self._images_begun = images
         now, before = time.monotonic(), self._workers
         self._workers = {}
         for worker, job in workers.items():
             known, since = before.get(worker, (job, now))
             self._workers[worker] = (job, since if known == job else now)
         waited, self._is_waiting = self._is_waiting, not workers
-        if self._console.is_terminal:
-            self._live.refresh()
-        elif self._is_waiting and not waited:
+        if self._is_waiting and not waited and not self._console.is_terminal:
             self._console.print(f"{self._title}: waits for a worker")
+        self._refresh(is_news=False)
 
     @property
     def line(self) -> str:
         """The current state, in one line."""
         elapsed = time.monotonic() - self._start
-        rate = self._images_done / elapsed if elapsed > 0 else 0.0
+        images = min(self._images, self._images_done + self._images_begun)
+        rate = images / elapsed if elapsed > 0 else 0.0
         parts = [
             f"{self._done}/{self._shards} shards",
-            f"{self._images_done}/{self._images} images",
+            f"{images}/{self._images} images",
             f"{rate:.1f} images/s",
         ]
         if rate and self._done < self._shards:
-            left = timedelta(seconds=round((self._images - self._images_done) / rate))
+            left = timedelta(seconds=round((self._images - images) / rate))
             parts.append(f"ETA {left}")
         if self._failed:
             parts.append(f"{len(self._failed)} failed")
@@ -156,7 +163,8 @@ class ShardProgress:
         if self._is_waiting:
             lines.append("  waits for a worker")
         lines += [f"  failed: {name}" for name in self._failed[-_WORKERS_SHOWN:]]
-        bar = ProgressBar(total=max(1, self._shards), completed=self._done, width=40)
+        images = self._images_done + self._images_begun
+        bar = ProgressBar(total=max(1, self._images), completed=images, width=40)
         texts = [Text(text) for text in (f"{self._title}: {self.line}", *lines)]
         return Group(bar, *texts)
 

@@ -178,7 +178,7 @@ def _run_and_vocabulary(
     model: type[R], values: dict[str, Any], origins: Origins
 ) -> tuple[R, Vocabulary]:
     """Checks the keys of a config and the class list that it names; all faults of both at once."""
-    faults: list[ConfigError] = []
+    faults: list[MaskmillError] = []
     run = vocabulary = None
     try:
         run = _checked(model, values, origins)

@@ -74,7 +74,7 @@ class ProposeConfig(GeneratorConfig):
     size_px: Annotated[int, Field(ge=32, le=4096)] = 512
     """Long side that images are scaled to; labelers need the same value in `pseudolabel`."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, mps, or auto: a GPU if there is one."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

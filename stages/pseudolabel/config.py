@@ -29,7 +29,7 @@ class PseudolabelConfig(Section):
     batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
     """Images in a batch."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, mps, or auto: a GPU if there is one."""
 
 
 def labeler_key(labeler: str) -> str:

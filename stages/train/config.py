@@ -127,7 +127,7 @@ class VariantConfig(Section):
     workers: Annotated[int, Field(ge=1, le=1024), RunOnly] = 2
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU where there is one."""
+    """cpu, cuda, mps, or auto: a GPU where there is one."""
 
     @model_validator(mode="before")
     @classmethod

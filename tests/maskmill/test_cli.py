@@ -112,7 +112,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         (
             ["show", "0123456789abcdef"],
             "{manifests}/images: no image '0123456789abcdef'; "
-            "use an image_id of this table; `maskmill run ingest` fills it",
+            "use an image_id or a uri of this table; `maskmill run ingest` fills it",
         ),
     ],
 )

@@ -132,7 +132,13 @@ def test_the_command_runs_under_torchrun_as_one(
     }
     (part,) = (Path(values["workspace"]) / "manifests/tiny/metrics").glob("part-train-*")
     part.unlink()
-    again = call([*TORCHRUN, *RUN, str(config)]).stderr
+    # A user's own `pipeline.py` and `stages` in the current folder are not taken for Maskmill's.
+    own = tmp_path / "own"
+    (own / "stages").mkdir(parents=True)
+    for file in ("pipeline.py", "stages/__init__.py"):
+        (own / file).write_text("raise SystemExit('this is not Maskmill')")
+    monkeypatch.chdir(own)
+    again = call([*TORCHRUN, "--no-python", *command, str(config)]).stderr
     assert "train default seed 0: resumes after step 2" in again
     assert "train: nothing to do, 1 fresh" in call([*TORCHRUN, *RUN, str(config)]).stderr
 
