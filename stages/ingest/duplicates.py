@@ -59,8 +59,7 @@ def contradictions(images: pa.Table) -> Iterator[str]:
     Args:
         images: Columns uri, status and error_message of the images manifest.
     """
-    messages = pc.fill_null(images["error_message"], "")
-    found = images.filter(pc.ends_with(messages, _ANOTHER_MASK))
+    found = images.filter(pc.ends_with(images["error_message"], _ANOTHER_MASK))
     if found.num_rows:
         first = found.slice(0, 1).to_pylist()[0]
         images_are = f"{found.num_rows} duplicate{'s'[: found.num_rows != 1]}"
