@@ -46,6 +46,23 @@ class Predictor:
         classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes
 
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Predicts the probabilities of the classes of one image at its own resolution.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+
+        Returns:
+            (C, H, W) float in [0, 1], on the device.
+
+        Raises:
+            NotFiniteError: A score is NaN or infinite.
+        """
+        with torch.inference_mode():
+            return pixel_probabilities(
+                self.network, image.to(self.device), self.protocol, self.normalization
+            )
+
     def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Predicts the classes of one image at its own resolution, and how probable they are.
 
@@ -55,8 +72,5 @@ class Predictor:
         Returns:
             (H, W) int64 class ids and (H, W) float probabilities of these classes, on the device.
         """
-        with torch.inference_mode():
-            confidence, mask = pixel_probabilities(
-                self.network, image.to(self.device), self.protocol, self.normalization
-            ).max(dim=0)
+        confidence, mask = self.probabilities(image).max(dim=0)
         return mask, confidence
