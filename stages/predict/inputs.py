@@ -9,20 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
+from pipeline.config.components import Choice, chosen_from
 from pipeline.errors import DataError
 from pipeline.files import file_stamps, locations, storage, tar
 from stages.ingest.sources.base import Listed, Source, listing
-from stages.ingest.sources.folder import FolderConfig, FolderSource
-from stages.ingest.sources.list import ListConfig, ListSource
-from stages.ingest.sources.webdataset import WebdatasetConfig, WebdatasetSource
-from stages.ingest.tar_index import read_index
 from stages.predict import frames
 
 _LISTS = (".txt", ".csv", ".parquet")
+_SOURCES: TypeAdapter[Choice[Source]] = TypeAdapter(
+    Annotated[Choice[Source], *chosen_from("stages.ingest.sources", Source)],
+    config={"arbitrary_types_allowed": True},
+)
 _FIX = "name an image, a folder, a pattern, a list (.txt .csv .parquet), a .tar or a video"
 
 
@@ -108,48 +110,39 @@ def _listed(text: str, cache: Path, every: int) -> tuple[pa.Table, str, list[str
     except ValueError as error:
         raise DataError(str(error), where=text, fix=_FIX) from error
     name, small = str(path), str(path).lower()
-    folder = os.path.dirname(name)
-    if path.is_dir():
-        source = _source_of(path, cache, text)
-        return source.list(), name, source.remarks
+    folder = name if path.is_dir() else os.path.dirname(name)
+    source: Source | None = None
     if not path.exists():
         raise DataError("no such file or folder", where=text, fix=_FIX)
+    if path.is_dir() and not any(path.glob("*.tar")):
+        source = _source("folder", text, cache, images=path)
+    elif path.is_dir() or small.endswith(".tar"):
+        source = _source("webdataset", text, cache, shards=path)
+    if source is not None:
+        return source.list(), folder, source.remarks
     if small.endswith(_LISTS):
         return _of_list(path, text)
-    if small.endswith(".tar"):
-        index = read_index(name, cache)
-        return index.listed, folder, [] if index.remark is None else [index.remark]
-    if small.endswith(frames.ENDINGS):
-        stamp = file_stamps.stamp(name)
-        images = [Listed(each, stamp=stamp) for each in frames.addresses(name, every)]
-        return listing(images), folder, []
-    return listing([Listed(name, stamp=file_stamps.stamp(name))]), folder, []
+    stamp = file_stamps.stamp(name)
+    addresses = frames.addresses(name, every) if small.endswith(frames.ENDINGS) else [name]
+    return listing([Listed(each, stamp=stamp) for each in addresses]), folder, []
 
 
 def _of_list(path: Path, text: str) -> tuple[pa.Table, str, list[str]]:
     """The images of a list, whose paths start at its folder, or are all absolute."""
     for root in (path.absolute().parent, Path("/")):
-        config = ListConfig(file=path.absolute(), root=root, masks=False, follow_links=True)
-        source = ListSource(config, **_places(text))
+        keys = {"file": path.absolute(), "root": root, "masks": False, "follow_links": True}
+        source = _source("list", text, Path(), **keys)
         images = source.list()
         if images["problem"].null_count:
             break
-    folder = os.path.commonpath(
-        [os.path.dirname(each) for each in _files(images["image"].to_pylist())]
-    )
-    return images, folder, source.remarks
+    files = _files(images["image"].to_pylist())
+    return images, os.path.commonpath([os.path.dirname(each) for each in files]), source.remarks
 
 
-def _source_of(path: Path, cache: Path, text: str) -> Source:
-    """The source of a folder: of images, or of tar archives where it holds any."""
-    if any(path.glob("*.tar")):
-        return WebdatasetSource(WebdatasetConfig(shards=path), **{**_places(text), "cache": cache})
-    return FolderSource(FolderConfig(images=path), **_places(text))
-
-
-def _places(text: str) -> dict[str, Any]:
-    """The arguments of a source that is not in a config."""
-    return {"data": Path(), "config_folder": Path(), "cache": Path(), "where": text}
+def _source(name: str, where: str, cache: Path, **keys: object) -> Source:
+    """A source that is not in a config."""
+    choice = _SOURCES.validate_python({"name": name, **keys})
+    return choice.create(data=Path(), config_folder=Path(), cache=cache, where=where)
 
 
 def _below(path: str, root: str) -> str:

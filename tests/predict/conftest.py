@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.components import Choice, find
+from pipeline.config.components import Choice
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.console import Console
 from pipeline.records.rows import PredictionRow
-from stages.models.segmenters.builders.base import ModelBuilder
+from stages.models.segmenters.builders.small_unet import SmallUNetModel
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.model_file import save_model_file
 from stages.models.segmenters.protocol import Protocol, SlidingWindow
@@ -25,10 +25,9 @@ SLIDING = Protocol(sliding_window=SlidingWindow(side_px=16, stride_px=12))
 
 def write_model(path: Path, seed: int = 0) -> Path:
     """Writes a model file whose weights depend on the seed."""
-    kind = find("stages.models.segmenters.builders", "small_unet", ModelBuilder)
-    config = kind.Config.model_validate({"encoder_weights": None})
+    config = SmallUNetModel.Config.model_validate({"encoder_weights": None})
     vocabulary = Vocabulary.model_validate(VOCABULARY)
-    choice = Choice("small_unet", kind, config)
+    choice = Choice("small_unet", SmallUNetModel, config)
     torch.manual_seed(seed)
     weights = choice.create().build(vocabulary).state_dict()
     save_model_file(path, weights, ModelDescription.of_training(choice, vocabulary, SLIDING, {}))
