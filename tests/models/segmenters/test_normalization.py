@@ -27,7 +27,7 @@ def test_statistics_are_those_of_the_weights() -> None:
     assert pretrained_normalization(XCEPTION, "/a/file.pth") == HALF
     assert pretrained_normalization("vit_base_patch14_dinov2.lvd142m", "pretrained") == IMAGENET
     assert pretrained_normalization("vit_base_patch16_224.augreg_in21k", "pretrained") == HALF
-    assert pretrained_normalization("inceptionresnetv2", "imagenet") == HALF
+    assert pretrained_normalization("inceptionresnetv2", "imagenet+background") == HALF
     assert pretrained_normalization("resnet101", "imagenet") == IMAGENET
     assert pretrained_normalization(XCEPTION, None) == IMAGENET  # nothing was learned yet
 
