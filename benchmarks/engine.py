@@ -42,7 +42,7 @@ from pathlib import Path
 status = Path("/proc/self/status")
 peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]
 atexit.register(lambda: print(time.process_time(), peak(), file=sys.stderr))
-from pipeline.cli import main
+from maskmill.cli.main import main
 main()
 """
 """Runs the command line. `resource.getrusage` counts the process that it was forked from too."""

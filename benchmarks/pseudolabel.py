@@ -215,7 +215,7 @@ def _command(*arguments: object) -> Cost:
     Raises:
         SystemExit: It failed; what it printed is printed.
     """
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "maskmill", *map(str, arguments)]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
 """The machinery: config, stages, staleness, manifests, stores.
 
-Knows no network and imports no stage; only cli.py knows the stages.
+Knows no network and imports no stage.
 """

@@ -5,7 +5,7 @@ The code that draws progress is imported only when work begins, so that `status`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,12 @@ class Console:
         if not self._out.is_terminal:
             self._out.width = _PIPE_COLUMNS
         self._out.print(table)
+
+    def lines(self, described: Mapping[str, str]) -> None:
+        """Names, each with a line about it, on stdout; the lines begin in the same column."""
+        width = max(map(len, described), default=0)
+        for name, text in described.items():
+            self.line(f"{name:<{width}}  {text}")
 
     def progress(self, title: str, total: int, unit: str) -> ProgressLine:
         """Progress of a loop: a live bar on a terminal, elsewhere a line for each tenth."""

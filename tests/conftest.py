@@ -1,7 +1,9 @@
 """A tiny run that every test can afford: 8 drawn images of 32 px, masks, three classes."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -139,7 +141,7 @@ def maskmill(
     """The command line, in this process: ``maskmill("run", "ingest", "--config", path)``."""
 
     def call(*arguments: object) -> CompletedProcess[str]:
-        from pipeline.cli import main
+        from maskmill.cli.main import main
 
         texts = ["maskmill", *(str(argument) for argument in arguments)]
         monkeypatch.setattr("sys.argv", texts)
@@ -224,3 +226,20 @@ def bucket(s3: Proxy) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     s3_objects.client().call_s3("create_bucket", Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 128 kB; only root can have one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount") or "mount"
+    command = [mount, "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("cannot mount a small disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -21,7 +21,7 @@ import zarr
 from pipeline import stopping
 
 REPOSITORY = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "pipeline.cli"]
+COMMAND = [sys.executable, "-m", "maskmill"]
 DEADLINE_S = 600
 WITH_MASKS = ("labeled", "val", "test")
 CONFIG: dict[str, Any] = {

@@ -51,7 +51,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def maskmill(workspace: Path, *arguments: str) -> None:
     smaller = [part for override in SMALLER for part in ("--set", override)]
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments, *smaller],
+        [sys.executable, "-m", "maskmill", *arguments, *smaller],
         cwd=workspace,
         env=ENVIRONMENT,
         capture_output=True,

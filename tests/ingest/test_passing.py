@@ -232,7 +232,7 @@ def test_a_run_with_little_memory_is_completed_by_one_with_more(
     rows: Callable[[], pd.DataFrame],
 ) -> None:
     Image.new("RGB", (12000, 8000)).save(data / "ood/images/large.png", compress_level=1)
-    command = [sys.executable, "-m", "pipeline.cli", "run", "ingest", "--config"]
+    command = [sys.executable, "-m", "maskmill", "run", "ingest", "--config"]
     limited = f'ulimit -v 1000000; exec "$@" {write_config(tiny)}'
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(

@@ -90,7 +90,7 @@ def test_a_file_that_cannot_grow_is_reported_and_repaired(beside: Callable[..., 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--config", str(config)]
+    command = [sys.executable, "-m", "maskmill", "run", "--config", str(config)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=limit, cwd=Path.cwd()
     )

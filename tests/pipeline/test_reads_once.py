@@ -95,7 +95,7 @@ def counting(source, *arguments, read=pq.read_metadata, **options):
 
 pq.ParquetFile, pq.read_metadata = CountingFile, counting
 atexit.register(lambda: print(json.dumps(opens), file=sys.stderr))
-from pipeline.cli import main
+from maskmill.cli.main import main
 main()
 """
 """Runs the command line, and prints how often pyarrow opened each file."""

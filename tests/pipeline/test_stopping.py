@@ -146,7 +146,7 @@ def test_names_in_other_letters_reach_a_terminal_that_knows_none_of_them(
     folder = tmp_path / "zażółć"
     for stdout_name in ("ascii", "latin-1"):
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", "status", "--config", str(folder / "猫.yaml")],
+            [sys.executable, "-m", "maskmill", "status", "--config", str(folder / "猫.yaml")],
             env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": stdout_name},
             capture_output=True,
         )
@@ -158,7 +158,7 @@ def test_names_in_other_letters_reach_a_terminal_that_knows_none_of_them(
 def test_a_full_disk_below_stdout_is_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", "status"],
+            [sys.executable, "-m", "maskmill", "status"],
             env={**os.environ, "PYTHONPATH": os.getcwd()},
             stdout=full,
             stderr=subprocess.PIPE,

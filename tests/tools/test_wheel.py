@@ -11,6 +11,8 @@ from setuptools import find_namespace_packages
 from stages.models.embedded.models import CLIP, SAM
 from tests.repository import ROOT, present
 
+PACKAGES = ("maskmill", "pipeline", "stages")
+
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
@@ -22,7 +24,7 @@ def settings() -> dict[str, Any]:
 def test_packages_hold_the_files_that_runs_need_and_no_tools(settings: dict[str, Any]) -> None:
     packages = find_namespace_packages(str(ROOT), include=settings["packages"]["find"]["include"])
     patterns = settings["package-data"]["*"]
-    assert {name.partition(".")[0] for name in packages} == {"pipeline", "stages"}
+    assert {name.partition(".")[0] for name in packages} == {*PACKAGES}
     merges = CLIP.folder / "bpe.txt.gz"
     presets = present("stages/train/presets/*.yaml")
     for file in (CLIP.weights, CLIP.config, merges, SAM.weights, SAM.config, *presets):
@@ -32,7 +34,7 @@ def test_packages_hold_the_files_that_runs_need_and_no_tools(settings: dict[str,
 
 
 def test_packages_of_the_wheel_import_no_tools() -> None:
-    for path in (*present("pipeline/**/*.py"), *present("stages/**/*.py")):
+    for path in [path for name in PACKAGES for path in present(f"{name}/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):

@@ -21,7 +21,7 @@ from tests.trainings import training_folder
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 GAME = ("loss/adversarial", "loss/discriminator")
-RUN = ["-m", "pipeline.cli", "run", "train", "--config"]
+RUN = ["-m", "maskmill", "run", "train", "--config"]
 
 
 def call(command: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:

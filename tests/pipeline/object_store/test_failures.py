@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
 ) -> None:
     made = twin(stage_one)
     s3.faults.append(Fault("500", request_, times=1000))
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--config", str(made.config)]
+    command = [sys.executable, "-m", "maskmill", "run", "--config", str(made.config)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until(lambda: s3.hits > 0)
     process.kill()

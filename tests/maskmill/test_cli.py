@@ -23,7 +23,7 @@ def config(tiny: dict[str, Any], write_config: WriteConfig) -> Path:
 
 def shell(*arguments: object) -> CompletedProcess[str]:
     """The real command line, in a process of its own."""
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "maskmill", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

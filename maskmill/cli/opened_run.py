@@ -1,0 +1,44 @@
+"""The run of a command: its config, checked against the stages, and the console it prints to."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from maskmill import shipped_configs
+from pipeline.config import config as config_file
+from pipeline.config.config import Config
+from pipeline.console import Console
+from pipeline.engine import torchrun
+from stages.graph import GRAPH
+
+DEFAULT_CONFIG = Path("configs/sandbox.yaml")
+
+
+def leader_console() -> Console:
+    """The console of this process; of torchrun's processes only the first one prints."""
+    return Console(quiet=not torchrun.is_leader())
+
+
+@contextmanager
+def opened_run(path: Path | None, overrides: Sequence[str] | None) -> Iterator[Config]:
+    """Reads a config; errors in the block name the overrides that set what they are about.
+
+    Args:
+        path: The file. By default the sandbox's in the current folder, or else the one that comes
+            with Maskmill.
+        overrides: Texts of `--set`.
+
+    Raises:
+        ConfigError: See `pipeline.config.config.load`.
+    """
+    # Arrow's own allocator asks for large pages, which the kernel fills with zeros again and again.
+    pa.set_memory_pool(pa.system_memory_pool())
+    if path is None:
+        path = DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else shipped_configs.path("sandbox")
+    sections = {stage.name: stage.Config for stage in GRAPH}
+    implied = {stage.name: stage.implied_by for stage in GRAPH if stage.implied_by is not None}
+    config = config_file.load(path, sections, overrides or (), implied)
+    with config.naming_overrides():
+        yield config
