@@ -10,6 +10,7 @@ from maskmill.cli.configs import configs
 from maskmill.cli.data import data
 from maskmill.cli.gc import gc
 from maskmill.cli.list import list_parts
+from maskmill.cli.predict import predict
 from maskmill.cli.run import ListsStages, run
 from maskmill.cli.show import show
 from maskmill.cli.status import status
@@ -44,6 +45,9 @@ def maskmill(
 app.command(cls=ListsStages, epilog="Example: maskmill run train --set train.steps=400")(run)
 app.command(epilog="Example: maskmill status --json")(status)
 app.command(epilog="Example: maskmill show photos/0001.jpg")(show)
+app.command(epilog="Example: maskmill predict new/ --run sandbox/plus-web --out predicted/")(
+    predict
+)
 app.command(epilog="Example: maskmill verify --rerun")(verify)
 app.command(epilog="Example: maskmill gc --dry-run")(gc)
 app.command(epilog="Example: maskmill config --explain train.crop_px")(config)
