@@ -15,7 +15,7 @@ def test_a_device_that_is_not_here_is_one_line(name: str) -> None:
     if name == "mps" and torch.backends.mps.is_available():
         assert pick_device(name).type == "mps"
         return
-    with pytest.raises(ConfigError, match="this machine has no device .*; use auto, cpu, or on"):
+    with pytest.raises(ConfigError, match=r"this machine has no device .*; use auto, cpu, or on"):
         pick_device(name)
 
 

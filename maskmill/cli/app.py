@@ -10,6 +10,7 @@ from maskmill.cli.configs import configs
 from maskmill.cli.data import data
 from maskmill.cli.gc import gc
 from maskmill.cli.list import list_parts
+from maskmill.cli.predict import predict
 from maskmill.cli.results import results
 from maskmill.cli.run import ListsStages, run
 from maskmill.cli.show import show
@@ -46,6 +47,9 @@ app.command(cls=ListsStages, epilog="Example: maskmill run train --set train.ste
 app.command(epilog="Example: maskmill status --json")(status)
 app.command(epilog="Example: maskmill results --config configs/camvid.yaml")(results)
 app.command(epilog="Example: maskmill show photos/0001.jpg")(show)
+app.command(epilog="Example: maskmill predict new/ --run sandbox/plus-web --out predicted/")(
+    predict
+)
 app.command(epilog="Example: maskmill verify --rerun")(verify)
 app.command(epilog="Example: maskmill gc --dry-run")(gc)
 app.command(epilog="Example: maskmill config --explain train.crop_px")(config)

@@ -1,4 +1,4 @@
-"""Shows one image: its rows in every manifest, the classes of its labels, and these drawn over it."""
+"""Shows one image: its rows in every manifest, the classes of its labels, and a picture."""
 
 import os
 from collections.abc import Sequence

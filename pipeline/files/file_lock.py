@@ -11,11 +11,11 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.
 """Errors of a disk that has no locks, as some network mounts."""
 
 
-def lock(file: IO[str], path: Path, fix: str, *, wait: bool) -> None:
+def lock(file: IO[str] | int, path: Path, fix: str, *, wait: bool) -> None:
     """Locks an open file until it is closed.
 
     Args:
-        file: The file, open for writing.
+        file: The file, open for writing; or the descriptor of a folder.
         path: Its path.
         fix: What to do on a disk without locks.
         wait: Whether to wait for another process that holds the lock.

@@ -138,3 +138,19 @@ class ReportRow(TypedDict, total=False):
     kind: str
     title: str
     columns: str | None
+
+
+class PredictionRow(TypedDict, total=False):
+    """A row of `predictions`."""
+
+    image: str
+    name: str
+    image_id: str | None
+    stamp: str | None
+    width: int | None
+    height: int | None
+    class_ids: list[int] | None
+    class_fractions: list[float] | None
+    mean_confidence: float | None
+    status: str
+    error_message: str | None

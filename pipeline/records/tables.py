@@ -250,7 +250,36 @@ REPORT = Table(
     ),
 )
 
-TABLES = (SCENES, IMAGES, PROPOSALS, PSEUDO_LABELS, REPORT_CARD, METRICS, CONFUSION, REPORT)
+PREDICTIONS = Table(
+    "predictions",
+    "An image that `maskmill predict` was given. One file, `predictions.parquet` in its folder "
+    "`--out`.",
+    _schema(
+        ("image", pa.string(), "path of the image; a place in a tar, or a frame of a video"),
+        ("name", pa.string(), "path of its files below `masks`, `overlays`, ..., without ending"),
+        ("image_id", pa.string(), "first 16 hex digits of the SHA-256 of the file's bytes"),
+        ("stamp", pa.string(), "of the file as it was listed: size, mtime, ctime, inode or ETag"),
+        ("width", pa.int32(), "pixels of image and mask, after EXIF orientation"),
+        ("height", pa.int32(), "pixels of image and mask, after EXIF orientation"),
+        ("class_ids", pa.list_(pa.uint8()), "classes that were predicted, ascending"),
+        ("class_fractions", pa.list_(pa.float32()), "share of the image's pixels of each"),
+        ("mean_confidence", pa.float32(), "mean probability of the predicted classes, 0 to 1"),
+        ("status", pa.string(), "ok, rejected (unreadable) or failed (the next call tries again)"),
+        ("error_message", pa.string(), "why the status is not ok"),
+    ),
+)
+
+TABLES = (
+    SCENES,
+    IMAGES,
+    PROPOSALS,
+    PSEUDO_LABELS,
+    REPORT_CARD,
+    METRICS,
+    CONFUSION,
+    REPORT,
+    PREDICTIONS,
+)
 
 
 def data_dictionary() -> str:
@@ -258,7 +287,8 @@ def data_dictionary() -> str:
     lines = [
         "# Data dictionary",
         "",
-        "Every table is a folder of Parquet parts below `manifests/<run>/`; read it whole:",
+        "Every table but the last is a folder of Parquet parts below `manifests/<run>/`; read it "
+        "whole:",
         "",
         '    pd.read_parquet("manifests/sandbox/images")',
         '    polars.read_parquet("manifests/sandbox/images")',

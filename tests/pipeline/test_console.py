@@ -65,7 +65,7 @@ def test_progress_of_few_or_none(total: int, lines: int, capsys: Captured) -> No
 CARD = ("a labeler of a long name", "9999", "12345", "100.0", "-0.25", "123456.7", "33.5", "92.0")
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 120])
+@pytest.mark.parametrize("width", [30, 40, 80, 120])
 def test_tables_keep_their_first_column_and_whole_numbers_on_a_narrow_terminal(
     width: int, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

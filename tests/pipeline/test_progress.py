@@ -99,7 +99,7 @@ def test_images_inside_shards_count_and_are_told_in_a_pipe_now_and_then(
             clock[0] = float(second)
             progress.watch({"tcp://a": f"clip shard 0, {second // 4} images"}, second // 4)
         assert out.getvalue().splitlines() == [
-            "pseudolabel: 0/2 shards, 15/128 images, 0.2 images/s, ETA 0:07:39",
+            "pseudolabel: 0/2 shards, 15/128 images, 0.2 images/s, ETA 0:07:40",
             "pseudolabel: 0/2 shards, 30/128 images, 0.2 images/s, ETA 0:06:39",
         ]
         progress.advance(64)

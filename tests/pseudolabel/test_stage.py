@@ -229,6 +229,7 @@ def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path, devic
     fix = "use auto, cpu, or on a machine with such a GPU cuda or mps"
     assert (
         result.stderr.splitlines()[-1]
-        == f"error: device: this machine has no device {device!r}; {fix}"
+        == f"error: {config}: pseudolabel (with --set pseudolabel.device={device}): "
+        f"device: this machine has no device {device!r}; {fix}"
     )
     assert "Traceback" not in result.stderr

@@ -29,8 +29,9 @@ class WebdatasetConfig(Section):
     """Keys of a webdataset source."""
 
     shards: Location
-    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. A Parquet
-    file of the same name next to an archive is its sidecar: caption and url by key."""
+    """Folder, or address s3://bucket/prefix, of .tar files; subfolders are searched too. Or one
+    .tar file. A Parquet file of the same name next to an archive is its sidecar: caption and url
+    by key."""
     follow_links: bool = False
     """Whether links below the folder may lead out of it."""
 
@@ -51,13 +52,15 @@ class WebdatasetSource(Source):
         """See `Source.list`; sorted by archive, then in its order."""
         folder = locations.join(self.data, self.config.shards)
         where = f"{self.where}.shards: {folder}"
-        if not folder.is_dir():
+        is_archive = folder.suffix == ".tar" and folder.is_file()
+        if not (is_archive or folder.is_dir()):
             raise missing_folder(folder, where)
         passed = PassedOver()
+        archives = [(str(folder), None)] if is_archive else self._archives(folder, passed)
         listed: list[pa.Table] = []
         failures: Counter[str] = Counter()
         lacking = 0
-        for path, problem in self._archives(folder, passed):
+        for path, problem in archives:
             if (problem := problem or _not_a_file(path)) is not None:
                 listed.append(
                     listing([Listed(path, problem=problem, stamp=file_stamps.stamp(path))])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError
+from stages.models.segmenters.normalization import IMAGENET, Normalization
 from stages.models.segmenters.pretrained import hub_file, misfit, read_tensors, weights_file
 
 if TYPE_CHECKING:
@@ -142,3 +143,33 @@ def _load_published(encoder: nn.Module, name: str, weights: str, where: str) -> 
         encoder.load_state_dict(tensors)
     except (RuntimeError, KeyError) as error:
         raise misfit(error, name, where) from error
+
+
+def pretrained_normalization(name: str, weights: str | None) -> Normalization:
+    """What the images of an encoder's pretraining were normalized by; ImageNet's for random ones.
+
+    Args:
+        name: See `convolutional_encoder`, or a model of timm.
+        weights: See there; a file is taken for one of the weights that the name stands for.
+
+    Raises:
+        ConfigError: There is no such encoder.
+    """
+    import timm
+    from segmentation_models_pytorch.encoders import encoders
+
+    if weights is None:
+        return IMAGENET
+    if name in encoders:
+        published = encoders[name]["pretrained_settings"]
+        settings: dict[str, Any] = published.get(weights) or next(iter(published.values()), {})
+        mean, std = settings.get("mean"), settings.get("std")
+    else:
+        try:
+            config = timm.get_pretrained_cfg(name.removeprefix(OF_TIMM))
+        except RuntimeError:  # building it names the tag that is not there
+            config = None
+        mean, std = (None, None) if config is None else (config.mean, config.std)
+    if mean is None or std is None or len(mean) != 3:
+        return IMAGENET
+    return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

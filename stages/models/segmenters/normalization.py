@@ -33,7 +33,10 @@ class Normalization:
 
 
 IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
-"""The statistics of ImageNet, which every training here uses."""
+"""The statistics of ImageNet, which every network here takes; see `SegmentationNetwork`."""
+
+OPENAI = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""The statistics of OpenAI's CLIP."""
 
 
 def normalize(images: Tensor, by: Normalization = IMAGENET) -> Tensor:
@@ -45,3 +48,13 @@ def normalize_(images: Tensor, by: Normalization = IMAGENET) -> Tensor:
     """`normalize` in place."""
     mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))
     return images.sub_(mean).div_(std)
+
+
+def renormalized(images: Tensor, by: Normalization, *, was: Normalization = IMAGENET) -> Tensor:
+    """Images (..., 3, H, W) that were normalized by one mean and deviation, by another one."""
+    if by == was:
+        return images
+    mean, std, own_mean, own_std = (
+        images.new_tensor(values).view(3, 1, 1) for values in (was.mean, was.std, by.mean, by.std)
+    )
+    return (images * std + mean - own_mean) / own_std

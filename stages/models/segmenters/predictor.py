@@ -47,6 +47,23 @@ class Predictor:
         classes: Bytes = scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         return classes
 
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Predicts the probabilities of the classes of one image at its own resolution.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+
+        Returns:
+            (C, H, W) float in [0, 1], on the device.
+
+        Raises:
+            NotFiniteError: A score is NaN or infinite.
+        """
+        with torch.inference_mode():
+            return pixel_probabilities(
+                self.network, image.to(self.device), self.protocol, self.normalization
+            )
+
     def label(self, image: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
         """Predicts the classes of one image, and how probable they are.
 
@@ -58,10 +75,8 @@ class Predictor:
         Returns:
             (h, w) int64 class ids and (h, w) float probabilities of these classes, on the device.
         """
+        found = self.probabilities(image)
         with torch.inference_mode():
-            found = pixel_probabilities(
-                self.network, image.to(self.device), self.protocol, self.normalization
-            )
             if size is not None and found.shape[1:] != size:
                 found = F.interpolate(found[None], size, mode="bilinear", antialias=True)[0]
             confidence, mask = found.max(dim=0)

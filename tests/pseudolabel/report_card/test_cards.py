@@ -75,7 +75,7 @@ def test_labels_that_are_the_truth_have_a_perfect_card(call: Call, manifests: Pa
         line for line in printed.splitlines() if "truth" in line and line.count("100.0") == 4
     ]
     assert [cell.strip() for cell in line.strip("│").split("│")] == [
-        *("truth", "2", "100.0", "100.0", "100.0", "100.0", "0.0"),
+        *("truth (copies these files)", "2", "100.0", "100.0", "100.0", "100.0", "0.0"),
         *(f"{100 * card(manifests, 'truth', 'temperature')['ece']:.1f}", "0.0"),
     ]
 

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipeline.config.config_section import Facts, Section
+from pipeline.config.config_section import Section
 from pipeline.files.config_paths import MaybePath
-from stages.models.segmenters.builders.base import Architecture, ModelBuilder
-from stages.models.segmenters.pretrained import weights_facts
+from stages.models.segmenters.builders._encoder import WHERE, EncoderBuilder
+from stages.models.segmenters.builders.base import Architecture
 
 if TYPE_CHECKING:
     from pipeline.config.vocabulary import Vocabulary
     from stages.models.segmenters.networks.base import SegmentationNetwork
 
-_WHERE = "model.encoder_weights"
 _OUTPUT_STRIDE = 16
 
 
@@ -32,16 +31,12 @@ class DeepLabV3PlusConfig(Section):
     """BatchNorm momentum of the encoder; 0.0003 in UniMatch's Xception. Default: the library's."""
 
 
-class DeepLabV3PlusModel(ModelBuilder):
+class DeepLabV3PlusModel(EncoderBuilder):
     """Builds `networks.deeplabv3plus.DeepLabV3Plus`."""
 
     Config = DeepLabV3PlusConfig
     version = 2
     config: DeepLabV3PlusConfig
-
-    def weights_facts(self) -> Facts:
-        """See `ModelBuilder.weights_facts`."""
-        return weights_facts(self.config.encoder_weights, _WHERE)
 
     def build(
         self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
@@ -55,10 +50,12 @@ class DeepLabV3PlusModel(ModelBuilder):
         encoder = convolutional_encoder(
             self.config.encoder,
             self.config.encoder_weights if architecture is None else None,
-            _WHERE,
+            WHERE,
             output_stride=_OUTPUT_STRIDE,
         )
         if self.config.batchnorm_momentum is not None:
             for norm in (m for m in encoder.modules() if isinstance(m, _BatchNorm)):
                 norm.momentum = self.config.batchnorm_momentum
-        return DeepLabV3Plus(vocabulary.num_classes, encoder)
+        network = DeepLabV3Plus(vocabulary.num_classes, encoder)
+        network.normalization = self.normalization(architecture)
+        return network

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.config_section import Facts, Section
+from pipeline.config.config_section import Section
 from pipeline.errors import ConfigError
 from pipeline.files.config_paths import MaybePath
-from stages.models.segmenters.builders.base import Architecture, ModelBuilder
-from stages.models.segmenters.pretrained import weights_facts
+from stages.models.segmenters.builders._encoder import WHERE, EncoderBuilder
+from stages.models.segmenters.builders.base import Architecture
 
 if TYPE_CHECKING:
     from pipeline.config.vocabulary import Vocabulary
     from stages.models.segmenters.networks.base import SegmentationNetwork
-
-_WHERE = "model.encoder_weights"
 
 
 class DPTConfig(Section):
@@ -28,16 +26,12 @@ class DPTConfig(Section):
     authors publish it; null = random."""
 
 
-class DPTModel(ModelBuilder):
+class DPTModel(EncoderBuilder):
     """Builds `networks.dpt.DPT`."""
 
     Config = DPTConfig
     version = 1
     config: DPTConfig
-
-    def weights_facts(self) -> Facts:
-        """See `ModelBuilder.weights_facts`."""
-        return weights_facts(self.config.encoder_weights, _WHERE)
 
     def build(
         self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
@@ -49,12 +43,14 @@ class DPTModel(ModelBuilder):
         name = self.config.encoder
         weights = self.config.encoder_weights if architecture is None else None
         try:
-            encoder = timm_encoder(name, weights, _WHERE, dynamic_img_size=True)
+            encoder = timm_encoder(name, weights, WHERE, dynamic_img_size=True)
         except TypeError as error:  # other architectures have no such option
             raise _no_vit(name) from error
         if not all(hasattr(encoder, part) for part in ("blocks", "patch_embed", "norm_pre")):
             raise _no_vit(name)
-        return DPT(vocabulary.num_classes, encoder)
+        network = DPT(vocabulary.num_classes, encoder)
+        network.normalization = self.normalization(architecture)
+        return network
 
 
 def _no_vit(name: str) -> ConfigError:

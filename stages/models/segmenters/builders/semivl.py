@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.files.config_paths import MaybePath
 from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
 from stages.models.segmenters.builders.base import Architecture, ModelBuilder
+from stages.models.segmenters.normalization import OPENAI
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _STEM = "resnet101c.gluon_in1k"
 _STEM_WHERE = "model.conv_stem_weights"
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class SemiVLConfig(ClipChoice):
@@ -114,7 +113,7 @@ class SemiVLModel(ModelBuilder):
             stem_weights = own.conv_stem_weights if architecture is None else None
             level = {"features_only": True, "out_indices": (1,)}
             stem = timm_encoder(_STEM, stem_weights, _STEM_WHERE, **level)
-        statistics = (_CLIP_MEAN, _CLIP_STD) if own.clip_normalization else None
+        statistics = OPENAI if own.clip_normalization else None
         return SemiVL(
             vocabulary.num_classes, visual, text, conv_stem=stem, clip_statistics=statistics
         )

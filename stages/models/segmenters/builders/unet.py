@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.config_section import Facts, Section
+from pipeline.config.config_section import Section
 from pipeline.files.config_paths import MaybePath
-from stages.models.segmenters.builders.base import Architecture, ModelBuilder
-from stages.models.segmenters.pretrained import weights_facts
+from stages.models.segmenters.builders._encoder import WHERE, EncoderBuilder
+from stages.models.segmenters.builders.base import Architecture
 
 if TYPE_CHECKING:
     from pipeline.config.vocabulary import Vocabulary
     from stages.models.segmenters.networks.base import SegmentationNetwork
-
-_WHERE = "model.encoder_weights"
 
 
 class UNetConfig(Section):
@@ -25,16 +23,12 @@ class UNetConfig(Section):
     """Pretrained weights: imagenet, downloaded on first use; a file; null = random."""
 
 
-class UNetModel(ModelBuilder):
+class UNetModel(EncoderBuilder):
     """Builds `networks.unet.UNet`."""
 
     Config = UNetConfig
     version = 1
     config: UNetConfig
-
-    def weights_facts(self) -> Facts:
-        """See `ModelBuilder.weights_facts`."""
-        return weights_facts(self.config.encoder_weights, _WHERE)
 
     def build(
         self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
@@ -44,5 +38,7 @@ class UNetModel(ModelBuilder):
         from stages.models.segmenters.networks.unet import UNet
 
         weights = self.config.encoder_weights if architecture is None else None
-        encoder = convolutional_encoder(self.config.encoder, weights, _WHERE)
-        return UNet(vocabulary.num_classes, encoder)
+        encoder = convolutional_encoder(self.config.encoder, weights, WHERE)
+        network = UNet(vocabulary.num_classes, encoder)
+        network.normalization = self.normalization(architecture)
+        return network

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stages.models.segmenters.normalization import IMAGENET, Normalization, renormalized
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -31,11 +33,15 @@ class ParameterGroup(TypedDict):
 class SegmentationNetwork(nn.Module, ABC):
     """A segmentation network cut where features are perturbed, and once more before the classifier.
 
+    It takes images normalized by ImageNet's mean and deviation, as every image here is.
+
     Attributes:
         encoder: The part with pretrained weights; it has its own learning rate.
+        normalization: What the images of the encoder's pretraining were normalized by.
     """
 
     encoder: nn.Module
+    normalization: Normalization = IMAGENET
     _is_encoder_frozen = False
     _compiled_parts = ("encode", "fuse", "classify")
 
@@ -66,6 +72,10 @@ class SegmentationNetwork(nn.Module, ABC):
             maps: As from `fuse`.
             size: Height and width (H, W) of the images.
         """
+
+    def as_pretrained(self, images: Tensor) -> Tensor:
+        """Normalized images (N, 3, H, W), normalized as in the encoder's pretraining instead."""
+        return renormalized(images, self.normalization)
 
     def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits (N, C, H, W) from the features of `encode`.

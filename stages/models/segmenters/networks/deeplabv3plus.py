@@ -42,7 +42,7 @@ class DeepLabV3Plus(SegmentationNetwork):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Features at strides 4 and 16."""
-        features = self.encoder(images)
+        features = self.encoder(self.as_pretrained(images))
         return [features[STRIDE_4], features[DEEPEST]]
 
     def fuse(self, features: list[Tensor]) -> Tensor:

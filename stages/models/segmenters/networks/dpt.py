@@ -71,7 +71,7 @@ class DPT(SegmentationNetwork):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """The patches after four blocks (N, F, h, w), a location a patch, finally normalized."""
-        images = fitted(images, self._patch_px)
+        images = self.as_pretrained(fitted(images, self._patch_px))
         vit = self.encoder
         if not _has_dino_positions(vit):
             # Registers came with positions resized plainly, rotary embeddings need no resizing.

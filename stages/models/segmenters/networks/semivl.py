@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, interpolate, normalize
 from stages.models.clip.attention import attended_otherwise
 from stages.models.clip.clip_weights import MASKCLIP
 from stages.models.segmenters.networks.base import SegmentationNetwork
-from stages.models.segmenters.normalization import IMAGENET_MEAN, IMAGENET_STD
+from stages.models.segmenters.normalization import Normalization, renormalized
 from stages.models.segmenters.resizing import fitted, nearest_multiples, resized
 
 Visual: TypeAlias = Any
@@ -48,7 +48,7 @@ class SemiVL(SegmentationNetwork):
         text: Tensor,
         *,
         conv_stem: nn.Module | None = None,
-        clip_statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+        clip_statistics: Normalization | None = None,
     ) -> None:
         super().__init__()
         self.encoder = nn.ModuleDict({"clip": visual})
@@ -128,11 +128,7 @@ class SemiVL(SegmentationNetwork):
         """Class token and patches with their positions, (N, 1 + h w, F)."""
         visual, positions = self._visual, self._visual.positional_embedding
         if self._statistics is not None:
-            given, wanted = (IMAGENET_MEAN, IMAGENET_STD), self._statistics
-            mean, std, own_mean, own_std = (
-                images.new_tensor(values).view(3, 1, 1) for values in (*given, *wanted)
-            )
-            images = (images * std + mean - own_mean) / own_std
+            images = renormalized(images, self._statistics)
         patches = visual.conv1(images)
         grid = patches.shape[-2:]
         if tuple(grid) != visual.grid_size:

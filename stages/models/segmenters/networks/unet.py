@@ -33,7 +33,7 @@ class UNet(SegmentationNetwork):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Features at strides 2, 4, 8, 16 and 32."""
-        features: list[Tensor] = self.encoder(images)
+        features: list[Tensor] = self.encoder(self.as_pretrained(images))
         return features[1:]
 
     def fuse(self, features: list[Tensor]) -> Tensor:
