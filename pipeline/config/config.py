@@ -19,7 +19,7 @@ from pipeline.config.config_merge import merged, without_empty
 from pipeline.config.config_section import Name, Section
 from pipeline.config.origins import Layer, Origins, Place
 from pipeline.config.overrides import apply_override
-from pipeline.config.plain_words import KEY, MAPPING, Words, in_plain_words
+from pipeline.config.plain_words import KEY, MAPPING, Unit, Words, in_plain_words
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.config.yaml_files import read_layer, read_yaml
 from pipeline.errors import ConfigError, MaskmillError, together
@@ -34,7 +34,7 @@ R = TypeVar("R", bound="RunConfig")
 class ClusterConfig(Section):
     """Workers of stage one."""
 
-    workers: int = Field(default=0, ge=0, le=1024)
+    workers: Annotated[int, Field(ge=0, le=1024), Unit("processes")] = 0
     """Local worker processes, distributed over the GPUs; 0 = one worker thread in this process."""
     address: (
         Annotated[
