@@ -13,6 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from pipeline.redaction import without_secrets
+
 if TYPE_CHECKING:
     from pipeline.progress import ProgressLine, ShardProgress, StepProgress
 
@@ -121,5 +123,6 @@ def _that_fit(cells: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]
 
 def _printable(text: str) -> str:
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in without_secrets(text)
     )
