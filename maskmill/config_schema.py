@@ -36,7 +36,7 @@ _LIMITS = {
     "lt": "exclusiveMaximum",
     "multiple_of": "multipleOf",
 }
-_SIZES = {
+_SIZES: Mapping[type, tuple[str, str]] = {
     str: ("minLength", "maxLength"),
     tuple: ("minItems", "maxItems"),
     dict: ("minProperties", "maxProperties"),

@@ -68,8 +68,11 @@ class Console:
         for columns in _that_fit(cells, self._out.width):
             table = Table()
             for column in columns:
-                justify = "left" if column == 0 else "right"
-                table.add_column(cells[0][column], justify=justify, overflow="fold")
+                table.add_column(
+                    cells[0][column],
+                    justify="left" if column == 0 else "right",
+                    overflow="fold",
+                )
             for row in cells[1:]:
                 table.add_row(*(row[column] for column in columns))
             self._out.print(table)

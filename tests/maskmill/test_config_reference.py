@@ -78,6 +78,7 @@ def accepts(schema: dict[str, Any], value: Any, whole: dict[str, Any]) -> bool:
         "array": isinstance(value, list),
         "object": isinstance(value, dict),
     }
+    least, most = schema.get("minimum"), schema.get("maximum")
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     if not any(kinds[kind] for kind in types):
         return False
@@ -94,7 +95,7 @@ def accepts(schema: dict[str, Any], value: Any, whole: dict[str, Any]) -> bool:
             for key, item in value.items()
         )
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        return (least is None or least <= value) and (most is None or value <= most)
     return True
 
 
