@@ -7,9 +7,10 @@ python -m maskmill.config_schema vocabulary > configs/vocabulary.schema.json
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import WithJsonSchema
 
@@ -107,6 +108,10 @@ class _Schemas:
             return {"type": "object", "additionalProperties": empty, **_sizes(dict, bounds)}
         if isinstance(annotation, type) and issubclass(annotation, Section):
             return self.section(annotation)
+        if isinstance(annotation, type) and is_dataclass(annotation):
+            hints = get_type_hints(annotation, include_extras=True)
+            values = {field.name: self._value(hints[field.name]) for field in fields(annotation)}
+            return {"type": "object", "additionalProperties": False, "properties": values}
         found: dict[str, Any] = {"type": _PLAIN[annotation]}
         found |= {_LIMITS[name]: value for name, value in bounds.items() if name in _LIMITS}
         return found | (_sizes(str, bounds) if annotation is str else {})

@@ -112,8 +112,7 @@ def _that_fit(cells: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]
     first, *others = (
         max(cell_len(cell) for cell in column) + _BORDER for column in zip(*cells, strict=True)
     )
-    # A long first column is wrapped, if then the next one has its whole width.
-    least = min(first, width // 4 + _BORDER)
+    least = min(first, width // 2)  # a longer first column is wrapped
     columns, used = [0], least
     for column, own in enumerate(others, start=1):
         if used + own >= width and len(columns) > 1:

@@ -8,7 +8,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -138,6 +138,8 @@ def words(annotation: object, metadata: Sequence[object] = ()) -> str:
         return f"one of {', '.join(components.names(found.family.package))}, with its keys"
     if get_origin(annotation) is Choice:
         return "a component"
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return f"a mapping of {' and '.join(each.name for each in fields(annotation))}"
     nothing = type(None) in get_args(annotation)
     text = expected(annotation, metadata)
     if found.items is None or "list of" in text:

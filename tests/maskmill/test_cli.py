@@ -234,3 +234,16 @@ def test_a_workspace_that_is_a_file_is_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/file/manifests")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_stage_with_nothing_to_do_is_one_line_and_results_prints_its_tables(
+    maskmill: Maskmill, config: Path
+) -> None:
+    assert maskmill("results", "--config", config).stdout == ""
+    first = maskmill("run", "--config", config)
+    assert "ingest: 2 labeled, 2 ood, " in first.stderr + first.stdout
+    again = maskmill("run", "--config", config)
+    assert (again.stdout, again.stderr) == ("", "ingest: nothing to do, 2 fresh\n")
+    results = maskmill("results", "--config", config)
+    assert results.returncode == 0
+    assert "ingest: 2 labeled, 2 ood, " in results.stderr + results.stdout
