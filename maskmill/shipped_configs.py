@@ -38,15 +38,18 @@ def vocabularies() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The file of a config; `name` may have an ending, or begin with configs/.
+    """The file of a config, or of a vocabulary (vocabularies/voc).
+
+    Args:
+        name: The name; may have an ending, and begin with configs/.
 
     Raises:
-        ConfigError: No config of this name comes with Maskmill.
+        ConfigError: Nothing of this name comes with Maskmill.
     """
     plain = name.removeprefix("configs/").removesuffix(".yaml")
-    known = names()
-    if plain not in known:
-        fix = f"use one of: {', '.join(known)}"
+    lists = [f"{_VOCABULARIES}/{each}" for each in vocabularies()]
+    if plain not in (*names(), *lists):
+        fix = f"use one of: {', '.join(names())}; or vocabularies/NAME"
         raise ConfigError("no such config comes with Maskmill", where=name, fix=fix)
     return folder() / f"{plain}.yaml"
 

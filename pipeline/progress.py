@@ -20,7 +20,7 @@ from rich.text import Text
 
 _WORKERS_SHOWN = 16
 _SILENCE_S = 60.0
-"""Longest time between two lines in a pipe while shards are being finished."""
+"""Longest time between two lines in a pipe while work is done."""
 
 
 class ProgressLine:
@@ -29,6 +29,7 @@ class ProgressLine:
     def __init__(self, console: RichConsole, title: str, total: int, unit: str) -> None:
         self._console, self._title, self._total, self._unit = console, title, total, unit
         self._done = 0
+        self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,7 +57,8 @@ class ProgressLine:
         crossed = (self._done + count) // tenth > self._done // tenth
         self._done += count
         self._bar.update(self._task, completed=self._done, detail=detail)
-        if self._bar.disable and crossed:
+        if self._bar.disable and (crossed or time.monotonic() - self._last_line > _SILENCE_S):
+            self._last_line = time.monotonic()
             text = f"{self._title}: {self._done}/{self._total} {self._unit} {detail}"
             self._console.print(text.rstrip())
 

@@ -101,3 +101,10 @@ def test_the_sandbox_is_the_default_where_there_is_no_config(
     own = here / "configs/sandbox.yaml"
     own.write_text(own.read_text().replace("run: sandbox", "run: mine"))
     assert maskmill("status").stdout.startswith("run mine (configs/sandbox.yaml)\n")
+
+
+def test_a_vocabulary_is_copied_alone(maskmill: Maskmill, here: Path) -> None:
+    assert maskmill("configs", "copy", "vocabularies/voc").returncode == 0
+    copied = {path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file()}
+    schemas = {"configs/config.schema.json", "configs/vocabulary.schema.json"}
+    assert copied == {"configs/vocabularies/voc.yaml", *schemas}

@@ -49,17 +49,21 @@ def test_packages_of_the_wheel_import_no_tools() -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the wheel, without what it depends on."""
+    """A folder into which pip has installed the wheel of an sdist, without its dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     source, target = folder / "source", folder / "installed"
     source.mkdir()
     for name in (*PACKAGES, "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    script = "from setuptools.build_meta import build_sdist; print(build_sdist('.'))"
+    archive = [sys.executable, "-c", script]
+    done = subprocess.run(archive, cwd=source, check=True, capture_output=True, text=True)
+    sdist = source / done.stdout.splitlines()[-1]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
-    build = [*pip, "wheel", *offline, "--wheel-dir", str(folder), str(source)]
+    build = [*pip, "wheel", *offline, "--wheel-dir", str(folder), str(sdist)]
     subprocess.run(build, check=True, capture_output=True)
     [wheel] = folder.glob("*.whl")
     install = [*pip, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
