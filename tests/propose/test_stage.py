@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no file": (
         {"model": "vit_h", "weights": "weights/sam.pth"},
-        "propose.weights: weights/sam.pth: there is no such file; download "
+        "propose.weights: {folder}/weights/sam.pth: there is no such file; download "
         "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth and put it there, "
         "or leave out the key and run again",
     ),
@@ -201,7 +201,9 @@ def test_what_is_wrong_with_a_section_is_one_line(
     config = write_config({**tiny, "propose": keys})
     done = maskmill("run", "--config", config)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: {text.format(config=config)}"
+    assert (
+        done.stderr.splitlines()[-1] == f"error: {text.format(config=config, folder=config.parent)}"
+    )
 
 
 @pytest.mark.parametrize("content", ["text", "another model"])
