@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 import warnings
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -230,13 +231,15 @@ def _forget_keys() -> None:
 
 
 def _result(future: Any) -> Any:
-    if future.status in ("cancelled", "lost"):
-        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
-        raise MaskmillError(what, where="cluster", fix=fix)
     try:
         result = future.result()
     except KilledWorker:
         return Lost(1)
+    except CancelledError as error:
+        if future.client.status == "running":
+            return Lost(1)  # done, but its worker died before the result was fetched
+        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
+        raise MaskmillError(what, where="cluster", fix=fix) from error
     except TypeError as error:
         if "_attempt" not in str(error):
             raise
