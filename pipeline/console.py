@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from pipeline.redaction import without_secrets
+
 if TYPE_CHECKING:
     from pipeline.progress import ProgressLine, ShardProgress, StepProgress
 
@@ -89,5 +91,6 @@ class Console:
 
 def _printable(text: str) -> str:
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in without_secrets(text)
     )

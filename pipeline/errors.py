@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
+from pipeline.redaction import without_secrets
+
 _SHOWN = 5
 """Problems of one remedy that are printed."""
 
@@ -24,11 +26,9 @@ class MaskmillError(Exception):
     """
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what, self.where, self.fix = map(without_secrets, (what, where, fix))
         self.others: tuple[MaskmillError, ...] = ()
-        super().__init__(f"{where}: {what}; {fix}")
+        super().__init__(f"{self.where}: {self.what}; {self.fix}")
 
     def moved(self, where: str) -> Self:
         """The same error, about another place."""

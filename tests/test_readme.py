@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def maskmill(workspace: Path, *arguments: str) -> None:
-    smaller = [part for override in SMALLER for part in ("--set", override)]
+    of_runs = arguments[0] not in ("predict", "list", "configs")
+    smaller = [part for override in SMALLER if of_runs for part in ("--set", override)]
     done = subprocess.run(
         [sys.executable, "-m", "maskmill", *arguments, *smaller],
         cwd=workspace,
@@ -80,11 +82,14 @@ def test_commands_and_code_run_as_shown(
         name, *arguments = shlex.split(line)
         if name != ".venv/bin/maskmill":
             continue
+        if "new/" in arguments:
+            shutil.copytree(workspace / "artifacts/sandbox/data/ood/images", workspace / "new")
         if "IMAGE_ID" in arguments:
             image_id = pd.read_parquet(workspace / "manifests/sandbox/images").image_id.iloc[0]
         maskmill(workspace, *(image_id if a == "IMAGE_ID" else a for a in arguments))
     assert (workspace / f"artifacts/sandbox/show/{image_id}.png").exists()
     assert (workspace / "artifacts/sandbox/report/index.html").exists()
+    assert len(pd.read_parquet(workspace / "out/predictions.parquet")) == 4
 
     monkeypatch.chdir(workspace)
     [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -1,11 +1,9 @@
 """YAML files and the YAML of `--set`; ``${NAME}`` in a file is an environment variable."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import yaml_reader
+from pipeline.config import environment, yaml_reader
 from pipeline.config.config_merge import without_empty
 from pipeline.config.yaml_reader import MAX_BYTES, YamlError
 from pipeline.errors import ConfigError
@@ -41,7 +39,7 @@ def read_layer(path: Path, *, fix: str) -> dict[str, Any]:
         what = f"larger than {MAX_BYTES:,} bytes"
         raise ConfigError(what, where=str(path), fix="shorten it, if it is a config at all")
     try:
-        values = _fill_environment(yaml_reader.parse(text), path)
+        values = environment.filled(yaml_reader.parse(text), path)
     except YamlError as error:
         where = f"{path}: line {error.line}"
         raise ConfigError(error.what, where=where, fix=error.fix) from error
@@ -66,25 +64,3 @@ def parse_value(text: str, *, where: str) -> Any:
         if error.what.startswith("not valid YAML"):  # what is missing matters in files only
             raise ConfigError("the value is not valid YAML", where=where, fix="quote it") from error
         raise ConfigError(error.what, where=where, fix=error.fix) from error
-
-
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-
-def _fill_environment(value: Any, path: Path) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill_environment(item, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill_environment(item, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def fill(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        filled = os.environ.get(name) or default
-        if filled is None:
-            what = f"the environment variable {name} is not set"
-            raise ConfigError(what, where=f"{path}: {value}", fix=f"set it: export {name}=...")
-        return filled
-
-    return _VARIABLE.sub(fill, value)

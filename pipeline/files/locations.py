@@ -30,8 +30,13 @@ def location(text: object) -> Path:
         return local_path(name)
     if not s3_objects.is_address(name):
         raise ValueError(f"use a path or an address s3://bucket/prefix, not {name}")
-    if not s3_objects.split(name)[0]:
+    if not (bucket := s3_objects.split(name)[0]):
         raise ValueError("name the bucket: s3://bucket/prefix")
+    if "@" in bucket:
+        raise ValueError(
+            "leave the credentials out of the address: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if find_spec("s3fs") is None:
         raise ValueError("install s3fs for s3:// addresses: pip install 'maskmill[s3]'")
     from upath import UPath  # slow to import, and only such addresses need it

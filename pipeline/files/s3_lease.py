@@ -6,6 +6,8 @@ lease is stopped before the lease ends, as another process may then work on the 
 ensures this, since a store may never answer a request.
 """
 
+from __future__ import annotations
+
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,11 +20,20 @@ from pipeline import stopping
 from pipeline.errors import StorageError
 from pipeline.files import s3_objects
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux stops the monotonic clock in its sleep; that of macOS goes on."""
 LEASE_S = 60.0
 """Seconds that a lock lasts after its last renewal; then another process may take it over."""
 _RENEW_S = 15.0
 _PATIENCE_S = 10.0
 """Seconds for one request of a renewal, and for stopping after the loss of the lease."""
+_held: list[_Lease] = []
+"""The locks of this process."""
+
+
+def _now() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
 
 
 class _TakenError(Exception):
@@ -42,6 +53,7 @@ def leased(address: str, owner: str) -> Iterator[None]:
     """
     lease = _Lease(address, owner)
     lease.take()
+    _held.append(lease)
     renewing = Thread(target=lease.keep, name="lease", daemon=True)
     renewing.start()
     Thread(target=lease.watch, name="lease watch", daemon=True).start()
@@ -49,9 +61,10 @@ def leased(address: str, owner: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, stopping.Stopped):
         if lease.is_lost:
-            raise _lost(address) from None
+            raise lost(address) from None
         raise
     finally:
+        _held.remove(lease)
         lease.ended.set()
         if lease.is_lost:
             stopping.forget()
@@ -59,13 +72,30 @@ def leased(address: str, owner: str) -> Iterator[None]:
             renewing.join()
             lease.leave()
     if lease.is_lost:
-        raise _lost(address)
+        raise lost(address)
+
+
+def is_any_held() -> bool:
+    """Whether this process holds the lock of a run in an object store, or held it and is paused."""
+    return bool(_held)
+
+
+def check_held() -> None:
+    """Refuses a write by a process that holds a lock no more.
+
+    Raises:
+        StorageError: Its lock is so old that another process may have taken it over.
+    """
+    for lease in _held:
+        if lease.is_lost or lease.age() >= LEASE_S - _PATIENCE_S:
+            raise lost(lease.address)
 
 
 class _Lease:
     """A lock that this process holds or wants.
 
     Attributes:
+        address: The object of the lock.
         is_lost: Whether the lock may belong to another process now.
         ended: Set by the caller when the lock is no longer needed.
     """
@@ -74,10 +104,10 @@ class _Lease:
         self.is_lost = False
         self.ended = Event()
         self._bucket, self._key = s3_objects.split(address)
-        self._address = address
+        self.address = address
         self._signature = f"{owner}\n{uuid.uuid4().hex}\n"
         self._tag = ""
-        self._renewed = time.monotonic()
+        self._renewed = _now()
         self._losing = Lock()
 
     def take(self) -> None:
@@ -99,7 +129,7 @@ class _Lease:
         holder = self._read().partition("\n")[0]
         what = f"another command is working on this run: {holder or 'it has just ended'}"
         fix = f"wait until it ends; if it was killed, its lock ends {LEASE_S:.0f} s after it"
-        raise StorageError(what, where=self._address, fix=fix)
+        raise StorageError(what, where=self.address, fix=fix)
 
     def keep(self) -> None:
         """Renews the lock until it has `ended` or is lost."""
@@ -109,22 +139,22 @@ class _Lease:
             except _TakenError:
                 self._lose()
             except (StorageError, OSError):  # the next renewal may succeed
-                if self._age() > LEASE_S - _RENEW_S - _PATIENCE_S:
+                if self.age() > LEASE_S - _RENEW_S - _PATIENCE_S:
                     self._lose()
             if self.is_lost:
                 return
 
     def watch(self) -> None:
         """Gives the lock up when it gets too old, even while a renewal is waiting for the store."""
-        while not self.ended.wait(max(0.0, LEASE_S - _PATIENCE_S - self._age())):
-            if self._age() >= LEASE_S - _PATIENCE_S:
+        while not self.ended.wait(max(0.0, LEASE_S - _PATIENCE_S - self.age())):
+            if self.age() >= LEASE_S - _PATIENCE_S:
                 self._lose()
             if self.is_lost:
                 return
 
-    def _age(self) -> float:
+    def age(self) -> float:
         """Seconds since the last successful renewal was sent."""
-        return time.monotonic() - self._renewed
+        return _now() - self._renewed
 
     def _lose(self) -> None:
         """Marks the lock as lost and interrupts the main thread, once."""
@@ -151,7 +181,7 @@ class _Lease:
             OSError: The store refuses, or takes too long.
         """
         for _ in range(2):
-            sent = time.monotonic()
+            sent = _now()
             try:
                 answer = self._request("put_object", Body=text.encode(), **condition)
                 self._tag, self._renewed = str(answer["ETag"]), sent
@@ -168,7 +198,7 @@ class _Lease:
     def _read(self) -> str:
         try:
             options = {"max_concurrency": 1, "timeout": _PATIENCE_S}
-            content: bytes = s3_objects.client().cat_file(self._address, **options)
+            content: bytes = s3_objects.client().cat_file(self.address, **options)
         except FileNotFoundError:
             return ""
         return content.decode(errors="replace")
@@ -178,7 +208,8 @@ class _Lease:
         return s3_objects.client().call_s3(method, **place, **options, timeout=_PATIENCE_S)
 
 
-def _lost(address: str) -> StorageError:
+def lost(address: str) -> StorageError:
+    """The error of a process whose lock may belong to another one."""
     what = "the lock could not be renewed in time, or was taken over by another command"
     fix = "run again when the store answers; what is done stays done"
     return StorageError(what, where=address, fix=fix)

@@ -24,7 +24,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from pipeline.errors import writing
-from pipeline.files import locations, s3_objects
+from pipeline.files import locations, s3_objects, s3_writes
 
 _FAULTS = {
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
@@ -169,7 +169,7 @@ def replacing(path: Path, folder: Path | None = None, *, durable: bool = True) -
         with TemporaryDirectory(prefix="maskmill-") as local:
             temporary = Path(local) / "object"
             yield temporary
-            s3_objects.client().put_file(str(temporary), str(path))
+            s3_writes.put_file(str(path), temporary)
         return
     folder = path.parent if folder is None else folder
     for each in (path.parent, folder):
@@ -186,7 +186,7 @@ def replacing(path: Path, folder: Path | None = None, *, durable: bool = True) -
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a whole file; see `replacing`."""
     if is_object(path):
-        s3_objects.client().pipe_file(str(path), content)
+        s3_writes.put(str(path), content)
         return
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
@@ -225,7 +225,7 @@ def remove(path: Path) -> None:
     """Deletes a file, or a folder with everything in it, if there is one."""
     if is_object(path):
         with suppress(FileNotFoundError):
-            s3_objects.client().rm(str(path), recursive=True)
+            s3_writes.guarded(lambda client: client.rm(str(path), recursive=True))
     elif path.is_dir():
         shutil.rmtree(path)
     else:
@@ -244,8 +244,8 @@ def move(path: Path, target: Path, *, durable: bool = True) -> None:
         durable: Whether the move survives a power failure; see `replacing`.
     """
     if is_object(path):
-        s3_objects.client().cp_file(str(path), str(target))
-        path.unlink()
+        s3_writes.guarded(lambda client: client.cp_file(str(path), str(target)))
+        s3_writes.guarded(lambda client: client.rm_file(str(path)))
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if durable:

@@ -23,6 +23,7 @@ from pipeline.files import storage
 from pipeline.files.checksum import checksum_of_bytes
 from pipeline.records import snapshot
 from pipeline.records.hidden_files import file_at, place_of, temporary_folder
+from pipeline.redaction import without_secrets
 
 IMAGES_FACT = "inputs.images"
 """Key of the fact that is a digest of a unit's images; see `Stage.image_changes`."""
@@ -121,7 +122,7 @@ def replace_rows(path: Path, rows: pa.Table, facts: Facts) -> None:
 
 
 def _write(path: Path, rows: pa.Table, record: Mapping[str, Any]) -> None:
-    text = json.dumps(record)
+    text = without_secrets(json.dumps(record))
     own = {_METADATA_KEY: text, _CHECKSUM_KEY: digest(text)}
     metadata = {**(rows.schema.metadata or {}), **own}
     table = rows.replace_schema_metadata(metadata)

@@ -199,15 +199,21 @@ def load_model(model: str | Path, revision: str) -> TextModel:
         if isinstance(model, str) and not _is_cached(model, revision):
             # Fails fast when offline; the retries of `from_pretrained` take most of a minute.
             huggingface_hub.file_exists(model, _CONFIG, revision=revision)
-        config = transformers.AutoConfig.from_pretrained(model, revision=revision)
+        config = transformers.AutoConfig.from_pretrained(
+            model, revision=revision, trust_remote_code=False
+        )
         if config.model_type in _KINDS:
             name, kind = _KINDS[config.model_type]
             architecture = getattr(transformers, name)
             network, loading = architecture.from_pretrained(
                 model, revision=revision, output_loading_info=True
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
-            processor = transformers.AutoImageProcessor.from_pretrained(model, revision=revision)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                model, revision=revision, trust_remote_code=False
+            )
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                model, revision=revision, trust_remote_code=False
+            )
     except Exception as error:  # transformers raises many kinds of errors
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
         folder = f"weights/{Path(model).name}"

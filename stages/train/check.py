@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ from pipeline.engine import torchrun
 from pipeline.engine.findings import Findings
 from pipeline.engine.machine_memory import more_than_all
 from pipeline.errors import ConfigError, DataError
-from pipeline.records import manifest, part_file, tables
+from pipeline.records import manifest, part_file, snapshot, tables
 from stages.ingest.config import IngestConfig, Role
 from stages.ingest.output import no_image, read_images, read_supervision
 from stages.labels.supervision import Supervision
@@ -115,7 +116,9 @@ class TrainCheck:
                         where = self._where(name, "label_sources")
                         fix = f"lower the thresholds of pseudolabel.labelers.{labeler}"
                         self.findings.add(DataError(what, where=where, fix=fix))
-                    elif own.num_rows and (only := self._only_class(labeler, own)) is not None:
+                    elif (
+                        own.num_rows and (only := self._only_class(labeler, role, own)) is not None
+                    ):
                         where = self._where(name, "label_sources")
                         what = f"{labeler} labels all {own.num_rows} {role} images as {only} only"
                         self.findings.warn(f"{where}: {what}; look at them: maskmill show IMAGE_ID")
@@ -137,19 +140,28 @@ class TrainCheck:
                         f"{where}: {source} taught nothing: no recorded step has a loss of it"
                     )
 
-    def _only_class(self, labeler: str, labels: pa.Table) -> str | None:
+    def _only_class(self, labeler: str, role: str, labels: pa.Table) -> str | None:
         """The name of the class that all labels show and no other; None if they show several.
 
         Args:
             labeler: The labeler.
-            labels: Rows of its labels, with the column `row`.
+            role: The role of the images.
+            labels: Rows of their labels, with the column `row`.
         """
+        shown = snapshot.once(
+            ("classes of labels", self.config.manifests, labeler, role),
+            partial(self._two_classes, labeler, labels),
+        )
+        return self.config.vocabulary.class_names[min(shown)] if len(shown) == 1 else None
+
+    def _two_classes(self, labeler: str, labels: pa.Table) -> set[int]:
+        """The classes that labels show; reads on only until there are two."""
         seen: set[int] = set()
         for classes in label_classes(self.config, labeler, labels):
             seen |= classes
             if len(seen) > 1:
-                return None
-        return self.config.vocabulary.class_names[min(seen)] if seen else None
+                break
+        return seen
 
     def _where(self, variant: str, *keys: str) -> str:
         return self.config.where("train", "variants", variant, *keys)

@@ -10,7 +10,7 @@ from threading import Barrier, Event
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.files import locations, s3_lease, storage
+from pipeline.files import locations, s3_lease, s3_objects, storage
 from pipeline.files.run_lock import locked
 from tests.s3_server import Fault, Proxy, aged, until
 
@@ -124,3 +124,64 @@ def test_a_renewal_whose_answer_got_lost_is_none_of_another(run: Path, s3: Proxy
     s3.faults.append(Fault("lost", "PUT .*lock"))
     with locked(run):
         assert s3.hits == 1
+
+
+def age_own_lock(seconds: float) -> None:
+    """As if this process had been paused for so long: its threads have not run."""
+    (lease,) = s3_lease._held
+    lease._renewed -= seconds
+
+
+@pytest.mark.parametrize("how", ["write", "replace", "remove", "move"])
+def test_after_a_pause_nothing_is_written_any_more(how: str, run: Path) -> None:
+    path = run / "images/part-00000.parquet"
+    storage.write_bytes(path, b"of the other command")
+
+    def change() -> None:
+        age_own_lock(s3_lease.LEASE_S)
+        if how == "write":
+            storage.write_bytes(path, b"late")
+        elif how == "replace":
+            with storage.replacing(path) as temporary:
+                temporary.write_bytes(b"late")
+        elif how == "remove":
+            storage.remove(path)
+        else:
+            storage.move(path, run / "elsewhere")
+
+    with pytest.raises(StorageError, match="taken over by another command"), locked(run):
+        change()
+    assert storage.read_bytes(path) == b"of the other command"
+    assert not (run / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_write_on_its_way_does_not_replace_what_another_wrote(
+    is_there: bool, run: Path, s3: Proxy
+) -> None:
+    """It is sent while the lock is held, and arrives when another command has it."""
+    path = run / "images/part-00000.parquet"
+    if is_there:
+        storage.write_bytes(path, b"before")
+    s3.faults.append(Fault("slow", "PUT .*part-00000", seconds=1.5))
+
+    def write() -> None:
+        with locked(run):
+            storage.write_bytes(path, b"late")
+
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(write)
+        until(lambda: s3.hits == 1)
+        s3_objects.client().pipe_file(str(path), b"of the other command")
+        with pytest.raises(StorageError, match="taken over by another command"):
+            late.result()
+    assert storage.read_bytes(path) == b"of the other command"
+
+
+def test_an_answer_that_was_lost_is_no_other_command(run: Path, s3: Proxy) -> None:
+    path = run / "images/part-00000.parquet"
+    with locked(run):
+        s3.faults.append(Fault("lost", "PUT .*part-00000"))
+        storage.write_bytes(path, b"once")
+        storage.write_bytes(path, b"twice")
+    assert storage.read_bytes(path) == b"twice"

@@ -1,5 +1,8 @@
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -179,3 +182,63 @@ def test_without_a_connection_the_error_says_how_to_fetch(
         f"open_clip_model.safetensors --local-dir weights`, then {settings}"
         "`weights: weights/open_clip_model.safetensors`"
     )
+
+
+CODE = """
+from pathlib import Path
+from transformers import CLIPTokenizer
+Path("ran").touch()
+class Tokens(CLIPTokenizer): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            {"hf_tokenizer_name": "x/y", "tokenizer_kwargs": {"trust_remote_code": True}},
+            "text_cfg.tokenizer_kwargs.trust_remote_code is not known here",
+        ),
+        ({"tokenizer_kwargs": {"bpe_path": "../bpe.txt.gz"}}, "'../bpe.txt.gz' leads out of it"),
+        ({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}, "'/etc/passwd' leads out of it"),
+        ({"hf_model_name": "x/y"}, "text_cfg.hf_model_name 'x/y' would be read from elsewhere"),
+    ],
+)
+def test_a_strangers_folder_neither_runs_nor_reads_elsewhere(
+    keys: dict[str, Any],
+    text: str,
+    clip_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(clip_folder("vit"), tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= keys
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokens = {"auto_map": {"AutoTokenizer": ["tokens.Tokens", None]}, "tokenizer_class": "Tokens"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+    (folder / "config.json").write_text(json.dumps({"auto_map": tokens["auto_map"]}))
+    (folder / "tokens.py").write_text(CODE)
+    with pytest.raises(WeightsError) as caught:
+        load(folder, 16)
+    assert str(caught.value).startswith(f"model: local-dir:{folder}: open_clip_config.json: ")
+    assert text in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizer_with_code_of_its_own_is_refused(
+    clip_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the argument that would ask for it."""
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(clip_folder("vit"), tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "x/y", "tokenizer_kwargs": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokens = {"auto_map": {"AutoTokenizer": ["tokens.Tokens", None]}, "tokenizer_class": "Tokens"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+    (folder / "tokens.py").write_text(CODE)
+    with pytest.raises(WeightsError):
+        load(folder, 16)
+    assert not (tmp_path / "ran").exists()

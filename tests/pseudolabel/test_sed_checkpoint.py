@@ -101,8 +101,8 @@ Change = Callable[[dict[str, Tensor]], object]
             "use a SED checkpoint",
         ),
         (
-            lambda tensors: tensors.update(pixel_mean=torch.zeros(3)),
-            "1 tensors unknown, such as pixel_mean",
+            lambda tensors: tensors.update(pixel_size=torch.zeros(3)),
+            "1 tensors unknown, such as pixel_size",
             "use a SED checkpoint",
         ),
         (
@@ -201,3 +201,23 @@ def test_how_a_vocabulary_asks_others_is_no_fact(vocabulary: BuildVocabulary) ->
     ]
     assert asked[0] == asked[1] == asked[2]
     assert asked[0]["vocabulary.concepts.dog"] == ["dog", "puppy"]
+
+
+def test_checkpoints_of_detectron2_may_be_of_any_published_form(
+    sed_checkpoint: Path, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """As DistributedDataParallel names them, as arrays, with buffers, without auxiliary heads."""
+    model = f"local-dir:{sed_checkpoint.parent}"
+    expected = load_sed(model, sed_checkpoint, CPU)[0].state_dict()
+    heads = [name for name in tensors if ".head" in name and ".head." not in name]
+    assert len(heads) == 6
+    others = {name: each for name, each in tensors.items() if name not in heads}
+    others |= {"pixel_mean": torch.zeros(3), f"{PREFIX}clip_model.attn_mask": torch.zeros(2, 2)}
+    arrays = {f"module.{name}": each.numpy() for name, each in others.items()}
+    weights = tmp_path / "sed.pth"
+    torch.save({"model": arrays, "iteration": 80000}, weights, _use_new_zipfile_serialization=False)
+    found = load_sed(model, weights, CPU, needs_heads=False)[0].state_dict()
+    short = {name.removeprefix(PREFIX) for name in heads}
+    assert all(torch.equal(found[name], expected[name]) for name in expected.keys() - short)
+    with pytest.raises(WeightsError, match="6 tensors missing, such as transformer"):
+        load_sed(model, weights, CPU)

@@ -13,6 +13,7 @@ from pipeline.config.components import Component
 from pipeline.config.config_section import Section
 from pipeline.files import tar
 from pipeline.records import arrays
+from pipeline.redaction import without_secrets
 
 _BATCH = 2**16
 """Images a column chunk; the texts of so many stay far below Arrow's limit of 2 GiB."""
@@ -51,7 +52,7 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     Bytes that are not UTF-8 are escaped; in a name they are a problem. Escaping never gives two
     images the same address.
     """
-    listed = [*images]
+    listed = [one._replace(url=one.url and without_secrets(one.url)) for one in images]
     taken = {tar.without_position(one.image) for one in listed if "\\u" in one.image}
     plain = [_escaped_listed(one, taken) for one in listed]
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))

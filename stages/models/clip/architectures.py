@@ -12,6 +12,8 @@ import open_clip
 from pipeline.console import Console
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.files.checksum import digest
+from stages.models.clip.clip_weights import FOLDER_PREFIX
+from stages.models.clip.folder_check import check_folder
 
 HUB_FILE = "open_clip_model.safetensors"
 """Name of the weights in repositories of the Hugging Face hub."""
@@ -33,6 +35,8 @@ def model_config(name: str) -> dict[str, Any]:
         close = difflib.get_close_matches(name, open_clip.list_models(), n=1)
         fix = f"use an architecture such as {(close or ['ViT-B-16'])[0]}, or local-dir:FOLDER"
         raise ConfigError("open_clip has no such architecture", where=f"model: {name}", fix=fix)
+    if name.startswith(FOLDER_PREFIX):
+        check_folder(config, f"model: {name}")
     return config
 
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError, WeightsError
 from stages.models.clip import towers
-from stages.models.clip.architectures import HUB_FILE, fetch_tag, model_config, reason_of, tag_of
+from stages.models.clip.architectures import fetch_tag, model_config, reason_of, tag_of
 from stages.models.clip.clip_weights import MASKCLIP, Dense
+from stages.models.clip.file_settings import as_safetensors, read_clip_file, settings_of
 from stages.models.embedded import trunk
 from stages.models.finite import finite_weights
+from stages.models.segmenters.normalization import Normalization
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 """The smallest text encoder, for networks that need none."""
@@ -101,6 +102,7 @@ def load_clip(
     device: torch.device,
     dense: Dense = MASKCLIP,
     precision: torch.dtype = torch.float32,
+    normalization: Normalization | None = None,
 ) -> Clip:
     """Loads a model whose image encoder sees squares of a given size.
 
@@ -113,6 +115,7 @@ def load_clip(
         device: The device to run on.
         dense: The variant of attention that it must support.
         precision: Number format of its image encoder.
+        normalization: Of its images, for a file that does not say it; see `file_settings`.
 
     Raises:
         ConfigError: The model or tag is unknown, or does not support the size or the variant.
@@ -123,17 +126,21 @@ def load_clip(
     where = f"model: {name}" if isinstance(model, Path) else f"weights: {weights}"
     config = model_config(name)
     options: dict[str, Any] = {}
+    is_file = not isinstance(weights, str)
     if isinstance(weights, str):
         tag = tag_of(name, weights)
         # open_clip only warns if the architecture has another activation than the tag.
         options["force_quick_gelu"] = tag.get("quick_gelu", False)
         options["force_preprocess_cfg"] = {"mean": tag["mean"], "std": tag["std"]}
         weights = fetch_tag(name, weights)
-    if isinstance(model, str):  # in a folder, open_clip finds the file
-        options["pretrained"] = str(weights)
-    _check_readable(weights, where)
+    read = read_clip_file(weights, name, where)
+    if isinstance(model, str) and is_file:
+        options |= settings_of(weights, model, read, normalization)
     try:
-        network = open_clip.create_model(name, **options).eval().requires_grad_(False)
+        with as_safetensors(weights, read) as file:
+            if isinstance(model, str):  # in a folder, open_clip finds the file
+                options["pretrained"] = str(file)
+            network = open_clip.create_model(name, **options).eval().requires_grad_(False)
         tokenizer = tokenizer_of(name, config)
     except Exception as error:  # open_clip raises many types for an unknown checkpoint
         architecture = "the folder's config" if isinstance(model, Path) else name
@@ -193,22 +200,11 @@ def untrained_tower(config: Mapping[str, Any]) -> towers.Tower:
     return network.visual
 
 
-def _check_readable(checkpoint: Path, where: str) -> None:
-    """Raises an error for files other than plain tensors, which open_clip might unpickle."""
-    try:
-        if checkpoint.suffix == ".safetensors":
-            with safe_open(checkpoint, framework="pt"):
-                return
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise many types for a broken file
-        what = f"cannot be read as plain tensors: {reason_of(error)}"
-        fix = f"use a checkpoint saved by open_clip, preferably {HUB_FILE}"
-        raise WeightsError(what, where=where, fix=fix) from error
-
-
 def tokenizer_of(name: str, config: dict[str, Any]) -> Callable[..., Tensor]:
     """The tokenizer of an architecture or folder with this `model_config`."""
-    options = {}
+    text = config["text_cfg"]
+    # Not even asked for: a folder's files are data, and never code to run.
+    options: dict[str, Any] = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
     if merges := (config["text_cfg"].get("tokenizer_kwargs") or {}).get("bpe_path"):
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / merges)
     tokenizer: Callable[..., Tensor] = open_clip.get_tokenizer(name, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,6 +16,7 @@ from pipeline.files.checksum import checksum
 from pipeline.files.locations import MaybePath
 from stages.models.embedded.models import CLIP, SANDBOX, SandboxName
 from stages.models.model_folder import tokenizer_facts
+from stages.models.segmenters.normalization import Normalization
 
 FOLDER_PREFIX = "local-dir:"
 FOLDER_CONFIG = "open_clip_config.json"
@@ -41,6 +43,15 @@ _OPENAI_REPOSITORIES = {
     "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
     "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
 }
+
+_OF_OTHER_STATISTICS = re.compile("SigLIP|siglip|CLIPA|^PE-|MobileCLIP|^ViT-L-14$")
+"""Architectures whose images are not normalized by OpenAI's statistics, or not always. Labels by
+files of these were made with the wrong ones once, so they are stale."""
+
+
+def openai_repository(model: str) -> str | None:
+    """The repository of OpenAI's weights of an architecture, if there are any."""
+    return _OPENAI_REPOSITORIES.get(model.removesuffix("-quickgelu"))
 
 
 Variant = Literal["vanilla", "maskclip", "sclip", "gem"]
@@ -89,6 +100,11 @@ class ClipChoice(Section):
     """An architecture's weights: an open_clip tag (openai), downloaded on first use, or a file.
     For a file of OpenAI's weights choose the architecture that ends in -quickgelu; with a tag this
     is automatic."""
+
+    normalization: Annotated[Normalization | None, UnlessDefault] = None
+    """Mean and standard deviation (each three numbers, of images in 0 to 1) that the images of the
+    model's training were normalized by, where `weights` is a file. Default: those in the file
+    open_clip_config.json next to it, else those of all of open_clip's weights of the model."""
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> Self:
@@ -143,6 +159,11 @@ class ClipChoice(Section):
         if isinstance(weights, str):
             return {"weights": weights}
         facts: Facts = {"weights": checksum(weights)}
+        if isinstance(model, str):
+            if _OF_OTHER_STATISTICS.search(model):
+                facts["weights.normalization"] = "of the model"
+            if (beside := weights.with_name(FOLDER_CONFIG)).is_file():
+                facts["weights.config"] = checksum(beside)
         if isinstance(model, Path):
             facts["weights.config"] = checksum(model / FOLDER_CONFIG)
             if model != CLIP.folder:  # whose files come with Maskmill and change only together
@@ -160,7 +181,7 @@ class ClipChoice(Section):
 
     def how_to_fetch(self) -> str:
         """The command that downloads weights for the architecture, and the keys to set then."""
-        repository = _OPENAI_REPOSITORIES.get(self.model.removesuffix("-quickgelu"))
+        repository = openai_repository(self.model)
         if repository is None or self.weights_file is None:
             return f"save a checkpoint of {self.model} there"
         fetched = self.weights_file.parent / _CHECKPOINT_NAMES[0]

@@ -80,23 +80,22 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, of safetensors or of torch; never unpickles objects.
 
     Args:
-        path: The file; a mapping in it called state_dict or model is taken for all of it.
+        path: The file; see `stages.models.checkpoint_file` for its forms.
         where: The key of the config that names it.
 
     Raises:
         WeightsError: It is missing, holds more than plain tensors, or values that are not finite.
     """
-    from timm.models import load_state_dict
-
+    from stages.models.checkpoint_file import NotTensorsError, read_checkpoint
     from stages.models.finite import finite_weights
 
     try:
-        tensors: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
+        tensors = read_checkpoint(path).tensors
     except FileNotFoundError as error:
         fix = "put the weights there, or set the key to a tag to download them"
         raise WeightsError("there is no such file", where=f"{where}: {path}", fix=fix) from error
-    except Exception as error:  # a broken file can fail anywhere in the readers
-        what = f"cannot be read as plain tensors ({type(error).__name__})"
+    except NotTensorsError as error:
+        what = f"cannot be read as plain tensors: {error}"
         fix = "use the checkpoint as it was published, at best as safetensors"
         raise WeightsError(what, where=f"{where}: {path}", fix=fix) from error
     return finite_weights(tensors, f"{where}: {path}")

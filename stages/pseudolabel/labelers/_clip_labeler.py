@@ -134,6 +134,7 @@ class ClipLabeler(Labeler):
             device=device,
             dense=self.config.dense,
             precision=getattr(torch, self.config.precision),
+            normalization=self.config.normalization,
         )
 
     def label(self, images: ImageBatch) -> PseudoLabels:

@@ -175,7 +175,8 @@ class Sed(Labeler):
 
         folder = self.config.folder
         model = self.config.model if folder is None else f"{FOLDER_PREFIX}{folder}"
-        return load_sed(model, self.config.weights_file, device)
+        needs_heads = self.config.mode == "fast"
+        return load_sed(model, self.config.weights_file, device, needs_heads=needs_heads)
 
     def label(self, images: ImageBatch) -> PseudoLabels:
         """See `Labeler.label`; confidence is the score of the class."""

@@ -1,16 +1,14 @@
 """Loads SED from its official checkpoints; every tensor must match."""
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import WeightsError
+from stages.models.checkpoint_file import NotTensorsError, read_checkpoint
 from stages.models.clip.architectures import model_config
 from stages.models.clip.clip import Clip, tokenizer_of
 from stages.models.finite import finite_weights
@@ -19,7 +17,10 @@ from stages.pseudolabel.sed.network import Sed
 PREFIX = "sem_seg_head.predictor."
 """Prefix of the tensor names in a checkpoint."""
 
-_WRAPPER = "model"
+_BUFFERS = ("pixel_mean", "pixel_std", "attn_mask")
+"""Buffers of detectron2 and open_clip that some checkpoints hold; they are no weights."""
+_HEADS = ("transformer.head0.", "transformer.head1.", "transformer.head2.")
+"""Prefixes of the auxiliary heads, which only the mode `fast` uses."""
 _STEM = "clip_model.visual.trunk.stem.0.weight"
 _ARCHITECTURES = {128: "convnext_base_w_320", 192: "convnext_large_d_320"}
 
@@ -39,7 +40,9 @@ def build(model: str) -> Sed:
     return Sed(open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"]))
 
 
-def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip]:
+def load_sed(
+    model: str, weights: Path, device: torch.device, *, needs_heads: bool = True
+) -> tuple[Sed, Clip]:
     """Loads SED from a checkpoint, with the CLIP inside it, which embeds texts.
 
     Args:
@@ -47,6 +50,7 @@ def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip
         weights: A checkpoint of detectron2, of which only the entry `model` is read, or a file
             of only the tensors, also as .safetensors.
         device: The device of both networks.
+        needs_heads: Whether the auxiliary heads must be there, as the mode `fast` needs them.
 
     Returns:
         Both networks in eval mode and float32.
@@ -57,7 +61,10 @@ def load_sed(model: str, weights: Path, device: torch.device) -> tuple[Sed, Clip
     """
     network = build(model)
     tensors = _tensors(weights)
-    if difference := checkpoint_diff(network.state_dict(), tensors):
+    own = network.state_dict()
+    if not needs_heads:
+        tensors |= {n: own[n] for n in own.keys() - tensors.keys() if n.startswith(_HEADS)}
+    if difference := checkpoint_diff(own, tensors):
         stem = tensors.get(_STEM)
         name = None if stem is None else _ARCHITECTURES.get(stem.shape[0])
         fix = "use a SED checkpoint" if name in (None, model) else f"set `model: {name}`"
@@ -94,21 +101,16 @@ def checkpoint_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor])
 
 
 def _tensors(weights: Path) -> dict[str, Tensor]:
-    """Reads the tensors by name, without the prefix."""
+    """Reads the tensors by name, without the prefix, and without what is not SED's own."""
     try:
-        if weights.suffix == ".safetensors":
-            read: dict[str, Any] = load_file(weights)
-        else:
-            # Memory-mapped, so that the optimizer's half of the file is not read.
-            read = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-            read = read.get(_WRAPPER, read)
-        tensors = {name.removeprefix(PREFIX): tensor.float() for name, tensor in read.items()}
-    except Exception as error:  # damaged files raise many kinds of errors
-        what = f"cannot be read as plain tensors: {_reason(error)}"
+        read = read_checkpoint(weights).tensors
+    except (NotTensorsError, OSError) as error:
+        what = f"cannot be read as plain tensors: {error}"
         fix = "use an official checkpoint, or save the tensors of its `model` as .safetensors"
         raise WeightsError(what, where=f"weights: {weights}", fix=fix) from error
+    tensors = {
+        name.removeprefix(PREFIX): tensor.float()
+        for name, tensor in read.items()
+        if not name.endswith(_BUFFERS)
+    }
     return finite_weights(tensors, f"weights: {weights}")
-
-
-def _reason(error: Exception) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 160)

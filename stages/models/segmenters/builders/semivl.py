@@ -97,7 +97,11 @@ class SemiVLModel(ModelBuilder):
         if architecture is None:
             model, weights = own.chosen()
             clip = load_clip(
-                model, weights, window_px=self._window_px(), device=torch.device("cpu")
+                model,
+                weights,
+                window_px=self._window_px(),
+                device=torch.device("cpu"),
+                normalization=own.normalization,
             )
             visual, text = clip.network.visual, self._text(clip, vocabulary)
         else:

@@ -1,0 +1,130 @@
+"""What a checkpoint file does not say itself: the activation and the normalization of its model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import open_clip
+from safetensors.torch import save_file
+
+from pipeline.errors import ConfigError, WeightsError
+from stages.models.checkpoint_file import (
+    CheckpointFile,
+    NotTensorsError,
+    TorchScriptError,
+    read_checkpoint,
+)
+from stages.models.clip.architectures import HUB_FILE
+from stages.models.clip.clip_weights import FOLDER_CONFIG, openai_repository
+from stages.models.segmenters.normalization import OPENAI, Normalization
+
+
+def read_clip_file(path: Path, model: str, where: str) -> CheckpointFile:
+    """Reads a checkpoint of a CLIP.
+
+    Args:
+        path: The file.
+        model: The architecture of open_clip, or local-dir:FOLDER.
+        where: The key that names it, for errors.
+
+    Raises:
+        WeightsError: It is missing, damaged, or no checkpoint of plain tensors.
+    """
+    try:
+        return read_checkpoint(path)
+    except TorchScriptError as error:
+        repository = openai_repository(model)
+        fix = f"save its `state_dict()`, or a checkpoint of open_clip, preferably {HUB_FILE}"
+        if repository is not None:
+            fix = (
+                f"set `weights: openai`, or run `hf download {repository} {HUB_FILE} --local-dir "
+                f"{path.parent}`, which are the same weights, and set "
+                f"`model: {model.removesuffix('-quickgelu')}-quickgelu` and "
+                f"`weights: {path.parent / HUB_FILE}`"
+            )
+        raise WeightsError(str(error), where=where, fix=fix) from error
+    except (NotTensorsError, OSError) as error:
+        what = f"cannot be read as plain tensors: {error}"
+        fix = f"use a checkpoint saved by open_clip, preferably {HUB_FILE}"
+        raise WeightsError(what, where=where, fix=fix) from error
+
+
+def settings_of(
+    path: Path, model: str, read: CheckpointFile, normalization: Normalization | None
+) -> dict[str, Any]:
+    """Arguments of `open_clip.create_model` for a checkpoint file of an architecture.
+
+    Args:
+        path: The file. A config of open_clip next to it counts.
+        model: The architecture of open_clip.
+        read: The checkpoint.
+        normalization: The config's own key, which counts first.
+
+    Raises:
+        ConfigError: open_clip's weights of this architecture are normalized in several ways.
+        WeightsError: The config next to the file is damaged.
+    """
+    config = _config_beside(path)
+    options: dict[str, Any] = {}
+    if read.is_of_openai or config.get("model_cfg", {}).get("quick_gelu"):
+        options["force_quick_gelu"] = True  # open_clip would take exact GELU without a word
+    own = config.get("preprocess_cfg", {})
+    if normalization is not None:
+        found = normalization
+    elif "mean" in own and "std" in own:
+        found = Normalization(tuple(own["mean"]), tuple(own["std"]))
+    elif read.is_of_openai:
+        found = OPENAI
+    else:
+        found = _of_all_tags(model)
+    options["force_preprocess_cfg"] = {"mean": tuple(found.mean), "std": tuple(found.std)}
+    return options
+
+
+@contextmanager
+def as_safetensors(path: Path, read: CheckpointFile) -> Iterator[Path]:
+    """A file of only the tensors, as open_clip reads it: the file itself, or a temporary one."""
+    if read.is_as_written:
+        yield path
+        return
+    with TemporaryDirectory(prefix="maskmill-") as folder:
+        plain = Path(folder, HUB_FILE)
+        save_file({name: each.contiguous().clone() for name, each in read.tensors.items()}, plain)
+        yield plain
+
+
+def _config_beside(path: Path) -> dict[str, Any]:
+    file = path.with_name(FOLDER_CONFIG)
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("no mapping")
+        return config
+    except ValueError as error:
+        fix = "replace it by the published one, or remove it"
+        raise WeightsError(f"damaged: {error}", where=str(file), fix=fix) from error
+
+
+def _of_all_tags(model: str) -> Normalization:
+    """The normalization that all of open_clip's weights of an architecture have in common."""
+    tags = [
+        open_clip.get_pretrained_cfg(model, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(model)
+    ]
+    found = {Normalization(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags}
+    if len(found) > 1:
+        shown = " or ".join(str(list(each.mean)) for each in sorted(found, key=lambda n: n.mean))
+        what = f"weights of {model} are normalized by the mean {shown}, and the file does not say"
+        fix = (
+            f"put its {FOLDER_CONFIG} next to it, or set `normalization: {{mean: [...], "
+            "std: [...]}`"
+        )
+        raise ConfigError(what, where=f"model: {model}", fix=fix)
+    return found.pop() if found else OPENAI
