@@ -52,7 +52,14 @@ main()
 """Runs the command line. `resource.getrusage` counts the process that it was forked from too."""
 
 
-Memory = StrEnum("Memory", [*LONG_RUNS])
+class Memory(StrEnum):
+    """The long runs of `benchmarks.engine_memory`."""
+
+    JOBS = "jobs"
+    INGEST = "ingest"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
 
 console = Console()
 

@@ -32,7 +32,9 @@ def maybe_changed(images: pa.Table) -> npt.NDArray[np.int64]:
     numbers = np.asarray(encoded.indices)
     is_repeated = np.bincount(numbers, minlength=1)[numbers] > 1
     was_changed = pc.or_(pc.equal(good["status"], "duplicate"), pc.is_valid(good["error_message"]))
-    return arrays.numbers(good["row"])[is_repeated | arrays.truth(was_changed)]
+    found: npt.NDArray[np.int64] = arrays.numbers(good["row"])
+    changed: npt.NDArray[np.int64] = found[is_repeated | arrays.truth(was_changed)]
+    return changed
 
 
 def status_changes(images: pa.Table) -> pa.Table:
