@@ -15,7 +15,7 @@ from pipeline.files import storage
 _PACKAGE = Path(__file__).parent
 _VOCABULARIES = "vocabularies"
 _SCHEMA_NAME = "*.schema.json"
-_MODELINE = "yaml-language-server:"
+_MODELINE = "# yaml-language-server:"
 
 
 def folder() -> Path:
@@ -34,19 +34,22 @@ def names() -> list[str]:
 
 def vocabularies() -> list[str]:
     """Names of the class lists."""
-    return sorted(path.stem for path in (folder() / _VOCABULARIES).glob("*.yaml"))
+    return [path.stem for path in sorted((folder() / _VOCABULARIES).glob("*.yaml"))]
 
 
 def path(name: str) -> Path:
-    """The file of a config; `name` may have an ending, or begin with configs/.
+    """The file of a config, or of a vocabulary (vocabularies/voc).
+
+    Args:
+        name: The name; may have an ending, and begin with configs/.
 
     Raises:
-        ConfigError: No config of this name comes with Maskmill.
+        ConfigError: Nothing of this name comes with Maskmill.
     """
     plain = name.removeprefix("configs/").removesuffix(".yaml")
-    known = names()
-    if plain not in known:
-        fix = f"use one of: {', '.join(known)}"
+    lists = [f"{_VOCABULARIES}/{each}" for each in vocabularies()]
+    if plain not in (*names(), *lists):
+        fix = f"use one of: {', '.join(names())}; or vocabularies/NAME"
         raise ConfigError("no such config comes with Maskmill", where=name, fix=fix)
     return folder() / f"{plain}.yaml"
 
@@ -57,8 +60,9 @@ def description(file: Path) -> str:
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        lines.append(line.lstrip("# "))
-    text = " ".join(line for line in lines if not line.startswith(_MODELINE))
+        if not line.startswith(("#  ", _MODELINE)):  # an indented line is a command
+            lines.append(line.lstrip("# "))
+    text = " ".join(lines)
     return re.split(r"(?<=\.)(?<!et al\.) (?=[A-Z0-9])", text)[0]
 
 

@@ -5,10 +5,11 @@ The code that draws progress is imported only when work begins, so that `status`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.table import Table
 
@@ -17,6 +18,8 @@ from pipeline.redaction import without_secrets
 if TYPE_CHECKING:
     from pipeline.progress import ProgressLine, ShardProgress, StepProgress
 
+_BORDER = 3
+"""Letters between two columns of a table."""
 _PIPE_COLUMNS = 10_000
 """Wide enough for any table: a pipe has no width."""
 
@@ -53,16 +56,26 @@ class Console:
         self._out.print(_printable(text))
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table of the result, on stdout; all columns but the first are right-aligned."""
+        """A table of the result, on stdout; all columns but the first are right-aligned.
+
+        Where it is wider than the terminal it continues in further tables, which begin with the
+        first column too. Nothing is cut off.
+        """
         self.line(title)
-        table = Table()
-        for column, name in enumerate(header):
-            table.add_column(name, justify="left" if column == 0 else "right", no_wrap=column > 0)
-        for row in rows:
-            table.add_row(*(_printable(cell) for cell in row))
+        cells = [tuple(map(_printable, row)) for row in (header, *rows)]
         if not self._out.is_terminal:
             self._out.width = _PIPE_COLUMNS
-        self._out.print(table)
+        for columns in _that_fit(cells, self._out.width):
+            table = Table()
+            for column in columns:
+                table.add_column(
+                    cells[0][column],
+                    justify="left" if column == 0 else "right",
+                    overflow="fold",
+                )
+            for row in cells[1:]:
+                table.add_row(*(row[column] for column in columns))
+            self._out.print(table)
 
     def lines(self, described: Mapping[str, str]) -> None:
         """Names, each with a line about it, on stdout; the lines begin in the same column."""
@@ -87,6 +100,27 @@ class Console:
         from pipeline.progress import StepProgress
 
         return StepProgress(self._err, title, steps, images_a_step)
+
+
+def _that_fit(cells: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
+    """Yields the columns of one table after the other, each with the first column.
+
+    Args:
+        cells: The texts of the header and of each row.
+        width: Letters in a line.
+    """
+    first, *others = (
+        max(cell_len(cell) for cell in column) + _BORDER for column in zip(*cells, strict=True)
+    )
+    least = min(first, width // 2)  # a longer first column is wrapped
+    columns, used = [0], least
+    for column, own in enumerate(others, start=1):
+        if used + own >= width and len(columns) > 1:
+            yield columns
+            columns, used = [0], least
+        columns.append(column)
+        used += own
+    yield columns
 
 
 def _printable(text: str) -> str:

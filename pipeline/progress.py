@@ -20,7 +20,7 @@ from rich.text import Text
 
 _WORKERS_SHOWN = 16
 _SILENCE_S = 60.0
-"""Longest time between two lines in a pipe while shards are being finished."""
+"""Longest time between two lines in a pipe while work is done."""
 
 
 class ProgressLine:
@@ -29,6 +29,7 @@ class ProgressLine:
     def __init__(self, console: RichConsole, title: str, total: int, unit: str) -> None:
         self._console, self._title, self._total, self._unit = console, title, total, unit
         self._done = 0
+        self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,7 +57,8 @@ class ProgressLine:
         crossed = (self._done + count) // tenth > self._done // tenth
         self._done += count
         self._bar.update(self._task, completed=self._done, detail=detail)
-        if self._bar.disable and crossed:
+        if self._bar.disable and (crossed or time.monotonic() - self._last_line > _SILENCE_S):
+            self._last_line = time.monotonic()
             text = f"{self._title}: {self._done}/{self._total} {self._unit} {detail}"
             self._console.print(text.rstrip())
 
@@ -73,7 +75,7 @@ class ShardProgress:
 
     def __init__(self, console: RichConsole, title: str, shards: int, images: int) -> None:
         self._console, self._title, self._shards, self._images = console, title, shards, images
-        self._done = self._images_done = 0
+        self._done = self._images_done = self._images_begun = 0
         self._failed: list[str] = []
         self._workers: dict[str, tuple[str, float]] = {}
         self._is_waiting = False
@@ -98,6 +100,7 @@ class ShardProgress:
         """Reports another shard as done, with its number of images."""
         self._done += 1
         self._images_done += images
+        self._images_begun = max(0, self._images_begun - images)
         tenth = max(1, self._shards // 10)
         self._refresh(self._done % tenth == 0)
 
@@ -106,31 +109,37 @@ class ShardProgress:
         self._failed.append(name)
         self._refresh(is_news=True)
 
-    def watch(self, workers: Mapping[str, str]) -> None:
-        """Reports the current job of each worker, empty if idle, by the address of the worker."""
+    def watch(self, workers: Mapping[str, str], images: int = 0) -> None:
+        """Reports what happens inside shards.
+
+        Args:
+            workers: The current job of each worker, empty if idle, by the address of the worker.
+            images: Images of unfinished shards that are done.
+        """
+        self._images_begun = images
         now, before = time.monotonic(), self._workers
         self._workers = {}
         for worker, job in workers.items():
             known, since = before.get(worker, (job, now))
             self._workers[worker] = (job, since if known == job else now)
         waited, self._is_waiting = self._is_waiting, not workers
-        if self._console.is_terminal:
-            self._live.refresh()
-        elif self._is_waiting and not waited:
+        if self._is_waiting and not waited and not self._console.is_terminal:
             self._console.print(f"{self._title}: waits for a worker")
+        self._refresh(is_news=False)
 
     @property
     def line(self) -> str:
         """The current state, in one line."""
         elapsed = time.monotonic() - self._start
-        rate = self._images_done / elapsed if elapsed > 0 else 0.0
+        images = min(self._images, self._images_done + self._images_begun)
+        rate = images / elapsed if elapsed > 0 else 0.0
         parts = [
             f"{self._done}/{self._shards} shards",
-            f"{self._images_done}/{self._images} images",
+            f"{images}/{self._images} images",
             f"{rate:.1f} images/s",
         ]
         if rate and self._done < self._shards:
-            left = timedelta(seconds=round((self._images - self._images_done) / rate))
+            left = timedelta(seconds=round((self._images - images) / rate))
             parts.append(f"ETA {left}")
         if self._failed:
             parts.append(f"{len(self._failed)} failed")
@@ -156,7 +165,8 @@ class ShardProgress:
         if self._is_waiting:
             lines.append("  waits for a worker")
         lines += [f"  failed: {name}" for name in self._failed[-_WORKERS_SHOWN:]]
-        bar = ProgressBar(total=max(1, self._shards), completed=self._done, width=40)
+        images = self._images_done + self._images_begun
+        bar = ProgressBar(total=max(1, self._images), completed=images, width=40)
         texts = [Text(text) for text in (f"{self._title}: {self.line}", *lines)]
         return Group(bar, *texts)
 

@@ -11,6 +11,7 @@ from maskmill.cli.data import data
 from maskmill.cli.gc import gc
 from maskmill.cli.list import list_parts
 from maskmill.cli.predict import predict
+from maskmill.cli.results import results
 from maskmill.cli.run import ListsStages, run
 from maskmill.cli.show import show
 from maskmill.cli.status import status
@@ -44,6 +45,7 @@ def maskmill(
 
 app.command(cls=ListsStages, epilog="Example: maskmill run train --set train.steps=400")(run)
 app.command(epilog="Example: maskmill status --json")(status)
+app.command(epilog="Example: maskmill results --config configs/camvid.yaml")(results)
 app.command(epilog="Example: maskmill show photos/0001.jpg")(show)
 app.command(epilog="Example: maskmill predict new/ --run sandbox/plus-web --out predicted/")(
     predict

@@ -16,11 +16,19 @@ def config(
     ] = None,
 ) -> None:
     """Print a config with what it extends, or explain a key."""
+    import json
+
     import yaml
 
-    from maskmill.cli.opened_run import opened_run
+    from maskmill.cli.opened_run import leader_console, opened_run
 
     with opened_run(path, overrides) as loaded:
-        typer.echo(
-            yaml.safe_dump(dict(loaded.values), sort_keys=False, allow_unicode=True), nl=False
-        )
+        if explain is not None:
+            from maskmill.cli.explain import explained
+
+            console = leader_console()
+            for line in explained(loaded, explain):
+                console.line(line)
+            return
+        values = json.loads(json.dumps(dict(loaded.values)))  # plain, as YAML writes them
+        typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)

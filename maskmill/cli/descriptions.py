@@ -63,9 +63,15 @@ def _vocabularies() -> Described:
 
 
 def _formats() -> Described:
-    from stages.ingest.file_kind import IMAGE_ENDINGS
+    """Endings of image files."""
+    from stages.ingest.file_kind import IMAGE_ENDINGS, UNDECODED_ENDINGS
 
-    return {ending.removeprefix("."): "images and label files" for ending in sorted(IMAGE_ENDINGS)}
+    read = "Is read: images, and label files where the file keeps their values."
+    known = "Is known and not read: such a file is a row that says so."
+    return {
+        ending.removeprefix("."): known if ending in UNDECODED_ENDINGS else read
+        for ending in sorted(IMAGE_ENDINGS)
+    }
 
 
 def _runs(workspace: Path) -> Described:

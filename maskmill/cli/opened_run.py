@@ -40,5 +40,7 @@ def opened_run(path: Path | None, overrides: Sequence[str] | None) -> Iterator[C
     sections = {stage.name: stage.Config for stage in GRAPH}
     implied = {stage.name: stage.implied_by for stage in GRAPH if stage.implied_by is not None}
     config = config_file.load(path, sections, overrides or (), implied)
+    for warning in config.warnings:
+        leader_console().warn(warning)
     with config.naming_overrides():
         yield config

@@ -27,7 +27,7 @@ def predict(
     to: Annotated[
         str, typer.Option("--to", help=f"Kinds of files, of {', '.join(_KINDS)}.")
     ] = "masks",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps, or auto.")] = "auto",
     every: Annotated[
         int, typer.Option("--every", min=1, help="Of a video, predict every so many-th frame.")
     ] = 1,

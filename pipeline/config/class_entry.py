@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from pipeline.config.config_section import Section
 from pipeline.config.plain_words import Words
@@ -29,6 +29,7 @@ Concept = Annotated[
     tuple[Text, ...],
     Field(min_length=1),
     BeforeValidator(_as_synonyms),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 """One thing to look for: a name, or several whose embeddings are averaged for each template. In a
 file a string, or a list of strings."""

@@ -70,7 +70,22 @@ class Choice(Generic[C]):
         return {"name": self.name, **self.config.model_dump(mode="json")}
 
 
-def chosen_from(family: str, base: type[Component]) -> tuple[BeforeValidator, PlainSerializer]:
+@dataclass(frozen=True)
+class Family:
+    """Marks a config field that chooses a component.
+
+    Attributes:
+        package: Dotted name of the family's package.
+        base: Its base class.
+    """
+
+    package: str
+    base: type[Component]
+
+
+def chosen_from(
+    family: str, base: type[Component]
+) -> tuple[BeforeValidator, PlainSerializer, Family]:
     """Marks a config field as a choice from a family.
 
     The field is written as the component's name, or as a mapping of `name` and the component's
@@ -88,7 +103,7 @@ def chosen_from(family: str, base: type[Component]) -> tuple[BeforeValidator, Pl
         own_keys = {key: item for key, item in keys.items() if key != "name"}
         return Choice(keys["name"], component, component.Config.model_validate(own_keys))
 
-    return BeforeValidator(choose), PlainSerializer(Choice.plain)
+    return BeforeValidator(choose), PlainSerializer(Choice.plain), Family(family, base)
 
 
 def names(family: str) -> list[str]:

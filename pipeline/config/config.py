@@ -6,35 +6,35 @@ Sections are strict, frozen pydantic models next to the code that they configure
 becomes one line: the file or `--set` with the key as written there, what is wrong, and the fix.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from pipeline.config.config_merge import merged, without_empty
 from pipeline.config.config_section import Name, Section
-from pipeline.config.origins import Layer, Origins, Override, Place
-from pipeline.config.plain_words import KEY, MAPPING, Words, in_plain_words
+from pipeline.config.origins import Layer, Origins, Place
+from pipeline.config.overrides import apply_override
+from pipeline.config.plain_words import KEY, MAPPING, Unit, Words, in_plain_words
 from pipeline.config.vocabulary import Vocabulary
-from pipeline.config.yaml_files import parse_value, read_layer, read_yaml
-from pipeline.config.yaml_reader import MAX_DEPTH
+from pipeline.config.yaml_files import read_layer, read_yaml
 from pipeline.errors import ConfigError, MaskmillError, together
-from pipeline.files import locations
-from pipeline.files.locations import LocalPath, Location
+from pipeline.files.config_paths import ConfigLocation, ConfigPaths, LocalPath
+from pipeline.files.locations import Location
 
 S = TypeVar("S", bound=Section)
 K = TypeVar("K", bound=Section)
+R = TypeVar("R", bound="RunConfig")
 
 
 class ClusterConfig(Section):
     """Workers of stage one."""
 
-    workers: int = Field(default=0, ge=0, le=1024)
+    workers: Annotated[int, Field(ge=0, le=1024), Unit("processes")] = 0
     """Local worker processes, distributed over the GPUs; 0 = one worker thread in this process."""
     address: (
         Annotated[
@@ -56,7 +56,7 @@ class RunConfig(Section):
     """Name of the run: its folder below manifests/ and artifacts/."""
     workspace: Location = Path()
     """Folder, or address s3://bucket/prefix, of manifests/ and artifacts/."""
-    data: Location | None = None
+    data: ConfigLocation | None = None
     """Folder, or address s3://bucket/prefix, that relative paths of the sources start from; default
     artifacts/<run>/data."""
     vocabulary: LocalPath
@@ -76,6 +76,7 @@ class Config:
         vocabulary: The class list that the file names.
         values: The plain values, with those of extended files and overrides, before any check.
         origins: The files and overrides that the values come from; None without a file.
+        warnings: Lines about paths that do not start where they should.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Config:
     vocabulary: Vocabulary
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origins: Origins | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     def where(self, *place: str | int) -> str:
         """The file or override, and the key as written there, of a value; for an error.
@@ -150,13 +152,13 @@ def load(
     Raises:
         ConfigError: The file is missing, is not YAML, or holds a wrong or unknown key or value.
     """
-    fix = "name an existing file with --config, e.g. configs/sandbox.yaml"
+    fix = "name an existing file; `maskmill configs copy` gives one to begin with"
     layers = _read_layers(path, fix)
     values: dict[str, Any] = layers[-1].values
     for layer in reversed(layers[:-1]):
         values = merged(values, layer.values)
     values = without_empty(values)
-    origins = Origins(layers, [_apply(override, values) for override in overrides])
+    origins = Origins(layers, [apply_override(override, values) for override in overrides])
     for name, other in (implied or {}).items():
         if other in values:
             values.setdefault(name, {})
@@ -165,17 +167,37 @@ def load(
             values[name] = {}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in stage_sections.items()}
     model = create_model("ConfigFile", __base__=RunConfig, **fields)
-    run = _checked(model, values, origins)
+    paths = ConfigPaths(path)
+    with paths.being_read():
+        run, vocabulary = _run_and_vocabulary(model, values, origins)
     sections = {name: section for name in fields if (section := getattr(run, name)) is not None}
-    vocabulary_file = locations.join(path.parent, run.vocabulary)
-    named = origins.where(("vocabulary",))
-    fix = f"set `vocabulary` in {path} to an existing file"
-    vocabulary = parse_section(
-        Vocabulary,
-        read_yaml(vocabulary_file, fix=f"correct {named}" if named.startswith("--set ") else fix),
-        path=vocabulary_file,
-    )
-    return Config(path, run, sections, vocabulary, values, origins)
+    return Config(path, run, sections, vocabulary, values, origins, tuple(paths.warnings))
+
+
+def _run_and_vocabulary(
+    model: type[R], values: dict[str, Any], origins: Origins
+) -> tuple[R, Vocabulary]:
+    """Checks the keys of a config and the class list that it names; all faults of both at once."""
+    faults: list[MaskmillError] = []
+    run = vocabulary = None
+    try:
+        run = _checked(model, values, origins)
+    except ConfigError as error:
+        faults += [error, *error.others]
+    if isinstance(named := values.get("vocabulary"), str):
+        try:
+            file = run.vocabulary if run else TypeAdapter(LocalPath).validate_python(named)
+            where = origins.where(("vocabulary",))
+            own = f"set `vocabulary` in {origins.layers[0].path} to an existing file"
+            fix = f"correct {where}" if where.startswith("--set ") else own
+            vocabulary = parse_section(Vocabulary, read_yaml(file, fix=fix), path=file)
+        except ConfigError as error:
+            faults += [error, *error.others]
+        except ValidationError:
+            pass  # no path at all, which the keys' own faults tell
+    if run is None or vocabulary is None:
+        raise together(faults)
+    return run, vocabulary
 
 
 def _read_layers(path: Path, fix: str) -> list[Layer]:
@@ -213,13 +235,28 @@ def _checked(model: type[S], values: dict[str, Any], origins: Origins) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = []
+        faults, missing = [], dict[str, list[str]]()
         details = in_plain_words(error).errors()
         # A misspelled key first: another key is missing because of it.
         for detail in sorted(details, key=lambda detail: detail["type"] != "unknown_key"):
             found = model.written_at(values, _place(detail, values))
-            faults.append(_error(detail, origins.where(found.place, found.remark)))
+            where = origins.where(found.place, found.remark)
+            if detail["type"] == "missing" and not found.remark:
+                file, _, key = where.rpartition(": ")
+                missing.setdefault(file, []).append(key)
+            else:
+                faults.append(_error(detail, where))
+        faults += [_missing(file, keys) for file, keys in missing.items()]
         raise together(faults) from error
+
+
+def _missing(file: str, keys: Sequence[str]) -> ConfigError:
+    """One error for all keys that a file lacks."""
+    first, *others = dict.fromkeys(keys)
+    if not others:
+        return ConfigError("the key is missing", where=f"{file}: {first}", fix="add it")
+    what = f"{len(others) + 1} keys are missing: {', '.join((first, *others))}"
+    return ConfigError(what, where=file, fix="add them")
 
 
 def _place(detail: ErrorDetails, values: dict[str, Any]) -> Place:
@@ -252,38 +289,3 @@ def _shown(value: object) -> str:
     is_named = value is None or isinstance(value, bool)
     text = names[value] if is_named else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _apply(override: str, values: dict[str, Any]) -> Override:
-    """Sets one ``dotted.key=value`` in nested plain values, in place."""
-    key, equals, text = override.partition("=")
-    where = f"--set {override}"
-    if not (equals and key):
-        raise ConfigError("not an override", where=where, fix="write --set key.subkey=value")
-    value = parse_value(text, where=where)
-    *parents, last = key.split(".")
-    if len(parents) >= MAX_DEPTH:
-        raise ConfigError(f"the key has more than {MAX_DEPTH} parts", where=where, fix="shorten it")
-    target: Any = values
-    place: list[str | int] = []
-    for parent in parents:
-        step = _step(parent, target, where)
-        if isinstance(target, dict) and target.get(step) is None:
-            target[step] = {}
-        place.append(step)
-        target = target[step]
-        if not isinstance(target, dict | list):
-            raise ConfigError(f"{parent!r} is a value", where=where, fix="set the key itself")
-    step = _step(last, target, where)
-    target[step] = value
-    return Override(override, (*place, step))
-
-
-def _step(text: str, target: dict[str, Any] | list[Any], where: str) -> Any:
-    """The key of a mapping, or the position in a list, that a part of a dotted key means."""
-    if isinstance(target, dict):
-        return text
-    if re.fullmatch("[0-9]{1,9}", text) and int(text) < len(target):
-        return int(text)
-    fix = f"the list has {len(target)} items; write a position, from 0"
-    raise ConfigError(f"{text!r} is no position of the list", where=where, fix=fix)

@@ -1,6 +1,7 @@
 """The base of every config section, and the facts that a section adds to a fingerprint."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.config.origins import Place, Written
@@ -119,6 +121,25 @@ class Section(BaseModel):
             return Written(place)
         found = inner.written_at(values.get(place[0]), place[1:])
         return found._replace(place=(place[0], *found.place))
+
+    @classmethod
+    def written_fields(cls) -> Mapping[str, FieldInfo]:
+        """The keys that a file may hold; a section that rearranges its values overrides this."""
+        return cls.model_fields
+
+    @classmethod
+    def written_in(cls) -> tuple[type["Section"], ...]:
+        """Other sections whose keys are among `written_fields`."""
+        return ()
+
+    @classmethod
+    def is_repeated(cls, key: str) -> bool:
+        """Whether the keys inside this one are those of the section itself."""
+        return False
+
+    def places(self, place: Place) -> list[Place]:
+        """The places of the checked section that a written place sets."""
+        return [place]
 
     @classmethod
     def _section_at(cls, key: str | int) -> "type[Section] | None":

@@ -30,6 +30,13 @@ class Words:
     text: str
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Names the unit of a field's number, by ``Annotated``, where its name does not: "images"."""
+
+    text: str
+
+
 def wrong_value(fix: str) -> PydanticCustomError:
     """An error of a value, which says what to write."""
     return PydanticCustomError("wrong_value", "{fix}", {"fix": fix})
@@ -63,11 +70,11 @@ def in_plain_words(
 
 def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
     """The values of an annotation in words, as a noun: "a whole number from 1 to 4096"."""
-    annotation, metadata = _unwrapped(annotation, metadata)
+    annotation, metadata = unwrapped(annotation, metadata)
     for mark in metadata:
         if isinstance(mark, Words):
             return mark.text
-    limits = _limits(metadata)
+    bounds = limits(metadata)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return _alternatives([expected(each) for each in arguments])
@@ -75,14 +82,14 @@ def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
         return _alternatives([repr(each) for each in arguments])
     if origin is tuple:
         several = arguments[1:] == (...,)
-        return f"a list{_count(limits, 'item')}" if several else f"a list of {len(arguments)} items"
+        return f"a list{_count(bounds, 'item')}" if several else f"a list of {len(arguments)} items"
     if origin is dict or _is_section(annotation):
-        return f"a mapping{_count(limits, 'key')}" if limits else MAPPING
+        return f"a mapping{_count(bounds, 'key')}" if bounds else MAPPING
     if annotation is str:
-        return "text" if "min_length" not in limits else "text that is not empty"
+        return "text" if "min_length" not in bounds else "text that is not empty"
     numbers = {int: "a whole number", float: "a number"}
     if isinstance(annotation, type) and annotation in numbers:
-        return f"{numbers[annotation]}{_bounds(limits)}"
+        return f"{numbers[annotation]}{_bounds(bounds)}"
     plain = {bool: "true or false", NoneType: "null", Path: "a path"}
     return plain.get(annotation, "another value")
 
@@ -90,10 +97,10 @@ def expected(annotation: object, metadata: Sequence[object] = ()) -> str:
 def field_at(field: Field, place: Steps) -> Field:
     """The annotation at a place inside the value of a field."""
     for number, step in enumerate(place):
-        annotation, _ = _unwrapped(*field)
+        annotation, _ = unwrapped(*field)
         if get_origin(annotation) in (Union, UnionType):
             options = [each for each in get_args(annotation) if each is not NoneType]
-            annotation, _ = _unwrapped(options[0], ())
+            annotation, _ = unwrapped(options[0], ())
         arguments = get_args(annotation)
         if get_origin(annotation) is tuple and isinstance(step, int):
             field = (arguments[0] if arguments[1:] == (...,) else arguments[step]), ()
@@ -111,7 +118,7 @@ def is_union(annotation: object) -> bool:
     return get_origin(annotation) in (Union, UnionType) and len(types) > 1
 
 
-def _unwrapped(annotation: object, metadata: Sequence[object]) -> Field:
+def unwrapped(annotation: object, metadata: Sequence[object] = ()) -> Field:
     """An annotation without `Annotated`, and all metadata."""
     while get_origin(annotation) is Annotated:
         annotation, *inner = get_args(annotation)
@@ -122,7 +129,8 @@ def _unwrapped(annotation: object, metadata: Sequence[object]) -> Field:
     return annotation, marks
 
 
-def _limits(metadata: Sequence[object]) -> dict[str, Any]:
+def limits(metadata: Sequence[object]) -> dict[str, Any]:
+    """Bounds of a number or of a length, by pydantic's names."""
     names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
     found = ((name, getattr(mark, name, None)) for mark in metadata for name in names)
     return {name: value for name, value in found if value is not None}

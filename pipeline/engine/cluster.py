@@ -19,6 +19,7 @@ from distributed import Client, KilledWorker, wait
 from pipeline import stopping
 from pipeline.config.config import ClusterConfig
 from pipeline.engine import worker_code
+from pipeline.engine.image_progress import TOPIC, ImageCounts
 from pipeline.engine.local_cluster import worker_processes, worker_thread
 from pipeline.errors import ConfigError, MaskmillError
 from pipeline.stopping import Stopped
@@ -64,8 +65,9 @@ class Job(Generic[T]):
     number: int = 0
 
 
-Watch = Callable[[Mapping[str, str]], None]
-"""Called now and then with the current job of each worker; an empty text means idle."""
+Watch = Callable[[Mapping[str, str], int], None]
+"""Called now and then with the current job of each worker, empty if it is idle, and the number of
+images of unfinished jobs that are done."""
 
 
 def run_jobs(
@@ -115,6 +117,8 @@ def run_jobs(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported here
     with dask.config.set(settings), _connected(cluster) as client:
         flight = _Flight(client, function, watch)
+        if watch is not None:
+            client.subscribe_topic(TOPIC, flight.counts.hear)
         try:
             flight.submit(first)
             suspects: deque[Job[T]] = deque()
@@ -153,6 +157,7 @@ class _Flight(Generic[T, R]):
     function: Callable[[T], R]
     watch: Watch | None
     futures: dict[Any, Job[T]] = field(default_factory=dict)
+    counts: ImageCounts = field(default_factory=ImageCounts)
     _work: str = field(default_factory=lambda: uuid.uuid4().hex)
     _is_ended: bool = False
     _watched: float = 0.0
@@ -187,6 +192,8 @@ class _Flight(Generic[T, R]):
             done = [future for future in self.futures if future.done()]
             self._report()
         _forget_keys()
+        for future in done:
+            self.counts.forget(future.key)
         return [(self.futures.pop(future), _result(future)) for future in done]
 
     def run_alone(self, job: Job[T], retries: int) -> R | Lost:
@@ -204,9 +211,12 @@ class _Flight(Generic[T, R]):
         if self.watch is None or time.monotonic() - self._watched < _WATCH_S:
             return
         self._watched = time.monotonic()
-        current = {key: job.name for key, job in ((f.key, j) for f, j in self.futures.items())}
+        names = {future.key: job.name for future, job in self.futures.items()}
+        images = {key: self.counts.of(key) for key in names}
+        jobs = {key: f"{name}, {images[key]} images" for key, name in names.items()}
         busy = self.client.processing()
-        self.watch({worker: current.get(next(iter(busy[worker]), ""), "") for worker in busy})
+        current = {worker: jobs.get(next(iter(busy[worker]), ""), "") for worker in busy}
+        self.watch(current, sum(images.values()))
 
 
 def _attempt(

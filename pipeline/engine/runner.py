@@ -141,7 +141,8 @@ class Runner:
             survey.final.add(stage.name)
             snapshot = Snapshot() if has_written else snapshot
             with snapshot.active():
-                stage.summarize()
+                if has_written or state.unfinished:
+                    stage.summarize()
                 if has_written or state.state is not State.FRESH:
                     rest = stages[position + 1 :]
                     states |= {one.name: survey.look(one, plans_waiting=False) for one in rest}

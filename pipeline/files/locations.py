@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Annotated, cast
 
-from pydantic import AfterValidator, PlainSerializer, PlainValidator
+from pydantic import PlainSerializer, PlainValidator
 
 from pipeline.files import s3_objects
 
@@ -26,7 +26,7 @@ def location(text: object) -> Path:
     if not isinstance(text, str | PurePath):
         raise ValueError("write a path")
     name = os.fspath(text)
-    if not _SCHEME.match(name):
+    if not is_address(name):
         return local_path(name)
     if not s3_objects.is_address(name):
         raise ValueError(f"use a path or an address s3://bucket/prefix, not {name}")
@@ -56,7 +56,7 @@ def local_path(text: object) -> Path:
     """
     if not isinstance(text, str | PurePath):
         raise ValueError("write a path")
-    if _SCHEME.match(name := os.fspath(text)):
+    if is_address(name := os.fspath(text)):
         raise ValueError(f"use a path on this machine, not {name}")
     try:
         path = Path(name).expanduser() if name.startswith("~") else Path(name)
@@ -71,6 +71,11 @@ def local_path(text: object) -> Path:
     return plain
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address of any kind, such as s3://bucket or http://host."""
+    return _SCHEME.match(text) is not None
+
+
 def join(folder: Path, path: Path | str) -> Path:
     """A path below a folder, unless it is absolute or an address itself. Raises as `location`."""
     text = str(path)
@@ -81,16 +86,4 @@ def join(folder: Path, path: Path | str) -> Path:
 
 
 Location = Annotated[Path, PlainValidator(location), PlainSerializer(str)]
-"""A config field that holds a path or an s3:// address."""
-
-LocalPath = Annotated[Path, PlainValidator(local_path), PlainSerializer(str)]
-"""A config field that holds a path on this machine."""
-
-
-def _maybe_path(text: str) -> str:
-    local_path(text)
-    return text
-
-
-MaybePath = Annotated[str, AfterValidator(_maybe_path)]
-"""A config field that holds a name of something, or a path that suits `local_path`."""
+"""A config field that holds a path or an s3:// address, and does not start at the config file."""

@@ -12,4 +12,4 @@ class EvaluateConfig(ProtocolChoice):
     """The section `evaluate`: the protocol by which images are predicted."""
 
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, mps, or auto: a GPU if there is one."""

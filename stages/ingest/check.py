@@ -15,7 +15,7 @@ from pipeline.console import Console
 from pipeline.engine.findings import Findings
 from pipeline.engine.stage import Context
 from pipeline.errors import DataError, MaskmillError
-from pipeline.files import locations, storage
+from pipeline.files import config_paths, locations, storage
 from pipeline.records import manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from stages.ingest.config import MASKED, SourceConfig, ingest_section
@@ -65,7 +65,8 @@ def check_data(config: Config, console: Console, needed: Collection[str]) -> boo
         console.line(f"{name} ({source.role}): {'; '.join(found.remarks)}")
         missing |= found.missing
     for path, note in section.download.items():
-        if any(_is_same_or_inside(path, other) for other in missing):
+        spellings = (path, str(config_paths.below(config.path.parent, path)))
+        if any(_is_same_or_inside(each, other) for each in spellings for other in missing):
             console.line(f"get {path}: {note}")
     findings = refused(config, console, needed)
     for warning in findings.warnings:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config import Config
 from pipeline.config.config_section import Name, RunOnly, Section, UnlessDefault
+from pipeline.config.plain_words import Unit
 from pipeline.errors import ConfigError
 from pipeline.images.limits import Limits, ValueRange
 from stages.ingest.sources.base import Source
@@ -22,7 +30,9 @@ def _as_text(name: object) -> object:
     return str(name) if isinstance(name, int) else name
 
 
-SplitName = Annotated[str, BeforeValidator(_as_text)]
+SplitName = Annotated[
+    str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "integer"]})
+]
 """Name of a split, such as 92 or 1_16: a string or a number in the file."""
 
 
@@ -62,7 +72,6 @@ class SourceConfig(Section):
         """Builds the source of this name in a run's config."""
         return self.source.create(
             data=config.data,
-            config_folder=config.path.parent,
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
             only_masked=self.role == "labeled",
@@ -74,7 +83,7 @@ class IngestConfig(Section):
 
     sources: dict[Name, SourceConfig] = Field(min_length=1)
     """Sources by name."""
-    shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    shard_size: Annotated[int, Field(ge=1, le=4096), Unit("images")] = 64
     """Images a shard; fixed once a run has images."""
     limits: Limits = Limits()
     """Limits of an image file; images over a limit are rejected."""

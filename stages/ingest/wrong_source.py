@@ -9,7 +9,7 @@ from pipeline.errors import DataError, StorageError
 from pipeline.files import storage
 from stages.ingest.file_kind import PassedOver
 
-_UNPACK = "write them to files, see `Images in Parquet files` in docs/sources.md"
+_UNPACK = "write each image to a file of its own, and name the folder as a source `folder`"
 
 
 def missing_folder(folder: Path, where: str) -> DataError:

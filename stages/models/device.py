@@ -7,12 +7,15 @@ import torch
 
 from pipeline.errors import ConfigError
 
-_TYPES = ("cpu", "cuda")
+_TYPES = ("cpu", "cuda", "mps")
 """Supported types of devices; others exist, such as `meta`, which computes nothing."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for a config's key `device`; auto is a GPU if there is one.
+    """The device for a config's key `device`; auto is a CUDA GPU if there is one.
+
+    mps, the GPU of an Apple computer, is used only where a config names it: results there are not
+    compared with those of other devices.
 
     Raises:
         ConfigError: This machine has no such device.
@@ -26,7 +29,7 @@ def pick_device(name: str) -> torch.device:
         reason = None
     except (RuntimeError, AssertionError) as error:
         reason = error
-    fix = "use auto, cpu, or cuda on a machine with a GPU"
+    fix = "use auto, cpu, or on a machine with such a GPU cuda or mps"
     raise ConfigError(f"this machine has no device {name!r}", where="device", fix=fix) from reason
 
 

@@ -142,7 +142,7 @@ def _of_list(path: Path, text: str) -> tuple[pa.Table, str, list[str]]:
 def _source(name: str, where: str, cache: Path, **keys: object) -> Source:
     """A source that is not in a config."""
     choice = _SOURCES.validate_python({"name": name, **keys})
-    return choice.create(data=Path(), config_folder=Path(), cache=cache, where=where)
+    return choice.create(data=Path(), cache=cache, where=where)
 
 
 def _below(path: str, root: str) -> str:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.config_section import Facts, RunOnly, Section
+from pipeline.config.plain_words import Unit
 from pipeline.console import Console
 from pipeline.errors import WeightsError
 from pipeline.files.checksum import checksum, named
+from pipeline.files.config_paths import LocalPath
 from pipeline.files.download import fetch
-from pipeline.files.locations import LocalPath
 from stages.ingest.config import Role
 from stages.models.embedded.models import SAM, SANDBOX, SandboxName
 from stages.propose.published import CHECKPOINTS
@@ -25,11 +26,11 @@ class GeneratorConfig(Section):
 
     mode: Literal["exact", "fast"] = "exact"
     """exact: its masks; fast: nearly the same masks from fewer points, where masks cover many."""
-    points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
+    points_per_side: Annotated[int, Field(ge=1, le=256), Unit("points")] = 32
     """Points along each side of an image; the cost grows with the square of this number."""
-    points_per_batch: Annotated[int, Field(ge=1), RunOnly] = 64
+    points_per_batch: Annotated[int, Field(ge=1), RunOnly, Unit("points")] = 64
     """Points per forward pass of the decoder; a CPU processes as many as fit its caches."""
-    images_per_batch: Annotated[int, Field(ge=1), RunOnly] = 1
+    images_per_batch: Annotated[int, Field(ge=1), RunOnly, Unit("images")] = 1
     """Images, or crops of them, per forward pass of the encoder; vit_h needs 4 GB for each."""
     pred_iou_thresh: Share = 0.88
     """Masks whose IoU, as predicted by SAM, is lower are dropped."""
@@ -47,7 +48,7 @@ class GeneratorConfig(Section):
     """Overlap of crops in the first layer, as a share of the image's short side."""
     crop_n_points_downscale_factor: Annotated[int, Field(ge=1)] = 1
     """In layer i, points per side are divided by this number to the power of i."""
-    min_mask_region_area: Annotated[int, Field(ge=0)] = 0
+    min_mask_region_area: Annotated[int, Field(ge=0), Unit("pixels")] = 0
     """Holes of fewer pixels are filled, islands of fewer pixels are removed."""
 
     @model_validator(mode="after")
@@ -74,7 +75,7 @@ class ProposeConfig(GeneratorConfig):
     size_px: Annotated[int, Field(ge=32, le=4096)] = 512
     """Long side that images are scaled to; labelers need the same value in `pseudolabel`."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, mps, or auto: a GPU if there is one."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

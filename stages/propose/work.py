@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline import stopping
 from pipeline.console import Console
+from pipeline.engine import image_progress
 from pipeline.engine.run_shards import ShardResult
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
@@ -55,6 +56,7 @@ def propose_shard(task: ShardTask) -> ShardResult[ProposalsRow]:
             row["status"], row["seconds"] = "ok", seconds
             row["height"], row["width"] = height, width
             row.update(_columns(found))
+        image_progress.report(batch[-1][0] + 1)
     return ShardResult(rows)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config_section import Name, RunOnly, Section
+from pipeline.config.plain_words import Unit
 from stages.ingest.config import Role
 from stages.pseudolabel.labelers.base import Labeler
 
@@ -26,10 +27,10 @@ class PseudolabelConfig(Section):
     max_side_px: Annotated[int, Field(ge=32, le=65536)] = 2560
     """Longest side of images as labelers get them that resize images by themselves; larger ones are
     reduced to it first. Bounds the memory of a batch."""
-    batch_size: Annotated[int, Field(ge=1), RunOnly] = 16
+    batch_size: Annotated[int, Field(ge=1), RunOnly, Unit("images")] = 16
     """Images in a batch."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, mps, or auto: a GPU if there is one."""
 
 
 def labeler_key(labeler: str) -> str:

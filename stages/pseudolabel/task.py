@@ -32,7 +32,7 @@ class ShardTask:
         fingerprint: Digest of the shard's facts, for the rows.
         max_side_px: Bound of images as decoded, for labelers that resize them by themselves.
         batch_size: Images per batch.
-        device: cpu, cuda, or auto.
+        device: cpu, cuda, mps, or auto.
     """
 
     shard: int

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
+from pipeline.engine import image_progress
 from pipeline.engine.run_shards import ShardResult
 from pipeline.errors import error_context
 from pipeline.images.faults import UnreadableImageError
@@ -88,6 +89,7 @@ def label_shard(task: ShardTask) -> ShardResult[LabelRow]:
                 rows[position]["seconds"] = seconds
             finished.result()  # one batch at a time bounds the memory
             finished = thread.submit(finish, batch, mask, confidence)
+            image_progress.report(batch[-1][0] + 1)
         finished.result()
     files = task.store.write(task.shard, [row["row"] for row in rows], masks, confidences)
     return ShardResult(rows, files)

@@ -13,4 +13,4 @@ class ReportConfig(Section):
     notes: tuple[str, ...] = ()
     """Notes for readers of the tables; printed below them, and on the page."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU if there is one; networks predict the images that are shown."""
+    """cpu, cuda, mps, or auto: a GPU if there is one. It predicts the images that are shown."""

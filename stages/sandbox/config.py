@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.config_section import Section
+from pipeline.config.plain_words import Unit
 
 SCENES_A_ROLE = 100_000
 """Indices reserved for each role, so that two roles never draw the same scene."""
 
-Count = Annotated[int, Field(ge=1, le=SCENES_A_ROLE)]
+Count = Annotated[int, Field(ge=1, le=SCENES_A_ROLE), Unit("scenes")]
 
 
 class SandboxConfig(Section):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.config.components import Choice, chosen_from
 from pipeline.config.config_section import Facts, Name, RunOnly, Section, UnlessDefault
 from pipeline.config.origins import Place, Written, reach
+from pipeline.config.plain_words import Unit
 from stages.models.segmenters.builders.base import ModelChoice
 from stages.models.segmenters.protocol import Protocol
 from stages.train import preset as presets
@@ -77,7 +80,7 @@ class VariantConfig(Section):
     four times as long."""
     mirror: Annotated[bool, UnlessDefault] = True
     """Whether every second crop is mirrored."""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    batch_size: Annotated[int, Field(ge=1, le=65536), Unit("crops")] = 8
     """Crops of each role a step, of all micro-batches and processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Number of micro-batches of a step, run one after the other with equal weights; BatchNorm sees
@@ -124,10 +127,10 @@ class VariantConfig(Section):
     again."""
     pictures_every: Annotated[int, Field(ge=1), RunOnly] = 500
     """Steps between pictures of crops and their labels for TensorBoard."""
-    workers: Annotated[int, Field(ge=1, le=1024), RunOnly] = 2
+    workers: Annotated[int, Field(ge=1, le=1024), RunOnly, Unit("threads")] = 2
     """Threads that read and crop ahead."""
     device: Annotated[str, RunOnly] = "auto"
-    """cpu, cuda, or auto: a GPU where there is one."""
+    """cpu, cuda, mps, or auto: a GPU where there is one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -259,7 +262,7 @@ class TrainConfig(Section):
     """The section, with the keys next to `variants` copied into each variant."""
 
     variants: dict[Name, VariantConfig] = Field(min_length=1)
-    """Trainings by name."""
+    """Trainings by name. Each has the keys of this section, over those next to `variants`."""
 
     @field_validator("variants")
     @classmethod
@@ -283,6 +286,28 @@ class TrainConfig(Section):
             return {"variants": variants}
         laid = {name: presets.overridden(base, own) for name, own in variants.items()}
         return {"variants": {name: presets.expanded(keys) for name, keys in laid.items()}}
+
+    @classmethod
+    def written_fields(cls) -> Mapping[str, FieldInfo]:
+        """See `Section.written_fields`: keys of variants may stand next to `variants`."""
+        variants = FieldInfo.from_annotated_attribute(dict[Name, VariantConfig], {})
+        return {"variants": variants, **VariantConfig.model_fields}
+
+    @classmethod
+    def written_in(cls) -> tuple[type[Section], ...]:
+        """See `Section.written_in`."""
+        return (VariantConfig,)
+
+    @classmethod
+    def is_repeated(cls, key: str) -> bool:
+        """See `Section.is_repeated`."""
+        return key == "variants"
+
+    def places(self, place: Place) -> list[Place]:
+        """See `Section.places`: a key next to `variants` is one of each."""
+        if place[:1] == ("variants",):
+            return [place]
+        return [("variants", name, *place) for name in self.variants]
 
     @classmethod
     def written_at(cls, values: Any, place: Place) -> Written:

@@ -40,7 +40,7 @@ def test_an_error_is_one_line_in_a_shell(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr == (
         f"error: {tmp_path}/none.yaml: cannot read the file: No such file or directory; "
-        "name an existing file with --config, e.g. configs/sandbox.yaml\n"
+        "name an existing file; `maskmill configs copy` gives one to begin with\n"
     )
 
 
@@ -112,7 +112,7 @@ def test_misuse_ends_with_2(maskmill: Maskmill, arguments: list[str], text: str)
         (
             ["show", "0123456789abcdef"],
             "{manifests}/images: no image '0123456789abcdef'; "
-            "use an image_id of this table; `maskmill run ingest` fills it",
+            "use an image_id or a uri of this table; `maskmill run ingest` fills it",
         ),
     ],
 )
@@ -234,3 +234,16 @@ def test_a_workspace_that_is_a_file_is_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/file/manifests")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_stage_with_nothing_to_do_is_one_line_and_results_prints_its_tables(
+    maskmill: Maskmill, config: Path
+) -> None:
+    assert maskmill("results", "--config", config).stdout == ""
+    first = maskmill("run", "--config", config)
+    assert "ingest: 2 labeled, 2 ood, " in first.stderr + first.stdout
+    again = maskmill("run", "--config", config)
+    assert (again.stdout, again.stderr) == ("", "ingest: nothing to do, 2 fresh\n")
+    results = maskmill("results", "--config", config)
+    assert results.returncode == 0
+    assert "ingest: 2 labeled, 2 ood, " in results.stderr + results.stdout

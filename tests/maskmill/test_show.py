@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -131,3 +132,30 @@ def test_the_digits_find_an_image_with_a_value_range(
         assert done.returncode == 0, done.stderr
         assert f"  image_id: {own}@0-4095" in done.stdout.splitlines()
     assert maskmill("show", own[:15], "--config", config).returncode == 1
+
+
+def test_a_path_finds_the_image_as_its_bytes_do(
+    maskmill: Maskmill, image: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "elsewhere.png"
+    shutil.copyfile(image["uri"], copy)
+    monkeypatch.chdir(Path(image["uri"]).parent)
+    for name in (image["uri"], Path(image["uri"]).name, copy):
+        done = maskmill("show", name, "--config", tmp_path / "config.yaml")
+        assert done.returncode == 0, done.stderr
+        assert f"  image_id: {image['image_id']}" in done.stdout.splitlines()
+    copy.write_bytes(b"another image")
+    done = maskmill("show", copy, "--config", tmp_path / "config.yaml")
+    assert done.returncode == 1
+    assert f"no image '{copy}'; use an image_id or a uri of this table" in done.stderr
+
+
+def test_classes_have_their_names(
+    show: Show, labeled: Callable[..., None], image: dict[str, Any]
+) -> None:
+    labeled(class_ids=[1, 2], class_fractions=[0.25, 0.5])
+    lines = show().stdout.splitlines()
+    assert "  classes: box 50.0%, disc 25.0%" in lines
+    with Image.open(image["mask_uri"]) as mask:
+        discs = np.mean(np.asarray(mask) == 1)
+    assert any(f"disc {discs:.1%}" in line for line in lines if line.startswith("label file: "))

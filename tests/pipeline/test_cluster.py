@@ -20,7 +20,7 @@ from distributed.security import Security
 
 from pipeline.config.config import ClusterConfig
 from pipeline.config.yaml_files import read_yaml
-from pipeline.engine import worker_code
+from pipeline.engine import image_progress, worker_code
 from pipeline.engine.cluster import KEY_PREFIX, Job, Lost, run_jobs
 from pipeline.errors import ConfigError, MaskmillError
 from tests.repository import ROOT
@@ -213,13 +213,17 @@ def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_it_is_reported_what_the_workers_do(tmp_path: Path) -> None:
-    printed = []
+    printed: list[dict[str, str]] = []
+    counts: list[int] = []
 
-    def watch(workers: Any) -> None:
+    def watch(workers: Any, images: int) -> None:
         printed.append(dict(workers))
-        (tmp_path / "told").touch()
+        counts.append(images)
+        if images:
+            (tmp_path / "told").touch()
 
     def work(task: int) -> int:
+        image_progress.report(3)
         while not (tmp_path / "told").exists():
             threading.Event().wait(0.01)
         return task
@@ -227,7 +231,9 @@ def test_it_is_reported_what_the_workers_do(tmp_path: Path) -> None:
     list(run_jobs(PROCESSES, work, jobs(range(6)), watch))
     busy = [job for workers in printed for job in workers.values() if job]
     assert busy
-    assert set(busy) <= {f"job {task}" for task in range(6)}
+    known = {f"job {task}, {images} images" for task in range(6) for images in (0, 3)}
+    assert set(busy) <= known
+    assert 3 in counts or 6 in counts
 
 
 WITHOUT_NETWORK = """

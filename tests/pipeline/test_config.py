@@ -256,7 +256,7 @@ def test_missing_files_are_named_with_who_asks_for_them(
         load(tmp_path / "none.yaml", SECTIONS)
     assert str(no_config.value) == (
         f"{tmp_path}/none.yaml: cannot read the file: No such file or directory; "
-        "name an existing file with --config, e.g. configs/sandbox.yaml"
+        "name an existing file; `maskmill configs copy` gives one to begin with"
     )
     path = write_config({**tiny, "vocabulary": "none.yaml"})
     with pytest.raises(ConfigError) as no_vocabulary:

@@ -187,7 +187,7 @@ BLAMED = {
     "propose.size_px=32": "--set propose.size_px=32: propose.model: the key is missing; add it",
     "train.accumulate=3": "{path}: train (with --set train.accumulate=3): these keys are wrong; ",
     "train.feature_discriminator.weight=no": "--set train.feature_discriminator.weight=no: ",
-    "vocabulary=none.yaml": "{folder}/none.yaml: cannot read the file: No such file or directory; "
+    "vocabulary=none.yaml": "none.yaml: cannot read the file: No such file or directory; "
     "correct --set vocabulary=none.yaml",
     "run='\n'": "--set run='\n': ",
     "cluster.workers=1:30": "--set cluster.workers=1:30: '1:30' is wrong; write a whole ",

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from pipeline.console import Console
@@ -58,3 +60,25 @@ def test_progress_of_few_or_none(total: int, lines: int, capsys: Captured) -> No
         for _ in range(total):
             progress.advance()
     assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+CARD = ("a labeler of a long name", "9999", "12345", "100.0", "-0.25", "123456.7", "33.5", "92.0")
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 120])
+def test_tables_keep_their_first_column_and_whole_numbers_on_a_narrow_terminal(
+    width: int, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    header = ("labeler", *(f"column{number}" for number in range(1, len(CARD))))
+    Console().table("card", header, [CARD, CARD])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    tables = sum("labeler" in line and "column" in line for line in lines)
+    assert tables == sum("┏" in line for line in lines)
+    for text in (*header[1:], *CARD[1:]):
+        assert any(f" {text} " in line for line in lines), text
+    assert "…" not in "".join(lines)
+    assert (tables == 1) == (width == 120)

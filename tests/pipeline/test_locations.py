@@ -71,6 +71,12 @@ def test_a_workspace_works_in_any_spelling(
         assert f"picture: {Path(os.path.normpath(spelling), 'artifacts/tiny/show')}/" in shown
 
 
+def moved(config: Path, folder: Path) -> Path:
+    """A config, and its vocabulary, in another folder."""
+    config.with_name("vocabulary.yaml").rename(folder / "vocabulary.yaml")
+    return config.rename(folder / config.name)
+
+
 @pytest.mark.parametrize("spelling", ["link/../data", "~/data", "../../data", "a/../data"])
 def test_images_lie_where_the_config_says(
     spelling: str,
@@ -84,13 +90,13 @@ def test_images_lie_where_the_config_says(
     """As `data`, and as the folders of a source, whose labels stay fresh in another spelling."""
     for place in (folder / "data", tmp_path / "far" / "data"):
         place.symlink_to(data)
-    config = write_config({**stage_one, "data": spelling})
+    config = moved(write_config({**stage_one, "data": spelling}), folder)
     call("run pseudolabel", config, code=0)
     sources = stage_one["ingest"]["sources"].values()
     for source in sources:
         for key in {"images", "masks"} & source["source"].keys():
             source["source"][key] = f"{spelling}/{source['source'][key]}"
-    config = write_config({**stage_one, "data": "."})
+    config = moved(write_config({**stage_one, "data": "."}), folder)
     call("run ingest", config, code=0)
     plan = call("run --dry-run pseudolabel", config, code=0).stdout
     assert "pseudolabel: nothing to do, 3 fresh" in plan

@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console as RichConsole
 
 from pipeline.progress import ShardProgress, StepProgress
@@ -85,3 +86,21 @@ def test_a_terminal_shows_a_bar_of_the_training() -> None:
     assert "train: 1/4 steps, loss 0.750, " in out.getvalue()
     assert "2.0 GB" in out.getvalue()
     assert "━" in out.getvalue()
+
+
+def test_images_inside_shards_count_and_are_told_in_a_pipe_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: clock[0])
+    console, out = plain()
+    with ShardProgress(console, "pseudolabel", shards=2, images=128) as progress:
+        for second in range(1, 130):
+            clock[0] = float(second)
+            progress.watch({"tcp://a": f"clip shard 0, {second // 4} images"}, second // 4)
+        assert out.getvalue().splitlines() == [
+            "pseudolabel: 0/2 shards, 15/128 images, 0.2 images/s, ETA 0:07:40",
+            "pseudolabel: 0/2 shards, 30/128 images, 0.2 images/s, ETA 0:06:39",
+        ]
+        progress.advance(64)
+        assert progress.line.startswith("1/2 shards, 64/128 images, ")

@@ -226,7 +226,7 @@ def test_an_image_that_vanishes_meanwhile_is_a_failed_row(
 def test_what_a_worker_cannot_do_is_one_line(maskmill: Call, config: Path, device: str) -> None:
     result = maskmill("run", "--config", config, "--set", f"pseudolabel.device={device}")
     assert result.returncode == 1
-    fix = "use auto, cpu, or cuda on a machine with a GPU"
+    fix = "use auto, cpu, or on a machine with such a GPU cuda or mps"
     assert (
         result.stderr.splitlines()[-1]
         == f"error: {config}: pseudolabel (with --set pseudolabel.device={device}): "

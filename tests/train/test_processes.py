@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from stages.train import distributed
 from stages.train.distributed import local_rows
 from tests.conftest import COUNTS, WITH_MASKS
+from tests.repository import ROOT
 from tests.shapes import draw_shapes
 from tests.train import parallel
 from tests.trainings import training_folder
@@ -114,8 +115,22 @@ def values(tiny: dict[str, Any]) -> dict[str, Any]:
     return {**tiny, "train": train}
 
 
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """The command `maskmill`, as pip installs it."""
+    path = tmp_path / "bin" / "maskmill"
+    path.parent.mkdir()
+    path.write_text(f"#!{sys.executable}\nfrom maskmill.cli.main import main\nmain()\n")
+    path.chmod(0o755)
+    return path
+
+
 def test_the_command_runs_under_torchrun_as_one(
-    values: dict[str, Any], write_config: Callable[..., Path]
+    values: dict[str, Any],
+    write_config: Callable[..., Path],
+    command: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only the leader prints and writes; the others help it to train, and end with it."""
     config = write_config(values)
@@ -132,7 +147,14 @@ def test_the_command_runs_under_torchrun_as_one(
     }
     (part,) = (Path(values["workspace"]) / "manifests/tiny/metrics").glob("part-train-*")
     part.unlink()
-    again = call([*TORCHRUN, *RUN, str(config)]).stderr
+    # A user's own `pipeline.py` and `stages` in the current folder are not taken for Maskmill's.
+    own = tmp_path / "own"
+    (own / "stages").mkdir(parents=True)
+    for file in ("pipeline.py", "stages/__init__.py"):
+        (own / file).write_text("raise SystemExit('this is not Maskmill')")
+    monkeypatch.chdir(own)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    again = call([*TORCHRUN, "--no-python", str(command), *RUN[2:], str(config)]).stderr
     assert "train default seed 0: resumes after step 2" in again
     assert "train: nothing to do, 1 fresh" in call([*TORCHRUN, *RUN, str(config)]).stderr
 

@@ -119,7 +119,6 @@ class Source(Component, ABC):
     Args:
         config: The source's own keys, an instance of its `Config`.
         data: Folder that its relative image paths start from.
-        config_folder: Folder of the config file, which its relative list paths start from.
         cache: Folder for cached results; may be missing or read-only.
         where: Config file and key of the source, for errors.
         only_masked: Whether a folder's images without a label file are passed over.
@@ -133,14 +132,12 @@ class Source(Component, ABC):
         config: Section,
         *,
         data: Path,
-        config_folder: Path,
         cache: Path,
         where: str,
         only_masked: bool = False,
     ) -> None:
         self.config = config
         self.data = data
-        self.config_folder = config_folder
         self.cache = cache
         self.where = where
         self.only_masked = only_masked
@@ -149,7 +146,7 @@ class Source(Component, ABC):
     @property
     @abstractmethod
     def paths(self) -> Mapping[str, Path]:
-        """Folders and files that the config names, by their spelling there: {"a/images": ...}.
+        """Folders, by their spelling in the config, and files that it names: {"a/images": ...}.
 
         The folder of the images comes first.
         """

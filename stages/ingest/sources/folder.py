@@ -9,7 +9,8 @@ import pyarrow as pa
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
 from pipeline.files import file_stamps, locations
-from pipeline.files.locations import LocalPath, Location
+from pipeline.files.config_paths import LocalPath
+from pipeline.files.locations import Location
 from stages.ingest import text_list
 from stages.ingest.containment import Root
 from stages.ingest.file_kind import (
@@ -62,7 +63,7 @@ class FolderSource(Source):
     @property
     def list_file(self) -> Path | None:
         """See `Source.list_file`."""
-        return None if self.config.ids is None else self.config_folder / self.config.ids
+        return self.config.ids
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list file, else sorted by path."""
@@ -156,10 +157,9 @@ class FolderSource(Source):
 
     def _chosen(self, images: _Files, ids: Path) -> _Files:
         """The images that a list file names, in the order of the list."""
-        file = self.config_folder / ids
-        where = f"{self.where}.ids: {file}"
+        where = f"{self.where}.ids: {ids}"
         try:
-            lines = [line.decode() for line in text_list.lines(file.read_bytes())]
+            lines = [line.decode() for line in text_list.lines(ids.read_bytes())]
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
             fix = "write a text file with one image id a line, or leave out `ids`"
@@ -189,7 +189,7 @@ class FolderSource(Source):
         if not chosen:
             raise DataError("the list is empty", where=where, fix="write one image id a line")
         if repeated:
-            self.remarks.append(f"{repeated:,} lines of {file} repeat an image")
+            self.remarks.append(f"{repeated:,} lines of {ids} repeat an image")
         return chosen
 
 

@@ -16,7 +16,8 @@ import pyarrow.parquet
 from pipeline.config.config_section import Section
 from pipeline.errors import DataError
 from pipeline.files import file_stamps, locations, storage, tar
-from pipeline.files.locations import LocalPath, Location
+from pipeline.files.config_paths import LocalPath
+from pipeline.files.locations import Location
 from stages.ingest import text_list
 from stages.ingest.containment import Root, normalized_path
 from stages.ingest.file_kind import IMAGE_ENDINGS, ending_of
@@ -65,18 +66,18 @@ class ListSource(Source):
     def paths(self) -> Mapping[str, Path]:
         """See `Source.paths`; without the key `root` the paths of the list start at `data`."""
         root = locations.join(self.data, self.config.root)
-        file = self.config_folder / self.config.file
+        file = self.config.file
         return {str(self.config.root): root, str(self.config.file): file}
 
     @property
     def list_file(self) -> Path | None:
         """See `Source.list_file`."""
         is_text = self.config.file.suffix.lower() not in _TABLES
-        return self.config_folder / self.config.file if is_text else None
+        return self.config.file if is_text else None
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the list."""
-        file = self.config_folder / self.config.file
+        file = self.config.file
         where = f"{self.where}.file: {file}"
         folder = locations.join(self.data, self.config.root)
         if not folder.is_dir():

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.config.config_section import Facts, RunOnly, Section, UnlessDefault
 from pipeline.errors import WeightsError
-from pipeline.files import locations
+from pipeline.files import config_paths, locations
 from pipeline.files.checksum import checksum
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.embedded.models import CLIP, SANDBOX, SandboxName
 from stages.models.model_folder import tokenizer_facts
 from stages.models.segmenters.normalization import Normalization
@@ -82,13 +82,12 @@ def model_folder(model: str) -> Path | None:
     return locations.local_path(model.removeprefix(FOLDER_PREFIX))
 
 
-def _with_a_good_folder(model: str) -> str:
-    model_folder(model)
-    return model
+def _with_folder(model: object) -> object:
+    return config_paths.with_path(model, FOLDER_PREFIX)
 
 
-ModelName = Annotated[str, Field(min_length=1), AfterValidator(_with_a_good_folder)]
-"""Name of a model, or local-dir:FOLDER."""
+ModelName = Annotated[str, Field(min_length=1), BeforeValidator(_with_folder)]
+"""Name of a model, or local-dir:FOLDER; a relative path starts at the config file."""
 
 
 class ClipChoice(Section):

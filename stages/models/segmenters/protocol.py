@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.config import Config
 from pipeline.config.config_section import RunOnly, Section
+from pipeline.config.plain_words import Unit
 from pipeline.errors import ConfigError
 
 MAX_ASPECT = 4
@@ -53,7 +54,7 @@ class Protocol(Section):
     """Whether the mirrored image is predicted too; probabilities are averaged."""
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
     """Sizes to predict an image at, as multiples; probabilities are averaged."""
-    batch_size: Annotated[int, Field(ge=1), RunOnly] = 4
+    batch_size: Annotated[int, Field(ge=1), RunOnly, Unit("windows")] = 4
     """Windows of an image that pass through the network at once."""
 
     @field_validator("scales")

@@ -15,7 +15,11 @@ from stages.propose.generator.crops import Crop
 from stages.propose.generator.resampling import MaskResampler
 from stages.propose.generator.run_lengths import Counts, run_lengths
 
-_STEP_PX = {"cpu": 2**22, "cuda": 2**28}  # mask pixels at a time; on a CPU they fit into a cache
+_STEP_PX = {
+    "cpu": 2**22,
+    "cuda": 2**28,
+    "mps": 2**26,
+}  # mask pixels at a time; on a CPU they fit into a cache
 
 
 @dataclass(frozen=True)

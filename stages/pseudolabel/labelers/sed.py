@@ -11,7 +11,7 @@ from pipeline.config.vocabulary_doubts import asked_for, doubts_of_texts
 from pipeline.errors import WeightsError
 from pipeline.files import locations
 from pipeline.files.checksum import checksum
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.clip.clip_weights import (
     FOLDER_CONFIG,
     FOLDER_PREFIX,

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.config_section import Facts, Section
 from pipeline.files.checksum import checksum
-from pipeline.files.locations import Location
+from pipeline.files.config_paths import ConfigLocation
 from stages.models.segmenters.description import read_description
 from stages.pseudolabel.labelers.base import Labeler
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class SegmenterConfig(Section):
     """Keys of the labeler `segmenter`."""
 
-    weights: Location
+    weights: ConfigLocation
     """The model file of a training, `model.safetensors` in the artifacts of its run. It must be
     another run than this one: labels that depend on themselves would never be fresh."""
 

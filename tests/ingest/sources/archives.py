@@ -28,9 +28,7 @@ def build(web: Path, tmp_path: Path) -> Build:
     def build(**keys: Any) -> WebdatasetSource:
         config = WebdatasetConfig.model_validate({"shards": "web", **keys})
         where, cache = "config.yaml: web", tmp_path / "cache"
-        return WebdatasetSource(
-            config, data=web.parent, config_folder=tmp_path, cache=cache, where=where
-        )
+        return WebdatasetSource(config, data=web.parent, cache=cache, where=where)
 
     return build
 

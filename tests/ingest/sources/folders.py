@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.files.config_paths import ConfigPaths
 from stages.ingest.sources.folder import FolderConfig, FolderSource
 
 List = Callable[..., list[tuple[str, str | None]]]
@@ -17,8 +18,9 @@ def build(tmp_path: Path) -> Build:
     """A source of `tmp_path`: ``build(images="a", masks="b")``."""
 
     def build(only_masked: bool = False, **keys: Any) -> FolderSource:
-        config = FolderConfig.model_validate({"images": "images", **keys})
-        folders = dict.fromkeys(["data", "config_folder", "cache"], tmp_path)
+        with ConfigPaths(tmp_path / "config.yaml").being_read():
+            config = FolderConfig.model_validate({"images": "images", **keys})
+        folders = dict.fromkeys(["data", "cache"], tmp_path)
         return FolderSource(config, where="config.yaml: web", only_masked=only_masked, **folders)
 
     return build

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.files.config_paths import ConfigPaths
 from stages.ingest.sources.base import Listed
 from stages.ingest.sources.list import ListConfig, ListSource
 
@@ -29,9 +30,10 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def build(data: Path, tmp_path: Path) -> Callable[..., ListSource]:
     def build(file: str, **keys: Any) -> ListSource:
-        config = ListConfig.model_validate({"file": file, **keys})
+        with ConfigPaths(tmp_path / "config.yaml").being_read():
+            config = ListConfig.model_validate({"file": file, **keys})
         where = "config.yaml: web"
-        return ListSource(config, data=data, config_folder=tmp_path, cache=tmp_path, where=where)
+        return ListSource(config, data=data, cache=tmp_path, where=where)
 
     return build
 

@@ -185,10 +185,10 @@ def test_folders_of_what_another_source_reads_say_so(build: Build, tmp_path: Pat
     assert "; unpack the archives" in error()
     pq.write_table(table, tmp_path / "images/0.parquet")
     where = f"{tmp_path}/images/0.parquet"
-    what = f"{where} holds images themselves, in its column `image`; write them to files, see "
+    what = f"{where} holds images themselves, in its column `image`; write each image to "
     assert error() == (
         f"config.yaml: web.images: {tmp_path}/images: {what}"
-        "`Images in Parquet files` in docs/sources.md"
+        "a file of its own, and name the folder as a source `folder`"
     )
     assert what in error(images="images/0.parquet")
     assert "a file, no folder; name the folder that" in error(images="images/a.zip")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import DataError
+from pipeline.files.config_paths import ConfigPaths
 from stages.ingest.sources.base import Source
 from stages.ingest.sources.folder import FolderSource
 from stages.ingest.sources.webdataset import WebdatasetSource
@@ -55,8 +56,9 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def built(kind: type[Source], folder: Path, only_masked: bool = False, **keys: Any) -> Source:
-    config = kind.Config.model_validate(keys)
-    more: dict[str, Any] = {"data": folder, "config_folder": folder, "cache": folder / "cache"}
+    with ConfigPaths(folder / "config.yaml").being_read():
+        config = kind.Config.model_validate(keys)
+    more: dict[str, Any] = {"data": folder, "cache": folder / "cache"}
     return kind(config, where="config.yaml: web", only_masked=only_masked, **more)
 
 

@@ -188,7 +188,7 @@ def test_odd_names_are_rows_or_counted_as_on_a_disk(
     remarks = []
     for folder in (data, locations.location(bucket)):
         keys = FolderConfig.model_validate({"images": config["images"]})
-        source_of = FolderSource(keys, data=folder, config_folder=data, cache=data, where="")
+        source_of = FolderSource(keys, data=folder, cache=data, where="")
         assert source_of.list().num_rows == 4
         remarks.append(source_of.remarks)
     assert remarks == [["4 files passed over: hidden 2, .txt 1, no ending 1"]] * 2

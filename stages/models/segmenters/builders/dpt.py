@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Section
 from pipeline.errors import ConfigError
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.segmenters.builders._encoder import WHERE, EncoderBuilder
 from stages.models.segmenters.builders.base import Architecture
 

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
 from stages.models.segmenters.builders.base import Architecture, ModelBuilder
 from stages.models.segmenters.normalization import OPENAI

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.config.config_section import Section
-from pipeline.files.locations import MaybePath
+from pipeline.files.config_paths import MaybePath
 from stages.models.segmenters.builders._encoder import WHERE, EncoderBuilder
 from stages.models.segmenters.builders.base import Architecture
 
