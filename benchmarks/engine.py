@@ -2,12 +2,13 @@
 
     python -m benchmarks.engine
     python -m benchmarks.engine --images 10000 --labeled 0
+    python -m benchmarks.engine --memory jobs --memory train --plot memory.svg
 
 The first table is of webdataset archives of tiny files. Their manifests are written as if two
 labelers had labeled the images and all trainings, scores and report pages were finished. `status`
 and a run with nothing to do are each a process of its own, with CPU seconds and peak memory. The
 second is of images that are really ingested and labeled: the labeler `files` copies label files, so
-that all time is the engine's, decoding and storing included.
+that all time is the engine's, decoding and storing included. `--memory` measures long runs instead.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks import memory_plot
+from benchmarks.engine_memory import HEADER, LONG_RUNS, measured
 from benchmarks.engine_workspace import WITH_MASKS, draw, finish, pack, write_config
 from pipeline.config import config as config_file
 from pipeline.console import Console
@@ -48,6 +52,15 @@ main()
 """Runs the command line. `resource.getrusage` counts the process that it was forked from too."""
 
 
+class Memory(StrEnum):
+    """The long runs of `benchmarks.engine_memory`."""
+
+    JOBS = "jobs"
+    INGEST = "ingest"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
 console = Console()
 
 
@@ -59,12 +72,25 @@ def main(
     labeled: Annotated[int, typer.Option(help="Images to label; 0: none.")] = 2560,
     workers: Annotated[list[int] | None, typer.Option(help="Worker processes to label on.")] = None,
     size_px: Annotated[int, typer.Option(help="Side of the stored masks.")] = 512,
+    memory: Annotated[
+        list[Memory] | None, typer.Option(help="Long runs whose memory to measure instead.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Jobs, images or steps of a long run; default: its own.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file of the memory of long runs.")] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where to write some GB, deleted at the end.")
     ] = None,
 ) -> None:
-    """Prints both tables."""
+    """Prints both tables, or that of memory."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
+        if memory:
+            runs = [measured(LONG_RUNS[each], Path(place, each), count) for each in memory]
+            console.table("memory of a process", HEADER, [run.row for run in runs])
+            if plot is not None:
+                plot.write_text(memory_plot.plot(runs))
+            return
         sizes = [10_000, 100_000, 1_000_000] if images is None else images
         counts = [0, 3, 30] if trainings is None else trainings
         planned = [

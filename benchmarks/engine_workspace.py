@@ -23,7 +23,8 @@ from stages.ingest.stage import IngestStage
 from stages.pseudolabel.stage import PseudolabelStage
 from stages.train.output import TrainingKey
 
-_IN_AN_ARCHIVE = 10_000
+IN_AN_ARCHIVE = 10_000
+"""Images of an archive, as img2dataset writes them."""
 
 
 _SIDE_PX = 16
@@ -45,8 +46,8 @@ _LISTED = (
 def pack(folder: Path, count: int) -> None:
     """Writes archives as img2dataset does, of files that no plan reads."""
     folder.mkdir(parents=True)
-    for number, first in enumerate(range(0, count, _IN_AN_ARCHIVE)):
-        keys = [f"{i:09d}" for i in range(first, min(count, first + _IN_AN_ARCHIVE))]
+    for number, first in enumerate(range(0, count, IN_AN_ARCHIVE)):
+        keys = [f"{i:09d}" for i in range(first, min(count, first + IN_AN_ARCHIVE))]
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
             for key in keys:
                 info = tarfile.TarInfo(f"{key}.jpg")
@@ -58,9 +59,9 @@ def pack(folder: Path, count: int) -> None:
         sidecar.to_parquet(folder / f"{number:05d}.parquet")
 
 
-def draw(place: Path, count: int) -> None:
-    """Draws images of noise with label files."""
-    rng = np.random.default_rng(0)
+def draw(place: Path, count: int, seed: int = 0) -> None:
+    """Draws images of noise with label files; other ones for another seed."""
+    rng = np.random.default_rng(seed)
     for kind, shape in (("images", (_SIDE_PX, _SIDE_PX, 3)), ("masks", (_SIDE_PX, _SIDE_PX))):
         (place / kind).mkdir(parents=True)
         for number in range(count):

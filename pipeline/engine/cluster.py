@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 import warnings
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import dask
+from dask.utils import key_split
 from distributed import Client, KilledWorker, wait
 
 from pipeline import stopping
@@ -25,10 +27,14 @@ from pipeline.stopping import Stopped
 T = TypeVar("T")
 R = TypeVar("R")
 
+KEY_PREFIX = "maskmill-job"
+"""What the keys of all jobs begin with."""
 _WINDOW = 4
 """Tasks submitted and not yet done, a worker: memory stays flat at any length."""
 _ALERT_S = 0.2
 """Seconds between checks whether to stop, while waiting for a result."""
+_REMEMBERED = 100
+"""Events of finished tasks that Dask keeps in each of its logs."""
 _WATCH_S = 1.0
 """Seconds between reports of what each worker does."""
 
@@ -97,6 +103,11 @@ def run_jobs(
         return
     settings = {
         "distributed.admin.tick.limit": "1h",
+        # What a scheduler and a worker remember of finished tasks, for Dask's developers.
+        "distributed.admin.log-length": _REMEMBERED,
+        "distributed.admin.low-level-log-length": _REMEMBERED,
+        "distributed.diagnostics.computations.max-history": 1,
+        "distributed.worker.profile.enabled": False,
         "distributed.scheduler.allowed-failures": 0,  # counted here
         "distributed.worker.daemon": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
@@ -152,8 +163,9 @@ class _Flight(Generic[T, R]):
     _watched: float = 0.0
 
     def submit(self, job: Job[T]) -> None:
-        # Dask shows the key up to its last hyphen: the job's name, in its dashboard too.
-        key = f"{job.name}-{uuid.uuid4().hex}"
+        # Dask keeps statistics of the words before the number for as long as its scheduler runs, so
+        # they are the same for all jobs; the name comes last, for the dashboard.
+        key = f"{KEY_PREFIX}-{uuid.uuid4().hex}-{job.name}"
         attempt = partial(_attempt, worker_code.OWN, self.function, self._work)
         future = self.client.submit(attempt, job.task, key=key, pure=False)
         self.futures[future] = job
@@ -179,6 +191,7 @@ class _Flight(Generic[T, R]):
                 wait(list(self.futures), timeout=_ALERT_S, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
             done = [future for future in self.futures if future.done()]
             self._report()
+        _forget_keys()
         for future in done:
             self.counts.forget(future.key)
         return [(self.futures.pop(future), _result(future)) for future in done]
@@ -217,16 +230,26 @@ def _attempt(
             return function(task)
     except (MaskmillError, OSError, Stopped) as error:
         return error
+    finally:
+        _forget_keys()
+
+
+def _forget_keys() -> None:
+    """Empties Dask's cache of keys in this process, which would hold the last 100,000 of them."""
+    with suppress(AttributeError):  # a version without such a cache
+        key_split.cache_clear()
 
 
 def _result(future: Any) -> Any:
-    if future.status in ("cancelled", "lost"):
-        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
-        raise MaskmillError(what, where="cluster", fix=fix)
     try:
         result = future.result()
     except KilledWorker:
         return Lost(1)
+    except CancelledError as error:
+        if future.client.status == "running":
+            return Lost(1)  # done, but its worker died before the result was fetched
+        what, fix = "the Dask scheduler is gone", "start it and run again; what is done stays done"
+        raise MaskmillError(what, where="cluster", fix=fix) from error
     except TypeError as error:
         if "_attempt" not in str(error):
             raise

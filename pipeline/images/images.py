@@ -38,11 +38,11 @@ class DecodedImage:
 
     pixels: npt.NDArray[np.uint8]
     format: str
-    orientation: int = 1
-    max_value: int | None = None
-    is_scaled: bool = False
-    min_value: int = 0
-    is_clipped: bool = False
+    orientation: int
+    max_value: int | None
+    is_scaled: bool
+    min_value: int
+    is_clipped: bool
 
 
 _STORED = "stored"

@@ -4,7 +4,7 @@ Parts are described in `pipeline.records.part_file`. A folder of many parts has 
 one file (`pipeline.records.part_index`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,9 @@ from pipeline.records.tables import Table
 
 _WORTH_AN_INDEX = 100
 """Number of parts missing in the index at which it is rewritten; so many are read in 0.1 s."""
+
+_AT_ONCE = 256
+"""Parts whose rows are read into one table."""
 
 _FORMER_INDEX = "_index.parquet"
 
@@ -55,12 +58,7 @@ def _read(folder: Path, table: Table, names: Sequence[str]) -> pa.Table:
     schema = pa.schema([table.schema.field(name) for name in names])
     found: list[pa.Table] = []
     try:
-        copy = listed.index.read(names).cast(schema) if indexed else None
-        for is_indexed, parts in groupby(listed.stamps, indexed.__contains__):
-            if is_indexed:
-                found += listed.index.slices(copy, parts)
-            else:
-                found += part_file.read_rows([listed.files[part] for part in parts], schema)
+        found += _tables(listed, indexed, schema)
     except part_file.UNREADABLE as error:
         if getattr(error, "errno", None) is not None:
             raise
@@ -72,6 +70,29 @@ def _read(folder: Path, table: Table, names: Sequence[str]) -> pa.Table:
         found = [*part_file.read_rows(every, schema)]
     found = found or [arrays.empty(schema)]
     return pa.concat_tables(rows.replace_schema_metadata(None) for rows in found)
+
+
+def _tables(
+    listed: snapshot.Listing, indexed: Collection[str], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Yields the rows of all parts in order, of many parts at a time.
+
+    A table of a few rows is mostly overhead, so those of parts are made one as they are read.
+
+    Args:
+        listed: The parts.
+        indexed: Those whose rows are taken from the index.
+        schema: The columns to read.
+    """
+    copy = listed.index.read(schema.names).cast(schema) if indexed else None
+    for is_indexed, names in groupby(listed.stamps, indexed.__contains__):
+        if is_indexed:
+            yield from listed.index.slices(copy, names)
+            continue
+        files = [listed.files[name] for name in names]
+        for first in range(0, len(files), _AT_ONCE):
+            rows = part_file.read_rows(files[first : first + _AT_ONCE], schema)
+            yield pa.concat_tables(rows).combine_chunks()
 
 
 def read_undamaged(folder: Path, table: Table, columns: Sequence[str]) -> pa.Table:
@@ -128,8 +149,9 @@ def update_index(folder: Path, table: Table) -> None:
             facts, failed, num_rows = record.facts, record.failed, record.num_rows
             stamp, versions = listed.stamps[name], record.versions
             parts[name] = IndexedPart(stamp, num_rows, facts, failed, versions)
-        rows = read(folder, table, _indexed_columns(table))
-        listed.index.write({name: parts[name] for name in listed.stamps}, rows)
+        schema = pa.schema([table.schema.field(name) for name in _indexed_columns(table)])
+        rows = _tables(listed, listed.indexed, schema)
+        listed.index.write({name: parts[name] for name in listed.stamps}, schema, rows)
 
 
 def update_indexes(manifests: Path, table: Table) -> None:

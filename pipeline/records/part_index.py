@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,12 +95,15 @@ class PartIndex:
                 runs.append([first, first + count])
         return [rows.slice(first, end - first) for first, end in runs]
 
-    def write(self, parts: Mapping[str, IndexedPart], rows: pa.Table) -> None:
+    def write(
+        self, parts: Mapping[str, IndexedPart], schema: pa.Schema, rows: Iterable[pa.Table]
+    ) -> None:
         """Replaces the copy.
 
         Args:
             parts: The parts in the order of their rows.
-            rows: The rows of all of them.
+            schema: The columns of the copy.
+            rows: The rows of all of them, in any number of tables, of which one is in memory.
         """
         shared: dict[str, int] = {}
         entries = []
@@ -110,9 +114,14 @@ class PartIndex:
             entries.append([name, part.stamp, part.num_rows, number, own, part.failed])
         about = json.dumps({"version": _VERSION, "shared": list(shared), "parts": entries})
         checksum = hashlib.sha256(about.encode()).hexdigest()
-        table = rows.replace_schema_metadata({_METADATA_KEY: about, _CHECKSUM_KEY: checksum})
-        with storage.replacing(self._file) as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        metadata = {_METADATA_KEY: about, _CHECKSUM_KEY: checksum}
+        keys: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+        with (
+            storage.replacing(self._file) as temporary,
+            pq.ParquetWriter(temporary, schema.with_metadata(metadata), **keys) as file,
+        ):
+            for table in rows:
+                file.write_table(table.replace_schema_metadata(metadata))
 
     def _read_parts(self) -> None:
         (source,) = storage.arrow_sources([self._file])

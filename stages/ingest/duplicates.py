@@ -3,17 +3,38 @@
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.records import arrays
+
 PRECEDENCE = ("test", "val", "labeled", "unlabeled", "ood")
 """Roles, the one that keeps an image first: test and val images must never train a model."""
+SEARCHED_COLUMNS = ("row", "image_id", "status", "error_message")
+"""Columns of the images manifest that `maybe_changed` takes."""
 COMPARED_COLUMNS = (
     *("row", "image_id", "mask_id", "role", "source", "uri", "status", "error_message"),
 )
 """Columns of the images manifest that `status_changes` takes."""
 _ANOTHER_MASK = ", which has another label file"
 """End of the message of an image whose label file is not that of its equal one."""
+
+
+def maybe_changed(images: pa.Table) -> npt.NDArray[np.int64]:
+    """The rows of images that equal others, did so, or have a message: all others stay as they are.
+
+    Args:
+        images: The whole images manifest, its columns `SEARCHED_COLUMNS`.
+    """
+    good = images.filter(pc.is_in(images["status"], pa.array(["ok", "duplicate"])))
+    encoded = arrays.whole(_bytes_ids(good).dictionary_encode())
+    numbers = np.asarray(encoded.indices)
+    is_repeated = np.bincount(numbers, minlength=1)[numbers] > 1
+    was_changed = pc.or_(pc.equal(good["status"], "duplicate"), pc.is_valid(good["error_message"]))
+    found: npt.NDArray[np.int64] = arrays.numbers(good["row"])
+    changed: npt.NDArray[np.int64] = found[is_repeated | arrays.truth(was_changed)]
+    return changed
 
 
 def status_changes(images: pa.Table) -> pa.Table:
@@ -23,14 +44,14 @@ def status_changes(images: pa.Table) -> pa.Table:
     one, and the lowest row.
 
     Args:
-        images: The whole images manifest, its columns `COMPARED_COLUMNS`.
+        images: Rows of the images manifest, at least those of `maybe_changed`, and all images that
+            are equal to one of them; its columns `COMPARED_COLUMNS`.
 
     Returns:
         A table of the rows that change: `row`, and its new `status` and `error_message`.
     """
     good = images.filter(pc.is_in(images["status"], pa.array(["ok", "duplicate"])))
-    bytes_id = pc.utf8_slice_codeunits(good["image_id"], 0, 16)  # whatever their value ranges are
-    good = good.set_column(good.column_names.index("image_id"), "image_id", bytes_id)
+    good = good.set_column(good.column_names.index("image_id"), "image_id", _bytes_ids(good))
     rank = pc.index_in(good["role"], value_set=pa.array(PRECEDENCE))
     good = good.append_column("rank", rank)
     good = good.append_column("has_no_mask", pc.cast(pc.is_null(good["mask_id"]), pa.int8()))
@@ -51,6 +72,11 @@ def status_changes(images: pa.Table) -> pa.Table:
     )
     wanted = pa.table({"row": good["row"], "status": status, "error_message": message})
     return wanted.filter(pc.invert(is_same))
+
+
+def _bytes_ids(images: pa.Table) -> pa.ChunkedArray:
+    """Ids of the bytes of images, whatever their value ranges are."""
+    return pc.utf8_slice_codeunits(images["image_id"], 0, 16)
 
 
 def contradictions(images: pa.Table) -> Iterator[str]:

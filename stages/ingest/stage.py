@@ -7,6 +7,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +26,13 @@ from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
 from stages.ingest.config import IngestConfig
-from stages.ingest.duplicates import COMPARED_COLUMNS, contradictions, status_changes
+from stages.ingest.duplicates import (
+    COMPARED_COLUMNS,
+    SEARCHED_COLUMNS,
+    contradictions,
+    maybe_changed,
+    status_changes,
+)
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
 from stages.ingest.layout import Layout, assign_rows
@@ -169,20 +177,21 @@ class IngestStage(Stage[ShardKey]):
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
-        columns = ["role", "status", "uri", "error_message", "shard", "source", "remark"]
-        images = manifest.read(self.folder, tables.IMAGES, columns)
+        images = manifest.read(self.folder, tables.IMAGES, ["role", "status", "shard", "remark"])
         good = arrays.having(images, "status", "ok")
         roles = {pair["values"]: pair["counts"] for pair in good["role"].value_counts().to_pylist()}
         counts = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
         self.context.console.note(f"ingest: {counts}; in {self.folder}")
-        for status in sorted({*images["status"].unique().to_pylist()} - {"ok"}):
-            these = arrays.having(images, "status", status)
+        told = self._told(images)
+        for status in sorted({*told["status"].unique().to_pylist()} - {"ok"}):
+            these = arrays.having(told, "status", status)
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
             again = "; the next run tries again" if status == "failed" else ""
             count = f"{these.num_rows} image{'s'[: these.num_rows != 1]}"
             self.context.console.warn(f"{count} {status}; {text}{again}")
-        for remark in (*image_remarks(good), *contradictions(images)):
+        remarks = image_remarks(arrays.having(told, "status", "ok"))
+        for remark in (*remarks, *contradictions(told)):
             self.context.console.warn(remark)
         labeled = arrays.having(good, "role", "labeled")
         names = self.context.config.vocabulary.class_names
@@ -190,6 +199,16 @@ class IngestStage(Stage[ShardKey]):
         absent = [name for class_id, name in enumerate(names) if class_id not in shown]
         if roles.get("labeled") and absent:
             self.context.console.warn(f"no labeled image has pixels of: {', '.join(absent)}")
+
+    def _told(self, images: pa.Table) -> pa.Table:
+        """Those of all images that are not used or have a remark, with what is said of them."""
+        is_told = pc.or_(
+            pc.not_equal(images["status"], arrays.text("ok")), pc.is_valid(images["remark"])
+        )
+        if not pc.any(is_told).as_py():  # the addresses of many images take much memory
+            return arrays.empty(tables.IMAGES.schema)
+        columns = ["status", "uri", "error_message", "source", "remark"]
+        return manifest.read(self.folder, tables.IMAGES, columns).filter(is_told)
 
     def _class_ids(self, shards: Iterable[int]) -> set[int]:
         """The classes that occur in the labels of the good labeled images of shards."""
@@ -241,8 +260,8 @@ class IngestStage(Stage[ShardKey]):
 
     def _mark_duplicates(self, first: Unit[ShardKey]) -> None:
         """Marks duplicates: rewrites the shards in which a status changes, and `first` last."""
-        known = manifest.read(self.folder, tables.IMAGES, COMPARED_COLUMNS)
-        changes = {row["row"]: row for row in status_changes(known).to_pylist()}
+        rows = maybe_changed(manifest.read(self.folder, tables.IMAGES, SEARCHED_COLUMNS))
+        changes = {row["row"]: row for row in status_changes(self._compared(rows)).to_pylist()}
         changed = {row // self._section.shard_size for row in changes}
         for shard in [*sorted(changed - {first.shard}), first.shard]:
             assert shard is not None
@@ -250,8 +269,17 @@ class IngestStage(Stage[ShardKey]):
             record = part_file.read_record(part)
             assert record is not None
             before: list[ImageRow] = manifest.read_part(part, tables.IMAGES).to_pylist()
-            rows: list[ImageRow] = [{**row, **changes.get(row["row"], {})} for row in before]
-            self._write(part, rows, record.failed, {**record.facts, DUPLICATES_MARKED: True})
+            after: list[ImageRow] = [{**row, **changes.get(row["row"], {})} for row in before]
+            self._write(part, after, record.failed, {**record.facts, DUPLICATES_MARKED: True})
+
+    def _compared(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """These rows of the manifest, read from their parts: there are few, of many images."""
+        wanted, found = arrays.integers(rows), []
+        for shard in np.unique(rows // self._section.shard_size).tolist():
+            part = manifest.read_part(self._part(shard), tables.IMAGES, COMPARED_COLUMNS)
+            found.append(part.filter(pc.is_in(part["row"], wanted)))
+        schema = pa.schema([tables.IMAGES.schema.field(name) for name in COMPARED_COLUMNS])
+        return pa.concat_tables([arrays.empty(schema), *found])
 
     def _write(self, part: Path, rows: Sequence[ImageRow], failed: int, facts: Facts) -> None:
         table = tables.IMAGES.rows(rows)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,13 +14,14 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import Client, LocalCluster, get_worker
+from dask.utils import key_split
+from distributed import Client, LocalCluster, default_client, get_worker
 from distributed.security import Security
 
 from pipeline.config.config import ClusterConfig
 from pipeline.config.yaml_files import read_yaml
 from pipeline.engine import image_progress, worker_code
-from pipeline.engine.cluster import Job, Lost, run_jobs
+from pipeline.engine.cluster import KEY_PREFIX, Job, Lost, run_jobs
 from pipeline.errors import ConfigError, MaskmillError
 from tests.repository import ROOT
 
@@ -74,6 +76,23 @@ def test_few_tasks_are_asked_for_and_done_ahead(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) <= 5
     assert len(list(found)) == 99
     assert len(list(tmp_path.iterdir())) == 100
+
+
+def test_nothing_is_kept_of_jobs_that_are_done() -> None:
+    """By the client, by the scheduler, and by what Dask remembers of keys."""
+    running = run_jobs(HERE, neg, (Job(f"labels {task} of clip", task) for task in range(60)))
+    for _ in range(56):
+        next(running)
+    client = default_client()  # type: ignore[no-untyped-call]
+    scheduler, deadline = client.cluster.scheduler, time.monotonic() + 60
+    while max(len(client.futures), len(scheduler.tasks)) > 8 and time.monotonic() < deadline:
+        threading.Event().wait(0.01)  # released keys are told from thread to thread
+    assert len(client.futures) <= 8
+    assert len(scheduler.tasks) <= 8
+    assert {*scheduler.task_prefixes} == {*scheduler.task_groups} == {KEY_PREFIX}
+    assert key_split.cache_info().currsize <= 8
+    assert len(scheduler.computations) == 1
+    assert len([*running]) == 4
 
 
 def test_worker_processes_give_the_same_results_and_errors(

@@ -1,10 +1,12 @@
 import os
 import random
+import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -251,3 +253,22 @@ def test_the_pixels_of_a_webp_are_known_before_it_is_opened(keys: dict[str, Any]
     assert webp.count_pixels(content) == 2100
     assert webp.is_lossless(content) == ("lossless" in keys)
     assert webp.count_pixels(PNG) == webp.count_pixels(content[:20]) == 0
+
+
+def test_an_image_in_an_archive_may_have_as_many_bytes_as_are_accepted(tmp_path: Path) -> None:
+    content = b"0123456789"
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        entry = tarfile.TarInfo("a.png")
+        entry.size = len(content)
+        archive.addfile(entry, BytesIO(content))
+    uri = f"{tmp_path}/0.tar#a.png@512+{len(content)}"
+    assert images.read_bytes(uri, Limits(max_bytes=10)) == content
+    with pytest.raises(UnreadableImageError, match="10 bytes; at most 9 are read"):
+        images.read_bytes(uri, Limits(max_bytes=9))
+
+
+def test_of_16_bits_in_colours_the_lower_8_count_as_set() -> None:
+    colours = np.zeros((2, 2, 3), np.uint16)
+    colours[0, 0] = 200 << 8
+    encoded_colours = cv2.imencode(".png", colours)[1].tobytes()
+    assert images.decode_image(encoded_colours).max_value == 200 << 8 | 255

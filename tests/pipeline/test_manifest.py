@@ -178,3 +178,25 @@ def test_a_full_disk_leaves_the_part_that_was_there(small_disk: Path) -> None:
     assert error.value.filename == str(path)
     assert part_file.read_facts(path) == FACTS
     assert [each for each in small_disk.rglob("*") if each.is_file()] == [path]
+
+
+def test_other_rows_have_a_fingerprint_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path, 0)
+    facts = {**FACTS, "stage.version": 2}
+    part_file.replace_rows(path, tables.IMAGES.rows(rows(0, 2)), facts)
+    record = json.loads(pq.read_metadata(path).metadata[b"maskmill"])
+    assert record["fingerprint"] == part_file.digest(facts)
+    assert (record["num_rows"], record["facts"], record["config"]) == (2, facts, {"a": [1]})
+
+
+@pytest.mark.parametrize("key", ["facts", "files", "failed", "rows", "num_rows"])
+def test_a_record_without_a_key_is_damage(key: str, tmp_path: Path) -> None:
+    path = write(tmp_path, 0)
+    table = pq.read_table(path)
+    record = json.loads(pq.read_metadata(path).metadata[b"maskmill"])
+    del record[key]
+    text = json.dumps(record)
+    own = {b"maskmill": text, b"maskmill.checksum": part_file.digest(text)}
+    pq.write_table(table.replace_schema_metadata(own), path)
+    with pytest.raises(StorageError, match="damaged manifest part"):
+        part_file.read_record(path)

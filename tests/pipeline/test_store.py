@@ -11,7 +11,7 @@ from pipeline.config.vocabulary import IGNORE
 from pipeline.errors import StorageError
 from pipeline.records.label_documents import damaged_documents, restore_documents
 from pipeline.records.label_reader import LabelReader, StoredLabel
-from pipeline.records.label_store import LabelStore
+from pipeline.records.label_store import LabelStore, unused_files
 
 Bytes = npt.NDArray[np.uint8]
 RNG = np.random.default_rng(0)
@@ -193,3 +193,12 @@ def test_a_full_disk_is_reported_with_the_file(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left on device") as error:
         store.write(0, [0, 1, 2, 3], noise, np.zeros((4, 64, 64), np.uint8))
     assert error.value.filename == str(store.shard_file(0))
+
+
+def test_temporary_files_of_killed_writers_are_of_no_use(store: LabelStore) -> None:
+    used = store.shard_file(0)
+    left = used.with_name(f".{used.name}.1-1.tmp")
+    left.touch()
+    assert unused_files(store.path, {0, 1}) == [left]
+    unused = unused_files(store.path, set())
+    assert {used.parents[1], store.shard_file(0, "confidence").parents[1]} <= {*unused}
