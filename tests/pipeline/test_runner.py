@@ -97,7 +97,7 @@ def test_without_names_all_sections_run_in_order(
 ) -> None:
     build(total={}, count={}).run(Request())
     captured = capsys.readouterr()
-    assert captured.out == "count: 2 rows\ntotal: 1 rows\n"
+    assert captured.out == ""
     notes = [line.partition(" in ")[0] for line in captured.err.splitlines()]
     assert notes == [
         "count: not done yet: 2 units",
@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing_and_says_so(
     build(count={}, total={}).run(Request())
     captured = capsys.readouterr()
     assert captured.err == "count: nothing to do, 2 fresh\ntotal: nothing to do, 1 fresh\n"
-    assert captured.out == "count: 2 rows\ntotal: 1 rows\n"
+    assert captured.out == ""
     assert [path.stat().st_mtime_ns for path in parts] == before
 
 

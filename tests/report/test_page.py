@@ -52,7 +52,7 @@ def test_the_page_shows_every_table_and_every_picture(call: Call, report: Path) 
         "image, truth, plain, web",
     ):
         assert text in page.texts
-    printed = call("run").stdout
+    printed = call("results").stdout
     _, title, printed = printed.partition("mean IoU, %; gain over Labeled only on test")
     assert title in page.texts
     for line in printed.splitlines():
