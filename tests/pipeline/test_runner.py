@@ -97,7 +97,7 @@ def test_without_names_all_sections_run_in_order(
 ) -> None:
     build(total={}, count={}).run(Request())
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert captured.out == "count: 2 rows\ntotal: 1 rows\n"
     notes = [line.partition(" in ")[0] for line in captured.err.splitlines()]
     assert notes == [
         "count: not done yet: 2 units",
