@@ -34,6 +34,7 @@ def described(what: str, workspace: Path) -> Described:
     """
     if what == "runs":
         return _runs(workspace)
+    what = what.replace("_", "-")  # as configs write it
     if what not in KINDS:
         fix = f"use one of: {', '.join((*KINDS, 'runs'))}"
         raise ConfigError(f"nothing is called {what!r}", where="maskmill list", fix=fix)

@@ -40,6 +40,11 @@ def test_a_list_of_the_lists(maskmill: Maskmill) -> None:
         assert maskmill("list", kind).returncode == 0
 
 
+def test_a_kind_may_be_written_as_in_configs(maskmill: Maskmill) -> None:
+    found = maskmill("list", "label_sources")
+    assert (found.returncode, found.stdout) == (0, maskmill("list", "label-sources").stdout)
+
+
 def test_an_unknown_kind_is_one_line(maskmill: Maskmill) -> None:
     done = maskmill("list", "labelrs")
     assert done.returncode == 1
