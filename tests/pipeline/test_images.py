@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.images import images, webp
 from pipeline.images.faults import UnreachableImageError, UnreadableImageError
+from pipeline.images.jpeg import count_scans
 from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
 
@@ -25,6 +26,12 @@ def encoded(image: Image.Image, file_format: str = "PNG", **keys: Any) -> bytes:
     buffer = BytesIO()
     image.save(buffer, file_format, **keys)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xD0, 0xD7])
+def test_a_marker_without_a_length_hides_no_scan(marker: int) -> None:
+    scan = b"\xff\xda\x00\x02"
+    assert count_scans(b"\xff\xd8" + bytes([0xFF, marker]) + scan * 3 + b"\xff\xd9") == 3
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])

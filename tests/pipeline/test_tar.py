@@ -163,6 +163,7 @@ def test_limits_hold_in_archives_too(write: Write) -> None:
     [entry] = tar.entries(write(files={"a.jpg": bytes(1000)}))
     with pytest.raises(UnreadableImageError, match=r"^1,000 bytes; at most 999 are read$"):
         images.read_bytes(entry.member.uri, Limits(max_bytes=999))
+    assert images.read_bytes(entry.member.uri, Limits(max_bytes=1000)) == bytes(1000)
     far = f"{entry.member.archive}#a.jpg@99999999+5"
     with pytest.raises(UnreadableImageError, match="no longer at this place of the archive"):
         images.read_bytes(far)

@@ -17,7 +17,10 @@ def _tests(folder: str, *names: str) -> list[str]:
 
 TESTS: dict[str, list[str]] = {
     "pipeline/files/storage.py": _tests(PIPELINE, "writing", "durability"),
-    "pipeline/images/images.py": [*_tests(PIPELINE, "images"), "tests/test_rounded_sizes.py"],
+    "pipeline/images/images.py": [
+        *_tests(PIPELINE, "images", "tar"),
+        "tests/test_rounded_sizes.py",
+    ],
     "pipeline/images/jpeg.py": _tests(PIPELINE, "images"),
     "pipeline/images/overlay.py": _tests(PIPELINE, "overlay"),
     "pipeline/records/arrays.py": _tests(PIPELINE, "arrays", "sharded"),
@@ -31,7 +34,10 @@ TESTS: dict[str, list[str]] = {
     "stages/labels/confusion.py": ["tests/labels/test_confusion.py"],
     "stages/labels/images.py": ["tests/labels/test_images.py"],
     "stages/labels/pseudo_labels.py": [*_tests(TRAIN, "batch", "stored_crops"), *_SOURCES],
-    "stages/models/segmenters/protocol.py": ["tests/test_rounded_sizes.py"],
+    "stages/models/segmenters/protocol.py": [
+        "tests/test_rounded_sizes.py",
+        *_tests(TRAIN, "published_protocols"),
+    ],
     "stages/models/segmenters/windows.py": [
         "tests/models/segmenters/test_inference.py",
         *_tests(PSEUDOLABEL, "windows"),
