@@ -88,10 +88,10 @@ def read_checkpoint(path: Path) -> CheckpointFile:
 
 def _unwrapped(content: Any) -> Mapping[str, Any]:
     while isinstance(content, Mapping):
-        inner = (content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping))
-        if (found := next(inner, None)) is None:
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
             return {str(name): value for name, value in content.items()}
-        content = found
+        content = inner[0]
     raise NotTensorsError(f"it holds a {type(content).__name__}, not tensors by name")
 
 

@@ -138,15 +138,17 @@ def test_facts_distinguish_weights(clip_folder: ClipFolder, vocabulary: BuildVoc
 
     assert facts(model="ViT-B-16", weights="openai") == {"weights": "openai"}
     file = str(folder / CHECKPOINT)
-    assert facts(model="ViT-B-16", weights=file) == {"weights": checksum(CHECKPOINT)}
+    beside = {
+        "weights": checksum(CHECKPOINT),
+        "weights.config": checksum("open_clip_config.json"),
+    }
+    assert facts(model="ViT-B-16", weights=file) == beside
     assert facts(model=f"local-dir:{folder}") == {
         "weights": checksum(CHECKPOINT),
         "weights.config": checksum("open_clip_config.json"),
         "weights.bpe.txt.gz": checksum("bpe.txt.gz"),
     }
-    assert facts(model="ViT-B-16", weights=file, stand_in="sandbox") == {
-        "weights": checksum(CHECKPOINT)
-    }
+    assert facts(model="ViT-B-16", weights=file, stand_in="sandbox") == beside
 
 
 def test_the_stand_in_labels_and_says_so(vocabulary: BuildVocabulary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 
 OF_TIMM = "tu-"
 """Prefix of the names of timm's encoders in segmentation_models_pytorch."""
+
+_HALF = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_PUBLISHED = (
+    (r"(inceptionresnetv2|inceptionv4|xception|timm-tf_efficientnet_lite\d) .*", _HALF),
+    (r"(timm-)?efficientnet-b\d advprop", _HALF),
+    (r"dpn\d+b? .*", Normalization((124 / 255, 117 / 255, 104 / 255), (0.2348247,) * 3)),
+)
+"""What segmentation_models_pytorch published for weights that are not normalized as ImageNet's, by
+encoder and tag; from 0.5 on it keeps the numbers in a file of its hub, which is not always there."""
 
 _CANNOT_DILATE = (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError)
 
@@ -161,15 +171,15 @@ def pretrained_normalization(name: str, weights: str | None) -> Normalization:
     if weights is None:
         return IMAGENET
     if name in encoders:
-        published = encoders[name]["pretrained_settings"]
-        settings: dict[str, Any] = published.get(weights) or next(iter(published.values()), {})
-        mean, std = settings.get("mean"), settings.get("std")
-    else:
-        try:
-            config = timm.get_pretrained_cfg(name.removeprefix(OF_TIMM))
-        except RuntimeError:  # building it names the tag that is not there
-            config = None
-        mean, std = (None, None) if config is None else (config.mean, config.std)
+        tags = encoders[name]["pretrained_settings"]
+        tag = weights if weights in tags else next(iter(tags), "")
+        found = (each for names, each in _PUBLISHED if re.fullmatch(names, f"{name} {tag}"))
+        return next(found, IMAGENET)
+    try:
+        config = timm.get_pretrained_cfg(name.removeprefix(OF_TIMM))
+    except RuntimeError:  # building it names the tag that is not there
+        config = None
+    mean, std = (None, None) if config is None else (config.mean, config.std)
     if mean is None or std is None or len(mean) != 3:
         return IMAGENET
     return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

@@ -28,6 +28,14 @@ def test_statistics_are_those_of_the_weights() -> None:
     assert pretrained_normalization("vit_base_patch14_dinov2.lvd142m", "pretrained") == IMAGENET
     assert pretrained_normalization("vit_base_patch16_224.augreg_in21k", "pretrained") == HALF
     assert pretrained_normalization("inceptionresnetv2", "imagenet+background") == HALF
+    assert pretrained_normalization("inceptionv4", "/a/file.pth") == HALF
+    assert pretrained_normalization("efficientnet-b3", "advprop") == HALF
+    assert pretrained_normalization("efficientnet-b3", "imagenet") == IMAGENET
+    assert pretrained_normalization("timm-efficientnet-b8", "/a/file.pth") == IMAGENET
+    assert pretrained_normalization("timm-tf_efficientnet_lite0", "imagenet") == HALF
+    dpn = pretrained_normalization("dpn68b", "imagenet+5k")
+    assert dpn.mean == pytest.approx((0.48627451, 0.45882353, 0.40784314))
+    assert dpn.std == pytest.approx((0.23482447,) * 3)
     assert pretrained_normalization("resnet101", "imagenet") == IMAGENET
     assert pretrained_normalization(XCEPTION, None) == IMAGENET  # nothing was learned yet
 
