@@ -178,9 +178,10 @@ def test_status_shows_programs_the_state_of_every_stage(finished: Path) -> None:
 
 def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
     before = outputs(finished)
-    _, err = maskmill(finished, "run")
+    out, err = maskmill(finished, "run")
     for name in ("sandbox", "ingest", "pseudolabel", "train", "evaluate", "report"):
         assert f"{name}: nothing to do, " in err
+    assert out == ""
     assert "mean IoU" in maskmill(finished, "results")[0]
     after = outputs(finished)
     lock = finished / MANIFESTS / ".lock"

@@ -24,7 +24,7 @@ _PUBLISHED = (
     (r"dpn\d+b? .*", Normalization((124 / 255, 117 / 255, 104 / 255), (0.2348247,) * 3)),
 )
 """What segmentation_models_pytorch published for weights that are not normalized as ImageNet's, by
-encoder and tag; from 0.5 on it keeps the numbers in a file of its hub, which is not always there."""
+encoder and tag. It keeps the numbers in files of its hub, which cannot always be reached."""
 
 _CANNOT_DILATE = (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError)
 

@@ -157,6 +157,6 @@ def test_a_table_of_images_themselves_says_what_to_do(
     pq.write_table(table.drop(["path"]), tmp_path / "list.parquet")
     pq.write_table(table, tmp_path / "named.parquet")
     for name in ("list.parquet", "named.parquet"):
-        what = f"{tmp_path}/{name} holds images themselves, in its column `{column}`; write each "
+        what = f"{tmp_path}/{name} holds images themselves, in its column `{column}`; write "
         with pytest.raises(DataError, match=re.escape(what)):
             listed(name)
