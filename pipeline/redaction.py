@@ -3,12 +3,11 @@
 import re
 
 _HIDDEN = "***"
-_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@\"'<>]+@", re.IGNORECASE)
+_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s\"'<>]+@", re.IGNORECASE)
 """The name and password of `scheme://name:password@host`."""
 _PARAMETER = re.compile(
-    r"([?&;](?:x-(?:amz|goog|oss)-(?:signature|credential|security-token)|signature|sig|"
-    r"awsaccesskeyid|googleaccessid|(?:access_?|auth_?|api_?|secret_?)?(?:token|key)|"
-    r"password|passwd|secret)=)[^&;\s\"'<>#]+",
+    r"([?&;#][\w.-]*(?:token|secret|password|passwd|pwd|pass|key|keyid|accessid|signature|sig|"
+    r"credential|auth|jwt|sas|session|policy)=)[^&;\s\"'<>#]+",
     re.IGNORECASE,
 )
 """A part of a query that lets whoever has it read what its owner may read."""

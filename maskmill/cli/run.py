@@ -59,6 +59,7 @@ def run(
     from pipeline import stopping
     from pipeline.engine.runner import Request, Runner
     from pipeline.engine.survey import refuse
+    from pipeline.redaction import without_secrets
     from stages.graph import GRAPH
 
     if stages and only:
@@ -77,7 +78,8 @@ def run(
         found = list(runner.preview(request, thorough=True))
         if as_json:
             plans = [{**as_dict(state), "to_do": [unit.name for unit in do]} for state, do in found]
-            typer.echo(json.dumps({"run": loaded.run.run, "stages": plans}, indent=2))
+            text = json.dumps({"run": loaded.run.run, "stages": plans}, indent=2)
+            typer.echo(without_secrets(text))
         else:
             for line in (line for state, units in found for line in plan_lines(state, units)):
                 console.line(line)

@@ -18,6 +18,7 @@ def status(
     from maskmill.cli.state_lines import as_dict, status_lines
     from pipeline.engine.runner import Runner
     from pipeline.engine.survey import refuse
+    from pipeline.redaction import without_secrets
     from stages.graph import GRAPH
 
     console = leader_console()
@@ -25,7 +26,8 @@ def status(
         states = list(Runner(loaded, GRAPH, console, strict_versions).status())
         if as_json:
             stages = [as_dict(state) for state in states]
-            typer.echo(json.dumps({"run": loaded.run.run, "stages": stages}, indent=2))
+            text = json.dumps({"run": loaded.run.run, "stages": stages}, indent=2)
+            typer.echo(without_secrets(text))
             refuse(states)
             return
         rows = [

@@ -277,7 +277,7 @@ def _connected(cluster: ClusterConfig) -> Iterator[Any]:
 def _client_of(address: str) -> Any:
     try:
         return Client(address)  # type: ignore[no-untyped-call]
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         what = f"no Dask scheduler at {address}: {reason}"
         fix = "start one there with `dask scheduler`, or drop the key"

@@ -98,7 +98,7 @@ def _inspect_unit(stage: AnyStage, unit: AnyUnit, record: Record | None) -> Unit
     except StorageError as error:
         reason = Reason(ReasonKind.PART_DAMAGED, f"{error.where}: {error.what}")
         return UnitState(unit, State.STALE, (reason,))
-    if record is not None and (record.facts == unit.facts or stage.covers(unit, record)):
+    if record is not None and (_holds(record, unit) or stage.covers(unit, record)):
         if record.failed:
             reason = Reason(ReasonKind.IMAGES_FAILED, "could not be read", record.failed)
             return UnitState(unit, State.STALE, (reason,))
@@ -116,6 +116,10 @@ def _inspect_unit(stage: AnyStage, unit: AnyUnit, record: Record | None) -> Unit
         else:
             reasons.append(Reason(ReasonKind.FACT_CHANGED, change.text))
     return UnitState(unit, State.STALE, tuple(reasons))
+
+
+def _holds(record: Record, unit: AnyUnit) -> bool:
+    return unit.facts == record.facts or part_file.as_recorded(unit.facts) == record.facts
 
 
 def _kept(stage: AnyStage, unit: AnyUnit) -> Mapping[Path, Path]:

@@ -17,6 +17,8 @@ from pipeline.records.part_file import installed
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("pipeline", "stages")
+"""With what lies in them: embedded weights, settings."""
+_COMPILED = (".pyc", ".pyo")
 _LIBRARIES = (
     *("numpy", "pillow", "torch", "torchvision", "timm", "open_clip_torch", "segment-anything"),
     *("transformers", "scipy", "pycocotools", "zarr", "tensorstore"),
@@ -28,7 +30,9 @@ _CODE = "code of Maskmill"
 def _identity() -> dict[str, str]:
     found = hashlib.sha256()
     for package in _PACKAGES:
-        for path in sorted((_ROOT / package).rglob("*.py")):
+        for path in sorted((_ROOT / package).rglob("*")):
+            if not path.is_file() or path.suffix in _COMPILED:
+                continue
             found.update(f"{path.relative_to(_ROOT).as_posix()}\0".encode())
             found.update(path.read_bytes())
     return {_CODE: found.hexdigest()[:12], **installed(_LIBRARIES)}

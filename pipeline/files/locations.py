@@ -32,7 +32,7 @@ def location(text: object) -> Path:
         raise ValueError(f"use a path or an address s3://bucket/prefix, not {name}")
     if not (bucket := s3_objects.split(name)[0]):
         raise ValueError("name the bucket: s3://bucket/prefix")
-    if "@" in bucket:
+    if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
         raise ValueError(
             "leave the credentials out of the address: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

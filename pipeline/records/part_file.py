@@ -130,6 +130,12 @@ def _write(path: Path, rows: pa.Table, record: Mapping[str, Any]) -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
+def as_recorded(facts: Facts) -> Facts:
+    """Facts as a record holds them: without the credentials of addresses."""
+    recorded: Facts = json.loads(without_secrets(json.dumps(facts)))
+    return recorded
+
+
 def exists(path: Path) -> bool:
     """Tells whether there is a part, in its place or as a kept one that stands in for it."""
     return snapshot.file_of(path).exists()

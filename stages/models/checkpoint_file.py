@@ -25,6 +25,7 @@ from torch import Tensor
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "ema", "network", "net")
 """Names under which published checkpoints hold the tensors."""
+_MAX_WRAPPERS = 3
 _OF_PROCESSES = "module."
 _OPENAI = frozenset(["input_resolution", "context_length", "vocab_size"])
 """Numbers in the `state_dict` of OpenAI's own loader, next to the tensors."""
@@ -75,24 +76,29 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     content = _read_safetensors(path) if is_safetensors else _read_torch(path)
     values = _unwrapped(content)
     tensors = {name: each for name, each in map(_as_tensor, values.items()) if each is not None}
-    is_of_openai = tensors.keys() >= _OPENAI
+    names = {*values}
+    if all(name.startswith(_OF_PROCESSES) for name in tensors):
+        tensors = {name.removeprefix(_OF_PROCESSES): each for name, each in tensors.items()}
+        names = {name.removeprefix(_OF_PROCESSES) for name in names}
+    is_of_openai = names >= _OPENAI  # which some copies hold as plain numbers
     tensors = {name: each for name, each in tensors.items() if name not in _OPENAI}
     if not tensors:
         raise NotTensorsError("it holds no tensors")
-    if all(name.startswith(_OF_PROCESSES) for name in tensors):
-        tensors = {name.removeprefix(_OF_PROCESSES): each for name, each in tensors.items()}
     return CheckpointFile(
         tensors, is_safetensors and tensors.keys() == content.keys(), is_of_openai
     )
 
 
-def _unwrapped(content: Any) -> Mapping[str, Any]:
-    while isinstance(content, Mapping):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            return {str(name): value for name, value in content.items()}
-        content = inner[0]
-    raise NotTensorsError(f"it holds a {type(content).__name__}, not tensors by name")
+def _unwrapped(content: Any, depth: int = _MAX_WRAPPERS) -> Mapping[str, Any]:
+    """The innermost mapping that holds tensors; the outermost one if none does."""
+    if not isinstance(content, Mapping):
+        raise NotTensorsError(f"it holds a {type(content).__name__}, not tensors by name")
+    inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+    for each in inner if depth else []:
+        found = _unwrapped(each, depth - 1)
+        if any(isinstance(value, Tensor | np.ndarray) for value in found.values()):
+            return found
+    return {str(name): value for name, value in content.items()}
 
 
 def _as_tensor(item: tuple[str, Any]) -> tuple[str, Tensor | None]:
@@ -101,7 +107,10 @@ def _as_tensor(item: tuple[str, Any]) -> tuple[str, Tensor | None]:
     if isinstance(value, Tensor):
         return name, value
     is_array = isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-    return name, torch.from_numpy(value.copy()) if is_array else None
+    try:
+        return name, torch.from_numpy(value.copy()) if is_array else None
+    except (TypeError, ValueError) as error:
+        raise NotTensorsError(f"{name}: {one_line(error)}") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -125,7 +134,7 @@ def _names_in_zip(path: Path) -> list[str]:
     try:
         with ZipFile(path) as archive:
             return archive.namelist()
-    except (BadZipFile, ValueError):
+    except (BadZipFile, NotImplementedError, ValueError):
         return []
 
 
@@ -151,7 +160,7 @@ def _check_header(path: Path) -> None:
     try:
         pairs: list[tuple[str, Any]] = json.loads(header, object_pairs_hook=list)
         names = [name for name, _ in pairs]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise NotTensorsError("its header is not that of safetensors") from error
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -36,6 +36,7 @@ class LabelFacts:
     version: Facts
     images: Callable[[], ShardedTable]
     _known: dict[str, Facts] = field(default_factory=dict, init=False, repr=False)
+    _weights: dict[str, Facts] = field(default_factory=dict, init=False, repr=False)
     """The facts of labelers without what they read; checksums of weights are computed once."""
 
     def planned(self, name: str) -> Facts:
@@ -122,6 +123,11 @@ class LabelFacts:
         """The labelers whose labels a labeler reads."""
         return self.section.labelers[name].create(self.config.vocabulary).members
 
+    def weights(self, name: str) -> Facts:
+        """The facts of a labeler's weights, by the keys of `Labeler.weights_facts`."""
+        self._own(name)
+        return dict(self._weights[name])
+
     def _own(self, name: str) -> Facts:
         if name not in self._known:
             self._known[name] = self._compute(name)
@@ -132,6 +138,7 @@ class LabelFacts:
         prefix, labeler = labeler_key(name), choice.create(vocabulary)
         with error_context(prefix):
             weights, asked = labeler.weights_facts(), labeler.vocabulary_facts()
+        self._weights[name] = weights
         facts: Facts = {
             **self.version,
             **choice.facts(prefix),

@@ -130,6 +130,7 @@ class PseudolabelStage(ShardStage[PseudolabelKey, "ShardTask", LabelRow]):
             images=self.images[key.shard].to_pylist(),
             key=labeler_key(key.labeler),
             labeler=self._section.labelers[key.labeler],
+            weights=self._label_facts.weights(key.labeler),
             vocabulary=self.context.config.vocabulary,
             proposals=proposals_part(manifests, key.shard),
             members={

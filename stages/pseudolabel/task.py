@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.components import Choice
+from pipeline.config.config_section import Facts
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.records.label_store import LabelStore
 from pipeline.records.rows import ImageRow
@@ -22,6 +23,7 @@ class ShardTask:
         images: Rows of the images to label, in the order of the manifest.
         labeler: The chosen labeler and its config.
         key: The labeler's key in the config, for errors.
+        weights: The facts of the labeler's weights, which a worker must have too.
         vocabulary: The classes.
         proposals: The shard's part of the proposals manifest, for labelers that need it.
         members: The shard's parts of the members' labels, by labeler name; for `ensemble`.
@@ -39,6 +41,7 @@ class ShardTask:
     images: Sequence[ImageRow]
     labeler: Choice[Labeler]
     key: str
+    weights: Facts
     vocabulary: Vocabulary
     proposals: Path
     members: Mapping[str, Path]

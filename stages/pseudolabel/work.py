@@ -5,6 +5,9 @@ The labeler with its weights is built once per worker and cached.
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +24,7 @@ from pipeline import stopping
 from pipeline.config.vocabulary import IGNORE, Vocabulary
 from pipeline.engine import image_progress
 from pipeline.engine.run_shards import ShardResult
-from pipeline.errors import error_context
+from pipeline.errors import WeightsError, error_context
 from pipeline.images.faults import UnreadableImageError
 from pipeline.records.label_store import CONFIDENCE_STRIDE
 from pipeline.records.rows import ImageRow, LabelRow
@@ -54,6 +57,7 @@ def label_shard(task: ShardTask) -> ShardResult[LabelRow]:
             device,
             task.store_name,
             task.cache,
+            json.dumps(task.weights),
         )
     size_px = task.store.size_px
     masks = np.full((len(task.images), size_px, size_px), IGNORE, np.uint8)
@@ -103,14 +107,24 @@ def _loaded(
     device: torch.device,
     store_name: str,
     cache: Path,
+    weights: str,
 ) -> Labeler:
     """The loaded labeler of a config.
 
     Config and vocabulary are JSON text because they are keys of the cache. The store name is a key
     too: it changes with the weights, which may change while a worker lives.
+
+    Raises:
+        WeightsError: The weights here are others than those of the command, whose facts these are.
     """
     checked = component.Config.model_validate_json(config)
     labeler = component(checked, Vocabulary.model_validate_json(vocabulary))
+    own = json.loads(json.dumps(labeler.weights_facts()))
+    for key, wanted in json.loads(weights).items():
+        if own.get(key) != wanted:
+            what = f"process {os.getpid()} on {platform.node()} has {own.get(key)}, not {wanted}"
+            fix = "put the same files there; it has labeled nothing"
+            raise WeightsError(what, where=key, fix=fix)
     labeler.load(device, cache)
     return labeler
 

@@ -134,3 +134,62 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     for name in ("a.pth", "a.safetensors"):
         with pytest.raises(FileNotFoundError):
             read_checkpoint(tmp_path / name)
+
+
+NUMBERS = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {name: torch.tensor(value) for name, value in NUMBERS.items()},
+        NUMBERS,
+        {name: np.int64(value) for name, value in NUMBERS.items()},
+        {f"module.{name}": torch.tensor(value) for name, value in NUMBERS.items()},
+    ],
+)
+def test_files_of_openais_loader_are_known_by_their_numbers(
+    numbers: dict[str, Any], tmp_path: Path
+) -> None:
+    prefix = "module." if next(iter(numbers)).startswith("module.") else ""
+    tensors = {f"{prefix}{name}": each for name, each in TENSORS.items()}
+    torch.save({**tensors, **numbers}, tmp_path / "a.pt")
+    read = read_checkpoint(tmp_path / "a.pt")
+    assert read.is_of_openai
+    assert read.tensors.keys() == TENSORS.keys()
+
+
+def test_the_mapping_that_holds_tensors_is_taken(tmp_path: Path) -> None:
+    for other in (
+        {"model": {"name": "vit"}, "network": TENSORS},
+        {"state_dict": {}, "ema": TENSORS},
+    ):
+        torch.save(other, tmp_path / "a.pt")
+        assert read_checkpoint(tmp_path / "a.pt").tensors.keys() == TENSORS.keys()
+
+
+def test_a_mapping_inside_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content |= {"model": content, "state_dict": content}
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(NotTensorsError, match="it holds no tensors"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_damaged_zip_of_a_strange_version_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(TENSORS, path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 6] = 230  # the version that is needed to extract it
+    content[content.index(b"PK\x03\x04")] = 0
+    path.write_bytes(content)
+    with pytest.raises(NotTensorsError):
+        read_checkpoint(path)
+
+
+def test_a_header_without_end_is_one_line(tmp_path: Path) -> None:
+    deep = b"[" * 100_000
+    (tmp_path / "a.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    with pytest.raises(NotTensorsError, match="its header is not that of safetensors"):
+        read_checkpoint(tmp_path / "a.safetensors")

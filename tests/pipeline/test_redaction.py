@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.config.config_section import Facts
 from pipeline.errors import DataError
+from pipeline.records import part_file, tables
 from pipeline.redaction import without_secrets
 
 SECRET = "hunter2secret"
@@ -29,6 +31,13 @@ SIGNED = (
         (f"s3://key:{SECRET}@bucket/x", "s3://***@bucket/x"),
         (f'{{"a": "http://h/?sig={SECRET}", "b": 1}}', '{"a": "http://h/?sig=***", "b": 1}'),
         ("https://host/a@b?keyword=dog#me@home", "https://host/a@b?keyword=dog#me@home"),
+        (f"https://me:p@{SECRET}@host/x", "https://***@host/x"),
+        (
+            f"http://h/?x-api-key={SECRET}&refresh_token={SECRET}",
+            "http://h/?x-api-key=***&refresh_token=***",
+        ),
+        (f"http://h/#access_token={SECRET}", "http://h/#access_token=***"),
+        (f"http://h/?client_secret={SECRET}&page=2", "http://h/?client_secret=***&page=2"),
         ("mail me@host: no address", "mail me@host: no address"),
     ],
 )
@@ -53,7 +62,7 @@ def test_a_run_writes_none(
         for number in range(2):
             picture = io.BytesIO()
             Image.new("RGB", (32, 24), (number, 0, 0)).save(picture, "PNG")
-            own = json.dumps({"url": f"{SIGNED}{number}", "caption": "a cat"}).encode()
+            own = json.dumps({"url": f"{SIGNED}{number}", "caption": f"a cat, {SIGNED}"}).encode()
             for name, content in ((f"{number}.png", picture.getvalue()), (f"{number}.json", own)):
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
@@ -87,3 +96,14 @@ def test_credentials_in_an_address_of_a_config_are_refused_unprinted(
     assert SECRET not in done.stdout + done.stderr
     done = maskmill("status", "--config", write_config({**tiny, "data": f"ftp://k:{SECRET}@b/x"}))
     assert (done.returncode, SECRET in done.stderr) == (1, False)
+
+
+def test_facts_with_credentials_are_those_that_were_recorded(tmp_path: Path) -> None:
+    """A title may hold an address; its unit was stale for ever."""
+    facts: Facts = {"titles": {"a": f"see https://me:{SECRET}@host/"}, "step": 3}
+    part = tmp_path / "report/part-00000.parquet"
+    part.parent.mkdir()
+    part_file.write_part(part, tables.REPORT.rows([]), facts, {})
+    record = part_file.read_record(part)
+    assert record is not None
+    assert record.facts == part_file.as_recorded(facts) != facts

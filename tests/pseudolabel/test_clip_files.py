@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import ConfigError, WeightsError
 from stages.models.checkpoint_file import CheckpointFile
-from stages.models.clip.clip import load_clip
+from stages.models.clip.clip import load_clip, tower_config
 from stages.models.clip.clip_weights import ClipChoice
 from stages.models.clip.file_settings import read_clip_file, settings_of
 from stages.models.segmenters.normalization import IMAGENET, OPENAI, Normalization
@@ -80,6 +80,9 @@ def test_weights_of_openai_are_loaded_with_their_activation(form: str, tmp_path:
     clip = load_clip("ViT-B-32", path, window_px=32, device=torch.device("cpu"))
     activation = type(clip.network.visual.transformer.resblocks[0].mlp.gelu).__name__
     assert activation == ("GELU" if form == "plain" else "QuickGELU")
+    tower, found = tower_config("ViT-B-32", path, 32)  # what a model file of SemiVL keeps
+    assert tower["quick_gelu"] == (form != "plain")
+    assert found == OPENAI
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -93,3 +96,40 @@ def test_openais_program_says_how_to_get_the_same_weights(tmp_path: Path) -> Non
         "it is a TorchScript archive, a program; set `weights: openai`, or run `hf download" in text
     )
     assert "timm/vit_base_patch16_clip_224.openai open_clip_model.safetensors" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"preprocess_cfg": {"mean": [0.5]}}, "three numbers each"),
+        ({"preprocess_cfg": {"mean": [127.5] * 3}}, "from 0 to 1"),
+        ({"preprocess_cfg": {"std": [0.5, 0.5, 0]}}, "std not 0"),
+        ({"preprocess_cfg": {"std": [0.5, 0.5, -0.5]}}, "std not 0"),
+        ({"preprocess_cfg": {"mean": [True] * 3}}, "three numbers each"),
+        ({"preprocess_cfg": {"mean": 0.5}}, "three numbers each"),
+        ({"preprocess_cfg": {"mean": None}}, "three numbers each"),
+        ({"preprocess_cfg": {"mean": "abc"}}, "three numbers each"),
+        ({"preprocess_cfg": None}, "preprocess_cfg is no mapping"),
+        ({"model_cfg": []}, "model_cfg is no mapping"),
+        ({"model_cfg": {"quick_gelu": "false"}}, "quick_gelu must be true or false"),
+        ([], "is no mapping"),
+    ],
+)
+def test_a_config_beside_that_cannot_be_is_refused(config: Any, text: str, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError) as caught:
+        statistics("ViT-B-16", tmp_path / "model.safetensors")
+    assert text in str(caught.value)
+    assert "open_clip_config.json" in str(caught.value)
+
+
+def test_what_a_config_beside_leaves_out_is_openais(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"preprocess_cfg": {"mean": [0, 0, 0]}}')
+    found = statistics("ViT-B-16", tmp_path / "model.safetensors")
+    assert found == {"mean": (0, 0, 0), "std": OPENAI.std}
+
+
+def test_a_config_beside_that_contradicts_the_architecture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"quick_gelu": false}}')
+    with pytest.raises(ConfigError, match="set `model: ViT-B-16`"):
+        statistics("ViT-B-16-quickgelu", tmp_path / "model.safetensors")

@@ -52,7 +52,13 @@ def listing(images: Iterable[Listed]) -> pa.Table:
     Bytes that are not UTF-8 are escaped; in a name they are a problem. Escaping never gives two
     images the same address.
     """
-    listed = [one._replace(url=one.url and without_secrets(one.url)) for one in images]
+    listed = [
+        one._replace(
+            url=one.url and without_secrets(one.url),
+            caption=one.caption and without_secrets(one.caption),
+        )
+        for one in images
+    ]
     taken = {tar.without_position(one.image) for one in listed if "\\u" in one.image}
     plain = [_escaped_listed(one, taken) for one in listed]
     batches = (plain[start : start + _BATCH] for start in range(0, len(plain), _BATCH))

@@ -11,13 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError, WeightsError
+from stages.models.checkpoint_file import CheckpointFile
 from stages.models.clip import towers
 from stages.models.clip.architectures import fetch_tag, model_config, reason_of, tag_of
-from stages.models.clip.clip_weights import MASKCLIP, Dense
-from stages.models.clip.file_settings import as_safetensors, read_clip_file, settings_of
+from stages.models.clip.clip_weights import FOLDER_CONFIG, MASKCLIP, Dense
+from stages.models.clip.file_settings import (
+    as_safetensors,
+    normalization_beside,
+    read_clip_file,
+    settings_of,
+)
 from stages.models.embedded import trunk
 from stages.models.finite import finite_weights
-from stages.models.segmenters.normalization import Normalization
+from stages.models.segmenters.normalization import OPENAI, Normalization
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 """The smallest text encoder, for networks that need none."""
@@ -125,19 +131,11 @@ def load_clip(
     name = f"local-dir:{model}" if isinstance(model, Path) else model
     where = f"model: {name}" if isinstance(model, Path) else f"weights: {weights}"
     config = model_config(name)
-    options: dict[str, Any] = {}
-    is_file = not isinstance(weights, str)
-    if isinstance(weights, str):
-        tag = tag_of(name, weights)
-        # open_clip only warns if the architecture has another activation than the tag.
-        options["force_quick_gelu"] = tag.get("quick_gelu", False)
-        options["force_preprocess_cfg"] = {"mean": tag["mean"], "std": tag["std"]}
-        weights = fetch_tag(name, weights)
-    read = read_clip_file(weights, name, where)
-    if isinstance(model, str) and is_file:
-        options |= settings_of(weights, model, read, normalization)
+    options, read = _settings(model, weights, normalization, where)
+    file_of_weights = fetch_tag(name, weights) if isinstance(weights, str) else weights
+    read = read or read_clip_file(file_of_weights, name, where)
     try:
-        with as_safetensors(weights, read) as file:
+        with as_safetensors(file_of_weights, read) as file:
             if isinstance(model, str):  # in a folder, open_clip finds the file
                 options["pretrained"] = str(file)
             network = open_clip.create_model(name, **options).eval().requires_grad_(False)
@@ -158,28 +156,54 @@ def load_clip(
     return Clip(network, tokenizer, mean, std, precision)
 
 
-def tower_config(model: str | Path, tag: str | None, window_px: int) -> dict[str, Any]:
-    """The architecture of the image side that `load_clip` loads, as plain values for JSON.
+def _settings(
+    model: str | Path, weights: str | Path, normalization: Normalization | None, where: str
+) -> tuple[dict[str, Any], CheckpointFile | None]:
+    """Arguments of open_clip that weights ask for, and the file if they had to be read for it."""
+    if isinstance(model, Path):  # open_clip reads its config
+        normalization_beside(model / FOLDER_CONFIG)
+        return {}, None
+    if isinstance(weights, str):
+        tag = tag_of(model, weights)
+        # open_clip only warns if the architecture has another activation than the tag.
+        statistics = {"mean": tag["mean"], "std": tag["std"]}
+        is_quick = tag.get("quick_gelu", False)
+        return {"force_quick_gelu": is_quick, "force_preprocess_cfg": statistics}, None
+    read = read_clip_file(weights, model, where)
+    return settings_of(weights, model, read, normalization), read
+
+
+def tower_config(
+    model: str | Path,
+    weights: str | Path,
+    window_px: int,
+    normalization: Normalization | None = None,
+) -> tuple[dict[str, Any], Normalization]:
+    """The image side that `load_clip` loads, as plain values for JSON, and its normalization.
 
     Args:
         model: An architecture of open_clip, or a folder in its layout, whose config is read.
-        tag: Tag of the weights, which decides on the activation; None if they are a file.
+        weights: As for `load_clip`: they decide on the activation.
         window_px: Side of the images.
+        normalization: As for `load_clip`.
 
     Raises:
         ConfigError: The model or tag is unknown.
-        WeightsError: The folder is not in open_clip's layout.
+        WeightsError: The folder is not in open_clip's layout, or the file cannot be read.
     """
     trunk.register()
     name = f"local-dir:{model}" if isinstance(model, Path) else model
     config = model_config(name)
+    options, _ = _settings(model, weights, normalization, f"weights: {weights}")
     vision = dict(config["vision_cfg"])
     if "timm_model_name" not in vision and isinstance(vision["layers"], int):
         vision["image_size"] = window_px
-    quick_gelu = config.get("quick_gelu", False)
-    if tag is not None:
-        quick_gelu = quick_gelu or tag_of(name, tag).get("quick_gelu", False)
-    return {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": quick_gelu}
+    is_quick = config.get("quick_gelu", False) or options.get("force_quick_gelu", False)
+    tower = {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": is_quick}
+    if isinstance(model, Path):
+        return tower, normalization_beside(model / FOLDER_CONFIG) or OPENAI
+    found = options["force_preprocess_cfg"]
+    return tower, Normalization(tuple(found["mean"]), tuple(found["std"]))
 
 
 def untrained_tower(config: Mapping[str, Any]) -> towers.Tower:

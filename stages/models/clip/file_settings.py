@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
 from pipeline.errors import ConfigError, WeightsError
@@ -17,11 +19,14 @@ from stages.models.checkpoint_file import (
     CheckpointFile,
     NotTensorsError,
     TorchScriptError,
+    one_line,
     read_checkpoint,
 )
 from stages.models.clip.architectures import HUB_FILE
 from stages.models.clip.clip_weights import FOLDER_CONFIG, openai_repository
 from stages.models.segmenters.normalization import OPENAI, Normalization
+
+_QUICK = "-quickgelu"
 
 
 def read_clip_file(path: Path, model: str, where: str) -> CheckpointFile:
@@ -44,7 +49,7 @@ def read_clip_file(path: Path, model: str, where: str) -> CheckpointFile:
             fix = (
                 f"set `weights: openai`, or run `hf download {repository} {HUB_FILE} --local-dir "
                 f"{path.parent}`, which are the same weights, and set "
-                f"`model: {model.removesuffix('-quickgelu')}-quickgelu` and "
+                f"`model: {model.removesuffix(_QUICK)}{_QUICK}` and "
                 f"`weights: {path.parent / HUB_FILE}`"
             )
         raise WeightsError(str(error), where=where, fix=fix) from error
@@ -69,21 +74,39 @@ def settings_of(
         ConfigError: open_clip's weights of this architecture are normalized in several ways.
         WeightsError: The config next to the file is damaged.
     """
-    config = _config_beside(path)
     options: dict[str, Any] = {}
-    if read.is_of_openai or config.get("model_cfg", {}).get("quick_gelu"):
+    is_quick = _mapping_beside(path, "model_cfg").get("quick_gelu")
+    if not isinstance(is_quick, bool | None):
+        raise _damaged(path, "model_cfg.quick_gelu must be true or false")
+    if is_quick is False and model.endswith(_QUICK):
+        what = f"it has the exact GELU by the {FOLDER_CONFIG} next to it"
+        fix = f"set `model: {model.removesuffix(_QUICK)}`"
+        raise ConfigError(what, where=f"weights: {path}", fix=fix)
+    if read.is_of_openai or is_quick:
         options["force_quick_gelu"] = True  # open_clip would take exact GELU without a word
-    own = config.get("preprocess_cfg", {})
-    if normalization is not None:
-        found = normalization
-    elif "mean" in own and "std" in own:
-        found = Normalization(tuple(own["mean"]), tuple(own["std"]))
-    elif read.is_of_openai:
-        found = OPENAI
-    else:
-        found = _of_all_tags(model)
+    found = normalization or normalization_beside(path)
+    if found is None:
+        found = OPENAI if read.is_of_openai else _of_all_tags(model)
     options["force_preprocess_cfg"] = {"mean": tuple(found.mean), "std": tuple(found.std)}
     return options
+
+
+def normalization_beside(path: Path) -> Normalization | None:
+    """What the config of open_clip next to a file says of normalization; None if nothing.
+
+    Raises:
+        WeightsError: The config is damaged, or its numbers cannot be those of images in [0, 1].
+    """
+    config = _mapping_beside(path, "preprocess_cfg")
+    stated = {key: config[key] for key in ("mean", "std") if key in config}
+    if not stated:
+        return None
+    try:
+        # As open_clip does, what is missing is OpenAI's.
+        return TypeAdapter(Normalization).validate_python({**asdict(OPENAI), **stated})
+    except ValidationError as error:
+        what = "preprocess_cfg.mean and std must be three numbers each, from 0 to 1, and std not 0"
+        raise _damaged(path, what) from error
 
 
 @contextmanager
@@ -98,18 +121,24 @@ def as_safetensors(path: Path, read: CheckpointFile) -> Iterator[Path]:
         yield plain
 
 
-def _config_beside(path: Path) -> dict[str, Any]:
+def _mapping_beside(path: Path, key: str) -> dict[str, Any]:
+    """A mapping in the config next to a file; empty if there is none."""
     file = path.with_name(FOLDER_CONFIG)
     if not file.is_file():
         return {}
     try:
         config = json.loads(file.read_bytes())
-        if not isinstance(config, dict):
-            raise ValueError("no mapping")
-        return config
-    except ValueError as error:
-        fix = "replace it by the published one, or remove it"
-        raise WeightsError(f"damaged: {error}", where=str(file), fix=fix) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, one_line(error)) from error
+    found = config.get(key, {}) if isinstance(config, dict) else None
+    if not isinstance(found, dict):
+        raise _damaged(path, f"{key} is no mapping")
+    return found
+
+
+def _damaged(path: Path, what: str) -> WeightsError:
+    fix = "replace it by the published one, or remove it"
+    return WeightsError(what, where=str(path.with_name(FOLDER_CONFIG)), fix=fix)
 
 
 def _of_all_tags(model: str) -> Normalization:

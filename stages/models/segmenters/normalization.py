@@ -10,8 +10,8 @@ from pydantic import Field
 if TYPE_CHECKING:
     from torch import Tensor
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Mean = Annotated[float, Field(ge=0, le=1, strict=True)]
+Deviation = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,8 +28,8 @@ class Normalization:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 # the form that pydantic reads
 
-    mean: tuple[Finite, Finite, Finite]
-    std: tuple[Positive, Positive, Positive]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from stages.models.segmenters.builders.semivl import SemiVLConfig, SemiVLModel
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.model_file import load_model_file, save_model_file
 from stages.models.segmenters.networks.semivl import SemiVL
+from stages.models.segmenters.normalization import OPENAI
 from stages.models.segmenters.protocol import WHOLE_IMAGE
 
 BuildModel = Callable[..., ModelBuilder]
@@ -164,10 +166,11 @@ def test_images_may_be_normalized_as_clips_were(
     imagenet = (grey - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
         [0.229, 0.224, 0.225]
     )[:, None, None]
-    openai = (grey - torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]) / (
-        torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
-    )
-    torch.testing.assert_close(network(imagenet), plain(openai), atol=1e-4, rtol=1e-4)
+    own = json.loads((clip_folder / "open_clip_config.json").read_text())["preprocess_cfg"]
+    own = {"std": OPENAI.std, **own}
+    mean, std = (torch.tensor(own[key])[:, None, None] for key in ("mean", "std"))
+    seen = plain((grey - mean) / std)
+    torch.testing.assert_close(network(imagenet), seen, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +245,27 @@ def test_what_was_trained_predicts_without_the_clips_weights(
         model.build(classes)
 
 
+def test_the_clip_sees_images_normalized_by_its_own_numbers(
+    clip_folder: Path, classes: Vocabulary, images: Draw, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    file = folder / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    networks = []
+    for mean in ([0.5, 0.5, 0.5], [0.4, 0.5, 0.6]):
+        config["preprocess_cfg"] = {"mean": mean, "std": [0.5, 0.5, 0.5]}
+        file.write_text(json.dumps(config))
+        keys = {"model": f"local-dir:{folder}", "image_px": 32, "clip_normalization": True}
+        model = SemiVLModel(SemiVLConfig.model_validate(keys))
+        networks.append(model.build(classes).eval())
+        rebuilt = model.build(classes, architecture=model.architecture()).eval()
+        rebuilt.load_state_dict(networks[-1].state_dict())
+        drawn = images()
+        torch.testing.assert_close(rebuilt(drawn), networks[-1](drawn))
+    networks[1].load_state_dict(networks[0].state_dict())
+    assert not torch.equal(networks[0](drawn), networks[1](drawn))
+
+
 def test_openais_vit_is_the_default() -> None:
     assert SemiVLModel(SemiVLConfig()).weights_facts() == {"weights": "openai"}
     with pytest.raises(WeightsError) as caught:
@@ -253,7 +277,7 @@ def test_openais_vit_is_the_default() -> None:
 
 @pytest.mark.parametrize("tag", ["openai", "laion2b_s34b_b88k"])
 def test_a_tower_without_weights_has_the_activation_of_its_tag(tag: str) -> None:
-    tower = untrained_tower(tower_config("ViT-B-16", tag, 512))
+    tower = untrained_tower(tower_config("ViT-B-16", tag, 512)[0])
     activation = tower.transformer.resblocks[0].mlp.gelu
     assert isinstance(activation, QuickGELU) == (tag == "openai")
     assert tower.grid_size == (32, 32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from pipeline.config.config_section import Facts
 from pipeline.errors import ConfigError
 from pipeline.files.config_paths import MaybePath
 from stages.models.clip.clip_weights import FOLDER_PREFIX, ClipChoice, ModelName
 from stages.models.segmenters.builders.base import Architecture, ModelBuilder
-from stages.models.segmenters.normalization import OPENAI
+from stages.models.segmenters.normalization import OPENAI, Normalization
 from stages.models.segmenters.pretrained import weights_facts
 
 if TYPE_CHECKING:
@@ -79,8 +79,11 @@ class SemiVLModel(ModelBuilder):
         from stages.models.clip.clip import tower_config
 
         own = self.config
-        tag = None if own.weights_file else own.weights
-        return {"clip": tower_config(own.folder or own.model, tag, self._window_px())}
+        tower, statistics = tower_config(*own.chosen(), self._window_px(), own.normalization)
+        found: dict[str, JsonValue] = {"clip": tower}
+        if own.clip_normalization and statistics != OPENAI:
+            found["statistics"] = {"mean": [*statistics.mean], "std": [*statistics.std]}
+        return found
 
     def build(
         self, vocabulary: Vocabulary, *, architecture: Architecture | None = None
@@ -104,7 +107,11 @@ class SemiVLModel(ModelBuilder):
                 normalization=own.normalization,
             )
             visual, text = clip.network.visual, self._text(clip, vocabulary)
+            read = visual.preprocess_cfg
+            statistics = Normalization(tuple(read["mean"]), tuple(read["std"]))
         else:
+            kept = architecture.get("statistics")
+            statistics = TypeAdapter(Normalization).validate_python(kept) if kept else OPENAI
             tower = architecture["clip"]
             assert isinstance(tower, dict)
             visual = untrained_tower(tower)
@@ -117,9 +124,12 @@ class SemiVLModel(ModelBuilder):
             stem_weights = own.conv_stem_weights if architecture is None else None
             level = {"features_only": True, "out_indices": (1,)}
             stem = timm_encoder(_STEM, stem_weights, _STEM_WHERE, **level)
-        statistics = OPENAI if own.clip_normalization else None
         return SemiVL(
-            vocabulary.num_classes, visual, text, conv_stem=stem, clip_statistics=statistics
+            vocabulary.num_classes,
+            visual,
+            text,
+            conv_stem=stem,
+            clip_statistics=statistics if own.clip_normalization else None,
         )
 
     def _window_px(self) -> int:
