@@ -289,3 +289,20 @@ def test_stages_and_components_load_without_torch() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def test_files_of_a_workspace_are_deleted_through_storage() -> None:
+    """Which asks whether this command still holds the lock of its run; `Path.unlink` does not."""
+    on_a_disk = (
+        "pipeline/files",
+        "stages/models/clip/architectures.py",  # the hub's cache
+        "stages/train/records/tensorboard.py",  # a local copy
+    )
+    deleting = ("unlink", "rmdir", "rmtree", "rename")
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in deleting
+    ]
+    assert [place for place in found if not place.startswith(on_a_disk)] == []

@@ -100,7 +100,7 @@ def _collect(runner: Runner, *, delete: bool) -> None:
 def _delete(path: Path) -> None:
     """Deletes a file or a folder; a store's metadata first, so that no half of it is read."""
     if path.is_dir():
-        (path / "zarr.json").unlink(missing_ok=True)
+        storage.remove(path / "zarr.json")
     storage.remove(path)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from pipeline.config.config_section import Facts
+from pipeline.files import storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.sharded_table import ShardedTable
 from pipeline.records.tables import Table
@@ -109,7 +110,7 @@ class Drop:
         if rest.num_rows:
             part_file.replace_rows(self.part, rest, self.facts)
         else:
-            self.part.unlink()
+            storage.remove(self.part)
 
     def __str__(self) -> str:
         count = len(self.rows)

@@ -73,7 +73,7 @@ class OutputFolder:
     def finish(self) -> None:
         """Marks the folder as finished, and removes the journal; nothing is added after it."""
         _write_mark(self.path, {**self._mark, "finished": True})
-        (self.path / JOURNAL).unlink()
+        storage.remove(self.path / JOURNAL)
 
 
 @contextmanager

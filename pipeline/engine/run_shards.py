@@ -3,12 +3,14 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.engine.cluster import Job, Lost, run_jobs
 from pipeline.engine.stage import Context, Unit
 from pipeline.errors import MaskmillError
+from pipeline.files import s3_lease
 from pipeline.stopping import Stopped
 
 K = TypeVar("K", bound=Hashable)
@@ -66,11 +68,12 @@ def run_shards(
     failed: list[str] = []
     cluster = context.config.run.cluster
     images = sum(item.images for item in work)
+    locked = partial(_under_locks, s3_lease.lendable(), function)
     done = 0
     try:
         with (
             context.console.shards(stage, len(work), images) as progress,
-            closing(run_jobs(cluster, function, jobs, progress.watch)) as results,
+            closing(run_jobs(cluster, locked, jobs, progress.watch)) as results,
         ):
             for job, result in results:
                 if isinstance(result, Lost):
@@ -91,3 +94,11 @@ def run_shards(
         )
         fix = "the other shards are done; run again with fewer `cluster.workers` or a smaller batch"
         raise MaskmillError(what, where=stage, fix=fix)
+
+
+def _under_locks(
+    locks: Sequence[tuple[str, str]], function: Callable[[T], ShardResult[Row]], task: T
+) -> ShardResult[Row]:
+    """Runs on a worker, which writes nothing once the run belongs to another command."""
+    with s3_lease.lent(locks):
+        return function(task)

@@ -14,6 +14,7 @@ from pipeline.engine.staleness import AnyStage, inspect
 from pipeline.engine.states import AnyUnit, StageState, State
 from pipeline.engine.survey import Survey, check, refuse, rehearsed
 from pipeline.errors import ConfigError
+from pipeline.files import storage
 from pipeline.files.run_lock import locked
 from pipeline.records.manifest import remove_temporaries, update_index, update_indexes
 from pipeline.records.redone import Redone
@@ -180,7 +181,7 @@ class Runner:
             self.console.note(f"{stage.name}: drops {part}: no longer part of the run")
             if stage.keeps_superseded:
                 stage.kept.keep(part, (), fingerprint="")  # a part of any facts
-            part.unlink(missing_ok=True)
+            storage.remove(part)
         for unit in state.kept:
             stage.kept.restore(unit.kept, unit.unit.companions)
         if state.kept:
@@ -198,7 +199,7 @@ class Runner:
         done_again = {each.unit.part for each in state.units if each.is_done_again}
         again = [unit for unit in units if unit.part in done_again]
         for path in (path for unit in again for path in unit.resumable):
-            path.unlink(missing_ok=True)
+            storage.remove(path)
         Redone(self.config.manifests).add((unit.part, unit.facts) for unit in again)
         start = time.perf_counter()
         try:

@@ -17,6 +17,7 @@ from pipeline.console import Console
 from pipeline.engine.findings import Findings
 from pipeline.engine.held_images import Drop
 from pipeline.engine.input_files import InputFiles
+from pipeline.files import storage
 from pipeline.records import part_file
 from pipeline.records.kept_parts import KeptParts
 from pipeline.records.part_file import Record
@@ -221,7 +222,7 @@ class Stage(ABC, Generic[K]):
         numbers of rows, is to be saved here.
         """
         if not part_file.put_in_place(path):
-            path.unlink(missing_ok=True)
+            storage.remove(path)
 
     def misleads(self, unit: Unit[K]) -> bool:
         """Whether a damaged unit's output can be read as if it were whole; by default it cannot.

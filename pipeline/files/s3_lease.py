@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from threading import Event, Lock, Thread
@@ -29,6 +29,8 @@ _PATIENCE_S = 10.0
 """Seconds for one request of a renewal, and for stopping after the loss of the lease."""
 _held: list[_Lease] = []
 """The locks of this process."""
+_lent: list[tuple[str, str]] = []
+"""Address and signature of the locks that another process holds and that this one works under."""
 
 
 def _now() -> float:
@@ -75,20 +77,46 @@ def leased(address: str, owner: str) -> Iterator[None]:
         raise lost(address)
 
 
+def lendable() -> tuple[tuple[str, str], ...]:
+    """The locks of this process, in a form that may travel to its workers; see `lent`."""
+    return tuple((lease.address, lease.signature) for lease in _held)
+
+
+@contextmanager
+def lent(locks: Sequence[tuple[str, str]]) -> Iterator[None]:
+    """Does the work of another process, and writes only while that one holds its locks.
+
+    Args:
+        locks: What `lendable` gave there.
+    """
+    # A thread of the holder itself needs none: it can ask how old the lock is.
+    foreign = [] if _held else [*locks]
+    _lent.extend(foreign)
+    try:
+        yield
+    finally:
+        for lock in foreign:
+            _lent.remove(lock)
+
+
 def is_any_held() -> bool:
-    """Whether this process holds the lock of a run in an object store, or held it and is paused."""
-    return bool(_held)
+    """Whether this process works under the lock of a run in an object store, lost or not."""
+    return bool(_held or _lent)
 
 
 def check_held() -> None:
-    """Refuses a write by a process that holds a lock no more.
+    """Refuses a write by a process that works under a lock no more.
 
     Raises:
-        StorageError: Its lock is so old that another process may have taken it over.
+        StorageError: The lock is so old that another process may have taken it over; or, if it is
+            lent, another one has.
     """
     for lease in _held:
         if lease.is_lost or lease.age() >= LEASE_S - _PATIENCE_S:
             raise lost(lease.address)
+    for address, signature in _lent:
+        if not _content(address).startswith(signature):
+            raise lost(address)
 
 
 class _Lease:
@@ -96,6 +124,7 @@ class _Lease:
 
     Attributes:
         address: The object of the lock.
+        signature: What the object begins with while this process holds the lock.
         is_lost: Whether the lock may belong to another process now.
         ended: Set by the caller when the lock is no longer needed.
     """
@@ -105,7 +134,7 @@ class _Lease:
         self.ended = Event()
         self._bucket, self._key = s3_objects.split(address)
         self.address = address
-        self._signature = f"{owner}\n{uuid.uuid4().hex}\n"
+        self.signature = f"{owner}\n{uuid.uuid4().hex}\n"
         self._tag = ""
         self._renewed = _now()
         self._losing = Lock()
@@ -126,7 +155,7 @@ class _Lease:
             with suppress(_TakenError):
                 self._swap(self._text(), {"IfMatch": found["ETag"]})
                 return
-        holder = self._read().partition("\n")[0]
+        holder = _content(self.address).partition("\n")[0]
         what = f"another command is working on this run: {holder or 'it has just ended'}"
         fix = f"wait until it ends; if it was killed, its lock ends {LEASE_S:.0f} s after it"
         raise StorageError(what, where=self.address, fix=fix)
@@ -170,7 +199,7 @@ class _Lease:
 
     def _text(self) -> str:
         """New content of the lock; it differs each time, and so does its tag, a digest of it."""
-        return f"{self._signature}{uuid.uuid4().hex}\n"
+        return f"{self.signature}{uuid.uuid4().hex}\n"
 
     def _swap(self, text: str, condition: dict[str, str]) -> None:
         """Writes the object if the condition holds.
@@ -190,22 +219,24 @@ class _Lease:
                 raise
             except OSError as error:
                 # The answer to an earlier attempt may be lost, and this one found its write.
-                if not self._read().startswith(self._signature):
+                if not _content(self.address).startswith(self.signature):
                     raise _TakenError from error
                 condition = {"IfMatch": str(self._request("head_object")["ETag"])}
         raise _TakenError
 
-    def _read(self) -> str:
-        try:
-            options = {"max_concurrency": 1, "timeout": _PATIENCE_S}
-            content: bytes = s3_objects.client().cat_file(self.address, **options)
-        except FileNotFoundError:
-            return ""
-        return content.decode(errors="replace")
-
     def _request(self, method: str, **options: Any) -> Any:
         place = {"Bucket": self._bucket, "Key": self._key}
         return s3_objects.client().call_s3(method, **place, **options, timeout=_PATIENCE_S)
+
+
+def _content(address: str) -> str:
+    """The content of a lock; empty if there is none."""
+    try:
+        options = {"max_concurrency": 1, "timeout": _PATIENCE_S}
+        content: bytes = s3_objects.client().cat_file(address, **options)
+    except FileNotFoundError:
+        return ""
+    return content.decode(errors="replace")
 
 
 def lost(address: str) -> StorageError:

@@ -79,7 +79,7 @@ class KeptParts:
             except StorageError:
                 record = None
             if record is None or names & record.files.keys():
-                each.unlink(missing_ok=True)
+                storage.remove(each)
 
     def all(self) -> list[Path]:
         """Every kept part."""

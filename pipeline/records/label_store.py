@@ -186,7 +186,7 @@ def _written_through(folder: Path, names: Sequence[str]) -> Iterator[MemoryStore
 
 def _remove_temporaries(folder: Path, pattern: str = ".*.tmp") -> None:
     for left in storage.temporaries(folder, pattern):
-        left.unlink(missing_ok=True)
+        storage.remove(left)
 
 
 @contextmanager

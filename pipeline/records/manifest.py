@@ -184,7 +184,7 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left; only for the holder of the run's lock."""
     for path in storage.temporaries(folder, "**/.*.tmp"):
-        path.unlink(missing_ok=True)
+        storage.remove(path)
 
 
 def _indexed_columns(table: Table) -> list[str]:

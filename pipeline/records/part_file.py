@@ -270,7 +270,7 @@ def put_in_place(part: Path) -> bool:
         return False
     place = file_at(part, str(owner))
     if _owner(place) == owner:
-        part.unlink()
+        storage.remove(part)
         return True
     aside = temporary_folder(part.parent) / f".{part.name}.tmp"
     if place.exists():

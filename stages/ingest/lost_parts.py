@@ -40,7 +40,7 @@ def keep_places(part: Path, facts: Facts) -> None:
         ):
             columns[name] = file.read([name], use_threads=False)[name].to_pylist()
     if not columns.keys() >= {*_PLACE}:
-        part.unlink(missing_ok=True)
+        storage.remove(part)
         return
     values = zip(*columns.values(), strict=True)
     rows = tables.IMAGES.rows(dict(zip(columns, each, strict=True)) for each in values)

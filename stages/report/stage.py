@@ -98,7 +98,7 @@ class ReportStage(Stage[ReportKey]):
     def run(self, units: Sequence[Unit[ReportKey]]) -> None:
         """Draws the pictures that are not fresh, then the page."""
         for left_by_a_killed_run in storage.temporaries(page_file(self.context.config).parent):
-            left_by_a_killed_run.unlink(missing_ok=True)
+            storage.remove(left_by_a_killed_run)
         for unit in units:
             self.clear(unit)
             row = self._make(unit.key)

@@ -76,7 +76,7 @@ class SandboxStage(Stage[RoleKey]):
         total = sum(counts.values())
         with self.context.console.progress("sandbox", total, "scenes") as progress:
             for unit in units:
-                unit.part.unlink(missing_ok=True)  # an interrupted run must not look finished
+                storage.remove(unit.part)  # an interrupted run must not look finished
                 role = unit.key.role
                 if (folder := self.context.config.data / role).is_dir():
                     storage.remove(folder)

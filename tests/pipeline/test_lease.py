@@ -155,6 +155,26 @@ def test_after_a_pause_nothing_is_written_any_more(how: str, run: Path) -> None:
     assert not (run / "elsewhere").exists()
 
 
+def test_a_worker_writes_only_while_the_command_that_sent_it_holds_the_lock(run: Path) -> None:
+    """In a process of its own, which holds no lock and has only what travelled to it."""
+    path = run / "images/part-00000.parquet"
+    with locked(run):
+        locks = s3_lease.lendable()
+    storage.write_bytes(run / ".lock", "".join(locks[0][1]).encode())
+    with s3_lease.lent(locks):
+        storage.write_bytes(path, b"in time")
+        storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
+        for change in (
+            lambda: storage.write_bytes(path, b"late"),
+            lambda: storage.remove(path),
+            lambda: storage.move(path, run / "elsewhere"),
+        ):
+            with pytest.raises(StorageError, match="taken over by another command"):
+                change()
+    assert storage.read_bytes(path) == b"in time"
+    assert not s3_lease.is_any_held()
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_write_on_its_way_does_not_replace_what_another_wrote(
     is_there: bool, run: Path, s3: Proxy

@@ -70,7 +70,7 @@ class Checkpoint:
         """
         if distributed.rank() == 0:  # others would delete what the leader writes now
             for left in storage.temporaries(self.path.parent):
-                left.unlink(missing_ok=True)
+                storage.remove(left)
         if (state := self._read("cpu")) is None:
             return 0
         saved = state["parts"]

@@ -129,7 +129,7 @@ def _cut(path: Path, start: int) -> None:
     events = [(record, Event.FromString(data)) for record, data in _records(content)]
     kept = [(record, event) for record, event in events if event.step <= start]
     if not any(event.HasField("summary") for _, event in kept):
-        path.unlink()
+        storage.remove(path)
     elif len(shorter := b"".join(record for record, _ in kept)) < len(content):
         storage.write_bytes(path, shorter)
 
