@@ -7,8 +7,6 @@ older format, or as safetensors. All of these give the same tensors.
 
 from __future__ import annotations
 
-import argparse
-import codecs
 import json
 import re
 import textwrap
@@ -23,6 +21,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from stages.models import plain_pickle
+from stages.models.plain_pickle import ForbiddenValueError
+
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "ema", "network", "net")
 """Names under which published checkpoints hold the tensors."""
 _MAX_WRAPPERS = 3
@@ -31,15 +32,6 @@ _OPENAI = frozenset(["input_resolution", "context_length", "vocab_size"])
 """Numbers in the `state_dict` of OpenAI's own loader, next to the tensors."""
 _ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 _MAX_HEADER_BYTES = 2**27
-_REBUILT = np.array(0).__reduce__()[0]
-_SCALAR = np.float32(0).__reduce__()[0]
-_PLAIN: list[Any] = [
-    *((_REBUILT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *(np.ndarray, np.dtype, codecs.encode, argparse.Namespace),
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
-]
-"""What torch's reader may build besides tensors; none of it runs code of the file."""
 
 
 class NotTensorsError(Exception):
@@ -72,7 +64,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         FileNotFoundError: There is no such file.
         NotTensorsError: It is damaged, no checkpoint, or holds more than tensors and plain values.
     """
-    is_safetensors = path.suffix == ".safetensors"
+    is_safetensors = path.suffix.lower() == ".safetensors"
     content = _read_safetensors(path) if is_safetensors else _read_torch(path)
     values = _unwrapped(content)
     tensors = {name: each for name, each in map(_as_tensor, values.items()) if each is not None}
@@ -84,6 +76,8 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     tensors = {name: each for name, each in tensors.items() if name not in _OPENAI}
     if not tensors:
         raise NotTensorsError("it holds no tensors")
+    for name, tensor in tensors.items():
+        _check_plain(name, tensor)
     return CheckpointFile(
         tensors, is_safetensors and tensors.keys() == content.keys(), is_of_openai
     )
@@ -113,6 +107,16 @@ def _as_tensor(item: tuple[str, Any]) -> tuple[str, Tensor | None]:
         raise NotTensorsError(f"{name}: {one_line(error)}") from error
 
 
+def _check_plain(name: str, tensor: Tensor) -> None:
+    """Refuses tensors that are no numbers on the CPU, one beside the other."""
+    is_dense = tensor.layout is torch.strided and not tensor.is_quantized
+    if not is_dense or tensor.is_complex() or tensor.device.type != "cpu":
+        form = f"{tensor.dtype} on {tensor.device}, {tensor.layout}".replace("torch.", "")
+        raise NotTensorsError(f"{name} is no tensor of plain numbers: {form}")
+    if name.endswith((".weight", ".bias")) and not tensor.is_floating_point():
+        raise NotTensorsError(f"{name} holds whole numbers, not weights")
+
+
 def _read_torch(path: Path) -> Any:
     with path.open("rb"):  # raises here where there is no such file
         pass
@@ -120,11 +124,11 @@ def _read_torch(path: Path) -> Any:
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise TorchScriptError("it is a TorchScript archive, a program")
     try:
-        with torch.serialization.safe_globals(_PLAIN):
-            # Memory-mapped, so that an optimizer's part of the file is not read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=bool(names))
+        return plain_pickle.load(path, is_zip=bool(names))
     except MemoryError:
         raise
+    except ForbiddenValueError as error:
+        raise NotTensorsError(str(error)) from error
     except Exception as error:  # damaged files raise many kinds of errors
         raise NotTensorsError(one_line(error)) from error
 
@@ -146,9 +150,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:
         raise NotTensorsError(one_line(error)) from error
-    for name, tensor in tensors.items():
-        if name.endswith((".weight", ".bias")) and not tensor.is_floating_point():
-            raise NotTensorsError(f"{name} holds whole numbers, not weights")
     return tensors
 
 

@@ -69,6 +69,16 @@ class Runs:
         return eval, ("open('unpickled', 'w')",)
 
 
+class Unwritten:
+    """An array of which a file holds only the shape: memory that nobody has written to."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return np.array(0).__reduce__()[0], (np.ndarray, (self.size,), b"f4")
+
+
 def with_header(change: Callable[[str], str]) -> Callable[[Path], Any]:
     """Writes safetensors with another header."""
 
@@ -87,8 +97,30 @@ def twice(header: str) -> str:
 
 
 WRONG: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "code": ("a.pth", lambda path: torch.save({"model": Runs()}, path), "UnpicklingError"),
-    "a module": ("a.pth", lambda path: torch.save(network(), path), "UnpicklingError"),
+    "code": ("a.pth", lambda path: torch.save({"model": Runs()}, path), "it holds eval, which is"),
+    "a module": (
+        "a.pth",
+        lambda path: torch.save(network(), path),
+        "Sequential, which",
+    ),
+    "objects": ("a.pth", lambda path: torch.save({"a": np.array([None])}, path), "ObjectDType"),
+    "no values": ("a.pth", lambda path: torch.save(Unwritten(10**6), path), "without its values"),
+    "huge": ("a.pth", lambda path: torch.save(Unwritten(10**13), path), "without its values"),
+    "complex": (
+        "a.pth",
+        lambda path: torch.save({"a": torch.zeros(1, dtype=torch.complex64)}, path),
+        "a is no tensor of plain numbers: complex64",
+    ),
+    "nowhere": (
+        "a.pth",
+        lambda path: torch.save({"a": torch.zeros(1, device="meta")}, path),
+        "a is no tensor of plain numbers: float32 on meta",
+    ),
+    "whole numbers": (
+        "a.pth",
+        lambda path: torch.save({"a.weight": torch.zeros(1, dtype=torch.int32)}, path),
+        "a.weight holds whole numbers, not weights",
+    ),
     "text": ("a.pth", lambda path: path.write_text("<html>quota exceeded</html>"), "UnpicklingErr"),
     "cut": ("a.pth", lambda path: path.write_bytes(b"PK\3\4" + bytes(50)), "Error"),
     "a list": ("a.pth", lambda path: torch.save([torch.zeros(1)], path), "a list, not tensors by"),

@@ -31,11 +31,13 @@ def test_the_normalization_is_that_of_all_weights_of_the_architecture(tmp_path: 
         assert statistics(model, path) == HALF
     assert statistics("ViT-L-14-CLIPA", path) == {"mean": IMAGENET.mean, "std": IMAGENET.std}
     assert statistics("MobileCLIP-S1", path) == {"mean": (0, 0, 0), "std": (1, 1, 1)}
-    assert statistics("ViT-B-16", path) == {"mean": OPENAI.mean, "std": OPENAI.std}
+    assert statistics("ViT-B-16-quickgelu", path) == {"mean": OPENAI.mean, "std": OPENAI.std}
 
 
 def test_where_weights_differ_the_file_beside_or_a_key_decides(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
+    exact = json.dumps({"model_cfg": {"quick_gelu": False}})
+    (tmp_path / "open_clip_config.json").write_text(exact)
     with pytest.raises(ConfigError) as caught:
         statistics("ViT-L-14", path)
     assert "and the file does not say; put its open_clip_config.json next to it" in str(
@@ -62,7 +64,27 @@ def test_every_architecture_has_a_fact_if_its_files_were_normalized_wrongly(tmp_
         assert is_new or means == {OPENAI.mean}, model
 
 
-@pytest.mark.parametrize("form", ["numbers", "config beside", "plain"])
+def test_the_activation_is_that_of_all_weights_of_the_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for model in dict.fromkeys(model for model, _ in open_clip.list_pretrained()):
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        quick = {bool(open_clip.get_pretrained_cfg(model, tag).get("quick_gelu")) for tag in tags}
+        if len(quick) > 1:
+            with pytest.raises(ConfigError) as caught:
+                settings_of(path, model, PLAIN, OPENAI)
+            assert f"set `model: {model}-quickgelu`" in str(caught.value)
+            assert '{"model_cfg": {"quick_gelu": false}}' in str(caught.value)
+        else:
+            options = settings_of(path, model, PLAIN, OPENAI)
+            is_quick = options.get("force_quick_gelu", model.endswith("-quickgelu"))
+            assert {is_quick} == quick, model
+            facts = ClipChoice(model=model, weights=str(path.with_name("x.pt")))
+            path.with_name("x.pt").touch()
+            is_new = "weights.activation" in facts.weights_facts()
+            assert is_new == (is_quick and not model.endswith("-quickgelu"))
+
+
+@pytest.mark.parametrize("form", ["numbers", "config beside", "exact"])
 def test_weights_of_openai_are_loaded_with_their_activation(form: str, tmp_path: Path) -> None:
     """open_clip's ViT-B-32 has exact GELU; OpenAI's was trained with QuickGELU."""
     torch.manual_seed(0)
@@ -74,14 +96,14 @@ def test_weights_of_openai_are_loaded_with_their_activation(form: str, tmp_path:
         torch.save(tensors | {key: torch.tensor(value) for key, value in numbers.items()}, path)
     else:
         save_file(tensors, path)
-    if form == "config beside":
-        config = {"model_cfg": {"quick_gelu": True}, "preprocess_cfg": {}}
+    if form != "numbers":
+        config = {"model_cfg": {"quick_gelu": form != "exact"}, "preprocess_cfg": {}}
         (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     clip = load_clip("ViT-B-32", path, window_px=32, device=torch.device("cpu"))
     activation = type(clip.network.visual.transformer.resblocks[0].mlp.gelu).__name__
-    assert activation == ("GELU" if form == "plain" else "QuickGELU")
+    assert activation == ("GELU" if form == "exact" else "QuickGELU")
     tower, found = tower_config("ViT-B-32", path, 32)  # what a model file of SemiVL keeps
-    assert tower["quick_gelu"] == (form != "plain")
+    assert tower["quick_gelu"] == (form != "exact")
     assert found == OPENAI
 
 

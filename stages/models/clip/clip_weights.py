@@ -47,6 +47,11 @@ _OPENAI_REPOSITORIES = {
 _OF_OTHER_STATISTICS = re.compile("SigLIP|siglip|CLIPA|^PE-|MobileCLIP|^ViT-L-14$")
 """Architectures whose images are not normalized by OpenAI's statistics, or not always. Labels by
 files of these were made with the wrong ones once, so they are stale."""
+_ALWAYS_QUICK = re.compile(
+    "^(RN(50|101)(x[0-9]+)?|ViT-L-14-336|ViT-H-14-378|ViT-[HL]-14-worldwide)$"
+)
+"""Architectures all of whose weights have QuickGELU, though their name does not say it. Labels by
+files of these were made with exact GELU once, so they are stale."""
 
 
 def openai_repository(model: str) -> str | None:
@@ -161,6 +166,8 @@ class ClipChoice(Section):
         if isinstance(model, str):
             if _OF_OTHER_STATISTICS.search(model):
                 facts["weights.normalization"] = "of the model"
+            if _ALWAYS_QUICK.match(model):
+                facts["weights.activation"] = "of the model"
             if (beside := weights.with_name(FOLDER_CONFIG)).is_file():
                 facts["weights.config"] = checksum(beside)
         if isinstance(model, Path):

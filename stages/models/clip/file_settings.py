@@ -71,22 +71,23 @@ def settings_of(
         normalization: The config's own key, which counts first.
 
     Raises:
-        ConfigError: open_clip's weights of this architecture are normalized in several ways.
+        ConfigError: open_clip's weights of this architecture differ in activation or
+            normalization, and nothing tells which of them the file is like.
         WeightsError: The config next to the file is damaged.
     """
     options: dict[str, Any] = {}
-    is_quick = _mapping_beside(path, "model_cfg").get("quick_gelu")
-    if not isinstance(is_quick, bool | None):
-        raise _damaged(path, "model_cfg.quick_gelu must be true or false")
+    is_quick = read.is_of_openai or _activation_beside(path)
     if is_quick is False and model.endswith(_QUICK):
         what = f"it has the exact GELU by the {FOLDER_CONFIG} next to it"
         fix = f"set `model: {model.removesuffix(_QUICK)}`"
         raise ConfigError(what, where=f"weights: {path}", fix=fix)
-    if read.is_of_openai or is_quick:
+    if is_quick is None and not model.endswith(_QUICK):
+        is_quick = _activation_of_all_tags(model, path)
+    if is_quick:
         options["force_quick_gelu"] = True  # open_clip would take exact GELU without a word
     found = normalization or normalization_beside(path)
     if found is None:
-        found = OPENAI if read.is_of_openai else _of_all_tags(model)
+        found = OPENAI if read.is_of_openai else _normalization_of_all_tags(model)
     options["force_preprocess_cfg"] = {"mean": tuple(found.mean), "std": tuple(found.std)}
     return options
 
@@ -141,12 +142,36 @@ def _damaged(path: Path, what: str) -> WeightsError:
     return WeightsError(what, where=str(path.with_name(FOLDER_CONFIG)), fix=fix)
 
 
-def _of_all_tags(model: str) -> Normalization:
+def _activation_beside(path: Path) -> bool | None:
+    """Whether the config next to a file says QuickGELU; None if there is no config."""
+    if not path.with_name(FOLDER_CONFIG).is_file():
+        return None
+    is_quick = _mapping_beside(path, "model_cfg").get("quick_gelu", False)
+    if not isinstance(is_quick, bool):
+        raise _damaged(path, "model_cfg.quick_gelu must be true or false")
+    return is_quick
+
+
+def _activation_of_all_tags(model: str, path: Path) -> bool:
+    """Whether all of open_clip's weights of an architecture have QuickGELU, or none has."""
+    tags = _tags(model)
+    quick = [name for name, tag in tags.items() if tag.get("quick_gelu")]
+    if quick and len(quick) < len(tags):
+        what = (
+            f"weights of {model} have QuickGELU ({', '.join(quick)}) or exact GELU (the others), "
+            "and the file does not say"
+        )
+        fix = (
+            f"set `model: {model}{_QUICK}`, or put its {FOLDER_CONFIG} next to it; for exact GELU "
+            '{"model_cfg": {"quick_gelu": false}} in that file is enough'
+        )
+        raise ConfigError(what, where=f"weights: {path}", fix=fix)
+    return bool(quick)
+
+
+def _normalization_of_all_tags(model: str) -> Normalization:
     """The normalization that all of open_clip's weights of an architecture have in common."""
-    tags = [
-        open_clip.get_pretrained_cfg(model, tag)
-        for tag in open_clip.list_pretrained_tags_by_model(model)
-    ]
+    tags = _tags(model).values()
     found = {Normalization(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags}
     if len(found) > 1:
         shown = " or ".join(str(list(each.mean)) for each in sorted(found, key=lambda n: n.mean))
@@ -157,3 +182,9 @@ def _of_all_tags(model: str) -> Normalization:
         )
         raise ConfigError(what, where=f"model: {model}", fix=fix)
     return found.pop() if found else OPENAI
+
+
+def _tags(model: str) -> dict[str, dict[str, Any]]:
+    """The settings of all of open_clip's weights of an architecture, by tag."""
+    names = open_clip.list_pretrained_tags_by_model(model)
+    return {name: open_clip.get_pretrained_cfg(model, name) for name in names}

@@ -1,15 +1,12 @@
 """Loads SAM: the published models from their checkpoints, or the sandbox's."""
 
-import textwrap
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
-from torch import Tensor
 
 from pipeline.errors import WeightsError
+from stages.models.checkpoint_file import NotTensorsError, one_line, read_checkpoint
 from stages.models.embedded.models import SAM, SANDBOX
 from stages.models.finite import finite_weights
 
@@ -34,18 +31,13 @@ def load_sam(model: str, weights: Path | None) -> Sam:
     assert weights is not None
     sam: Sam = sam_model_registry[model]()
     try:
-        sam.load_state_dict(tensors := _read(weights))
-    except Exception as error:  # torch and safetensors raise many types for a broken file
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
+        tensors = read_checkpoint(weights).tensors
+        sam.load_state_dict(tensors)
+    except (NotTensorsError, RuntimeError, OSError) as error:
+        is_plain = isinstance(error, NotTensorsError)
+        reason = str(error) if is_plain else one_line(error)
         fix = f"use segment_anything's checkpoint of {model}, or set `model` to what the file is of"
         where = f"propose.weights: {weights}"
         raise WeightsError(f"no weights of {model}: {reason}", where=where, fix=fix) from error
     finite_weights(tensors, f"propose.weights: {weights}")
     return sam.eval()
-
-
-def _read(weights: Path) -> dict[str, Tensor]:
-    if weights.suffix == ".safetensors":
-        return load_file(weights)
-    tensors: dict[str, Tensor] = torch.load(weights, map_location="cpu", weights_only=True)
-    return tensors
