@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pipeline import stopping
 from pipeline.errors import StorageError
 from pipeline.files import file_stamps, storage, tar
+from pipeline.redaction import without_secrets
 from stages.ingest.file_kind import FileKind, PassedOver, ending_of, kind
 from stages.ingest.sources.base import Listed, listing, text_columns
 
@@ -235,7 +236,7 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
         if status in (None, "success"):
             rows[key] = caption, url
         else:
-            failed[reason or status] += 1
+            failed[without_secrets(reason or status)] += 1
     return rows, dict(failed), None
 
 

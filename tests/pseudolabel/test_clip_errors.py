@@ -202,6 +202,13 @@ class Tokens(CLIPTokenizer): pass
         ({"tokenizer_kwargs": {"bpe_path": "../bpe.txt.gz"}}, "'../bpe.txt.gz' leads out of it"),
         ({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}, "'/etc/passwd' leads out of it"),
         ({"hf_model_name": "x/y"}, "text_cfg.hf_model_name 'x/y' would be read from elsewhere"),
+        ({"hf_model_pretrained": True}, "hf_model_pretrained True would be read from elsewhere"),
+        ({"tokenizer_kwargs": None}, "text_cfg.tokenizer_kwargs must be a mapping"),
+        ({"tokenizer_kwargs": ["x"]}, "text_cfg.tokenizer_kwargs must be a mapping"),
+        (
+            {"multimodal_cfg": {"hf_model_name": "x/y"}},
+            "multimodal_cfg.hf_model_name 'x/y' would be read from elsewhere",
+        ),
     ],
 )
 def test_a_strangers_folder_neither_runs_nor_reads_elsewhere(
@@ -214,6 +221,9 @@ def test_a_strangers_folder_neither_runs_nor_reads_elsewhere(
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(clip_folder("vit"), tmp_path / "clip")
     config = json.loads((folder / "open_clip_config.json").read_text())
+    keys = dict(keys)
+    if (multimodal := keys.pop("multimodal_cfg", None)) is not None:
+        config["model_cfg"]["multimodal_cfg"] = multimodal
     config["model_cfg"]["text_cfg"] |= keys
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     tokens = {"auto_map": {"AutoTokenizer": ["tokens.Tokens", None]}, "tokenizer_class": "Tokens"}

@@ -24,17 +24,22 @@ def check_folder(config: Mapping[str, Any], where: str) -> None:
     Raises:
         WeightsError: It asks for unknown arguments, for files elsewhere, or for downloads.
     """
-    text, vision = (config.get(key) or {} for key in ("text_cfg", "vision_cfg"))
-    if not (isinstance(text, Mapping) and isinstance(vision, Mapping)):
-        raise _refused("text_cfg and vision_cfg must be mappings", where)
-    options = text.get("tokenizer_kwargs") or {}
+    towers = {key: config.get(key) or {} for key in ("text_cfg", "vision_cfg", "multimodal_cfg")}
+    for key, tower in towers.items():
+        if not isinstance(tower, Mapping):
+            raise _refused(f"{key} must be a mapping", where)
+        for name, value in tower.items():
+            if value and (name.startswith("hf_model_") or name.endswith("_pretrained")):
+                raise _refused(f"{key}.{name} {value!r} would be read from elsewhere", where)
+    text, vision = towers["text_cfg"], towers["vision_cfg"]
+    options = text.get("tokenizer_kwargs", {})
+    if not isinstance(options, Mapping):
+        raise _refused("text_cfg.tokenizer_kwargs must be a mapping", where)
     if unknown := sorted({*options} - _TOKENIZER_KEYS):
         raise _refused(f"text_cfg.tokenizer_kwargs.{unknown[0]} is not known here", where)
     if (merges := options.get("bpe_path")) is not None and not _is_inside(merges):
         raise _refused(f"text_cfg.tokenizer_kwargs.bpe_path {merges!r} leads out of it", where)
-    if name := text.get("hf_model_name"):
-        raise _refused(f"text_cfg.hf_model_name {name!r} would be read from elsewhere", where)
-    if ":" in str(vision.get("timm_model_name", "")) or vision.get("timm_model_pretrained"):
+    if ":" in str(vision.get("timm_model_name", "")):
         raise _refused("vision_cfg would fetch a model of timm from elsewhere", where)
 
 
