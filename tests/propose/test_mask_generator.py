@@ -142,6 +142,11 @@ def test_no_small_islands_are_left(shipped: Any) -> None:
     assert len(after) > 1
     assert {one.rle for one in after} - {one.rle for one in before}
     assert min(one.area for one in after) >= 60
+    for one, mask in zip(after, decoded(after, scene(0)), strict=True):  # boxes are the new ones
+        rows, columns = np.nonzero(mask)
+        left, top, width, height = one.bbox
+        assert (left, top) == (columns.min(), rows.min())
+        assert (left + width, top + height) == (columns.max(), rows.max())
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
@@ -180,6 +185,7 @@ def test_fast_finds_nearly_the_same(shipped: Any, points_per_side: int) -> None:
 def test_an_image_in_which_nothing_passes_has_no_masks(sam: Sam, image: Draw, mode: Any) -> None:
     for crop_n_layers in (0, 1):
         options = {**OPEN, "pred_iou_thresh": 1.0, "crop_n_layers": crop_n_layers, "mode": mode}
+        options["min_mask_region_area"] = 5
         assert MaskGenerator(sam, **options)([image(24, 32)]) == [[]]
 
 

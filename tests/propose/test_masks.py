@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from stages.models.embedded import sam_network
 from stages.models.embedded.models import SAM
-from stages.propose.generator.candidates import PointMasks, Thresholds, boxes_of
+from stages.propose.generator.candidates import PointMasks, Thresholds, boxes_of, select
 from stages.propose.generator.crops import Crop, crops
 from stages.propose.generator.mask_decoder import SharedMaskDecoder
 from stages.propose.generator.resampling import MaskResampler
@@ -217,3 +217,16 @@ def test_fast_searches_around_the_best_masks_and_where_none_is() -> None:
     assert len(everything) == len(set(everything)) == 128 + 32 + 12
     [found] = search.result().runs
     assert area(found) == 16 * 32
+
+
+def test_a_mask_of_just_the_stability_stays() -> None:
+    """Of its two pixels above 0 one is above 1: intersection 1, union 2."""
+    keys: dict[str, Any] = {"points_per_side": 1, "points_downscale_factor": 1}
+    [crop] = crops((2, 2), encoder_px=4, layers=0, overlap_ratio=0.3, **keys)
+    logits = torch.full((1, 2, 2), -2.0)
+    logits[0, 0] = torch.tensor([2.0, 0.5])
+    masks = PointMasks(logits, torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    for stability_score, stays in ((0.5, True), (0.51, False)):
+        limits = Thresholds(0.0, 0.0, stability_score, 1.0, 0.7)
+        found, _ = select(masks, crop, torch.nn.Identity(), limits)  # type: ignore[arg-type]
+        assert len(found) == stays

@@ -70,3 +70,9 @@ def test_where_every_class_is_too_small_there_is_background() -> None:
         mask, confidence = classify_pixels(probabilities, values, background, area_threshold=0.25)
         assert (mask == background).all()
         assert not confidence.any()
+
+
+def test_a_confidence_is_never_above_1() -> None:
+    """A softmax in float32 may be a bit more."""
+    _, confidence = classify_pixels(row((1.0000002, 0.0)), torch.tensor([1, 2]), 255)
+    assert confidence.item() == 1

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco
 from torch import Tensor
 from torch.nn import functional as F
@@ -183,6 +184,14 @@ def test_crops_show_a_mask_alone_in_the_middle_of_a_square() -> None:
     assert (column[:, :, [0, 1, 3, 4, 5]] == 0).all()
     bare = masked_crops(image, masks[:1], 8)[0]
     assert (bare[:, 3:5, 2:6] > 0).any()
+
+
+def test_a_large_crop_is_smoothed_as_it_is_made_smaller() -> None:
+    """Lines one pixel wide become grey, as Pillow makes them, and no pattern of their own."""
+    image = torch.arange(64.0).remainder(2).expand(3, 64, 64)
+    [crop] = masked_crops(image, torch.ones(1, 64, 64, dtype=torch.bool), 8)
+    lines = Image.fromarray(image[0].numpy()).resize((8, 8), Image.Resampling.BILINEAR)
+    torch.testing.assert_close(crop[0], torch.from_numpy(np.array(lines)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("softmax_over", ["classes", "concepts"])

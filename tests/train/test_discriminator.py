@@ -1,5 +1,6 @@
 """The feature discriminator and both sides of its game."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,3 +128,18 @@ def test_a_step_adds_its_weighted_term_and_hands_the_features_on(
     assert encoder.grad is not None
     assert encoder.grad.any()
     assert all(weight.grad is None for weight in discriminator.network.parameters())
+
+
+def test_its_network_halves_the_maps_four_times(discriminator: Discriminator) -> None:
+    """4x4 convolutions of stride 2; a map of 33 px gives 17, 9, 5 and 3."""
+    assert discriminator.network(torch.zeros(1, 8, 33, 33)).shape == (1, 1, 3, 3)
+
+
+def test_it_continues_with_its_weights_and_moments(discriminator: Discriminator) -> None:
+    discriminator.update([features()])
+    resumed = Discriminator(FeatureDiscriminator(8), weight=0.01, learning_rate=1e-2)
+    resumed.load_state_dict(copy.deepcopy(discriminator.state_dict()))
+    for each in (discriminator, resumed):
+        each.update([features()])
+    pairs = zip(discriminator.network.parameters(), resumed.network.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

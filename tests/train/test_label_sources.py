@@ -16,7 +16,7 @@ from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_c
 from stages.train.data.batch import SECOND_DRAW, CropBatch, LabeledBatch, TrainBatch
 from stages.train.data.random_numbers import StepRandom
 from stages.train.step.label_sources.base import LabelSource, LabelSourceConfig
-from stages.train.step.schedule import StepPosition
+from stages.train.step.schedule import Length, StepPosition
 from stages.train.step.weak_predictions import WeakPredictions
 
 FAMILY = "stages.train.step.label_sources"
@@ -260,6 +260,23 @@ def test_guidance_is_what_its_labeler_says_of_the_crops(
     assert torch.equal(sure[0.0].confidence > 0, batch.crops["unlabeled"].valid)
     assert torch.equal(sure[0.0].mask, sure[0.5].mask)
     assert not sure[1.0].confidence.any()
+
+
+def test_guidance_is_as_exact_in_reduced_precision(
+    source: BuildSource, random_batch: RandomBatch
+) -> None:
+    batch, guidance = random_batch(["unlabeled"]), source("guidance", threshold=0.0)
+    expected = guidance.label(batch, "unlabeled", blind(batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = guidance.label(batch, "unlabeled", blind(batch))
+    assert torch.equal(found.confidence, expected.confidence)
+    assert torch.equal(found.mask, expected.mask)
+
+
+def test_guidance_that_hardly_a_pixel_passes_is_doubted(source: BuildSource) -> None:
+    length = Length(steps=4, epochs=None, validate_every=None)
+    assert "rare or none" in str(source("guidance", threshold=1.0).doubts(length))
+    assert source("guidance", threshold=0.99).doubts(length) == []
 
 
 def crops(valid: list[list[list[bool]]], **stored: PseudoLabels) -> CropBatch:

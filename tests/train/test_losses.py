@@ -95,6 +95,12 @@ def test_each_group_of_images_has_the_weight_of_its_own_mean_confidences(
     torch.testing.assert_close(weights, expected[:, None, None].expand(8, 3, 5))
 
 
+def test_a_group_of_padding_alone_has_no_weight() -> None:
+    valid = torch.tensor([True, False])[:, None, None].expand(2, 3, 5)
+    weights = weigh("pixelavg", torch.full((2, 3, 5), 0.5), 0.95, valid, 1)
+    assert weights[:, 0, 0].tolist() == [0.25, 0]  # half of the batch's valid pixels a group
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 6])
 def test_the_loss_of_groups_is_the_mean_of_the_losses_of_so_many_processes(images: int) -> None:
     """The code of SemiVL and PrevMatch, run on each group as on a GPU, with padding of any size."""

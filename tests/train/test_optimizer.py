@@ -11,6 +11,7 @@ from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.train.config import VariantConfig
 from stages.train.data.batch import LabeledBatch, TrainBatch
 from stages.train.loop.optimizer import build_optimizer
+from tests.models.segmenters.test_base import Blocks
 from tests.train.interruptions import BuildLoop, Draw, Killed, dying_at
 
 BuildNetwork = Callable[[], SegmentationNetwork]
@@ -62,6 +63,12 @@ def test_layer_decay_needs_blocks(
     with pytest.raises(ConfigError, match="no transformer blocks") as caught:
         build_optimizer(pixel_network(), variant(layer_decay=0.9))
     assert caught.value.where == "train.layer_decay"
+
+
+def test_layer_decay_reaches_the_blocks(variant: Callable[..., VariantConfig]) -> None:
+    optimizer = build_optimizer(Blocks(), variant(layer_decay=0.5))
+    found = {group["multiplier"] for group in optimizer.param_groups}
+    assert {1, 0.5, 0.25, 0.125} <= found
 
 
 def test_a_long_gradient_is_clipped(build_loop: BuildLoop, draw: Draw) -> None:

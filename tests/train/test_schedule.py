@@ -1,6 +1,6 @@
 import pytest
 
-from stages.train.step.schedule import StepPosition, learning_rate, poly, weight
+from stages.train.step.schedule import Length, StepPosition, learning_rate, poly, weight
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,22 @@ def test_a_weight_falls_from_step_to_step() -> None:
         0.5,
         0.25,
     ]
+
+
+def test_a_constant_weight_is_whole() -> None:
+    assert {weight("constant", StepPosition(step, 4, 2)) for step in range(4)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("length", "is_early"),
+    [
+        (Length(steps=4, epochs=None, validate_every=3), True),
+        (Length(steps=4, epochs=None, validate_every=4), False),
+        (Length(steps=4, epochs=None, validate_every=5), False),
+        (Length(steps=4, epochs=None, validate_every=None), False),
+        (Length(steps=None, epochs=1, validate_every="epoch"), False),
+        (Length(steps=None, epochs=2, validate_every="epoch"), True),
+    ],
+)
+def test_the_validation_after_the_last_step_is_not_early(length: Length, is_early: bool) -> None:
+    assert length.has_early_validation is is_early

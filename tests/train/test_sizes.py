@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from stages.train.config import TrainConfig, VariantConfig
+from stages.train.data.geometry import MAX_ASPECT
 from stages.train.data.scale_check import Size, Sizes
 
 
@@ -53,3 +54,11 @@ def test_test_images_count() -> None:
     sizes = Sizes([(24, 32)], [(12, 16)], [(24, 32), (24, 32)], evaluated=True)
     assert sizes.mismatch(variant(scale=[0.25, 0.5])) is not None
     assert sizes.mismatch(variant(scale=[1.0, 1.0])) is None
+
+
+def test_very_long_images_are_no_longer_than_crops_make_them() -> None:
+    """A short side of 16 px would make the long one 16000 px; `geometry` bounds the aspect."""
+    sizes: dict[str, Any] = {"labeled": [(4, 4000)], "scale": [1.0, 1.0], "short_side_px": 16}
+    longest = int(16 * MAX_ASPECT)
+    assert printed([(16, longest)], **sizes) is None
+    assert f"long sides of {longest} px" in str(printed([(16, 2 * longest)], **sizes))

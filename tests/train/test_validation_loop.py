@@ -1,5 +1,6 @@
 """When val is scored, and which weights are the best."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from pipeline import stopping
 from pipeline.config.vocabulary import Vocabulary
 from stages.models.segmenters.description import ModelDescription
 from stages.models.segmenters.networks.base import SegmentationNetwork
@@ -71,3 +73,13 @@ def test_a_score_of_nothing_right_is_still_the_best_so_far(
     scores, improved = validation.run(says(pixel_network(), 0.0, 0.0, 9.0).eval(), 1)
     assert (scores["miou"], improved) == (0, True)
     assert validation.path.exists()
+
+
+def test_it_stops_after_an_image(
+    validation: Validation, pixel_network: Callable[[], SegmentationNetwork]
+) -> None:
+    with stopping.on_signals(lambda _: None):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(stopping.Stopped):
+            validation.run(pixel_network().eval(), 1)
+    assert not validation.path.exists()

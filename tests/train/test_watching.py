@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,9 @@ from stages.models.segmenters.networks.base import SegmentationNetwork, frozen_c
 from stages.train.data.batch import CropBatch, LabeledBatch, TrainBatch
 from stages.train.data.random_numbers import StepRandom
 from stages.train.records.example_pictures import ExamplePictures, label_metrics
+from stages.train.records.reporter import StepRecord, TrainingReporter
 from stages.train.records.tensorboard import EventFiles
+from stages.train.records.training_log import TrainingLog
 from stages.train.step.label_sources.ema import EmaSource
 from stages.train.step.label_sources.stored import StoredConfig, StoredSource
 from stages.train.step.parts import TrainingParts
@@ -186,15 +189,19 @@ def test_labels_of_a_real_step_are_watched(
     watching = ExamplePictures(
         EventFiles(tmp_path / "events", 0, pytest.fail), roles, PALETTE, pictures_every=1
     )
-    found = watching.label_metrics(batch, own)
-    watching.events.scalars(1, found)
-    watching.draw(1, batch, own, network)
+    log = TrainingLog(tmp_path / "log.jsonl", writes=True)
+    reporter = TrainingReporter(log, lambda done, values: None, 1, 10, watching)
+    reporter.step(1, StepRecord({"loss/total": torch.tensor(0.5)}, 0.1, batch, own), network)
+    reporter.validation(1, {"miou": 0.25})
     watching.events.close()
+    found = watching.label_metrics(batch, own)
     assert {*found} == {f"labeled/{source.name}" for source in sources}
     assert all(0 < value <= 1 for value in found.values())
     events = EventAccumulator(str(tmp_path / "events")).Reload()
-    for name, value in found.items():
+    written = {**found, "loss/total": 0.5, "learning_rate": 0.1, "val/miou": 0.25}
+    for name, value in written.items():
         assert [event.value for event in events.Scalars(name)] == pytest.approx([value])
+    assert {*json.loads(log.lines[0])} == {"step", "loss/total", "learning_rate", *found}
     assert set(events.Tags()["images"]) == {
         f"examples/{role}" for role in ("labeled", *batch.roles)
     }

@@ -81,7 +81,7 @@ TESTS: dict[str, list[str]] = {
     "stages/train/records/tensorboard.py": _tests(TRAIN, "event_log"),
     "stages/train/records/training_log.py": _tests(TRAIN, "loop"),
     "stages/train/step/clean_forward.py": [*_tests(TRAIN, "clean_forward"), *_STEP],
-    "stages/train/step/confidence_weights.py": [*_tests(TRAIN, "label_sources"), *_STEP],
+    "stages/train/step/confidence_weights.py": [*_tests(TRAIN, "losses", "label_sources"), *_STEP],
     "stages/train/step/discriminator.py": _tests(TRAIN, "discriminator", "loop"),
     "stages/train/step/label_sources/_stored.py": [*_SOURCES, *_tests(TRAIN, "calibrated")],
     "stages/train/step/label_sources/enhanced.py": _SOURCES,
