@@ -12,6 +12,7 @@ from stages.pseudolabel.pixels.windows import corners, scaled_size, sliding_scor
         ((375, 500), 2048, (336, 448)),
         ((100, 1000), 2048, (205, 2048)),  # mmcv: int(side * scale + 0.5)
         ((100, 1000), None, (202, 2016)),
+        ((1, 5000), None, (1, 2016)),  # at least a pixel
         ((672, 1005), 2048, (336, 503)),  # a half is rounded up
     ],
 )

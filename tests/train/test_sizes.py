@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from stages.models.segmenters.protocol import MAX_ASPECT
 from stages.train.config import TrainConfig, VariantConfig
-from stages.train.data.geometry import MAX_ASPECT
 from stages.train.data.scale_check import Size, Sizes
 
 

@@ -55,7 +55,11 @@ TESTS: dict[str, list[str]] = {
     "stages/pseudolabel/pixels/pooling.py": _tests(PSEUDOLABEL, "pooling"),
     "stages/pseudolabel/pixels/voting.py": _tests(PSEUDOLABEL, "ensemble"),
     "stages/pseudolabel/pixels/windows.py": _tests(PSEUDOLABEL, "windows"),
-    "stages/pseudolabel/stage.py": ["tests/test_facts.py", *_tests(PSEUDOLABEL, "stage")],
+    "stages/pseudolabel/stage.py": [
+        "tests/test_facts.py",
+        *_tests(PSEUDOLABEL, "stage"),
+        "tests/evaluate/test_finished_work.py",
+    ],
     "stages/pseudolabel/stored_labels.py": _tests(PSEUDOLABEL, "cells", "ensemble"),
     "stages/pseudolabel/work.py": _tests(PSEUDOLABEL, "stage", "files"),
     "stages/train/data/batch.py": _tests(TRAIN, "batch", "crops"),
