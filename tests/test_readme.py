@@ -1,5 +1,6 @@
 """The README's commands and code, run as they stand, on a smaller world."""
 
+import json
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -95,6 +97,18 @@ def test_commands_and_code_run_as_shown(
     [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(code, {})
     assert "uint8" in capsys.readouterr().out
+    shown = run_notebook(REPOSITORY / "docs/notebooks/first_look.ipynb")
+    assert shown["model"].classes == shown["run"].classes
+    assert shown["prediction"].overlay.size == (128, 128)
+
+
+def run_notebook(path: Path) -> dict[str, Any]:
+    """Runs the code of a notebook, cell by cell; returns its names."""
+    names: dict[str, Any] = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    return names
 
 
 def test_every_link_leads_to_a_file() -> None:

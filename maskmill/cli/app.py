@@ -9,6 +9,7 @@ from maskmill.cli.config import config
 from maskmill.cli.configs import configs
 from maskmill.cli.data import data
 from maskmill.cli.gc import gc
+from maskmill.cli.init import init
 from maskmill.cli.list import list_parts
 from maskmill.cli.predict import predict
 from maskmill.cli.results import results
@@ -43,6 +44,7 @@ def maskmill(
     """Turns web images into training labels, and training labels into a segmenter."""
 
 
+app.command(epilog='Example: maskmill init photos/ --classes "person, car"')(init)
 app.command(cls=ListsStages, epilog="Example: maskmill run train --set train.steps=400")(run)
 app.command(epilog="Example: maskmill status --json")(status)
 app.command(epilog="Example: maskmill results --config configs/camvid.yaml")(results)

@@ -13,7 +13,8 @@ from pipeline.console import Console
 from pipeline.engine import torchrun
 from stages.graph import GRAPH
 
-DEFAULT_CONFIG = Path("configs/sandbox.yaml")
+DEFAULT_CONFIGS = (Path("maskmill.yaml"), Path("configs/sandbox.yaml"))
+"""The config of a command that names none: the first that is in the current folder."""
 
 
 def leader_console() -> Console:
@@ -26,8 +27,8 @@ def opened_run(path: Path | None, overrides: Sequence[str] | None) -> Iterator[C
     """Reads a config; errors in the block name the overrides that set what they are about.
 
     Args:
-        path: The file. By default the sandbox's in the current folder, or else the one that comes
-            with Maskmill.
+        path: The file. By default the one that `init` wrote in the current folder, or the sandbox's
+            there, or else the sandbox's that comes with Maskmill.
         overrides: Texts of `--set`.
 
     Raises:
@@ -36,7 +37,8 @@ def opened_run(path: Path | None, overrides: Sequence[str] | None) -> Iterator[C
     # Arrow's own allocator asks for large pages, which the kernel fills with zeros again and again.
     pa.set_memory_pool(pa.system_memory_pool())
     if path is None:
-        path = DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else shipped_configs.path("sandbox")
+        here = (each for each in DEFAULT_CONFIGS if each.exists())
+        path = next(here, None) or shipped_configs.path("sandbox")
     sections = {stage.name: stage.Config for stage in GRAPH}
     implied = {stage.name: stage.implied_by for stage in GRAPH if stage.implied_by is not None}
     config = config_file.load(path, sections, overrides or (), implied)

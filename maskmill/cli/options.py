@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 _FILE = "The YAML file that describes the run."
-_DEFAULT = "Default: configs/sandbox.yaml here, or the sandbox's that comes with Maskmill."
+_DEFAULT = "Default: maskmill.yaml or configs/sandbox.yaml here, or the sandbox's of Maskmill."
 
 ConfigArgument = Annotated[Path, typer.Argument(help=_FILE)]
 ConfigOption = Annotated[

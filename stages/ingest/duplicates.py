@@ -93,3 +93,20 @@ def contradictions(images: pa.Table) -> Iterator[str]:
             f"{images_are} with another label file than the equal image that is used; "
             f"first: {first['uri']}: {first['error_message']}"
         )
+
+
+def listed_twice(images: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which duplicates are the very file that is used, since two sources list it.
+
+    Args:
+        images: Duplicates, with the columns uri and error_message of the images manifest.
+
+    Returns:
+        (N,) bool.
+    """
+    pairs = zip(images["uri"].to_pylist(), images["error_message"].to_pylist(), strict=True)
+    return np.array([message.startswith(_same_as(uri)) for uri, message in pairs], dtype=bool)
+
+
+def _same_as(uri: str) -> str:
+    return f"same content as {uri} of source "

@@ -30,6 +30,7 @@ from stages.ingest.duplicates import (
     COMPARED_COLUMNS,
     SEARCHED_COLUMNS,
     contradictions,
+    listed_twice,
     maybe_changed,
     status_changes,
 )
@@ -185,6 +186,10 @@ class IngestStage(Stage[ShardKey]):
         told = self._told(images)
         for status in sorted({*told["status"].unique().to_pylist()} - {"ok"}):
             these = arrays.having(told, "status", status)
+            if status == "duplicate":
+                these = self._without_listed_twice(these)
+            if not these.num_rows:
+                continue
             first = these.slice(0, 1).to_pylist()[0]
             text = f"first: {first['uri']}: {first['error_message']}"
             again = "; the next run tries again" if status == "failed" else ""
@@ -199,6 +204,14 @@ class IngestStage(Stage[ShardKey]):
         absent = [name for class_id, name in enumerate(names) if class_id not in shown]
         if roles.get("labeled") and absent:
             self.context.console.warn(f"no labeled image has pixels of: {', '.join(absent)}")
+
+    def _without_listed_twice(self, duplicates: pa.Table) -> pa.Table:
+        """Counts the files that two sources list, which is no fault; returns the others."""
+        twice = listed_twice(duplicates)
+        if count := int(twice.sum()):
+            images = f"{count:,} image{'s are' if count != 1 else ' is'}"
+            self.context.console.note(f"ingest: {images} listed by two sources, and used by one")
+        return duplicates.filter(arrays.flags(~twice))
 
     def _told(self, images: pa.Table) -> pa.Table:
         """Those of all images that are not used or have a remark, with what is said of them."""

@@ -91,6 +91,20 @@ def test_of_equal_images_the_evaluation_keeps_its_own(
     assert table.status["test/images/0.png"] == "ok"
 
 
+def test_a_file_that_two_sources_list_is_used_once_without_a_warning(
+    ingest: Ingest, manifest_folder: Path, tiny: dict[str, Any]
+) -> None:
+    again = {"role": "unlabeled", "source": {"name": "folder", "images": "labeled/images"}}
+    tiny["ingest"]["sources"]["again"] = again
+    done = ingest()
+    statuses = pd.read_parquet(manifest_folder).status
+    count = int((statuses == "duplicate").sum())
+    assert 0 < count < len(statuses)
+    images = f"{count} image{'s are' if count > 1 else ' is'}"
+    assert f"ingest: {images} listed by two sources, and used by one\n" in done.stderr
+    assert "duplicate" not in done.stderr
+
+
 def test_an_evaluation_image_added_later_is_taken_out_of_training(
     ingest: Ingest, rows: Rows, written: Written, data: Path
 ) -> None:

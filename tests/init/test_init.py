@@ -1,0 +1,156 @@
+"""The command `init`: what it writes runs as it is."""
+
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+Maskmill = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(
+    path: Path, number: int, mask: Path | None = None, values: tuple[int, ...] = (0, 1)
+) -> None:
+    rng = np.random.default_rng(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path)
+    if mask is not None:
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.choice(np.array(values, np.uint8), (48, 64))).save(mask)
+
+
+def roles(run: str) -> dict[str, int]:
+    images = pd.read_parquet(f"manifests/{run}/images")
+    return dict(Counter(images[images.status == "ok"].role))
+
+
+def test_photos_with_some_masks_and_web_images(folder: Path, maskmill: Maskmill) -> None:
+    for number in range(12):
+        mask = folder / f"photos/masks/{number}.png" if number < 8 else None
+        draw(folder / f"photos/images/{number}.jpg", number, mask, (0, 1, 2, 255))
+        draw(folder / f"web/{number}.jpg", 100 + number)
+    done = maskmill("init", "photos", "--classes", "car, dog", "--web", "web", "--allow-stand-in")
+    assert (done.returncode, done.stdout) == (0, "maskmill run\n")
+    assert "photos: 12 images, 8 with a label file" in done.stderr
+    done = maskmill("run", "ingest")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    assert roles("photos") == {"labeled": 6, "val": 2, "unlabeled": 4, "ood": 12}
+    dry = maskmill("run", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "could not run" not in dry.stderr
+    config = yaml.safe_load(Path("maskmill.yaml").read_text())
+    assert [*config["train"]["variants"]] == ["labeled-only", "all"]
+    again = maskmill("init", "photos", "--classes", "car, dog")
+    assert again.returncode == 1
+    assert "maskmill.yaml: these files are there already; nothing was written" in again.stderr
+
+
+def test_without_weights_it_stops_with_the_line_that_fetches_them(
+    folder: Path, maskmill: Maskmill
+) -> None:
+    draw(folder / "photos/0.jpg", 0)
+    assert maskmill("init", "photos", "--classes", "car").returncode == 0
+    done = maskmill("run")
+    assert done.returncode == 1
+    assert "run `hf download timm/vit_base_patch16_clip_224.openai" in done.stderr
+    assert not Path("manifests/photos/pseudo_labels").exists()
+
+
+def test_images_and_masks_in_one_folder_of_two_values(folder: Path, maskmill: Maskmill) -> None:
+    for number in range(7):
+        mask = folder / f"photos/{number}_mask.png" if number < 4 else None
+        draw(folder / f"photos/{number}.png", number, mask, (0, 255))
+    done = maskmill("init", "photos", "--classes", "leaf", "--name", "leaves", "--into", "project")
+    assert (done.returncode, done.stdout) == (0, "maskmill run --config project/maskmill.yaml\n")
+    assert re.search("0 = background \\(5[01]%\\), 255 = leaf \\((49|50)%\\)", done.stderr), (
+        done.stderr
+    )
+    assert "too few labeled images to keep some back" in done.stderr
+    done = maskmill("run", "ingest", "--config", "project/maskmill.yaml")
+    assert done.returncode == 0, done.stderr
+    assert roles("leaves") == {"labeled": 4, "unlabeled": 3}
+    images = pd.read_parquet("manifests/leaves/images").set_index("role")
+    assert images.loc["labeled"].mask_ignored.max() == 0
+
+
+def test_masks_elsewhere_and_a_folder_to_score_on(folder: Path, maskmill: Maskmill) -> None:
+    for number in range(3):
+        draw(folder / f"photos/{number}.jpg", number, folder / f"truth/{number}.png")
+        draw(folder / f"v/{number}.jpg", 50 + number, folder / f"v/masks/{number}.png")
+    draw(folder / "photos/more.jpg", 9)
+    done = maskmill("init", "photos", "--classes", "car", "--masks", "truth", "--val", "v")
+    assert done.returncode == 0, done.stderr
+    done = maskmill("run", "ingest")
+    assert done.returncode == 0, done.stderr
+    assert roles("photos") == {"labeled": 3, "val": 3, "unlabeled": 1}
+
+
+def test_only_photos_and_archives(folder: Path, maskmill: Maskmill) -> None:
+    draw(folder / "photos/0.jpg", 0)
+    draw(folder / "photos/1.jpg", 1)
+    (folder / "web").mkdir()
+    with tarfile.open(folder / "web/00000.tar", "w") as archive:
+        archive.add(folder / "photos/1.jpg", "x.jpg")
+    draw(folder / "photos/1.jpg", 2)
+    done = maskmill("init", "photos", "--classes", "car", "--web", "web")
+    assert done.returncode == 0, done.stderr
+    assert "train" not in yaml.safe_load(Path("maskmill.yaml").read_text())
+    assert maskmill("run", "ingest").returncode == 0
+    assert roles("photos") == {"ood": 3}
+
+
+def test_classes_are_read_from_files_beside_the_images(folder: Path, maskmill: Maskmill) -> None:
+    for number in range(8):
+        draw(
+            folder / f"d/images/{number}.jpg", number, folder / f"d/masks/{number}.png", (0, 1, 11)
+        )
+    (folder / "d/classes.json").write_text(
+        json.dumps({"0": "sky", "1": "road", "11": "unlabelled"})
+    )
+    done = maskmill("init", "d")
+    assert done.returncode == 0, done.stderr
+    assert "11 = ignore" in done.stderr
+    vocabulary = yaml.safe_load(Path("vocabulary.yaml").read_text())
+    assert [entry["name"] for entry in vocabulary["classes"]] == ["sky", "road"]
+    assert maskmill("run", "ingest").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere", "--classes", "car"], "nowhere: no such folder"),
+        (["empty", "--classes", "car"], "empty: no image in this folder"),
+        (["photos"], 'nothing tells what the classes are; name them: --classes "car, person"'),
+        (["photos", "--classes", "car", "--masks", "empty"], "none of 0 label files has an image"),
+        (["photos", "--classes", "car", "--web", "empty"], "empty: no image in this folder"),
+        (["photos", "--classes", "car", "--val", "empty"], "no image with a label file"),
+        (["photos", "--classes", "car,"], "a name is empty"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(
+    arguments: list[str], text: str, folder: Path, maskmill: Maskmill
+) -> None:
+    draw(folder / "photos/0.jpg", 0)
+    (folder / "empty").mkdir()
+    done = maskmill("init", *arguments)
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path("maskmill.yaml").exists()
