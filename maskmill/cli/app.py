@@ -8,6 +8,7 @@ from maskmill import __version__
 from maskmill.cli.config import config
 from maskmill.cli.configs import configs
 from maskmill.cli.data import data
+from maskmill.cli.export import export
 from maskmill.cli.gc import gc
 from maskmill.cli.init import init
 from maskmill.cli.list import list_parts
@@ -56,5 +57,6 @@ app.command(epilog="Example: maskmill verify --rerun")(verify)
 app.command(epilog="Example: maskmill gc --dry-run")(gc)
 app.command(epilog="Example: maskmill config --explain train.crop_px")(config)
 app.command("list", epilog="Example: maskmill list labelers")(list_parts)
+app.add_typer(export, name="export")
 app.add_typer(configs, name="configs")
 app.add_typer(data, name="data")

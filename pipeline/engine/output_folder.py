@@ -48,6 +48,12 @@ class OutputFolder:
         self._journal.seek(0)
         return [json.loads(line) for line in self._journal]
 
+    def each_piece(self) -> Iterator[dict[str, Any]]:
+        """The pieces in the journal, one after the other; several callers may be reading."""
+        with (self.path / JOURNAL).open(encoding="utf-8") as journal:
+            for line in journal:
+                yield json.loads(line)
+
     def write(self, name: str, content: bytes) -> None:
         """Writes a file of a piece, whole or not at all.
 

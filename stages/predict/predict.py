@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,6 +22,7 @@ from pipeline.records.rows import PredictionRow
 from pipeline.stopping import Stopped
 from stages.models.segmenters.description import read_description
 from stages.predict.inputs import Input, find_inputs
+from stages.predict.output import CLASSES
 from stages.predict.table import earlier_rows, write_rows
 
 if TYPE_CHECKING:
@@ -71,8 +73,16 @@ def predict(request: Request, console: Console) -> None:
                 folder.add(row)
                 rows[row["image"]] = row
         write_rows(folder, rows, [image.address for image in inputs.images])
+        folder.write(CLASSES, _classes(request.model))
         folder.finish()
     _report(request, [rows[image.address] for image in inputs.images], len(todo), console)
+
+
+def _classes(model: Path) -> bytes:
+    """The classes of a model file as JSON, in the order of their ids."""
+    entries = read_description(model).vocabulary.classes
+    plain = [{"name": entry.name, "color": entry.color} for entry in entries]
+    return f"{json.dumps(plain, indent=1, ensure_ascii=False)}\n".encode()
 
 
 def _is_done(image: Input, rows: Mapping[str, PredictionRow], request: Request) -> bool:

@@ -13,8 +13,8 @@ from pipeline.engine.output_folder import OutputFolder
 from pipeline.errors import DataError
 from pipeline.records.rows import PredictionRow
 from pipeline.records.tables import PREDICTIONS
+from stages.predict.output import TABLE
 
-FILE = "predictions.parquet"
 _ROWS = 10_000
 
 
@@ -24,7 +24,7 @@ def earlier_rows(folder: OutputFolder) -> dict[str, PredictionRow]:
     Raises:
         DataError: The table is damaged.
     """
-    file = folder.path / FILE
+    file = folder.path / TABLE
     found: list[Any] = []
     if file.exists():
         try:
@@ -41,7 +41,7 @@ def write_rows(
 ) -> None:
     """Writes the table: the images of this call in their order, then those of earlier calls."""
     with (
-        folder.replacing(FILE) as temporary,
+        folder.replacing(TABLE) as temporary,
         pq.ParquetWriter(temporary, PREDICTIONS.schema, compression="zstd") as writer,
     ):
         ordered = _ordered(rows, order)
