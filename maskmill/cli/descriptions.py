@@ -63,7 +63,7 @@ def _vocabularies() -> Described:
     }
 
 
-def _formats() -> Described:
+def _image_files() -> Described:
     """Endings of image files."""
     from stages.ingest.file_kind import IMAGE_ENDINGS, UNDECODED_ENDINGS
 
@@ -109,7 +109,8 @@ KINDS: Mapping[str, Callable[[], Described]] = {
     "perturbations": partial(_family, "stages.train.step.perturbations"),
     "label-sources": partial(_family, "stages.train.step.label_sources"),
     "losses": partial(_family, "stages.train.step.supervised_losses"),
-    "formats": _formats,
+    "formats": partial(_family, "stages.export.formats"),
+    "image-files": _image_files,
     "stages": stages,
 }
 """Functions that list the things of each kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def export(labels: LabeledImages, name: str, out: Path, console: Console) -> Non
     """
     kind = _format(name)
     facts = {"format": name, "version": kind.version, **labels.facts}
-    with output_folder(out, "an export", facts) as folder:
+    with output_folder(out, "exported labels", facts) as folder:
         if folder.is_finished:
             console.line(f"{out}: nothing to do, it was exported before")
             return
@@ -86,7 +87,11 @@ def _format(name: str) -> type[Format]:
     if name not in known:
         fix = f"use one of: {', '.join(known)}"
         raise ConfigError(f"no format {name!r}", where="--to", fix=fix)
-    return components.find(FAMILY, name, Format)  # type: ignore[type-abstract]
+    found = components.find(FAMILY, name, Format)  # type: ignore[type-abstract]
+    if found.needs is not None and find_spec(found.needs) is None:
+        what, fix = f"{name} needs the library {found.needs}", "pip install 'maskmill[export]'"
+        raise ConfigError(what, where=f"--to {name}", fix=fix)
+    return found
 
 
 def _write_shards(

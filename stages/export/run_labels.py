@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from pipeline.records.label_reader import LabelReader, StoredLabel
 from pipeline.records.rows import ImageRow
 from stages.export.labeled_images import Item, LabeledImages
 from stages.export.names import export_names
+from stages.ingest.config import Role
 from stages.ingest.output import read_images
 from stages.labels.images import read_mask
 from stages.pseudolabel.config import PseudolabelConfig
@@ -56,7 +57,7 @@ class RunLabels(LabeledImages):
         split: The share of images that train, by chance; None: val and test images do not.
 
     Raises:
-        ConfigError: The labeler is unknown, or has to be named.
+        ConfigError: A role or the labeler is unknown, or the labeler has to be named.
         DataError: No image of these roles has a label.
     """
 
@@ -68,6 +69,9 @@ class RunLabels(LabeledImages):
         min_confidence: float,
         split: float | None,
     ) -> None:
+        if unknown := [role for role in roles if role not in get_args(Role)]:
+            fix = f"use some of: {', '.join(get_args(Role))}"
+            raise ConfigError(f"{unknown[0]!r} is no role", where="--roles", fix=fix)
         self.vocabulary = config.vocabulary
         self._config, self._roles, self._split = config, roles, split
         self._least = min_confidence
@@ -137,7 +141,8 @@ class RunLabels(LabeledImages):
         is_labeled = pc.or_(own, pc.is_valid(at))
         if without := images.num_rows - int(pc.sum(is_labeled).as_py() or 0):
             self.left_out["without a stored label"] = without
-        images = images.filter(is_labeled).sort_by("row")
+        by = pc.if_else(own, pa.scalar(None, pa.string()), self._labeler)
+        images = images.append_column("labeler", by).filter(is_labeled).sort_by("row")
         pairs = zip(images["uri"].to_pylist(), images["image_id"].to_pylist(), strict=True)
         return images.append_column("name", pa.array(export_names([*pairs]), pa.string()))
 

@@ -35,7 +35,7 @@ def test_each_name_has_a_sentence(kind: str, maskmill: Maskmill) -> None:
 
 def test_a_list_of_the_lists(maskmill: Maskmill) -> None:
     kinds = maskmill("list").stdout.split()
-    assert {*LISTS, "formats", "runs"} <= {*kinds}
+    assert {*LISTS, "formats", "image-files", "runs"} <= {*kinds}
     for kind in kinds:
         assert maskmill("list", kind).returncode == 0
 

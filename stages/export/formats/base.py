@@ -25,9 +25,11 @@ class Format(Component, ABC):
 
     Attributes:
         has_ignore: Whether the tool knows ignored pixels; else they look like background.
+        needs: The optional library that the format needs.
     """
 
     has_ignore: ClassVar[bool] = True
+    needs: ClassVar[str | None] = None
 
     def __init__(self, folder: OutputFolder, vocabulary: Vocabulary) -> None:
         self.folder = folder

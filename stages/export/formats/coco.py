@@ -1,4 +1,4 @@
-"""COCO's instances."""
+"""COCO instances: RLE; an object is what hangs together of a class; no background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.export.shapes import regions, run_lengths
 
 
 class Coco(CocoFormat):
-    """COCO instances: RLE; an object is what hangs together of a class; no background."""
+    """Writes this format."""
 
     has_ignore = False
     index = "instances_{split}.json"

@@ -1,4 +1,4 @@
-"""COCO's panoptic segmentation."""
+"""COCO panoptic: a PNG of segment ids for each image; a class is one segment, "stuff"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.export.sample import Sample
 
 
 class CocoPanoptic(CocoFormat):
-    """COCO panoptic: a PNG of segment ids for each image; a class is one segment, "stuff"."""
+    """Writes this format."""
 
     index = "panoptic_{split}.json"
 

@@ -1,4 +1,4 @@
-"""CVAT's XML for images."""
+"""CVAT for images 1.1: annotations.xml with masks as run lengths; no background."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.export.shapes import Bools, regions
 
 
 class Cvat(Format):
-    """CVAT for images 1.1: annotations.xml with masks as run lengths; no background."""
+    """Writes this format."""
 
     has_ignore = False
 

@@ -1,4 +1,4 @@
-"""Parquet files for Hugging Face's datasets."""
+"""Hugging Face datasets: Parquet files with an image and a mask, for load_dataset(FOLDER)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FEATURES = {
 
 
 class Datasets(Format):
-    """Hugging Face datasets: Parquet files with an image and a mask, for load_dataset(FOLDER)."""
+    """Writes this format."""
 
     def write(self, samples: Iterable[Sample], shard: int) -> Iterator[Record]:
         """See `Format.write`: a file for each split of a shard, written when the shard is done."""

@@ -1,4 +1,4 @@
-"""FiftyOne's folders of images and masks."""
+"""FiftyOne: data and labels, as fiftyone.types.ImageSegmentationDirectory; see load.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.export.formats.base import Record
 
 
 class FiftyOne(PngFolders):
-    """FiftyOne: data and labels, as fiftyone.types.ImageSegmentationDirectory; see load.py."""
+    """Writes this format."""
 
     images, masks = "data", "labels"
 

@@ -1,4 +1,4 @@
-"""Label Studio's tasks."""
+"""Label Studio: tasks.json with brush masks as predictions, and the labeling interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.export.sample import Sample
 
 
 class LabelStudio(Format):
-    """Label Studio: tasks.json with brush masks as predictions, and the labeling interface."""
+    """Writes this format."""
 
     has_ignore = False
 

@@ -1,4 +1,4 @@
-"""LabelMe's JSON files."""
+"""LabelMe: a JSON file of polygons beside each image; no background."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from stages.export.shapes import polygon, regions
 
 
 class LabelMe(Format):
-    """LabelMe: a JSON file of polygons beside each image; no background."""
+    """Writes this format."""
 
     has_ignore = False
+    needs = "cv2"
 
     def add(self, sample: Sample) -> Record:
         """See `Format.add`."""

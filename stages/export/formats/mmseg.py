@@ -1,4 +1,4 @@
-"""mmsegmentation's folders."""
+"""mmsegmentation: img_dir and ann_dir, by split, and dataset.py to import from a config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.export.formats.base import Record
 
 
 class MmSeg(PngFolders):
-    """mmsegmentation: img_dir and ann_dir, by split, and dataset.py to import from a config."""
+    """Writes this format."""
 
     images, masks = "img_dir/{split}", "ann_dir/{split}"
     only_png = True

@@ -1,4 +1,4 @@
-"""nnU-Net's raw data set."""
+"""nnU-Net v2: imagesTr, labelsTr and dataset.json; copy it to nnUNet_raw/DatasetXXX_NAME."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDERS = {"train": ("imagesTr", "labelsTr"), "val": ("imagesTs", "labelsTs")}
 
 
 class NnUnet(Format):
-    """nnU-Net v2: imagesTr, labelsTr and dataset.json; copy it to nnUNet_raw/DatasetXXX_NAME."""
+    """Writes this format."""
 
     def add(self, sample: Sample) -> Record:
         """See `Format.add`."""

@@ -1,4 +1,4 @@
-"""Palette PNGs beside the images."""
+"""Images and palette PNGs of class ids in two folders, 255 = ignore; names in classes.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.export.formats.base import Record
 
 
 class Png(PngFolders):
-    """Images and palette PNGs of class ids in two folders, 255 = ignore; names in classes.json."""
+    """Writes this format."""
 
     images, masks = "images", "masks"
 

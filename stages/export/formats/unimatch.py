@@ -1,4 +1,4 @@
-"""The layout of UniMatch and SemiOVS, which is that of Pascal VOC."""
+"""UniMatch, SemiOVS: JPEGImages, SegmentationClass, and lists of both paths a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.export.formats.base import Record
 
 
 class UniMatch(PngFolders):
-    """UniMatch, SemiOVS: JPEGImages, SegmentationClass, and lists of both paths a line."""
+    """Writes this format."""
 
     images, masks = "JPEGImages", "SegmentationClass"
 

@@ -1,4 +1,4 @@
-"""Tar archives for webdataset."""
+"""webdataset: tar archives of NAME.jpg, NAME.mask.png and NAME.json, one for each shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.export.sample import Sample, mask_png
 
 
 class WebDataset(Format):
-    """webdataset: tar archives of NAME.jpg, NAME.mask.png and NAME.json, one for each shard."""
+    """Writes this format."""
 
     def write(self, samples: Iterable[Sample], shard: int) -> Iterator[Record]:
         """See `Format.write`: an archive for each split of a shard."""

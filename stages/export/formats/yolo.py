@@ -1,4 +1,4 @@
-"""YOLO's polygons."""
+"""YOLO segmentation: images, labels with a polygon a line, data.yaml; no background."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from stages.export.shapes import polygon, regions
 
 
 class Yolo(Format):
-    """YOLO segmentation: images, labels with a polygon a line, data.yaml; no background."""
+    """Writes this format."""
 
     has_ignore = False
+    needs = "cv2"
 
     def add(self, sample: Sample) -> Record:
         """See `Format.add`; the points are the middles of border pixels, as shares of the sides."""
