@@ -100,10 +100,11 @@ def test_a_file_that_is_gone_is_named(show: Show, image: dict[str, Any], key: st
     done = show()
     assert done.returncode == 1
     assert f"  uri: {image['uri']}" in done.stdout  # what is known of it is shown all the same
-    assert done.stderr == (
-        f"error: {image[key]}: cannot be read: No such file or directory; "
-        "put a readable file there\n"
-    )
+    fix = "put a readable file there"
+    if key == "mask_uri":
+        fix = "put it back, then run `maskmill run ingest`"
+    what = "cannot be read: No such file or directory"
+    assert done.stderr == f"error: {image[key]}: {what}; {fix}\n"
 
 
 def test_a_damaged_store_is_named(show: Show, labeled: Callable[..., None], tmp_path: Path) -> None:
