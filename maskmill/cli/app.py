@@ -11,6 +11,7 @@ from maskmill.cli.data import data
 from maskmill.cli.export import export
 from maskmill.cli.gc import gc
 from maskmill.cli.init import init
+from maskmill.cli.label import label
 from maskmill.cli.list import list_parts
 from maskmill.cli.predict import predict
 from maskmill.cli.results import results
@@ -46,6 +47,7 @@ def maskmill(
 
 
 app.command(epilog='Example: maskmill init photos/ --classes "person, car"')(init)
+app.command(epilog='Example: maskmill label photos/ --classes "person, car" --out out/')(label)
 app.command(cls=ListsStages, epilog="Example: maskmill run train --set train.steps=400")(run)
 app.command(epilog="Example: maskmill status --json")(status)
 app.command(epilog="Example: maskmill results --config configs/camvid.yaml")(results)

@@ -24,7 +24,7 @@ JOURNAL = ".maskmill-journal.jsonl"
 """The finished pieces of a folder that is not finished."""
 TEMPORARY = ".maskmill-unfinished"
 """The folder in which files are written before they are moved to their places."""
-_ANOTHER = "name another folder with --out"
+_ANOTHER = "name another folder with --out, or move this one away"
 _SHOWN = 3
 """Differing facts that an error names."""
 

@@ -13,8 +13,9 @@ from pipeline.files import storage
 from stages.init import classes as class_lists
 from stages.init.classes import Classes
 from stages.init.labels_seen import LabelsSeen, look_at
-from stages.init.look import Folders, Look, look, near
+from stages.init.look import Folders, Look, look
 from stages.init.machine import clip_weights, training
+from stages.init.places import near
 from stages.init.project import Project, SourceEntry
 
 Ask = Callable[[str, str], str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,9 @@ from pathlib import Path
 from pipeline.errors import DataError
 from stages.ingest.file_kind import FileKind, kind_by_name
 from stages.init.pairing import Pairs, files_below, pair, paired_with
+from stages.init.places import near
 from stages.init.project import SourceEntry
 from stages.init.splits import split
-
-_FAR = 3
-"""Steps upwards from which a relative path is harder to read than a whole one."""
 
 
 @dataclass
@@ -32,12 +29,6 @@ class Look:
     lists: dict[str, list[str]] = field(default_factory=dict)
     labels: list[Path] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-
-
-def near(folder: Path, start: Path) -> str:
-    """A folder as a config spells it: relative to another one where it is near, else whole."""
-    relative = os.path.relpath(folder.resolve(), start.resolve())
-    return relative if relative.count("..") < _FAR else str(folder.resolve())
 
 
 @dataclass(frozen=True)

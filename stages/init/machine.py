@@ -8,6 +8,8 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+from stages.init.places import near
+
 _REPOSITORY = "timm/vit_base_patch16_clip_224.openai"
 _FILE = "open_clip_model.safetensors"
 
@@ -43,18 +45,19 @@ class Training:
 
 
 def clip_weights(folder: Path) -> ClipWeights:
-    """Looks for the weights of OpenAI's ViT-B/16.
+    """Looks for the weights of OpenAI's ViT-B/16: in ./weights, and in the hub's cache.
 
     Args:
         folder: The folder of the config.
     """
     local = Path("weights", _FILE)
-    if (folder / local).is_file():
-        return ClipWeights("ViT-B-16-quickgelu", str(local), True, f"found at {local}")
+    spelled = near(local, folder)
+    if local.is_file():
+        return ClipWeights("ViT-B-16-quickgelu", spelled, True, f"found at {local}")
     if isinstance(try_to_load_from_cache(_REPOSITORY, _FILE), str):
         return ClipWeights("ViT-B-16", "openai", True, "found in the cache of the Hugging Face hub")
-    command = f"hf download {_REPOSITORY} {_FILE} --local-dir {folder / 'weights'}"
-    return ClipWeights("ViT-B-16-quickgelu", str(local), False, f"fetch it, 300 MB: {command}")
+    command = f"hf download {_REPOSITORY} {_FILE} --local-dir weights"
+    return ClipWeights("ViT-B-16-quickgelu", spelled, False, f"fetch it, 300 MB: {command}")
 
 
 def training(preset: str | None, short_side_px: int) -> Training:

@@ -15,6 +15,10 @@ from stages.init.classes import BACKGROUND, Classes
 from stages.init.machine import ClipWeights, Training
 from stages.train import preset
 
+CONFIG = "maskmill.yaml"
+"""The file of the config."""
+VOCABULARY = "vocabulary.yaml"
+"""The file of the vocabulary."""
 SCHEME = "own"
 """Name of the label scheme that `init` writes."""
 LABELER = "clip"
@@ -74,8 +78,8 @@ class Project:
         lists = {path: "".join(f"{line}\n" for line in own) for path, own in self.lists.items()}
         return {
             **lists,
-            "vocabulary.yaml": self._rendered("vocabulary.yaml.jinja"),
-            "maskmill.yaml": self._rendered("maskmill.yaml.jinja"),
+            VOCABULARY: self._rendered("vocabulary.yaml.jinja"),
+            CONFIG: self._rendered("maskmill.yaml.jinja"),
         }
 
     def roles(self) -> set[str]:
