@@ -25,7 +25,8 @@ from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
-from stages.ingest.config import IngestConfig
+from stages.ingest.config import IngestConfig, drawn_labels
+from stages.ingest.drawn_labels import unused
 from stages.ingest.duplicates import (
     COMPARED_COLUMNS,
     SEARCHED_COLUMNS,
@@ -61,11 +62,12 @@ class IngestStage(Stage[ShardKey]):
         self._contents: dict[str, str | None] = {}
 
     def prepare(self) -> None:
-        """Compares the bytes of new images that may be known ones at another address.
+        """Draws label files, and compares new images that may be known ones at another address.
 
         Raises:
             DataError: Many images are gone, and the user has not said that this is right.
         """
+        self.draw()
         if unsure := self._layout.unsure:
             from stages.ingest.scan import content_ids
 
@@ -77,6 +79,27 @@ class IngestStage(Stage[ShardKey]):
             del self._layout
         if not self.context.accept_gone:
             ask(self._vanished, self.context.config.path)
+
+    def draw(self) -> None:
+        """Draws the label files of annotations that are missing."""
+        sources = self._listing.undrawn
+        if not sources:
+            return
+        total = sum(source.undrawn for source in sources)
+        with self.context.console.progress("ingest", total, "label files drawn") as progress:
+            for source in sources:
+                source.draw(progress.advance)
+        # Images that their annotations do not fit are listed with that problem now.
+        del self._listing
+        self.__dict__.pop("_layout", None)
+
+    def garbage(self) -> list[Path]:
+        """Drawn label files of annotations that no image has any more."""
+        folder = drawn_labels(self.context.config)
+        rows = manifest.read(self.folder, tables.IMAGES, ["mask_uri"])["mask_uri"]
+        listed = self.layout.table["mask"]
+        used = {*rows.unique().to_pylist(), *listed.unique().to_pylist()} - {None}
+        return unused(folder, used)
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
