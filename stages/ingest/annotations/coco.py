@@ -70,8 +70,8 @@ def read(file: str, findings: Findings, remarks: Counter[str]) -> Iterator[Annot
         with findings.collecting():
             fix = "add the image to `images`, or remove the annotation"
             refuse(f"no image has the id {lost!r}", where, fix)
-    for key, (number, at) in images.items():
-        own = places.get(key, array("q"))
+    for image_id, (number, at) in images.items():
+        own = places.get(image_id, array("q"))
         yield _image(text, number, at, own, names, findings, remarks)
 
 
@@ -80,10 +80,8 @@ def _check_arrays(text: JsonText, missing: list[str], file: str) -> None:
     others = {key: value for key, _, value, _ in text.members(())}
     for name in missing:
         if others.get(name) != []:
-            what = f"the file has no list `{name}`"
-            refuse(
-                what, file, "name a JSON file of COCO's instances: images, annotations, categories"
-            )
+            fix = "name a JSON file of instances, with images, annotations and categories"
+            refuse(f"the file has no list `{name}`", file, fix)
 
 
 def _add_image(
@@ -174,7 +172,7 @@ def _mask(region: dict[str, Any], image: tuple[int | None, int | None], where: s
 
 
 def _counts(text: str, where: str) -> list[int]:
-    """Decodes COCO's text: five bits a letter, and from the fourth on differences to the last but one.
+    """Decodes COCO's text: five bits a letter; the fourth number and later ones are differences.
 
     pycocotools reads over the end of what it has allocated where counts are too few.
     """

@@ -157,8 +157,8 @@ def _attributes(
 def _mask(attributes: _Attributes, where: str) -> Mask:
     """A mask of run lengths along the rows of its box, outside first."""
     keys = ("left", "top", "width", "height")
-    left, top, *sides, _ = _attributes(attributes, keys, "rotation", where)
-    width, height = size(*sides, where)
+    left, top, across, down, _ = _attributes(attributes, keys, "rotation", where)
+    width, height = size(across, down, where)
     corner = numbers((left, top), where)
     cells = [cell.strip() for cell in attributes.get("rle", "").split(",")]
     if not all(cell.isdecimal() and len(cell) < 10 for cell in cells):

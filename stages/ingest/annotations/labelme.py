@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engine.findings import Findings
+from pipeline.errors import DataError
 from stages.ingest.annotations.shapes import (
     MAX_PIXELS,
     AnnotatedImage,
@@ -77,10 +78,11 @@ def _shape(item: Any, where: str, remarks: Counter[str]) -> Shape | None:
         return Shape(name, (box(*corners),))
     if kind == "circle":
         radius = dist(corners[:2], corners[2:])
-        return Shape(name, (ellipse(*corners[:2], radius, radius),))
+        return Shape(name, (ellipse(corners[0], corners[1], radius, radius),))
     if kind == "mask":
         return Shape(name, mask=_mask(item.get("mask"), corners, where))
-    refuse(f"unknown shape_type {str(kind)[:40]!r}", where, "draw it as a polygon")
+    what = f"unknown shape_type {str(kind)[:40]!r}"
+    raise DataError(what, where=where, fix="draw it as a polygon")
 
 
 def _two_points(points: Any, where: str) -> Polygon:

@@ -32,7 +32,8 @@ def read_content(file: str) -> bytes:
         reason = f"{error.size:,} bytes; at most {_MAX_BYTES:,} are read"
     except (OSError, storage.NoPlainFileError) as error:
         reason = getattr(error, "strerror", None) or "no plain file"
-    refuse(f"cannot read the annotations: {reason}", file, "name an existing annotation file")
+    fix = "name an existing annotation file"
+    raise DataError(f"cannot read the annotations: {reason}", where=file, fix=fix)
 
 
 def read_text(file: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pyarrow as pa
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from pipeline import stopping
 from pipeline.config.config_section import Section
@@ -47,7 +47,7 @@ def _as_text(name: object) -> object:
 class AnnotationConfig(Section):
     """Keys of all sources of annotated images."""
 
-    names: dict[Annotated[str, BeforeValidator(_as_text)], str | None] = {}
+    names: dict[Annotated[str, BeforeValidator(_as_text)], str | None] = Field(default_factory=dict)
     """Classes of the names in the annotations that are no names or concepts of classes; null or
     "ignore" = ignored pixels."""
     rest: str | None = None
@@ -138,8 +138,8 @@ class AnnotationSource(Source):
             ids, rest = self._names.ids_of(image.shapes or ()), self._names.rest
             stamp = file_stamps.stamp(address)
             # Annotations that have changed in the meantime are listed anew by the next command.
-            if self._labels.key(drawing.digest(image, ids, rest), stamp) == key:
-                self._labels.draw(key, address, image, ids, rest)
+            if self._drawn.key(drawing.digest(image, ids, rest), stamp) == key:
+                self._drawn.draw(key, address, image, ids, rest)
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             while batch := [*islice(images, _BATCH)]:
@@ -153,7 +153,7 @@ class AnnotationSource(Source):
         return ClassNames(self.drawing.vocabulary, config.names, config.rest, self.where)
 
     @cached_property
-    def _labels(self) -> DrawnLabels:
+    def _drawn(self) -> DrawnLabels:
         assert self.drawing is not None
         own = self.drawing
         return DrawnLabels(own.folder, own.limits, as_stored=own.as_stored)
@@ -168,7 +168,7 @@ class AnnotationSource(Source):
             if digest is None and self.only_masked:
                 without += 1
                 continue
-            address, problem = self._place(name) if files is None else files[name]
+            address, problem = self._address_of(name) if files is None else files[name]
             if (other := places.setdefault(address, name)) != name:
                 what = f"{other!r} and {name!r} are the same image"
                 raise DataError(what, where=self.inputs()[0], fix="keep one of the two entries")
@@ -176,17 +176,17 @@ class AnnotationSource(Source):
             if digest is None:
                 yield Listed(address, problem=problem, stamp=stamp)
                 continue
-            key = self._labels.key(digest, stamp)
-            problem = problem or self._labels.problem(key)
-            if stamp is not None and not self._labels.is_done(key):
+            key = self._drawn.key(digest, stamp)
+            problem = problem or self._drawn.problem(key)
+            if stamp is not None and not self._drawn.is_done(key):
                 self._undrawn[name] = (key, address)
-            mask = self._labels.address(key)
+            mask = self._drawn.address(key)
             yield Listed(address, mask, problem=problem, stamp=stamp, mask_stamp=key)
         if without:
             all_of = len(digests if files is None else files)
             self.remarks.append(f"{without:,} of {all_of:,} images without annotations passed over")
 
-    def _place(self, name: str) -> tuple[str, str | None]:
+    def _address_of(self, name: str) -> tuple[str, str | None]:
         address = normalized_path(os.path.join(self._root.folder, name))
         return address, self._root.problem(address)
 
@@ -208,11 +208,11 @@ class AnnotationSource(Source):
         """The index of the annotations, which is kept until they or the classes change."""
         inputs = self.inputs()
         stamps = [[file, file_stamps.stamp(file)] for file in inputs]
-        about = [_VERSION, self.file_name(), stamps, [*self.present()]]
-        about += [self.config.model_dump(mode="json"), self._names.facts()]
+        own = [self.file_name(), self.config.model_dump(mode="json"), self._names.facts()]
+        about = [_VERSION, own, stamps, [*self.present()]]
         made_from = hashlib.sha256(json.dumps(about).encode()).hexdigest()
         place = hashlib.sha256(os.fsencode("\0".join([self.file_name(), *map(str, self.paths)])))
-        cached = self._labels.folder / f"index-{place.hexdigest()[:16]}.parquet"
+        cached = self._drawn.folder / f"index-{place.hexdigest()[:16]}.parquet"
         if (known := cached_table.read(cached, made_from)) is not None:
             table, more = known
             names = map(os.fsdecode, table["name"].to_pylist())
@@ -232,7 +232,7 @@ class AnnotationSource(Source):
             DataError: All that is wrong with them.
         """
         findings, remarks = Findings(), Counter[str]()
-        digests: dict[str, str | None] = {}
+        digests: dict[str, str | None] = Field(default_factory=dict)
         twice: dict[str, str] = {}
         outside = 0
         for image in self.annotated(findings, remarks):

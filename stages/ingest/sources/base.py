@@ -203,7 +203,7 @@ class Source(Component, ABC):
             DataError: Something that the config names is missing, empty or contradictory.
         """
 
-    def draw(self, advance: Callable[[], None]) -> None:  # noqa: B027 - most have nothing to draw
+    def draw(self, advance: Callable[[], None]) -> None:
         """Draws the label files that are missing; `list` was called before.
 
         Args:

@@ -16,7 +16,7 @@ from pipeline.files.locations import Location
 from stages.ingest.annotations import labelme
 from stages.ingest.annotations.shapes import AnnotatedImage
 from stages.ingest.containment import Root, normalized_path
-from stages.ingest.file_kind import FileKind, PassedOver, is_hidden, without_ending
+from stages.ingest.file_kind import PassedOver, is_hidden, without_ending
 from stages.ingest.image_files import image_files
 from stages.ingest.sources._annotations import AnnotationConfig, AnnotationSource
 from stages.ingest.wrong_source import missing_folder
@@ -83,10 +83,10 @@ class LabelmeSource(AnnotationSource):
                     remarks["JSON files are not of LabelMe"] += 1
             if image is None:
                 continue
-            if (name := self._name(file, image.name, by_stem)) is None:
+            if (own := self._name(file, image.name, by_stem)) is None:
                 lost.append(file)
             else:
-                yield replace(image, name=name)
+                yield replace(image, name=own)
         if lost:
             what = f"{len(lost):,} annotation file{'s'[: len(lost) != 1]} without an image"
             fix = f"add the image to {self.folder}, or remove the file"
