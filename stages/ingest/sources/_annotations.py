@@ -29,7 +29,7 @@ from stages.ingest.annotations.class_names import ClassNames
 from stages.ingest.annotations.shapes import AnnotatedImage
 from stages.ingest.containment import Root, normalized_path
 from stages.ingest.drawn_labels import DrawnLabels
-from stages.ingest.sources.base import Listed, Source, listing
+from stages.ingest.sources.base import Drawing, Listed, Source, listing
 from stages.ingest.wrong_source import missing_folder
 
 _VERSION = "1"
@@ -114,7 +114,9 @@ class AnnotationSource(Source):
         """See `Source.list`; in the order of the annotations, or sorted by path."""
         if not self.folder.is_dir():
             raise missing_folder(self.folder, f"{self.where}: {self.folder}")
+        own = self._drawing
         self._root = Root(self.folder, follow_links=self.config.follow_links)
+        self._drawn = DrawnLabels(own.folder, own.limits, as_stored=own.as_stored)
         index = self._index()
         self.remarks += index.remarks
         self._undrawn: dict[str, tuple[str, str]] = {}
@@ -146,17 +148,15 @@ class AnnotationSource(Source):
                 for _ in threads.map(draw, batch):
                     advance()
 
-    @cached_property
-    def _names(self) -> ClassNames:
-        assert self.drawing is not None
-        config = self.config
-        return ClassNames(self.drawing.vocabulary, config.names, config.rest, self.where)
+    @property
+    def _drawing(self) -> Drawing:
+        assert self.drawing is not None, "a run has told it how to draw"
+        return self.drawing
 
     @cached_property
-    def _drawn(self) -> DrawnLabels:
-        assert self.drawing is not None
-        own = self.drawing
-        return DrawnLabels(own.folder, own.limits, as_stored=own.as_stored)
+    def _names(self) -> ClassNames:
+        config = self.config
+        return ClassNames(self._drawing.vocabulary, config.names, config.rest, self.where)
 
     def _listed(self, digests: Mapping[str, str | None]) -> Iterator[Listed]:
         """Yields the images; keeps those whose label files are not drawn."""
@@ -232,7 +232,7 @@ class AnnotationSource(Source):
             DataError: All that is wrong with them.
         """
         findings, remarks = Findings(), Counter[str]()
-        digests: dict[str, str | None] = Field(default_factory=dict)
+        digests: dict[str, str | None] = {}
         twice: dict[str, str] = {}
         outside = 0
         for image in self.annotated(findings, remarks):
