@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.files import file_stamps, storage
@@ -114,10 +114,13 @@ class DrawnLabels:
 
 
 def unused(folder: Path, used: set[str]) -> list[Path]:
-    """The label files and reasons in a folder that are of none of these label files' addresses."""
-    keys = {storage_name.rpartition(".")[0] for storage_name in (Path(one).name for one in used)}
+    """The files in a folder that belong to none of these addresses of label files.
+
+    With what writers left that were killed.
+    """
+    keys = {PurePosixPath(address).stem for address in used}
     files = (path for path in storage.glob(folder, "*") if path.suffix in (_LABELS, _REASON))
-    return [path for path in files if path.stem not in keys]
+    return [*storage.temporaries(folder), *(path for path in files if path.stem not in keys)]
 
 
 def _png(labels: npt.NDArray[np.uint8]) -> bytes:

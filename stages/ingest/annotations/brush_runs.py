@@ -50,12 +50,12 @@ def brush_pixels(values: Any, width: int, height: int, where: str) -> npt.NDArra
     while at < total:
         is_run = bits.read(1)
         end = at + 1 + bits.read(lengths[bits.read(2)])
-        if end > total or bits.is_short:
+        if end > total:
             refuse("its run lengths are damaged", where, _FIX)
         found[at:end] = bits.read(word) if is_run else bits.bytes(end - at)
+        if bits.is_short:
+            refuse("its run lengths are cut off", where, _FIX)
         at = end
-    if bits.is_short:
-        refuse("its run lengths are cut off", where, _FIX)
     return found.reshape(height, width, _CHANNELS)[..., -1] > 0
 
 

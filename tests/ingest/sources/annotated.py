@@ -74,7 +74,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def drawn(source: Source) -> dict[str, Mask]:
-    """Lists a source and draws it: the mask of each image that has one, by the image's file name."""
+    """Lists a source and draws it: the mask of each image that has one, by its file name."""
     source.list()
     source.draw(lambda: None)
     rows = [row for row in source.list().to_pylist() if row["mask"] and Path(row["mask"]).exists()]

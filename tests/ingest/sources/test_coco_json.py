@@ -243,7 +243,7 @@ def test_what_is_no_file_of_coco(
 def test_files_that_cannot_be_read(build: Build, write: Any, tmp_path: Path) -> None:
     write()
     (tmp_path / "instances.json").write_bytes(b'{"images": "\xff"}')
-    with pytest.raises(DataError, match="not UTF-8 text"):
+    with pytest.raises(DataError, match=r"not UTF-8 text"):
         build("coco_json", **KEYS).list()
     (tmp_path / "instances.json").unlink()
     with pytest.raises(DataError, match=r"cannot read the annotations: No such file"):
@@ -263,7 +263,7 @@ def test_missing_images_are_counted_and_all_missing_refused(
     )
     (tmp_path / "images/a.jpg").rename(tmp_path / "images/other.jpg")
     with pytest.raises(
-        DataError, match="3 of 3 annotated images are missing, first: .*/a.jpg; set `images`"
+        DataError, match=r"3 of 3 annotated images are missing, first: .*/a.jpg; set `images`"
     ):
         build("coco_json", **KEYS).list()
 
@@ -278,10 +278,10 @@ def test_names_may_not_lead_out_of_the_folder(build: Build, write: Any, tmp_path
 
 def test_an_image_that_is_listed_twice_is_refused(build: Build, write: Any) -> None:
     write(names=("a.jpg", "b.jpg", "a.jpg"))
-    with pytest.raises(DataError, match="1 image is listed twice, first: a.jpg"):
+    with pytest.raises(DataError, match=r"1 image is listed twice, first: a.jpg"):
         build("coco_json", **KEYS).list()
     write(names=("a.jpg", "./a.jpg"))
-    with pytest.raises(DataError, match="'a.jpg' and './a.jpg' are the same image"):
+    with pytest.raises(DataError, match=r"'a.jpg' and './a.jpg' are the same image"):
         build("coco_json", **KEYS).list()
 
 

@@ -168,13 +168,13 @@ def test_entities_are_refused(build: Build, xml: Path, encoding: str) -> None:
     )
     text = f'<?xml version="1.0" encoding="{encoding}"?>\n<!DOCTYPE annotations [{entities}]>\n'
     xml.write_text(f"{text}<annotations>&j;</annotations>", encoding=encoding)
-    with pytest.raises(DataError, match="line 2: a document type, which may declare entities"):
+    with pytest.raises(DataError, match=r"line 2: a document type, which may declare entities"):
         build("cvat", **KEYS).list()
 
 
 def test_deep_elements_take_no_stack(build: Build, xml: Path) -> None:
     write(xml, image("<polygon>" * 100_000 + "</polygon>" * 100_000))
-    with pytest.raises(DataError, match="<polygon> without a label"):
+    with pytest.raises(DataError, match=r"<polygon> without a label"):
         build("cvat", **KEYS).list()
 
 
@@ -184,7 +184,7 @@ def test_duplicates_and_sizes(build: Build, xml: Path) -> None:
         "its annotations are of 65 x 48"
     )
     write(xml, image(), image())
-    with pytest.raises(DataError, match="1 image is listed twice, first: a.jpg"):
+    with pytest.raises(DataError, match=r"1 image is listed twice, first: a.jpg"):
         build("cvat", **KEYS).list()
 
 

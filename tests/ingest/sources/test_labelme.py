@@ -155,9 +155,9 @@ def test_broken_files(build: Build, folder: Path) -> None:
 
 
 def test_a_folder_without_json(build: Build, folder: Path) -> None:
-    with pytest.raises(DataError, match="the folder has no JSON file; save LabelMe's"):
+    with pytest.raises(DataError, match=r"the folder has no JSON file; save LabelMe's"):
         build("labelme", images="images").list()
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match=r"no such folder"):
         build("labelme", images="images", annotations="nothing").list()
 
 
@@ -174,5 +174,5 @@ def test_sizes(build: Build, folder: Path) -> None:
     assert (found["b.jpg"], found["c.jpg"]) == (None, None)
     assert_close(drawn(source)["c.jpg"], filled(PENTAGON))
     write_json(folder / "a.json", labelme(imageWidth=0))
-    with pytest.raises(DataError, match="a.json: the size 0 x 48; write width and height"):
+    with pytest.raises(DataError, match=r"a.json: the size 0 x 48; write width and height"):
         build("labelme", images="images").list()

@@ -156,9 +156,9 @@ def test_label_files_without_an_image_and_images_of_one_label_file(
 def test_no_labels_at_all(build: Build, dataset: Path) -> None:
     for path in (dataset / "labels/train").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="set: no label file; the label file of images/a.jpg is"):
+    with pytest.raises(DataError, match=r"set: no label file; the label file of images/a.jpg is"):
         build("yolo", dataset="set").list()
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match=r"no such folder"):
         build("yolo", dataset="nothing").list()
 
 
