@@ -18,7 +18,7 @@ from pipeline.images.limits import Limits
 from stages.ingest.sources.base import Drawing, Source
 
 WIDTH, HEIGHT = 64, 48
-CLASSES = [
+CLASSES: list[dict[str, Any]] = [
     {"name": "background", "color": "#000000", "concepts": []},
     {"name": "car", "color": "#ff0000", "concepts": [["car", "automobile"]]},
     {"name": "traffic light", "color": "#00ff00"},

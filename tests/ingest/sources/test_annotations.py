@@ -76,8 +76,9 @@ class Project:
             pixels = np.full((HEIGHT, WIDTH, 3), 50 * number + 50, np.uint8)
             Image.fromarray(pixels).save(self.data / "images" / name)
 
-    def write(self, source: Values, role: str = "labeled", **more: Any) -> None:
-        classes = more.pop("classes", CLASSES)
+    def write(
+        self, source: Values, role: str = "labeled", classes: Any = CLASSES, **more: Any
+    ) -> None:
         vocabulary = {"name": "street", "classes": classes}
         (self.folder / "vocabulary.yaml").write_text(yaml.safe_dump(vocabulary))
         values = {
@@ -205,6 +206,7 @@ def test_a_killed_run_leaves_no_half_file(project: Project) -> None:
     counts = set()
     for kill_at in range(1, whole.changes):
         workspace.rename(project.folder / f"workspace-{kill_at}")
+        workspace.mkdir()
         assert killing.run(project.config, kill_at).code == -9
         found = {path.name: path.read_bytes() for path in project.drawn.glob("*.png")}
         assert found.items() <= expected.items()
