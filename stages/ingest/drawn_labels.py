@@ -45,7 +45,7 @@ class DrawnLabels:
             digest: Digest of the shapes, see `drawing.digest`.
             stamp: Stamp of the image.
         """
-        text = f"{digest} {stamp} {self._as_stored}"
+        text = f"{digest} {stamp} {self._as_stored} {self._limits.model_dump_json()}"
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
     def address(self, key: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,9 +19,9 @@ from pydantic import BeforeValidator, Field
 from pipeline import stopping
 from pipeline.config.config_section import Section
 from pipeline.engine.findings import Findings
-from pipeline.errors import DataError, together
-from pipeline.files import file_stamps, locations
-from stages.ingest import cached_table
+from pipeline.errors import DataError
+from pipeline.files import file_stamps
+from stages.ingest.annotation_index import AnnotationIndex, read_index
 from stages.ingest.annotations import drawing
 from stages.ingest.annotations.class_names import ClassNames
 from stages.ingest.annotations.shapes import AnnotatedImage
@@ -32,10 +30,6 @@ from stages.ingest.drawn_labels import DrawnLabels
 from stages.ingest.sources.base import Drawing, Listed, Source, listing
 from stages.ingest.wrong_source import missing_folder
 
-_VERSION = "1"
-"""Increased when the same annotations give another index."""
-_ENOUGH = 1000
-"""Faults after which reading stops: the file is most likely of another kind."""
 _BATCH = 64
 """Images that are drawn in parallel; their shapes are in memory."""
 
@@ -55,20 +49,6 @@ class AnnotationConfig(Section):
     that is the first one, else "ignore"."""
     follow_links: bool = False
     """Whether links below the folder of images may lead out of it."""
-
-
-@dataclass
-class _Index:
-    """What annotations say, without the shapes.
-
-    Attributes:
-        digests: By name of the image, in order: the digest of its shapes, None if nobody has
-            annotated it.
-        remarks: Lines for the user.
-    """
-
-    digests: dict[str, str | None]
-    remarks: list[str] = field(default_factory=list)
 
 
 class AnnotationSource(Source):
@@ -109,6 +89,13 @@ class AnnotationSource(Source):
     def present(self) -> Sequence[str]:
         """Names of files that decide which image an annotation belongs to."""
         return [*(self.files() or ())]
+
+    def inside(self, address: str) -> str | None:
+        """The path below `folder` of an address without inner `..`; None if it is elsewhere."""
+        folder = normalized_path(str(self.folder))
+        if folder == ".":
+            return None if address.startswith(("/", "../")) or address == ".." else address
+        return address.removeprefix(f"{folder}/") if address.startswith(f"{folder}/") else None
 
     def list(self) -> pa.Table:
         """See `Source.list`; in the order of the annotations, or sorted by path."""
@@ -204,73 +191,11 @@ class AnnotationSource(Source):
         if missing:
             self.remarks.append(f"{count}, first: {missing[0]}")
 
-    def _index(self) -> _Index:
-        """The index of the annotations, which is kept until they or the classes change."""
+    def _index(self) -> AnnotationIndex:
         inputs = self.inputs()
         stamps = [[file, file_stamps.stamp(file)] for file in inputs]
-        own = [self.file_name(), self.config.model_dump(mode="json"), self._names.facts()]
-        about = [_VERSION, own, stamps, [*self.present()]]
-        made_from = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        own = [self.file_name(), self.config.model_dump(mode="json")]
         place = hashlib.sha256(os.fsencode("\0".join([self.file_name(), *map(str, self.paths)])))
-        cached = self._drawn.folder / f"index-{place.hexdigest()[:16]}.parquet"
-        if (known := cached_table.read(cached, made_from)) is not None:
-            table, more = known
-            names = map(os.fsdecode, table["name"].to_pylist())
-            return _Index(dict(zip(names, table["digest"].to_pylist(), strict=True)), **more)
-        found = self._read(inputs[0])
-        columns = {
-            "name": pa.array(map(os.fsencode, found.digests), pa.binary()),  # may be any bytes
-            "digest": pa.array(found.digests.values(), pa.string()),
-        }
-        cached_table.write(cached, made_from, pa.table(columns), {"remarks": found.remarks})
-        return found
-
-    def _read(self, file: str) -> _Index:
-        """Reads all annotations.
-
-        Raises:
-            DataError: All that is wrong with them.
-        """
-        findings, remarks = Findings(), Counter[str]()
-        digests: dict[str, str | None] = {}
-        twice: dict[str, str] = {}
-        outside = 0
-        for image in self.annotated(findings, remarks):
-            if len(findings.by_text) >= _ENOUGH:
-                break
-            if not _is_path(image.name):
-                what = f"{image.name[:40]!a} can be no name of a file"
-                findings.add(DataError(what, where=image.where, fix="correct it"))
-                continue
-            if image.name in digests:
-                twice.setdefault(image.name, image.where)
-                continue
-            ids = self._names.ids_of(image.shapes or ())
-            digest = drawing.digest(image, ids, self._names.rest)
-            digests[image.name] = None if image.shapes is None else digest
-            outside += image.num_outside()
-        if twice:
-            name, where = next(iter(twice.items()))
-            count = f"{len(twice):,} image{'s are' if twice.keys() - {name} else ' is'}"
-            what = f"{count} listed twice, first: {name}"
-            findings.add(DataError(what, where=where, fix="keep one of the entries"))
-        if (unknown := self._names.fault(file)) is not None:
-            findings.add(unknown)
-        if findings.faults:
-            raise together(findings.faults)
-        if outside:
-            remarks["shapes reach out of their image and are cut off"] = outside
-        return _Index(digests, [f"{count:,} {what}" for what, count in sorted(remarks.items())])
-
-
-def _is_path(name: str) -> bool:
-    """Whether a name can be that of a file: JSON may hold half a character."""
-    try:
-        return bool(os.fsencode(name))
-    except UnicodeEncodeError:
-        return False
-
-
-def below(data: Path, path: Path) -> str:
-    """The path or address of a file that a config names relative to `data`."""
-    return str(locations.join(data, path))
+        cached = self._drawing.folder / f"index-{place.hexdigest()[:16]}.parquet"
+        about = [own, stamps, [*self.present()]]
+        return read_index(cached, about, self.annotated, self._names, inputs[0])

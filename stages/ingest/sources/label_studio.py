@@ -35,8 +35,7 @@ class LabelStudioSource(AnnotationFileSource):
     def list(self) -> pa.Table:
         """See `Source.list`; a remark counts the images of no task."""
         found = super().list()
-        start = f"{self.folder}/"
-        used = {address.removeprefix(start) for address in found["image"].to_pylist()}
+        used = {self.inside(address) for address in found["image"].to_pylist()}
         if others := self._present - used:
             count = f"{len(others):,} image{'s'[: len(others) != 1]}"
             self.remarks.append(f"{count} of no annotated task passed over")

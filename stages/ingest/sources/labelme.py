@@ -95,7 +95,7 @@ class LabelmeSource(AnnotationSource):
     def _name(self, file: str, image_path: str, by_stem: Mapping[str, Sequence[str]]) -> str | None:
         """The image that a JSON file belongs to."""
         address = normalized_path(os.path.join(os.path.dirname(file), image_path))
-        name = address.removeprefix(f"{self.folder}/")
+        name = self.inside(address)
         if image_path and name in self._files:
             return name
         same = by_stem.get(file.removeprefix(f"{self._json_folder}/")[: -len(_ENDING)], ())

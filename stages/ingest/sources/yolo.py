@@ -143,8 +143,9 @@ class YoloSource(AnnotationSource):
         names = [os.path.join(start, name) for start in starts for name in (written, inner)]
         for name in names:
             address = normalized_path(os.path.join(str(self.folder), name))
-            if address.startswith(f"{self.folder}/") and locations.location(address).is_dir():
-                return address.removeprefix(f"{self.folder}/")
+            inner_path = self.inside(address)
+            if inner_path is not None and locations.location(address).is_dir():
+                return inner_path
         what = f"no folder {written!r} in {self.folder}"
         fix = "correct the path, and keep data.yaml in the folder of the data set"
         raise DataError(what, where=where, fix=fix)

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.files import locations
+from pipeline.records import manifest, tables
 from tests.ingest.sources.annotated import CLASSES, HEIGHT, PENTAGON, WIDTH, add_image, write_json
 from tests.ingest.sources.test_coco_json import annotation, instances
 from tests.ingest.sources.test_cvat import image as cvat_image
@@ -22,8 +24,10 @@ from tests.ingest.sources.test_cvat import write as write_cvat
 from tests.ingest.sources.test_label_studio import polygon as studio_polygon
 from tests.ingest.sources.test_label_studio import task
 from tests.ingest.sources.test_labelme import labelme, pairs, shape
+from tests.ingest.sources.test_object_stores import upload
 from tests.ingest.sources.test_yolo import line
 from tests.pipeline import killing
+from tests.s3_server import forget_clients
 
 Maskmill = Callable[..., CompletedProcess[str]]
 Values = dict[str, Any]
@@ -129,6 +133,34 @@ def test_a_run_of_each_format(project: Project, write: Callable[[Path], Values])
     assert "nothing to do" in project.call("run", "ingest")
     assert project.files() == files
     project.call("verify")
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_data_in_the_current_folder(
+    project: Project, write: Callable[[Path], Values], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(write(project.data))
+    monkeypatch.chdir(project.data)
+    project.call("run", "ingest", "--set", "data=.")
+    rows = project.rows()
+    assert [*rows.uri] == [f"images/{name}" for name in NAMES]
+    assert [[*ids] for ids in rows.mask_class_ids] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("write", WRITERS[:3], ids=lambda write: write.__name__)
+def test_data_and_workspace_in_a_bucket(
+    project: Project, write: Callable[[Path], Values], bucket: str
+) -> None:
+    project.write(write(project.data))
+    upload(project.data, f"{bucket}/data")
+    sets = ("--set", f"data={bucket}/data", "--set", f"workspace={bucket}/workspace")
+    assert "2 label files drawn" in project.call("run", "ingest", *sets)
+    folder = locations.location(f"{bucket}/workspace/manifests/street/images")
+    rows = manifest.read(folder, tables.IMAGES).to_pylist()
+    assert [row["uri"] for row in rows] == [f"{bucket}/data/images/{name}" for name in NAMES]
+    assert [row["mask_class_ids"] for row in rows] == [[0, 1], [0, 1]]
+    forget_clients()
+    assert "nothing to do" in project.call("run", "ingest", *sets)
 
 
 def test_status_and_dry_run_draw_nothing(project: Project) -> None:
