@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -32,23 +33,17 @@ def draw(
     Returns:
         (height, width) uint8 mask.
     """
-    labels = np.full((height, width), rest, np.uint8)
+    shapes = image.shapes or ()
     if image.is_relative:
-        shapes = [_scaled(shape, width, height) for shape in image.shapes or ()]
-    else:
-        shapes = [*(image.shapes or ())]
-    if not image.is_by_area:
-        for shape, class_id in zip(shapes, class_ids, strict=True):
-            labels[_pixels(shape, width, height)] = class_id
-        return labels
-    # What lies above was drawn before: so the smallest shape comes first, and needs no second pass.
-    areas = [int(_pixels(shape, width, height).sum()) for shape in shapes]
-    order = sorted(range(len(shapes)), key=lambda n: (shapes[n].name is None, areas[n], -n))
-    is_free = np.ones((height, width), np.bool_)
+        shapes = tuple(_scaled(shape, width, height) for shape in shapes)
+    regions = [_region(shape, width, height) for shape in shapes]
+    order = [*range(len(shapes))]
+    if image.is_by_area:
+        order.sort(key=lambda n: (shapes[n].name is not None, -regions[n].area))
+    labels = np.full((height, width), rest, np.uint8)
     for number in order:
-        pixels = _pixels(shapes[number], width, height) & is_free
-        labels[pixels] = class_ids[number]
-        is_free &= ~pixels
+        region = regions[number]
+        labels[region.rows, region.columns][region.pixels()] = class_ids[number]
     return labels
 
 
@@ -75,29 +70,50 @@ def _scaled(shape: Shape, width: int, height: int) -> Shape:
     return Shape(shape.name, polygons)
 
 
-def _pixels(shape: Shape, width: int, height: int) -> npt.NDArray[np.bool_]:
-    """(height, width) bool: the pixels of a shape that are in the image."""
+@dataclass(frozen=True)
+class _Region:
+    """The part of a shape in the image.
+
+    Attributes:
+        rows: The rows of a window.
+        columns: Its columns.
+        area: Pixels that are inside.
+        pixels: Gives these, (rows, columns) bool.
+    """
+
+    rows: slice
+    columns: slice
+    area: int
+    pixels: Callable[[], npt.NDArray[np.bool_]]
+
+
+def _region(shape: Shape, width: int, height: int) -> _Region:
     if shape.mask is not None:
-        return _in_image(shape.mask, width, height)
+        return _region_of_mask(shape.mask, width, height)
     from pycocotools import mask as coco  # only a run that draws needs it
 
     inside = (_clipped(part, width, height) for part in shape.polygons)
-    parts = [[*part] for part in inside if part]
-    if not parts:
-        return np.zeros((height, width), np.bool_)
-    found: npt.NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(parts, height, width)))
-    return found.astype(np.bool_)
+    if not (parts := [[*part] for part in inside if part]):
+        return _Region(slice(0), slice(0), 0, lambda: np.zeros((0, 0), np.bool_))
+    runs = coco.merge(coco.frPyObjects(parts, height, width))
+    return _Region(
+        slice(height), slice(width), int(coco.area(runs)), lambda: coco.decode(runs).view(np.bool_)
+    )
 
 
-def _in_image(mask: Mask, width: int, height: int) -> npt.NDArray[np.bool_]:
-    found = np.zeros((height, width), np.bool_)
-    left, top = max(mask.left, 0), max(mask.top, 0)
-    right, bottom = min(mask.left + mask.width, width), min(mask.top + mask.height, height)
-    if left < right and top < bottom:
-        window = mask.pixels()
+def _region_of_mask(mask: Mask, width: int, height: int) -> _Region:
+    left, top = min(max(mask.left, 0), width), min(max(mask.top, 0), height)
+    right, bottom = (
+        max(left, min(mask.left + mask.width, width)),
+        max(top, min(mask.top + mask.height, height)),
+    )
+
+    def pixels() -> npt.NDArray[np.bool_]:
         rows = slice(top - mask.top, bottom - mask.top)
-        found[top:bottom, left:right] = window[rows, left - mask.left : right - mask.left]
-    return found
+        return mask.pixels()[rows, left - mask.left : right - mask.left]
+
+    area = int(mask.counts[1::2].sum())
+    return _Region(slice(top, bottom), slice(left, right), area, pixels)
 
 
 def _clipped(polygon: Polygon, width: int, height: int) -> Polygon:
