@@ -8,7 +8,12 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import stopping
 from pipeline.files import file_stamps, storage
+from pipeline.records import arrays
 from stages.ingest.annotations import drawing
 from stages.ingest.annotations.shapes import AnnotatedImage
 
@@ -121,6 +126,35 @@ def unused(folder: Path, used: set[str]) -> list[Path]:
     keys = {PurePosixPath(address).stem for address in used}
     files = (path for path in storage.glob(folder, "*") if path.suffix in (_LABELS, _REASON))
     return [*storage.temporaries(folder), *(path for path in files if path.stem not in keys)]
+
+
+def in_folder(addresses: pa.ChunkedArray, folder: Path) -> pa.ChunkedArray:
+    """Which addresses are those of label files in a folder; null is none."""
+    found = pc.starts_with(addresses, pattern=f"{folder}/")
+    return found.fill_null(arrays.flag(False))
+
+
+def damaged(folder: Path, rows: pa.Table) -> list[str]:
+    """The addresses of label files in a folder that are missing, or not those that ingest read.
+
+    Args:
+        folder: The folder.
+        rows: Rows of the images manifest: `mask_uri` and `mask_id`.
+    """
+    from pipeline.images import images
+    from pipeline.images.faults import UnreachableImageError, UnreadableImageError
+
+    found = []
+    for row in rows.filter(in_folder(rows["mask_uri"], folder)).to_pylist():
+        stopping.check()
+        if row["mask_id"] is not None:
+            try:
+                images.read_bytes(row["mask_uri"], expected=row["mask_id"])
+            except UnreachableImageError:  # no damage: it can be read later
+                continue
+            except UnreadableImageError:
+                found.append(row["mask_uri"])
+    return found
 
 
 def _png(labels: npt.NDArray[np.uint8]) -> bytes:

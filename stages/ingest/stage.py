@@ -20,13 +20,14 @@ from pipeline.engine.held_images import GONE, Drop
 from pipeline.engine.input_files import InputFiles
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
 from pipeline.errors import ConfigError, DataError, StorageError, together
+from pipeline.files import locations, storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
 from stages.ingest.config import IngestConfig, drawn_labels
-from stages.ingest.drawn_labels import unused
+from stages.ingest.drawn_labels import damaged, in_folder, unused
 from stages.ingest.duplicates import (
     COMPARED_COLUMNS,
     SEARCHED_COLUMNS,
@@ -95,11 +96,37 @@ class IngestStage(Stage[ShardKey]):
 
     def garbage(self) -> list[Path]:
         """Drawn label files of annotations that no image has any more."""
-        folder = drawn_labels(self.context.config)
         rows = manifest.read(self.folder, tables.IMAGES, ["mask_uri"])["mask_uri"]
         listed = self.layout.table["mask"]
         used = {*rows.unique().to_pylist(), *listed.unique().to_pylist()} - {None}
-        return unused(folder, used)
+        return unused(drawn_labels(self.context.config), used)
+
+    def damage(self) -> list[str]:
+        """See `Stage.damage`: drawn label files."""
+        what = "a label file that was drawn from annotations, missing or damaged"
+        return [f"{address}: {what}" for address in self._damaged_labels()]
+
+    def repair(self) -> None:
+        """See `Stage.repair`: draws label files again.
+
+        Raises:
+            DataError: An image cannot be read now.
+        """
+        for address in self._damaged_labels():
+            storage.remove(locations.location(address))
+        self.__dict__.pop("_listing", None)
+        self.draw()
+        if self._listing.undrawn:
+            where = str(drawn_labels(self.context.config))
+            fix = "remove the cause, then verify again"
+            raise DataError("label files of unreadable images", where=where, fix=fix)
+
+    def _damaged_labels(self) -> list[str]:
+        listed = self.layout.table
+        good = listed.filter(pc.and_(listed["present"], pc.is_null(listed["problem"])))
+        rows = manifest.read(self.folder, tables.IMAGES, ["mask_uri", "mask_id"])
+        rows = rows.filter(pc.is_in(rows["mask_uri"], value_set=arrays.whole(good["mask"])))
+        return damaged(drawn_labels(self.context.config), rows)
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
@@ -196,7 +223,9 @@ class IngestStage(Stage[ShardKey]):
         from stages.ingest.scan import check_label_files
 
         columns = ["mask_uri", "mask_id", "status"]
-        return check_label_files(manifest.read_part(unit.part, tables.IMAGES, columns))
+        rows = manifest.read_part(unit.part, tables.IMAGES, columns)
+        is_drawn = in_folder(rows["mask_uri"], drawn_labels(self.context.config))
+        return check_label_files(rows.filter(pc.invert(is_drawn)))
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""

@@ -214,6 +214,21 @@ def test_label_files_that_were_deleted_are_drawn_again(project: Project) -> None
     project.call("verify")
 
 
+def test_verify_draws_damaged_label_files_again(project: Project) -> None:
+    project.write(write_coco(project.data))
+    project.call("run", "ingest")
+    before = {path: path.read_bytes() for path in project.drawn.glob("*.png")}
+    altered, lost = before
+    Image.new("L", (WIDTH, HEIGHT), 2).save(altered)
+    lost.unlink()
+    text = project.call("verify", code=1)
+    for path in before:
+        assert f"{path}: a label file that was drawn from annotations, missing or damaged" in text
+    assert "no damage" in project.call("verify", "--rerun")
+    assert {path: path.read_bytes() for path in before} == before
+    assert "nothing to do" in project.call("run", "ingest")
+
+
 def test_images_that_do_not_fit_are_rows_with_a_reason(project: Project) -> None:
     project.write(write_coco(project.data))
     add_image(project.data / "images/b.png", size=(20, 10))
