@@ -27,7 +27,6 @@ from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
 from stages.ingest.config import IngestConfig, drawn_labels
-from stages.ingest.drawn_labels import damaged, in_folder, unused
 from stages.ingest.duplicates import (
     COMPARED_COLUMNS,
     SEARCHED_COLUMNS,
@@ -37,6 +36,7 @@ from stages.ingest.duplicates import (
 )
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
+from stages.ingest.label_drawing import damaged_files, draw_missing, not_drawn, unused_files
 from stages.ingest.layout import Layout, assign_rows
 from stages.ingest.listing import Listing, check_scheme, list_sources
 from stages.ingest.lost_parts import keep_places, rows_of_lost_parts
@@ -83,28 +83,20 @@ class IngestStage(Stage[ShardKey]):
 
     def draw(self) -> None:
         """Draws the label files of annotations that are missing."""
-        sources = self._listing.undrawn
-        if not sources:
-            return
-        total = sum(source.undrawn for source in sources)
-        with self.context.console.progress("ingest", total, "label files drawn") as progress:
-            for source in sources:
-                source.draw(progress.advance)
-        # Images that their annotations do not fit are listed with that problem now.
-        del self._listing
-        self.__dict__.pop("_layout", None)
+        if self._listing.undrawn:
+            draw_missing(self._listing.undrawn, self.context.console)
+            # Images that their annotations do not fit are listed with that problem now.
+            self._forget_listing()
 
     def garbage(self) -> list[Path]:
-        """Drawn label files of annotations that no image has any more."""
-        rows = manifest.read(self.folder, tables.IMAGES, ["mask_uri"])["mask_uri"]
-        listed = self.layout.table["mask"]
-        used = {*rows.unique().to_pylist(), *listed.unique().to_pylist()} - {None}
-        return unused(drawn_labels(self.context.config), used)
+        """See `Stage.garbage`: drawn label files."""
+        return unused_files(self.context.config, self.layout.table)
 
     def damage(self) -> list[str]:
         """See `Stage.damage`: drawn label files."""
         what = "a label file that was drawn from annotations, missing or damaged"
-        return [f"{address}: {what}" for address in self._damaged_labels()]
+        found = damaged_files(self.context.config, self.layout.table)
+        return [f"{address}: {what}" for address in found]
 
     def repair(self) -> None:
         """See `Stage.repair`: draws label files again.
@@ -112,21 +104,14 @@ class IngestStage(Stage[ShardKey]):
         Raises:
             DataError: An image cannot be read now.
         """
-        for address in self._damaged_labels():
+        for address in damaged_files(self.context.config, self.layout.table):
             storage.remove(locations.location(address))
-        self.__dict__.pop("_listing", None)
+        self._forget_listing()
         self.draw()
         if self._listing.undrawn:
             where = str(drawn_labels(self.context.config))
             fix = "remove the cause, then verify again"
-            raise DataError("label files of unreadable images", where=where, fix=fix)
-
-    def _damaged_labels(self) -> list[str]:
-        listed = self.layout.table
-        good = listed.filter(pc.and_(listed["present"], pc.is_null(listed["problem"])))
-        rows = manifest.read(self.folder, tables.IMAGES, ["mask_uri", "mask_id"])
-        rows = rows.filter(pc.is_in(rows["mask_uri"], value_set=arrays.whole(good["mask"])))
-        return damaged(drawn_labels(self.context.config), rows)
+            raise DataError("images of label files cannot be read", where=where, fix=fix)
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
@@ -224,8 +209,7 @@ class IngestStage(Stage[ShardKey]):
 
         columns = ["mask_uri", "mask_id", "status"]
         rows = manifest.read_part(unit.part, tables.IMAGES, columns)
-        is_drawn = in_folder(rows["mask_uri"], drawn_labels(self.context.config))
-        return check_label_files(rows.filter(pc.invert(is_drawn)))
+        return check_label_files(not_drawn(self.context.config, rows))
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
@@ -367,6 +351,10 @@ class IngestStage(Stage[ShardKey]):
     def _listing(self) -> Listing:
         known = manifest.read(self.folder, tables.IMAGES, ["source"])["source"]
         return list_sources(self.context.config, self._section, {*known.unique().to_pylist()})
+
+    def _forget_listing(self) -> None:
+        for name in ("_listing", "_layout"):
+            self.__dict__.pop(name, None)
 
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)
