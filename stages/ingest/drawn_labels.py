@@ -15,6 +15,7 @@ from pipeline import stopping
 from pipeline.files import file_stamps, storage
 from pipeline.records import arrays
 from stages.ingest.annotations import drawing
+from stages.ingest.annotations.coco_panoptic import segment_ids
 from stages.ingest.annotations.shapes import AnnotatedImage
 
 if TYPE_CHECKING:
@@ -109,7 +110,21 @@ class DrawnLabels:
             what = f"its annotations are of {own[0]} x {own[1]} pixels, it has {width} x {height}"
             self._write(f"{key}{_REASON}", f"{what} ({image.where})".encode())
             return
-        labels = drawing.draw(image, class_ids, rest, *(wanted if own == wanted else other))
+        segments = None
+        if image.segments is not None:
+            try:
+                segments = segment_ids(images.read_bytes(image.segments, self._limits))
+            except UnreachableImageError:
+                return
+            except UnreadableImageError as error:
+                self._write(f"{key}{_REASON}", f"{image.segments}: {error}".encode())
+                return
+            if segments.shape != (own[1], own[0]):
+                what = f"{image.segments} is {segments.shape[1]} x {segments.shape[0]} pixels"
+                self._write(f"{key}{_REASON}", f"{what}, its image {own[0]} x {own[1]}".encode())
+                return
+        size = wanted if own == wanted else other
+        labels = drawing.draw(image, class_ids, rest, *size, segments)
         if own != wanted:
             labels = opening.turned(labels, turn, back=self._as_stored)
         self._write(f"{key}{_LABELS}", _png(labels))

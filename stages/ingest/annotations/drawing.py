@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.files import file_stamps
 from stages.ingest.annotations.shapes import AnnotatedImage, Mask, Polygon, Shape
 
 VERSION = 1
@@ -16,7 +17,12 @@ VERSION = 1
 
 
 def draw(
-    image: AnnotatedImage, class_ids: Sequence[int], rest: int, width: int, height: int
+    image: AnnotatedImage,
+    class_ids: Sequence[int],
+    rest: int,
+    width: int,
+    height: int,
+    segments: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draws an image's shapes; what reaches out of the image is cut off.
 
@@ -29,18 +35,23 @@ def draw(
         rest: The mask value of pixels in no shape.
         width: Width of the image, equal to that of the annotations if these have one.
         height: Its height.
+        segments: (height, width) segment ids, if shapes refer to them.
 
     Returns:
         (height, width) uint8 mask.
     """
     shapes = image.shapes or ()
+    labels = np.full((height, width), rest, np.uint8)
+    if segments is not None:
+        for shape, class_id in zip(shapes, class_ids, strict=True):
+            labels[segments == shape.segment] = class_id
+        return labels
     if image.is_relative:
         shapes = tuple(_scaled(shape, width, height) for shape in shapes)
     regions = [_region(shape, width, height) for shape in shapes]
     order = [*range(len(shapes))]
     if image.is_by_area:
         order.sort(key=lambda n: (shapes[n].name is not None, -regions[n].area))
-    labels = np.full((height, width), rest, np.uint8)
     for number in order:
         region = regions[number]
         labels[region.rows, region.columns][region.pixels()] = class_ids[number]
@@ -48,12 +59,14 @@ def draw(
 
 
 def digest(image: AnnotatedImage, class_ids: Sequence[int], rest: int) -> str:
-    """The SHA-256 of all that `draw` takes, 64 hex digits."""
+    """The SHA-256 of all that `draw` takes, 64 hex digits; of segments, the file's stamp."""
     found = hashlib.sha256()
     about = (VERSION, image.width, image.height, image.is_relative, image.is_by_area, rest)
     found.update(repr(about).encode())
+    if image.segments is not None:
+        found.update(repr((image.segments, file_stamps.stamp(image.segments))).encode())
     for shape, class_id in zip(image.shapes or (), class_ids, strict=True):
-        found.update(repr((class_id, shape.name is None, shape.polygons)).encode())
+        found.update(repr((class_id, shape.name is None, shape.polygons, shape.segment)).encode())
         if (mask := shape.mask) is not None:
             window = (mask.left, mask.top, mask.width, mask.height, mask.by_columns)
             found.update(repr((window, len(mask.counts))).encode())

@@ -68,17 +68,19 @@ class Mask:
 
 @dataclass(frozen=True)
 class Shape:
-    """One annotated object or region: all pixels in one of its polygons or in its mask.
+    """One annotated object or region: pixels in its polygons, in its mask, or of its segment.
 
     Attributes:
         name: Name of its category; None for a region whose pixels are ignored.
         polygons: Its parts; holes are not known to any of the formats.
         mask: Its pixels, if it has no polygons.
+        segment: The id of its pixels in the image's file of segments, if it has neither.
     """
 
     name: str | None
     polygons: tuple[Polygon, ...] = ()
     mask: Mask | None = None
+    segment: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class AnnotatedImage:
         is_relative: Whether coordinates are fractions of the image's width and height.
         is_by_area: Whether smaller shapes lie over larger ones instead, in any order, and ignored
             regions below all.
+        segments: Path or address of a PNG of segment ids, if shapes refer to it.
         where: Its place, for errors: "instances.json: image 17".
     """
 
@@ -103,6 +106,7 @@ class AnnotatedImage:
     shapes: tuple[Shape, ...] | None
     is_relative: bool = False
     is_by_area: bool = False
+    segments: str | None = None
     where: str = ""
 
     def num_outside(self) -> int:

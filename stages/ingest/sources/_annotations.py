@@ -55,6 +55,8 @@ class AnnotationSource(Source):
     """Images with annotations, of which label files are drawn into the run's artifacts."""
 
     draws: ClassVar[bool] = True
+    default_rest: ClassVar[str | None] = None
+    """The value of `rest` where a config has none."""
     config: AnnotationConfig
 
     @property
@@ -143,7 +145,8 @@ class AnnotationSource(Source):
     @cached_property
     def _names(self) -> ClassNames:
         config = self.config
-        return ClassNames(self._drawing.vocabulary, config.names, config.rest, self.where)
+        rest = self.default_rest if config.rest is None else config.rest
+        return ClassNames(self._drawing.vocabulary, config.names, rest, self.where)
 
     def _listed(self, digests: Mapping[str, str | None]) -> Iterator[Listed]:
         """Yields the images; keeps those whose label files are not drawn."""

@@ -65,7 +65,22 @@ def write_label_studio(data: Path) -> Values:
     return {"name": "label_studio", "annotations": "a.json", "images": "images"}
 
 
-WRITERS = [write_coco, write_yolo, write_labelme, write_cvat_file, write_label_studio]
+def write_panoptic(data: Path) -> Values:
+    ids = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    ids[10:20, 10:20, 1] = 5
+    (data / "segments").mkdir()
+    Image.fromarray(ids).save(data / "segments/a.png")
+    info = [{"id": 5 * 256, "category_id": 3}]
+    one = {"file_name": "a.png", "segments_info": info}
+    values = instances(*({**one, "image_id": number} for number in (1, 2)), names=NAMES)
+    write_json(data / "a.json", values)
+    names = {"name": "coco_panoptic", "annotations": "a.json", "segments": "segments"}
+    return {**names, "images": "images", "rest": "background"}
+
+
+WRITERS = [
+    *(write_coco, write_yolo, write_labelme, write_cvat_file, write_label_studio, write_panoptic),
+]
 
 
 class Project:

@@ -171,7 +171,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "negative": ({"size": [HEIGHT, WIDTH], "counts": [-1, 3073]}, "out of bounds"),
     "other size": (
         {"size": [4, 4], "counts": [16]},
-        "a mask of 4 x 4 pixels, but its image is 64 x 48",
+        "a mask of 4 x 4 pixels, its image is 64 x 48",
     ),
     "bomb": ({"size": [10**9, 10**9], "counts": [10**18]}, "at most 100,000,000 pixels are read"),
     "cut off": ({"size": [HEIGHT, WIDTH], "counts": "\x6f"}, "cut off"),
@@ -190,7 +190,7 @@ def test_broken_regions_name_their_place(build: Build, write: Any, case: str) ->
 
 
 def test_all_faults_are_told_at_once(build: Build, write: Any) -> None:
-    unknown = [annotation([PENTAGON], 99), annotation([PENTAGON], image=99), {"id": 7}]
+    unknown: list[Any] = [annotation([PENTAGON], 99), annotation([PENTAGON], image=99), {"id": 7}]
     write(annotation([[1, 2]]), *unknown)
     with pytest.raises(DataError) as error:
         build("coco_json", **KEYS).list()
@@ -282,6 +282,26 @@ def test_an_image_that_is_listed_twice_is_refused(build: Build, write: Any) -> N
         build("coco_json", **KEYS).list()
     write(names=("a.jpg", "./a.jpg"))
     with pytest.raises(DataError, match=r"'a.jpg' and './a.jpg' are the same image"):
+        build("coco_json", **KEYS).list()
+
+
+@pytest.mark.parametrize(
+    ("key", "element", "text"),
+    [
+        ("images", "x", "no `id`"),
+        ("images", {"id": 1}, "no `file_name`"),
+        ("images", {"id": 1, "file_name": "a.jpg", "width": "x"}, "the size x x None"),
+        ("images", {"id": True}, "no `id`"),
+        ("categories", "x", "no `id`"),
+        ("categories", {"id": 3}, "no `name`"),
+        ("annotations", None, "no `image_id`"),
+    ],
+)
+def test_broken_elements_name_their_place(
+    build: Build, write: Any, key: str, element: Any, text: str
+) -> None:
+    write(**{key: [element]})
+    with pytest.raises(DataError, match=rf"instances.json: {key}\[0\]: {text}"):
         build("coco_json", **KEYS).list()
 
 
