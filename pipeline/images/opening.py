@@ -7,6 +7,8 @@ from functools import cache
 from io import BytesIO
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile
@@ -21,6 +23,8 @@ from pipeline.images.memory_budget import Budget
 
 T = TypeVar("T")
 
+SWAPS_SIDES = 5
+"""The lowest EXIF orientation that exchanges width and height; all higher ones do too."""
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_SCANS = 100
 """Limit for a progressive JPEG; encoders write about 10. Each scan costs a pass over all pixels
@@ -92,12 +96,12 @@ def palette_of(content: bytes) -> list[tuple[int, int, int]] | None:
     return list(zip(values[::3], values[1::3], values[2::3], strict=True))
 
 
-def orientation(image: ImageFile) -> int:
+def orientation(image: ImageFile, *, is_in_front: bool = False) -> int:
     """EXIF orientation of an opened image, 1 to 8; 1 without one or with damaged EXIF.
 
-    Decodes the image, as the metadata may lie behind the pixels.
+    Decodes the image, as the metadata may lie behind the pixels, unless it `is_in_front`.
     """
-    if not isinstance(image, TiffImageFile):  # loading a TIFF turns it
+    if not is_in_front and not isinstance(image, TiffImageFile):  # loading a TIFF turns it
         image.load()
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
@@ -106,6 +110,34 @@ def orientation(image: ImageFile) -> int:
     except Exception:  # like a browser: damaged EXIF does not make the pixels bad
         return 1
     return found if isinstance(found, int) and found in _UPRIGHT else 1
+
+
+def stored_size(content: bytes, limits: Limits) -> tuple[int, int, int]:
+    """Width and height of an image as it is stored, and its EXIF orientation, 1 to 8.
+
+    Raises:
+        UnreadableImageError: See `decode`.
+    """
+
+    def convert(image: ImageFile) -> tuple[int, int, int]:
+        width, height = image.size
+        # The EXIF data of a JPEG is before its pixels, which need not be decoded then.
+        turn = orientation(image, is_in_front=image.format in ("JPEG", "MPO"))
+        if isinstance(image, TiffImageFile) and turn >= SWAPS_SIDES:
+            width, height = height, width  # Pillow gives the size after turning
+        return width, height, turn
+
+    return decode(content, limits, convert)
+
+
+def turned(
+    pixels: npt.NDArray[np.uint8], orientation: int, *, back: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Turns pixels (H, W) as an image of this EXIF orientation is turned, or back."""
+    if (method := _UPRIGHT.get(orientation)) is None:
+        return pixels
+    method = _INVERSE.get(method, method) if back else method
+    return np.asarray(Image.fromarray(pixels).transpose(method))
 
 
 def upright(image: ImageFile) -> Image.Image:

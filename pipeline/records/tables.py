@@ -87,7 +87,11 @@ IMAGES = Table(
             pa.string(),
             "of the image file as it was read: size, mtime, ctime, inode; of an object size, ETag",
         ),
-        ("mask_stamp", pa.string(), "the same of the label file"),
+        (
+            "mask_stamp",
+            pa.string(),
+            "the same of the label file; of one that is drawn from annotations, its name",
+        ),
         ("remark", pa.string(), "what to look at in an image that is ok; null for most"),
     ),
 )

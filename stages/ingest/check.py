@@ -83,6 +83,7 @@ def refused(config: Config, console: Console, needed: Collection[str]) -> Findin
     stage.check(findings, ())
     if findings.faults:
         return findings
+    stage.draw()
     rows: dict[str, list[ImageRow]] = {}
     for row, problem in _examined(stage):
         rows.setdefault(row["role"], []).append(row)

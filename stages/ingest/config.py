@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -19,7 +20,7 @@ from pipeline.config.config_section import Name, RunOnly, Section, UnlessDefault
 from pipeline.config.plain_words import Unit
 from pipeline.errors import ConfigError
 from pipeline.images.limits import Limits, ValueRange
-from stages.ingest.sources.base import Source
+from stages.ingest.sources.base import Drawing, Source
 
 Role = Literal["labeled", "unlabeled", "ood", "val", "test"]
 MASKED: tuple[Role, ...] = ("labeled", "val", "test")
@@ -75,7 +76,18 @@ class SourceConfig(Section):
             cache=config.artifacts / "tar_indexes",
             where=f"{config.path}: ingest.sources.{name}.source",
             only_masked=self.role == "labeled",
+            drawing=Drawing(
+                config.vocabulary,
+                drawn_labels(config),
+                ingest_section(config).limits,
+                as_stored=self.exif_orientation == "ignore",
+            ),
         )
+
+
+def drawn_labels(config: Config) -> Path:
+    """Folder of the label files that are drawn from annotations."""
+    return config.artifacts / "drawn_labels"
 
 
 class IngestConfig(Section):

@@ -18,7 +18,7 @@ from pipeline.records import arrays
 from stages.ingest.config import MASKED, IngestConfig, SourceConfig
 from stages.ingest.duplicates import PRECEDENCE
 from stages.ingest.gone import is_away
-from stages.ingest.sources.base import LISTING
+from stages.ingest.sources.base import LISTING, Source
 
 
 @dataclass
@@ -30,11 +30,13 @@ class Listing:
         remarks: Lines about what no row shows.
         away: Missing or empty folders of known sources, whose images are all gone, maybe for a
             moment.
+        undrawn: Sources that have label files to draw.
     """
 
     images: pa.Table
     remarks: list[str] = field(default_factory=list)
     away: dict[str, Path] = field(default_factory=dict)
+    undrawn: list[Source] = field(default_factory=list)
 
 
 def list_sources(config: Config, section: IngestConfig, known: Collection[str]) -> Listing:
@@ -65,6 +67,7 @@ def list_sources(config: Config, section: IngestConfig, known: Collection[str]) 
                 images = origin.list()
                 _check_masks(config, name, source, images)
                 found.remarks += [f"{name}: {remark}" for remark in origin.remarks]
+                found.undrawn += [origin] if origin.undrawn else []
             tables.append(_in_columns(images, name, source))
     if findings.faults:
         raise together(findings.faults)
@@ -73,9 +76,13 @@ def list_sources(config: Config, section: IngestConfig, known: Collection[str]) 
 
 
 def check_scheme(config: Config, name: str, source: SourceConfig, findings: Findings) -> None:
-    """Finds a label scheme that does not exist, or gives no pixel a class."""
+    """Finds a label scheme that does not exist, gives no pixel a class, or reads no label file."""
     scheme, vocabulary = source.label_scheme, config.vocabulary
     where = f"{config.path}: ingest.sources.{name}.label_scheme"
+    if scheme is not None and source.source.component.draws:
+        what = f"a source {source.source.name} has annotations with names, no label files"
+        findings.add(ConfigError(what, where=where, fix="map names with `names` of the source"))
+        return
     if scheme is None or scheme == CLASS_COLORS:
         return
     if scheme not in vocabulary.label_schemes:
@@ -98,6 +105,8 @@ def _check_masks(config: Config, name: str, source: SourceConfig, images: pa.Tab
         first = images["image"].filter(pc.is_null(images["mask"]))[0]
         what = f"{what}, but {lacking} of {images.num_rows} have none, first: {first}"
         fix = "add its label file to `masks`, or name the other images in `ids: FILE`"
+    if source.source.component.draws:
+        fix = "annotate it, or take the image out of this source"
     raise DataError(what, where=f"{config.path}: ingest.sources.{name}.source", fix=fix)
 
 

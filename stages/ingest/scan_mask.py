@@ -14,12 +14,11 @@ from pipeline.images import images, opening
 from pipeline.images.faults import UnreachableImageError, UnreadableImageError
 from pipeline.images.label_files import decode_labels
 from pipeline.images.limits import Limits
+from pipeline.images.opening import SWAPS_SIDES
 from pipeline.records.rows import ImageRow
 
 _SHOWN = 5
 """Unknown label values that an error lists."""
-_SWAPS_SIDES = 5
-"""The lowest EXIF orientation that exchanges width and height; all higher ones do too."""
 
 
 def scan_mask(
@@ -87,7 +86,7 @@ def _doubt(row: ImageRow, turn: int, own_turn: int) -> str | None:
     if turn == own_turn:
         return None
     turns = [each for each in (turn, own_turn) if each > 1]
-    if row["height"] != row["width"] and max(turns) >= _SWAPS_SIDES:
+    if row["height"] != row["width"] and max(turns) >= SWAPS_SIDES:
         return None
     if own_turn == 1:
         return "turned by EXIF, but the label file is not"
@@ -111,16 +110,16 @@ def _other_size(
         f"but its image {row['uri']} is {width} x {height}{_turned(width, height, image_turn)}"
     )
     fix = "use a mask of the same size"
-    if mask == (height, width) and image_turn >= _SWAPS_SIDES and turn == 1:
+    if mask == (height, width) and image_turn >= SWAPS_SIDES and turn == 1:
         fix = "turn the mask like the image, or take the orientation out of the image's EXIF data"
-    elif mask == (height, width) and turn >= _SWAPS_SIDES and image_turn == 1:
+    elif mask == (height, width) and turn >= SWAPS_SIDES and image_turn == 1:
         fix = "take the orientation out of the mask's EXIF data"
     return DataError(what, where=uri, fix=fix)
 
 
 def _turned(width: int, height: int, orientation: int) -> str:
     """The stored size, in words, of a file that is turned to this size."""
-    if orientation < _SWAPS_SIDES:
+    if orientation < SWAPS_SIDES:
         return ""
     return f" after its EXIF orientation; stored {height} x {width}"
 

@@ -20,12 +20,13 @@ from pipeline.engine.held_images import GONE, Drop
 from pipeline.engine.input_files import InputFiles
 from pipeline.engine.stage import Context, ShardKey, Stage, Unit
 from pipeline.errors import ConfigError, DataError, StorageError, together
+from pipeline.files import locations, storage
 from pipeline.records import arrays, manifest, part_file, tables
 from pipeline.records.rows import ImageRow
 from pipeline.records.sharded_table import ShardedTable
 from stages.ingest.changes import image_changes
 from stages.ingest.color_facts import with_colors
-from stages.ingest.config import IngestConfig
+from stages.ingest.config import IngestConfig, drawn_labels
 from stages.ingest.duplicates import (
     COMPARED_COLUMNS,
     SEARCHED_COLUMNS,
@@ -36,6 +37,7 @@ from stages.ingest.duplicates import (
 )
 from stages.ingest.gone import Vanished, ask, remarks, vanished
 from stages.ingest.image_remarks import image_remarks
+from stages.ingest.label_drawing import damaged_files, draw_missing, not_drawn, unused_files
 from stages.ingest.layout import Layout, assign_rows
 from stages.ingest.listing import Listing, check_scheme, list_sources
 from stages.ingest.lost_parts import keep_places, rows_of_lost_parts
@@ -62,11 +64,12 @@ class IngestStage(Stage[ShardKey]):
         self._contents: dict[str, str | None] = {}
 
     def prepare(self) -> None:
-        """Compares the bytes of new images that may be known ones at another address.
+        """Draws label files, and compares new images that may be known ones at another address.
 
         Raises:
             DataError: Many images are gone, and the user has not said that this is right.
         """
+        self.draw()
         if unsure := self._layout.unsure:
             from stages.ingest.scan import content_ids
 
@@ -78,6 +81,38 @@ class IngestStage(Stage[ShardKey]):
             del self._layout
         if not self.context.accept_gone:
             ask(self._vanished, self.context.config.path)
+
+    def draw(self) -> None:
+        """Draws the label files of annotations that are missing."""
+        if self._listing.undrawn:
+            draw_missing(self._listing.undrawn, self.context.console)
+            # Images that their annotations do not fit are listed with that problem now.
+            self._forget_listing()
+
+    def garbage(self) -> list[Path]:
+        """See `Stage.garbage`: drawn label files."""
+        return unused_files(self.context.config, self.layout.table)
+
+    def damage(self) -> list[str]:
+        """See `Stage.damage`: drawn label files."""
+        what = "a label file that was drawn from annotations, missing or damaged"
+        found = damaged_files(self.context.config, self.layout.table)
+        return [f"{address}: {what}" for address in found]
+
+    def repair(self) -> None:
+        """See `Stage.repair`: draws label files again.
+
+        Raises:
+            DataError: An image cannot be read now.
+        """
+        for address in damaged_files(self.context.config, self.layout.table):
+            storage.remove(locations.location(address))
+        self._forget_listing()
+        self.draw()
+        if self._listing.undrawn:
+            where = str(drawn_labels(self.context.config))
+            fix = "remove the cause, then verify again"
+            raise DataError("images of label files cannot be read", where=where, fix=fix)
 
     def check(self, findings: Findings, pending: Collection[str]) -> None:
         """See `Stage.check`: shard size, label schemes, and what the sources list."""
@@ -174,7 +209,8 @@ class IngestStage(Stage[ShardKey]):
         from stages.ingest.scan import check_label_files
 
         columns = ["mask_uri", "mask_id", "status"]
-        return check_label_files(manifest.read_part(unit.part, tables.IMAGES, columns))
+        rows = manifest.read_part(unit.part, tables.IMAGES, columns)
+        return check_label_files(not_drawn(self.context.config, rows))
 
     def summarize(self) -> None:
         """Prints counts by role and status, and the classes that no labeled image shows."""
@@ -328,6 +364,10 @@ class IngestStage(Stage[ShardKey]):
     def _listing(self) -> Listing:
         known = manifest.read(self.folder, tables.IMAGES, ["source"])["source"]
         return list_sources(self.context.config, self._section, {*known.unique().to_pylist()})
+
+    def _forget_listing(self) -> None:
+        for name in ("_listing", "_layout"):
+            self.__dict__.pop(name, None)
 
     def _check_shard_size(self) -> None:
         part = next(iter(manifest.part_names(self.folder)), None)

@@ -10,7 +10,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import stopping
-from pipeline.errors import StorageError
 from pipeline.files import file_stamps, storage, tar
 from pipeline.redaction import without_secrets
+from stages.ingest import cached_table
 from stages.ingest.file_kind import FileKind, PassedOver, ending_of, kind
 from stages.ingest.sources.base import Listed, listing, text_columns
 
@@ -78,11 +77,12 @@ def read_index(archive: str, cache: Path) -> TarIndex:
         [_VERSION, archive, file_stamps.stamp(archive), file_stamps.stamp(sidecar)]
     )
     cached = cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.parquet"
-    found = _read_cached(cached, made_from)
-    if found is None:
-        found = _build_index(archive, sidecar)
-        if found.is_whole:
-            _write_cache(found, cached, made_from)
+    if (known := cached_table.read(cached, made_from)) is not None:
+        return TarIndex(known[0], **known[1])
+    found = _build_index(archive, sidecar)
+    if found.is_whole:
+        more = {name: getattr(found, name) for name in _CACHED}
+        cached_table.write(cached, made_from, found.listed, more)
     return found
 
 
@@ -238,25 +238,3 @@ def _read_sidecar(sidecar: str) -> tuple[_SidecarRows, dict[str, int], str | Non
         else:
             failed[without_secrets(reason or status)] += 1
     return rows, dict(failed), None
-
-
-def _read_cached(path: Path, made_from: str) -> TarIndex | None:
-    try:
-        table = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()
-    except (OSError, pa.ArrowException, storage.NoPlainFileError):
-        return None
-    metadata = {} if table.schema.metadata is None else table.schema.metadata
-    if metadata.get(b"made_from") != made_from.encode():
-        return None
-    more = json.loads(metadata[b"more"])
-    return TarIndex(table.replace_schema_metadata(None), **more)
-
-
-def _write_cache(found: TarIndex, path: Path, made_from: str) -> None:
-    """Writes an index if possible; `status` must also work where nothing can be written."""
-    more = json.dumps({name: getattr(found, name) for name in _CACHED})
-    table = found.listed.replace_schema_metadata({"made_from": made_from, "more": more})
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content, compression="zstd", use_dictionary=False)  # no text twice
-    with suppress(OSError, StorageError):
-        storage.write_bytes(path, content.getvalue().to_pybytes(), durable=False)

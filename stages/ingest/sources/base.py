@@ -2,16 +2,19 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
 
 from pipeline.config.components import Component
 from pipeline.config.config_section import Section
+from pipeline.config.vocabulary import Vocabulary
 from pipeline.files import tar
+from pipeline.images.limits import Limits
 from pipeline.records import arrays
 from pipeline.redaction import without_secrets
 
@@ -119,6 +122,23 @@ def text_columns(table: pa.Table, names: Iterable[str]) -> pa.Table:
     return pa.table(texts)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How label files are drawn from annotations.
+
+    Attributes:
+        vocabulary: The classes.
+        folder: Folder of the label files; may be missing.
+        limits: What an image may cost.
+        as_stored: Whether images are not turned by their EXIF orientation.
+    """
+
+    vocabulary: Vocabulary
+    folder: Path
+    limits: Limits
+    as_stored: bool
+
+
 class Source(Component, ABC):
     """Lists images.
 
@@ -128,10 +148,15 @@ class Source(Component, ABC):
         cache: Folder for cached results; may be missing or read-only.
         where: Config file and key of the source, for errors.
         only_masked: Whether a folder's images without a label file are passed over.
+        drawing: How label files are drawn, for a source that draws some.
 
     Attributes:
+        draws: Whether its label files are drawn from annotations; they hold class ids then.
         remarks: Lines for the user about what `list` found and no row shows.
+        undrawn: How many label files that `list` found wait for `draw`.
     """
+
+    draws: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -141,13 +166,16 @@ class Source(Component, ABC):
         cache: Path,
         where: str,
         only_masked: bool = False,
+        drawing: Drawing | None = None,
     ) -> None:
         self.config = config
         self.data = data
         self.cache = cache
         self.where = where
         self.only_masked = only_masked
+        self.drawing = drawing
         self.remarks: list[str] = []
+        self.undrawn = 0
 
     @property
     @abstractmethod
@@ -173,4 +201,15 @@ class Source(Component, ABC):
 
         Raises:
             DataError: Something that the config names is missing, empty or contradictory.
+        """
+
+    def draw(self, advance: Callable[[], None]) -> None:
+        """Draws the label files that are missing; `list` was called before.
+
+        Args:
+            advance: Called after each one.
+
+        Raises:
+            DataError: The annotations cannot be read any more.
+            OSError: A file cannot be written.
         """

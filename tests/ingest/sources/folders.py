@@ -20,8 +20,10 @@ def build(tmp_path: Path) -> Build:
     def build(only_masked: bool = False, **keys: Any) -> FolderSource:
         with ConfigPaths(tmp_path / "config.yaml").being_read():
             config = FolderConfig.model_validate({"images": "images", **keys})
-        folders = dict.fromkeys(["data", "cache"], tmp_path)
-        return FolderSource(config, where="config.yaml: web", only_masked=only_masked, **folders)
+        where = "config.yaml: web"
+        return FolderSource(
+            config, data=tmp_path, cache=tmp_path, where=where, only_masked=only_masked
+        )
 
     return build
 
