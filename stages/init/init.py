@@ -52,7 +52,7 @@ def propose(request: Request, ask: Ask) -> Project:
     """
     found = look(request.folders)
     seen = look_at(found.labels)
-    own = _classes(request, seen, ask)
+    own = _classes(request, found, seen, ask)
     if problems := [f"{path}: {text}" for path, text in seen.problems.items()]:
         count = f"{len(problems)} label file{'s'[: len(problems) != 1]}"
         found.findings.append(f"{count} cannot be used, first: {problems[0]}")
@@ -66,7 +66,7 @@ def propose(request: Request, ask: Ask) -> Project:
     return Project(
         name=request.name or _run_name(request.folders.data),
         data=near(request.folders.data, request.into),
-        sources=_with_schemes(found, own),
+        sources=_with_classes(found, own),
         classes=own,
         labeler=clip_weights(request.into),
         allows_stand_in=request.allows_stand_in,
@@ -104,10 +104,12 @@ def summarize(project: Project, console: Console) -> None:
         console.note(f"labeler: dense_clip, {project.labeler.model}; {project.labeler.why}")
 
 
-def _classes(request: Request, seen: LabelsSeen, ask: Ask) -> Classes:
+def _classes(request: Request, found: Look, seen: LabelsSeen, ask: Ask) -> Classes:
     asked: Mapping[str, Sequence[str]]
     if request.classes is not None:
         asked = class_lists.parsed(request.classes)
+    elif found.names:
+        asked = {name: () for name, _ in found.names.most_common()}
     elif not (asked := class_lists.classes_beside(request.folders.data)):
         held = f" (the label files hold {', '.join([*seen.shares][:20])})" if seen.count else ""
         answer = ask(f"Names of the classes, with commas{held}", "")
@@ -125,9 +127,19 @@ def _classes(request: Request, seen: LabelsSeen, ask: Ask) -> Classes:
         return class_lists.assigned(class_lists.parsed(answer), seen)
 
 
-def _with_schemes(found: Look, own: Classes) -> dict[str, SourceEntry]:
+def _with_classes(found: Look, own: Classes) -> dict[str, SourceEntry]:
+    """The sources, told how their label files or annotations name the classes."""
+    known = {name.lower() for name in own.names}
+    others = {name: None for name in sorted(found.names) if name.lower() not in known}
+    if others:
+        listed = ", ".join(others)
+        found.findings.append(f"ignored, as no class has these names of annotations: {listed}")
     return {
-        name: replace(entry, has_scheme=entry.has_scheme and bool(own.scheme))
+        name: replace(
+            entry,
+            has_scheme=entry.has_scheme and bool(own.scheme),
+            source={**entry.source, **({"names": others} if others and entry.is_annotated else {})},
+        )
         for name, entry in found.sources.items()
     }
 

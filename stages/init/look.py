@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import DataError
 from stages.ingest.file_kind import FileKind, kind_by_name
+from stages.init.annotated import Annotations, find_annotations
 from stages.init.pairing import Pairs, files_below, pair, paired_with
 from stages.init.places import near
 from stages.init.project import SourceEntry
@@ -22,12 +24,14 @@ class Look:
         sources: Sources by name.
         lists: Lists of image paths that the sources name, by path from the config.
         labels: Label files.
+        names: Of annotations: how many shapes have each name.
         findings: What was found, in lines.
     """
 
     sources: dict[str, SourceEntry] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
     labels: list[Path] = field(default_factory=list)
+    names: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
 
 
@@ -57,6 +61,11 @@ def look(folders: Folders) -> Look:
     found = Look()
     others = {each for each in (folders.val, folders.web, folders.masks) if each is not None}
     pairs = _pairs(folders.data, folders.masks, skipped=others)
+    if not pairs.masks and (
+        annotated := find_annotations(folders.data, [*files_below(folders.data)])
+    ):
+        _add_annotated(found, pairs, folders, annotated)
+        return found
     if not pairs.images and folders.web is None:
         fix = "name the folder of your photos"
         raise DataError("no image in this folder", where=str(folders.data), fix=fix)
@@ -74,6 +83,40 @@ def look(folders: Folders) -> Look:
     label_folder = folders.data if folders.masks is None else folders.masks
     found.labels += [label_folder / pairs.masks[image] for image in own + kept]
     return found
+
+
+def _add_annotated(
+    found: Look, pairs: Pairs, folders: Folders, annotated: Sequence[Annotations]
+) -> None:
+    """Sources of annotations; of those that are not split, a part is kept to score on."""
+    has_val = any(each.is_val for each in annotated) or folders.val is not None
+    used = set()
+    for number, each in enumerate(annotated):
+        found.names += each.names
+        used |= {str(PurePosixPath(each.folder, image)) for image in each.images}
+        behind = f"-{number + 1}" if annotated[1:] and number > 1 else ""
+        what = f"annotations of {each.source['name']}"
+        found.findings.append(f"{folders.data}: {len(each.images)} images with {what}")
+        if each.is_val or has_val:
+            role = "val" if each.is_val else "labeled"
+            comment = f"{len(each.images)} images"
+            found.sources[f"{role}{behind}"] = SourceEntry(role, each.source, comment=comment)
+            continue
+        for role, chosen in zip(("labeled", "val"), split(each.images), strict=True):
+            if chosen:
+                path = f"lists/{role}{behind}.txt"
+                found.lists[path] = chosen
+                comment = f"{len(chosen)} images" + (", kept to score on" if role == "val" else "")
+                source = {**each.source, "ids": path}
+                found.sources[f"{role}{behind}"] = SourceEntry(role, source, comment=comment)
+    if folders.val is not None:
+        _add_val(found, folders, folders.val)
+    if without := [image for image in pairs.images if image not in used]:
+        source = {"name": "folder", "images": "."}
+        comment = f"{len(without)} images without annotations; those with some count once"
+        found.sources["unlabeled"] = SourceEntry("unlabeled", source, comment=comment)
+    if folders.web is not None:
+        _add_web(found, folders, folders.web)
 
 
 def _pairs(data: Path, masks: Path | None, skipped: Iterable[Path]) -> Pairs:

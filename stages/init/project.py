@@ -46,6 +46,11 @@ class SourceEntry:
     has_scheme: bool = False
     comment: str = ""
 
+    @property
+    def is_annotated(self) -> bool:
+        """Whether it reads the annotations of another tool."""
+        return self.role in ("labeled", "val") and self.source["name"] not in ("folder", "list")
+
 
 @dataclass(frozen=True)
 class Project:

@@ -154,3 +154,48 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not Path("maskmill.yaml").exists()
+
+
+def test_annotations_of_other_tools(folder: Path, maskmill: Maskmill) -> None:
+    """What the export writes is a start for others, in each of their formats."""
+    for number in range(10):
+        mask = folder / f"photos/masks/{number}.png" if number < 8 else None
+        draw(folder / f"photos/images/{number}.jpg", number, mask, (0, 1, 2))
+    assert maskmill("init", "photos", "--classes", "car, dog").returncode == 0
+    assert maskmill("run", "ingest").returncode == 0
+    for form in ("coco", "yolo", "cvat", "labelme"):
+        done = maskmill(
+            *("export", "labels", "--to", form, "--out", form, "--roles", "labeled,val"),
+            *("--split", "1"),
+        )
+        assert done.returncode == 0, done.stderr
+        draw(folder / f"{form}/more.jpg", 77)
+        done = maskmill("init", form, "--into", f"project-{form}")
+        assert done.returncode == 0, done.stderr
+        config = f"project-{form}/maskmill.yaml"
+        done = maskmill("run", "ingest", "--config", config)
+        assert done.returncode == 0, done.stderr
+        assert roles(form) == {
+            "labeled": 6,
+            "val": 2,
+            "unlabeled": 1,
+        }
+        vocabulary = yaml.safe_load(Path(f"project-{form}/vocabulary.yaml").read_text())
+        names = {entry["name"] for entry in vocabulary["classes"]}
+        assert names == {"background", "car", "dog"}
+
+
+def test_names_that_are_no_class_are_ignored(folder: Path, maskmill: Maskmill) -> None:
+    for number in range(8):
+        draw(
+            folder / f"photos/{number}.jpg", number, folder / f"photos/{number}_mask.png", (0, 1, 2)
+        )
+    assert maskmill("init", "photos", "--classes", "car, dog").returncode == 0
+    assert maskmill("run", "ingest").returncode == 0
+    done = maskmill("export", "labels", "--to", "coco", "--out", "coco", "--roles", "labeled")
+    assert done.returncode == 0, done.stderr
+    done = maskmill("init", "coco", "--classes", "car", "--into", "other")
+    assert "ignored, as no class has these names of annotations: dog" in done.stderr
+    assert maskmill("run", "ingest", "--config", "other/maskmill.yaml").returncode == 0
+    images = pd.read_parquet("manifests/coco/images")
+    assert images.mask_ignored.dropna().between(0.2, 0.5).all()

@@ -6,7 +6,7 @@ import hashlib
 import os
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,8 @@ from pipeline.config.config_section import Section
 from pipeline.engine.findings import Findings
 from pipeline.errors import DataError
 from pipeline.files import file_stamps
+from pipeline.files.config_paths import LocalPath
+from stages.ingest import text_list
 from stages.ingest.annotation_index import AnnotationIndex, read_index
 from stages.ingest.annotations import drawing
 from stages.ingest.annotations.class_names import ClassNames
@@ -47,6 +49,9 @@ class AnnotationConfig(Section):
     rest: str | None = None
     """Class of the pixels without an annotation, or "ignore"; default: the class `background` if
     that is the first one, else "ignore"."""
+    ids: LocalPath | None = None
+    """Text file of the images to use, one a line: their paths below the folder of images. A
+    relative path of this file starts at the config file. Default: all."""
     follow_links: bool = False
     """Whether links below the folder of images may lead out of it."""
 
@@ -80,6 +85,11 @@ class AnnotationSource(Source):
             findings: Gets what is wrong with single images and shapes.
             remarks: Counts what is read otherwise than one may think.
         """
+
+    @property
+    def list_file(self) -> Path | None:
+        """See `Source.list_file`."""
+        return self.config.ids
 
     def files(self) -> Mapping[str, tuple[str, str | None]] | None:
         """Address and problem of each image, by its path below `folder`, in order.
@@ -153,7 +163,7 @@ class AnnotationSource(Source):
         files = self.files()
         places: dict[str, str] = {}
         without = 0
-        for name in digests if files is None else files:
+        for name in self._chosen(digests if files is None else files):
             digest = digests.get(name)
             if digest is None and self.only_masked:
                 without += 1
@@ -175,6 +185,21 @@ class AnnotationSource(Source):
         if without:
             all_of = len(digests if files is None else files)
             self.remarks.append(f"{without:,} of {all_of:,} images without annotations passed over")
+
+    def _chosen(self, names: Collection[str]) -> Iterable[str]:
+        """The images of the list, in its order; without a list all."""
+        if self.config.ids is None:
+            return names
+        where = f"{self.where}.ids: {self.config.ids}"
+        chosen: dict[str, None] = {}
+        for number, line in enumerate(text_list.read_ids(self.config.ids, where), start=1):
+            name = line if line in names else line.strip(" \t")
+            if name and name not in names:
+                what = f"line {number}: no image {name!r} in the annotations"
+                raise DataError(what, where=where, fix="correct the line or remove it")
+            if name:
+                chosen[name] = None
+        return chosen
 
     def _address_of(self, name: str) -> tuple[str, str | None]:
         address = normalized_path(os.path.join(self._root.folder, name))

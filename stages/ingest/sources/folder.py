@@ -158,16 +158,10 @@ class FolderSource(Source):
     def _chosen(self, images: _Files, ids: Path) -> _Files:
         """The images that a list file names, in the order of the list."""
         where = f"{self.where}.ids: {ids}"
-        try:
-            lines = [line.decode() for line in text_list.lines(ids.read_bytes())]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not a UTF-8 text file"
-            fix = "write a text file with one image id a line, or leave out `ids`"
-            raise DataError(f"cannot read the list: {reason}", where=where, fix=fix) from error
         names = _keys_by_name(images)
         chosen: _Files = {}
         repeated = 0
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(text_list.read_ids(ids, where), start=1):
             # A name may begin or end with blanks.
             text = line if line in images or line in names else line.strip(" \t\r")
             if not text:

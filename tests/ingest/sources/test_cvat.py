@@ -192,3 +192,17 @@ def test_sizes_are_of_the_upright_image(build: Build, xml: Path, tmp_path: Path)
     add_image(tmp_path / "images/a.jpg", 8, (HEIGHT, WIDTH))
     write(xml, image(polygon(PENTAGON)))
     assert_close(drawn(build("cvat", **KEYS))["a.jpg"], filled(PENTAGON))
+
+
+def test_ids_choose_images_in_their_order(build: Build, xml: Path, tmp_path: Path) -> None:
+    for name in ("b.jpg", "c.jpg"):
+        add_image(tmp_path / "images" / name)
+    write(xml, *(image(polygon(PENTAGON), name=f"{letter}.jpg") for letter in "abc"))
+    ids = tmp_path / "ids.txt"
+    ids.write_text("c.jpg\n\n a.jpg\nc.jpg\n")
+    found = build("cvat", **KEYS, ids=str(ids)).list()
+    assert [Path(path).name for path in found["image"].to_pylist()] == ["c.jpg", "a.jpg"]
+    for text, fault in (("d.jpg\n", "line 1: no image 'd.jpg' in the annotations"), ("\xff", "d")):
+        ids.write_bytes(text.encode("latin-1"))
+        with pytest.raises(DataError, match=fault):
+            build("cvat", **KEYS, ids=str(ids)).list()
