@@ -100,8 +100,8 @@ def _build(read: Read, names: ClassNames, file: str) -> AnnotationIndex:
     if findings.faults:
         raise together(findings.faults)
     if outside:
-        remarks["shapes reach out of their image and are cut off"] = outside
-    lines = [f"{count:,} {what}" for what, count in sorted(remarks.items())]
+        remarks["shapes that reach out of their image, cut off"] = outside
+    lines = [f"{what}: {count:,}" for what, count in sorted(remarks.items())]
     return AnnotationIndex(digests, lines)
 
 

@@ -82,7 +82,8 @@ class ClassNames:
         shown = [f"{name} ({count:,})" for name, count in ordered[:_SHOWN]]
         shown += [f"and {len(ordered) - _SHOWN} more"] if ordered[_SHOWN:] else []
         count = f"{len(ordered)} name{'s'[: len(ordered) != 1]}"
-        what = f"{count} of {file} stand for no class: {', '.join(shown)}"
+        verb = "stand" if ordered[1:] else "stands"
+        what = f"{count} of {file} {verb} for no class: {', '.join(shown)}"
         several = [name for name, _ in ordered if len(self._alike.get(normal(name), ())) > 1]
         if several:
             what += f" (of these, several classes have: {', '.join(several[:_SHOWN])})"

@@ -22,8 +22,8 @@ from stages.ingest.annotations.shapes import (
     size,
 )
 
-_BOX_ONLY = "annotations have only a box, whose pixels are ignored"
-_NO_REGION = "annotations have no region"
+_BOX_ONLY = "annotations with only a box, whose pixels are ignored"
+_NO_REGION = "annotations without a region, passed over"
 
 
 def read(file: str, findings: Findings, remarks: Counter[str]) -> Iterator[AnnotatedImage]:

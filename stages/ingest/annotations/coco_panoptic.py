@@ -41,7 +41,8 @@ def read(file: str, folder: str, findings: Findings) -> Iterator[AnnotatedImage]
             if found.segments is not None and file_stamps.stamp(found.segments) is None:
                 missing.append(found.segments)
     if missing:
-        what = f"{len(missing):,} PNG files of segments are missing, first: {missing[0]}"
+        count = f"{len(missing):,} PNG file{'s'[: len(missing) != 1]} of segments"
+        what = f"{count} missing, first: {missing[0]}"
         fix = "set `segments` to the folder that holds them"
         findings.add(DataError(what, where=file, fix=fix))
 

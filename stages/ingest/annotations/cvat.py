@@ -116,7 +116,7 @@ class _Parser:
     def _add(self, tag: str, attributes: _Attributes) -> None:
         where = self._where
         if tag in _WITHOUT_AREA:
-            self._remarks[f"shapes of the kind {tag} have no area"] += 1
+            self._remarks[f"shapes without an area, passed over ({tag})"] += 1
             return
         if tag not in _AREAS:
             refuse(f"unknown element <{tag[:40]}>", where, _EXPORT)

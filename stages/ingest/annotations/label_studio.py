@@ -29,7 +29,7 @@ _KINDS = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels", "l
 _FORMAT = 'export the project as "JSON"; JSON-MIN and CSV are not read'
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio writes before the names of uploaded files."""
-_SEVERAL = "tasks have several annotations, of which the newest counts"
+_SEVERAL = "tasks with several annotations, of which the ground truth or the newest counts"
 
 
 def read(file: str, findings: Findings, remarks: Counter[str]) -> Iterator[AnnotatedImage]:
@@ -86,7 +86,7 @@ def _image(task: Any, where: str, findings: Findings, remarks: Counter[str]) -> 
             if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
                 refuse("no region", place, _FORMAT)
             if (kind := region.get("type")) not in _KINDS:
-                remarks[f"results of the kind {str(kind)[:40]} have no area and label"] += 1
+                remarks[f"results without an area or a label, passed over ({str(kind)[:40]})"] += 1
                 continue
             sides = (region.get("original_width"), region.get("original_height"))
             own = size(*sides, place)
@@ -143,7 +143,7 @@ def _shapes(
     value = region["value"]
     labels = value.get(kind)
     if not isinstance(labels, list) or not labels:
-        remarks["regions have no label"] += 1
+        remarks["regions without a label, passed over"] += 1
         return []
     if len(labels) > 1 or not isinstance(labels[0], str):
         refuse(f"{len(labels)} labels", where, "give each region one label")

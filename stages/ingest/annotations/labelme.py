@@ -68,7 +68,7 @@ def _shape(item: Any, where: str, remarks: Counter[str]) -> Shape | None:
         refuse("a shape without a label", where, "write `label`: a text")
     kind = item.get("shape_type") or "polygon"
     if kind in _WITHOUT_AREA:
-        remarks[f"shapes of the kind {kind} have no area"] += 1
+        remarks[f"shapes without an area, passed over ({kind})"] += 1
         return None
     points = item.get("points")
     if kind in ("polygon", "oriented_rectangle"):

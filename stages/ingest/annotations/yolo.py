@@ -99,7 +99,7 @@ def _shape(cells: list[str], names: Mapping[int, str], where: str, remarks: Coun
     name = names.get(number, str(number))
     if len(cells) == 1 + _BOX:
         x, y, width, height = numbers(cells[1:], where)
-        remarks["lines hold a box, which is drawn as one"] += 1
+        remarks["boxes, which are drawn as such"] += 1
         return Shape(name, (box(x - width / 2, y - height / 2, x + width / 2, y + height / 2),))
     return Shape(name, (polygon(cells[1:], where),))
 

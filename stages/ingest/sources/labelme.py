@@ -80,7 +80,7 @@ class LabelmeSource(AnnotationSource):
             image = None
             with findings.collecting():
                 if (image := labelme.read(file, findings, remarks)) is None:
-                    remarks["JSON files are not of LabelMe"] += 1
+                    remarks["JSON files of other tools, passed over"] += 1
             if image is None:
                 continue
             if (own := self._name(file, image.name, by_stem)) is None:

@@ -104,7 +104,7 @@ def test_a_box_alone_is_ignored_and_an_image_without_annotations_is_background(
     expected[5:15, 10:30] = 255
     np.testing.assert_array_equal(masks["a.jpg"], expected)
     assert not masks["b.jpg"].any()
-    assert "1 annotations have only a box, whose pixels are ignored" in source.remarks
+    assert "annotations with only a box, whose pixels are ignored: 1" in source.remarks
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_is_outside_is_cut_off_and_counted(build: Build, write: Any) -> Non
     from tests.ingest.sources.annotated import assert_close
 
     assert_close(mask, filled(star))
-    assert "2 shapes reach out of their image and are cut off" in source.remarks
+    assert "shapes that reach out of their image, cut off: 2" in source.remarks
 
 
 @pytest.mark.parametrize(

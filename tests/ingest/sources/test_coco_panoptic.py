@@ -86,7 +86,7 @@ def test_files_of_segments_that_cannot_be_used(build: Build, write: Any, tmp_pat
     found = problems(build("coco_panoptic", **KEYS))["a.jpg"]
     assert found == f"{tmp_path}/segments/a.png: not an image of a known format"
     (tmp_path / "segments/a.png").unlink()
-    with pytest.raises(DataError, match=r"1 PNG files of segments are missing, first: .*/a.png"):
+    with pytest.raises(DataError, match=r"1 PNG file of segments missing, first: .*/a.png"):
         build("coco_panoptic", **KEYS).list()
     (tmp_path / "segments").rmdir()
     with pytest.raises(DataError, match="segments: no such folder"):

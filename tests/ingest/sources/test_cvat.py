@@ -78,8 +78,8 @@ def test_other_shapes(build: Build, xml: Path) -> None:
     expected[5:20, 10:30] = 1
     expected[31:33, 42:45] = 2
     np.testing.assert_array_equal(drawn(source)["a.jpg"], expected)
-    assert "1 shapes of the kind polyline have no area" in source.remarks
-    assert "1 shapes of the kind tag have no area" in source.remarks
+    assert "shapes without an area, passed over (polyline): 1" in source.remarks
+    assert "shapes without an area, passed over (tag): 1" in source.remarks
 
 
 def test_turned_boxes_and_ellipses(build: Build, xml: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_mask_beyond_the_border_is_cut_off(build: Build, xml: Path) -> None:
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[:5, :4] = 1
     np.testing.assert_array_equal(drawn(source)["a.jpg"], expected)
-    assert "1 shapes reach out of their image and are cut off" in source.remarks
+    assert "shapes that reach out of their image, cut off: 1" in source.remarks
 
 
 def test_images_without_shapes_are_background(build: Build, xml: Path, tmp_path: Path) -> None:

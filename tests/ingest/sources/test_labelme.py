@@ -71,7 +71,7 @@ def test_other_shapes(build: Build, folder: Path) -> None:
     expected[5:20, 10:30] = 1
     expected[12:18, 43:49] = 2
     np.testing.assert_array_equal(drawn(source)["a.jpg"], expected)
-    assert "1 shapes of the kind line have no area" in source.remarks
+    assert "shapes without an area, passed over (line): 1" in source.remarks
 
 
 def test_circles(build: Build, folder: Path) -> None:
@@ -102,7 +102,7 @@ def test_image_path_or_name_tells_the_image(build: Build, folder: Path, tmp_path
     write_json(jsons / "coco.json", {"images": []})
     source = build("labelme", images="images", annotations="jsons")
     assert [*drawn(source)] == ["a.jpg", "b.jpg", "c.png", "d.jpg"]
-    assert "1 JSON files are not of LabelMe" in source.remarks
+    assert "JSON files of other tools, passed over: 1" in source.remarks
 
 
 def test_files_without_an_image_and_two_of_one_image(build: Build, folder: Path) -> None:

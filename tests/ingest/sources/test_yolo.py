@@ -60,7 +60,7 @@ def test_boxes_are_drawn_as_such(build: Build, dataset: Path) -> None:
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[12:36, 24:40] = 2
     np.testing.assert_array_equal(drawn(source)["a.jpg"], expected)
-    assert "1 lines hold a box, which is drawn as one" in source.remarks
+    assert "boxes, which are drawn as such: 1" in source.remarks
 
 
 def test_images_without_a_file_are_passed_over(build: Build, dataset: Path) -> None:
@@ -168,7 +168,7 @@ def test_fractions_outside_are_cut_off_and_counted(build: Build, dataset: Path) 
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[12:, :32] = 1
     np.testing.assert_array_equal(drawn(source)["a.jpg"], expected)
-    assert "1 shapes reach out of their image and are cut off" in source.remarks
+    assert "shapes that reach out of their image, cut off: 1" in source.remarks
 
 
 def test_fractions_are_of_the_upright_image(build: Build, dataset: Path) -> None:
