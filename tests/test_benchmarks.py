@@ -68,6 +68,7 @@ def test_stage_one_is_held_against_its_models(tmp_path: Path) -> None:
     assert abs(changed["CPU ratio"] / faster - 1) < 1e-6
 
 
+@pytest.mark.slow
 def test_training_is_held_against_the_published_loader_and_its_own_passes(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     options = ["--images", "6", "--batch-size", "2", "--steps", "1", "--repeats", "1"]

@@ -216,6 +216,7 @@ def test_a_labelers_key_relabels_and_retrains_and_nothing_else(workspace: Path) 
     assert not any(path.is_relative_to(CHECKPOINTS / "labeled-only") for path in changed)
 
 
+@pytest.mark.slow
 def test_labeling_that_was_killed_ends_with_the_same_masks(workspace: Path, finished: Path) -> None:
     shutil.rmtree(workspace / MANIFESTS / "pseudo_labels")
     shutil.rmtree(workspace / ARTIFACTS / "pseudo_labels")
@@ -232,6 +233,7 @@ def test_labeling_that_was_killed_ends_with_the_same_masks(workspace: Path, fini
     assert len(pd.read_parquet(workspace / LABELS)) == len(pd.read_parquet(finished / LABELS))
 
 
+@pytest.mark.slow
 def test_training_that_was_killed_resumes_to_the_same_weights(
     workspace: Path, finished: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests.repository import ROOT, present
 STAGES = [kind.__module__.split(".")[1] for kind in GRAPH]
 SHARED = ["models", "labels"]  # what several stages build on; they import no stage
 EXITS = ["predict", "export"]  # what leads out of a run; no stage imports them
-ENTRANCES = ["init"]  # writes the sections of all stages, so it may know their keys
+ENTRANCES = ["init", "corrections"]  # lead into a run, and may know all that it is made of
 ORDER = [*SHARED, *STAGES, *EXITS, *ENTRANCES]
 
 

@@ -10,6 +10,7 @@ from maskmill.cli.configs import configs
 from maskmill.cli.data import data
 from maskmill.cli.export import export
 from maskmill.cli.gc import gc
+from maskmill.cli.import_labels import import_labels
 from maskmill.cli.init import init
 from maskmill.cli.label import label
 from maskmill.cli.list import list_parts
@@ -60,5 +61,8 @@ app.command(epilog="Example: maskmill gc --dry-run")(gc)
 app.command(epilog="Example: maskmill config --explain train.crop_px")(config)
 app.command("list", epilog="Example: maskmill list labelers")(list_parts)
 app.add_typer(export, name="export")
+app.command("import", epilog="Example: maskmill import out/ --annotations corrected.xml")(
+    import_labels
+)
 app.add_typer(configs, name="configs")
 app.add_typer(data, name="data")

@@ -82,6 +82,19 @@ class OutputFolder:
         storage.remove(self.path / JOURNAL)
 
 
+def read_facts(path: Path, what: str) -> Facts | None:
+    """The facts of a finished folder of results of a kind; None if it is none.
+
+    Raises:
+        DataError: The file that says so is damaged.
+    """
+    mark = _read_mark(path)
+    if mark is None or mark["what"] != what or not mark["finished"]:
+        return None
+    facts: Facts = mark["facts"]
+    return facts
+
+
 @contextmanager
 def output_folder(path: Path, what: str, facts: Facts) -> Iterator[OutputFolder]:
     """Opens a folder for results, and creates it if there is none.

@@ -165,6 +165,7 @@ def kill_while_restoring(
     assert killing.leftovers(Path("workspace")) == []
 
 
+@pytest.mark.slow
 def test_a_kill_while_restoring_loses_nothing(
     manifests: Path, artifacts: Path, halfway: Callable[[], None]
 ) -> None:

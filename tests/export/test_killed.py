@@ -28,7 +28,7 @@ class Export:
 @pytest.mark.parametrize(
     ("form", "step"),
     [
-        ("png", 40),
+        ("png", 60),
         *(
             pytest.param(form, 7, marks=pytest.mark.slow)
             for form in ("png", "coco", "datasets", "webdataset", "label_studio")

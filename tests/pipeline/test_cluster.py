@@ -275,7 +275,9 @@ def worker_of(code: Path, scheduler: str, tmp_path: Path) -> Iterator[None]:
             worker.terminate()
 
 
-@pytest.mark.parametrize("change", ["a line", "a former version"])
+@pytest.mark.parametrize(
+    "change", ["a former version", pytest.param("a line", marks=pytest.mark.slow)]
+)
 def test_a_worker_of_other_code_refuses(change: str, tmp_path: Path) -> None:
     """It was started from a checkout that has been updated since."""
     code = tmp_path / "code"

@@ -46,7 +46,7 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(
     whole = run(undisturbed)
     assert whole.code == 0
     assert whole.changes > 30
-    for kill_at in range(2, whole.changes, whole.changes // 5):
+    for kill_at in range(2, whole.changes, whole.changes // 3):
         config = beside(f"killed-{kill_at}")
         assert run(config, kill_at).code == -9
         assert run(config).code == 0

@@ -135,7 +135,7 @@ def play(sequence: Sequence[Sequence[tuple[Any, ...]]]) -> None:
 
 
 @given(a_round)
-@settings(max_examples=3, derandomize=True, phases=[Phase.generate], **SEVERAL)
+@settings(max_examples=2, derandomize=True, phases=[Phase.generate], **SEVERAL)
 def test_a_rerun_equals_a_run_from_scratch(steps: list[tuple[Any, ...]]) -> None:
     play([steps])
 

@@ -21,7 +21,7 @@ class Predict:
         predict(Request([str(self.photos)], self.model, out, ["masks", "json"], "cpu"), Console())
 
 
-@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [45, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_call_goes_on(step: int, photos: Path, model: Path, tmp_path: Path) -> None:
     work = Predict(photos, model)
     changes = call(work, tmp_path / "whole")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pytest
 
 from pipeline.config import config as config_file
 from stages.graph import GRAPH
@@ -16,6 +17,7 @@ from tests.repository import ROOT
 from tools.sandbox.sam_metrics import GENERATOR
 
 
+@pytest.mark.slow
 def test_it_proposes_the_same_masks_in_worker_processes_and_warns_of_photos(
     tiny: dict[str, Any],
     write_config: Callable[..., Path],

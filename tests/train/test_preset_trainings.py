@@ -105,7 +105,7 @@ def test_it_takes_two_steps(
 
 RATES = {"sgd": 0.05, "adamw": 0.002}
 """Of encoder and decoder alike: nothing is pretrained here."""
-QUICK = ("unimatch", "supmix-sufd")
+QUICK = ("supmix-sufd",)
 """Presets that are tried in the quick suite; all are in the slow one."""
 
 

@@ -125,6 +125,7 @@ def command(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_command_runs_under_torchrun_as_one(
     values: dict[str, Any],
     write_config: Callable[..., Path],

@@ -25,10 +25,12 @@ class Format(Component, ABC):
 
     Attributes:
         has_ignore: Whether the tool knows ignored pixels; else they look like background.
+        is_exact: Whether it holds pixels; polygons depend on how a tool fills them.
         needs: The optional library that the format needs.
     """
 
     has_ignore: ClassVar[bool] = True
+    is_exact: ClassVar[bool] = True
     needs: ClassVar[str | None] = None
 
     def __init__(self, folder: OutputFolder, vocabulary: Vocabulary) -> None:
@@ -59,10 +61,8 @@ class Format(Component, ABC):
 
     @property
     def background(self) -> int:
-        """Id of the class that is no object: the one called background; 255 if there is none."""
-        names = self.vocabulary.class_names
-        own = self.vocabulary.background_id
-        return names.index("background") if own == IGNORE and "background" in names else own
+        """Id of the class that is no object; 255 if there is none."""
+        return background_of(self.vocabulary)
 
     @property
     def objects(self) -> dict[int, str]:
@@ -79,3 +79,9 @@ class Format(Component, ABC):
         """Writes a text file line by line."""
         with self.folder.replacing(name) as path, path.open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
+
+
+def background_of(vocabulary: Vocabulary) -> int:
+    """Id of the class that is no object: the background, or the one so called; 255 if none is."""
+    names, own = vocabulary.class_names, vocabulary.background_id
+    return names.index("background") if own == IGNORE and "background" in names else own

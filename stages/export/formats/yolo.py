@@ -14,6 +14,7 @@ class Yolo(Format):
     """Writes this format."""
 
     has_ignore = False
+    is_exact = False
     needs = "cv2"
 
     def add(self, sample: Sample) -> Record:

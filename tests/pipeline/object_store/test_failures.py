@@ -47,8 +47,8 @@ def test_answers_that_fail_or_are_late_at_first_change_nothing(
     ("kind", "request_"),
     [
         ("cut", "GET .*data/labeled/images/1.png"),
-        ("500", "GET .*data/labeled/masks/1.png"),
-        ("500", "PUT .*confidence/c/1"),
+        pytest.param("500", "GET .*data/labeled/masks/1.png", marks=pytest.mark.slow),
+        pytest.param("500", "PUT .*confidence/c/1", marks=pytest.mark.slow),
         pytest.param("500", "PUT .*images/part-00001", marks=pytest.mark.slow),
     ],
 )

@@ -1,0 +1,1 @@
+"""The way back: labels that were exported and corrected in another tool become labeled images."""
