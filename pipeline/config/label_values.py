@@ -58,12 +58,13 @@ def is_renumbered(
     """Whether a palette file shows only classes' colours and ignored ones, at other numbers.
 
     Args:
-        labels: (H, W) numbers in the palette.
+        labels: (H, W) numbers in the palette; 255 is ignored whatever its colour.
         palette: Its RGB colours.
         colors: The colour of each class, #rrggbb, in the order of class ids.
     """
     used = np.unique(labels)
-    if int(used[-1]) >= len(palette):
+    used = used[used != IGNORE]  # which no palette has a colour for that means anything
+    if not len(used) or int(used[-1]) >= len(palette):
         return False
     ids = class_color_targets(colors)
     shown = [ids.get("#{:02x}{:02x}{:02x}".format(*palette[number])) for number in used]

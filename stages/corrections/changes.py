@@ -68,7 +68,9 @@ class FormerLabels:
 
 
 def _border(mask: Bytes) -> npt.NDArray[np.bool_]:
-    """The pixels beside a pixel of another value."""
+    """The pixels beside a pixel of another value, or at the edge of the image."""
     low = ndimage.grey_erosion(mask, footprint=_NEIGHBOURS)
     high = ndimage.grey_dilation(mask, footprint=_NEIGHBOURS)
-    return np.asarray(low != high)
+    found = np.asarray(low != high)
+    found[[0, -1]] = found[:, [0, -1]] = True
+    return found

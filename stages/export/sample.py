@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.config.vocabulary import IGNORE
 from pipeline.images.overlay import encoded
 
 Bytes = npt.NDArray[np.uint8]
 
+_IGNORED = (224, 224, 192)
+"""Colour of ignored pixels, as in label files of Pascal VOC."""
 _COPIED = {"JPEG": ".jpg", "PNG": ".png"}
 """Formats that every tool reads alike, and the ending of their files."""
 
@@ -62,5 +65,7 @@ def mask_png(mask: Bytes, palette: Bytes | None = None) -> bytes:
     """A mask as a PNG of one channel, in the colours of a palette (256, 3) if there is one."""
     picture = Image.fromarray(mask)
     if palette is not None:
-        picture.putpalette(palette.tobytes())
+        colors = palette.copy()
+        colors[IGNORE] = _IGNORED
+        picture.putpalette(colors.tobytes())
     return encoded(picture)

@@ -108,6 +108,17 @@ def test_a_palette_with_the_classes_colors_at_other_numbers_is_asked_about(
     )
 
 
+def test_ignored_pixels_of_a_palette_may_have_any_color(scan_one: Scan) -> None:
+    """Such as that of the first class: where a palette was not set to the end, 255 is black."""
+    black = COLORS.copy()
+    black[255] = COLORS[0]
+    assert_read(scan_one(palette_of(black)))
+    only_ignored = np.full_like(IDS, 255)
+    picture = Image.fromarray(only_ignored)
+    picture.putpalette(black.tobytes())
+    assert_read(scan_one(picture), only_ignored)
+
+
 def test_unknown_colors_are_named_and_counted(scan_one: Scan, tmp_path: Path) -> None:
     ids = IDS.copy()
     noise = COLORS.copy()
