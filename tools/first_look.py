@@ -12,12 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 import maskmill
-from maskmill.run import Run
+from maskmill.image_view import image_row, pixels_of, truth_of
 from pipeline.images.overlay import overlaid, sheet
-from stages.labels.images import read_mask, read_pixels
 from stages.predict.model import model_of_run
 
-_SIDE_PX = 192
+_WIDTH_PX = 192
 _OUT = Path("docs/sandbox/first-look.jpg")
 
 
@@ -26,15 +25,18 @@ def main() -> None:
     run = maskmill.open()
     palette = run.config.vocabulary.palette
     web = _first_of_most(run.table("pseudo_labels").query("labeler == 'sam_clip'"), "class_ids")
-    photo = read_pixels(_row(run, web["image_id"]))
+    photo = pixels_of(image_row(run.config, web["image_id"]))
     images = run.table("images")
     test = _first_of_most(images[images.role == "test"], "mask_class_ids")
-    scene = read_pixels(_row(run, test["image_id"]))
+    row = image_row(run.config, test["image_id"])
+    scene = pixels_of(row)
     masks = [
         maskmill.load(model_of_run(Path(), f"sandbox/{variant}"), "cpu").predict(scene).mask
         for variant in ("labeled-only", "plus-web")
     ]
-    masks.append(read_mask(_row(run, test["image_id"]), run.config.vocabulary))
+    truth = truth_of(run.config, row)
+    assert truth is not None, "test images have label files"
+    masks.append(truth)
     label = overlaid(photo, run.labels(web["image_id"], "sam_clip").mask, palette)
     cells = [photo, label, scene, *(overlaid(scene, mask, palette) for mask in masks)]
     sheet([[_small(cell) for cell in cells]]).save(_OUT, quality=90)
@@ -48,13 +50,10 @@ def _first_of_most(rows: Any, column: str) -> dict[str, Any]:
     return found
 
 
-def _row(run: Run, image_id: str) -> Any:
-    images = run.table("images")
-    return images[images.image_id == image_id].iloc[0].to_dict()
-
-
 def _small(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(picture).resize((_SIDE_PX, _SIDE_PX)))
+    height, width = picture.shape[:2]
+    size = _WIDTH_PX, round(_WIDTH_PX * height / width)
+    return np.asarray(Image.fromarray(picture).resize(size))
 
 
 if __name__ == "__main__":
