@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from maskmill.cli.export_model import model, push
 from maskmill.cli.options import ConfigOption, SetOption
 
 export = typer.Typer(help="Take labels and predictions away, in the formats of other tools.")
@@ -74,3 +75,9 @@ def predictions(
         found = PredictedLabels(folder, split)
         for name, target in folders(to, out):
             write(found, name, target, console)
+
+
+export.command(epilog="Example: maskmill export model --run sandbox/plus-web --to onnx --out m/")(
+    model
+)
+export.command(epilog="Example: maskmill export push m/ --repo me/segmenter")(push)

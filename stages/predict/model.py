@@ -53,3 +53,9 @@ def finished_trainings(workspace: Path, run: str) -> dict[TrainingKey, TrainingF
             place = workspace / "artifacts" / run / "checkpoints" / key.variant / f"seed-{key.seed}"
             found[key] = TrainingFiles(place / part_file.digest(facts))
     return found
+
+
+def key_of_file(path: Path) -> TrainingKey:
+    """The training of a model file that `model_of_run` found: checkpoints/VARIANT/seed-N/..."""
+    seed, variant = path.parents[1].name, path.parents[2].name
+    return TrainingKey(variant, int(seed.removeprefix("seed-")))

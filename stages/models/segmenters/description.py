@@ -120,11 +120,13 @@ class ModelDescription(Section):
 
 
 def read_description(path: Path) -> ModelDescription:
-    """Reads the description of a model file, and none of its tensors.
+    """Reads the description of a model file, or of an ONNX file that was exported from one.
 
     Raises:
         WeightsError: The file is missing, or is not a model file of this version.
     """
+    if path.suffix.lower() == ".onnx":
+        return _of_onnx(path)
     try:
         length = int.from_bytes(storage.read_range(str(path), 0, 8), "little")
         head = storage.read_range(str(path), 0, 8 + min(length, _MAX_HEADER_BYTES))
@@ -144,7 +146,25 @@ def parse_description(content: bytes, path: Path) -> ModelDescription:
     Raises:
         WeightsError: The bytes are not those of a model file of this version.
     """
-    text = _metadata(content, path).get(HEADER_KEY)
+    return _parsed(_metadata(content, path).get(HEADER_KEY), path)
+
+
+def _of_onnx(path: Path) -> ModelDescription:
+    from stages.models.segmenters.onnx_file import metadata_of  # an optional library
+
+    try:
+        metadata = metadata_of(path)
+    except (OSError, storage.NoPlainFileError) as error:
+        raise unreadable(error, path) from error
+    if HEADER_KEY not in metadata:
+        what = "not an ONNX file of Maskmill: it has no description of a network"
+        fix = "name a file that `maskmill export model --to onnx` wrote"
+        raise WeightsError(what, where=str(path), fix=fix)
+    return _parsed(metadata[HEADER_KEY], path)
+
+
+def _parsed(text: JsonValue, path: Path) -> ModelDescription:
+    """The description in its text."""
     if not isinstance(text, str):
         raise _damaged("not a text", path)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config.vocabulary import Vocabulary
 from pipeline.errors import WeightsError
@@ -19,6 +19,7 @@ from stages.models.segmenters.description import (
     ModelDescription,
     not_safetensors,
     parse_description,
+    read_description,
     unreadable,
 )
 from stages.models.segmenters.networks.base import SegmentationNetwork
@@ -55,7 +56,7 @@ def load_model_file(
     vocabulary: Vocabulary | None = None,
     protocol: Protocol | None = None,
 ) -> Predictor:
-    """Builds the network of a model file from this file only.
+    """Builds the network of a model file, or of an ONNX file, from this file only.
 
     Args:
         path: The file.
@@ -71,9 +72,26 @@ def load_model_file(
         content = storage.read_bytes(path)
     except (OSError, storage.NoPlainFileError) as error:
         raise unreadable(error, path) from error
-    description = parse_description(content, path)
+    is_onnx = path.suffix.lower() == ".onnx"
+    description = read_description(path) if is_onnx else parse_description(content, path)
     if vocabulary is not None:
         description.check_classes(vocabulary, path)
+    network = _of_onnx(content, path) if is_onnx else _of_tensors(content, description, path)
+    return Predictor(
+        network.to(device).eval(),
+        device,
+        protocol or description.protocol,
+        description.normalization,
+    )
+
+
+def _of_onnx(content: bytes, path: Path) -> nn.Module:
+    from stages.models.segmenters.onnx_file import OnnxNetwork  # an optional library
+
+    return OnnxNetwork(content, path)
+
+
+def _of_tensors(content: bytes, description: ModelDescription, path: Path) -> SegmentationNetwork:
     try:
         tensors = load(content)
     except SafetensorError as error:
@@ -85,12 +103,7 @@ def load_model_file(
     except RuntimeError as error:
         what = f"its tensors do not fit the network that it describes: {_one_line(error)}"
         raise WeightsError(what, where=str(path), fix=_same_versions(description)) from error
-    return Predictor(
-        network.to(device).eval(),
-        device,
-        protocol or description.protocol,
-        description.normalization,
-    )
+    return network
 
 
 def _built(description: ModelDescription, path: Path) -> SegmentationNetwork:

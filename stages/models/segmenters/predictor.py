@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.models.segmenters.inference import pixel_probabilities, pixel_scores
-from stages.models.segmenters.networks.base import SegmentationNetwork
 from stages.models.segmenters.normalization import IMAGENET, Normalization
 from stages.models.segmenters.protocol import WHOLE_IMAGE, Protocol
 
@@ -27,7 +26,7 @@ class Predictor:
         normalization: What the network's images are normalized by.
     """
 
-    network: SegmentationNetwork
+    network: nn.Module
     device: torch.device
     protocol: Protocol = WHOLE_IMAGE
     normalization: Normalization = IMAGENET

@@ -160,11 +160,12 @@ def _dino_tokens(vit: Vit, images: Tensor) -> Tensor:
     grid, learned = patches.shape[1:3], vit.patch_embed.grid_size
     if tuple(grid) != tuple(learned):
         own = positions[:, 1:].float().transpose(1, 2).unflatten(2, learned)
-        scale = [(new + _OFFSET) / old for new, old in zip(grid, learned, strict=True)]
+        # Of a traced network, sizes are tensors.
+        scale = [(int(new) + _OFFSET) / old for new, old in zip(grid, learned, strict=True)]
         own = interpolate(own, scale_factor=scale, mode="bicubic")
         own = own.flatten(2).transpose(1, 2).to(positions.dtype)
         positions = torch.cat([positions[:, :1], own], dim=1)
-    first = vit.cls_token.expand(len(images), -1, -1)
+    first = vit.cls_token.expand(images.shape[0], -1, -1)  # `len` is a constant of a trace
     tokens: Tensor = torch.cat([first, patches.flatten(1, 2)], dim=1) + positions
     normed: Tensor = vit.norm_pre(tokens)
     return normed
