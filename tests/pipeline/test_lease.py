@@ -164,11 +164,12 @@ def test_a_worker_writes_only_while_the_command_that_sent_it_holds_the_lock(run:
     with s3_lease.lent(locks):
         storage.write_bytes(path, b"in time")
         storage.write_bytes(run / ".lock", b"process 7 on elsewhere\nabc\n")
-        for change in (
+        changes: list[Callable[[], None]] = [
             lambda: storage.write_bytes(path, b"late"),
             lambda: storage.remove(path),
             lambda: storage.move(path, run / "elsewhere"),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(StorageError, match="taken over by another command"):
                 change()
     assert storage.read_bytes(path) == b"in time"
