@@ -88,7 +88,7 @@ def _source_keys(exported: Exported, annotations: Path | None) -> list[dict[str,
         dataset = "." if annotations is None else str(annotations.resolve())
         return [{"name": "yolo", "dataset": dataset}]
     files = {
-        "coco": [(f"instances_{split}.json", split) for split in splits],
+        "coco": [(f"annotations/instances_{s}.json", f"images/{s}") for s in splits],
         "cvat": [("annotations.xml", "images")],
         "label_studio": [("tasks.json", ".")],
     }

@@ -178,7 +178,7 @@ def test_a_config_in_another_style_gets_lines_to_paste(
         ("nnunet", lambda folder: None, "labels of the format nnunet do not come back; export"),
         (
             "coco",
-            lambda folder: (folder / "instances_train.json").write_text("{"),
+            lambda folder: (folder / "annotations/instances_train.json").write_text("{"),
             "instances_train.json",
         ),
     ],

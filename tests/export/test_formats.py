@@ -99,7 +99,7 @@ def test_nnunet(export: Export) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_coco(split: str, export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     out = export("coco")
-    coco = COCO(str(out / f"instances_{split}.json"))
+    coco = COCO(str(out / f"annotations/instances_{split}.json"))
     assert [c["name"] for c in coco.dataset["categories"]] == [*NAMES[1:]]
     found = {}
     for image in coco.dataset["images"]:
@@ -111,7 +111,7 @@ def test_coco(split: str, export: Export, capsys: pytest.CaptureFixture[str]) ->
             assert annotation["area"] == pixels.sum()
             left, top, width, height = annotation["bbox"]
             assert pixels[top : top + height, left : left + width].sum() == pixels.sum()
-        with Image.open(out / split / image["file_name"]) as picture:
+        with Image.open(out / "images" / split / image["file_name"]) as picture:
             assert picture.size == (image["width"], image["height"])
         found[Path(image["file_name"]).stem] = mask
     same(found, truth(ignored=0))
@@ -121,12 +121,13 @@ def test_coco(split: str, export: Export, capsys: pytest.CaptureFixture[str]) ->
 def test_coco_panoptic(split: str, export: Export) -> None:
     """By the rules of panopticapi: each id is a segment, each segment has pixels; 0 is no label."""
     out = export("coco_panoptic")
-    index = json.loads((out / f"panoptic_{split}.json").read_text())
+    index = json.loads((out / f"annotations/panoptic_{split}.json").read_text())
     assert {c["id"]: c["name"] for c in index["categories"]} == dict(enumerate(NAMES, start=1))
     images = {image["id"]: image for image in index["images"]}
     found = {}
+    folder = out / f"annotations/panoptic_{split}"
     for annotation in index["annotations"]:
-        rgb = np.array(Image.open(out / f"panoptic_{split}" / annotation["file_name"])).astype(int)
+        rgb = np.array(Image.open(folder / annotation["file_name"])).astype(int)
         ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
         segments = {segment["id"]: segment for segment in annotation["segments_info"]}
         assert {*np.unique(ids)} - {0} == {*segments}

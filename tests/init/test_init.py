@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+
+from tests.repository import ROOT
 
 Maskmill = Callable[..., CompletedProcess[str]]
 
@@ -199,3 +202,24 @@ def test_names_that_are_no_class_are_ignored(folder: Path, maskmill: Maskmill) -
     assert maskmill("run", "ingest", "--config", "other/maskmill.yaml").returncode == 0
     images = pd.read_parquet("manifests/coco/images")
     assert images.mask_ignored.dropna().between(0.2, 0.5).all()
+
+
+def test_the_readmes_commands_for_own_images_run_as_shown(folder: Path, maskmill: Maskmill) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Your own images")[2].partition("\n## ")[0]
+    commands = [shlex.split(line) for line in re.findall("^    maskmill (.*)$", section, re.M)]
+    assert [command[0] for command in commands] == ["init", "run", "predict", "label"]
+    for number in range(10):
+        mask = folder / f"photos/masks/{number}.png" if number < 8 else None
+        draw(folder / f"photos/images/{number}.jpg", number, mask, (0, 1, 2))
+    for number in range(2):
+        draw(folder / f"web/{number}.jpg", 50 + number)
+        draw(folder / f"new/{number}.jpg", 60 + number)
+    shorter = ("--set", "train.steps=2", "--set", "train.short_side_px=null")
+    for command in commands:
+        more = {"init": ("--allow-stand-in",), "label": ("--allow-stand-in",), "run": shorter}
+        done = maskmill(*command, *more.get(command[0], ()))
+        assert done.returncode == 0, done.stderr
+    assert len([*Path("masks/masks").iterdir()]) == 2
+    assert Path("artifacts/photos/report/index.html").exists()
+    assert {path.name for path in Path("labels").iterdir()} == {"run", "png", "coco"}

@@ -19,7 +19,7 @@ class CocoFormat(Format):
     def described(self, sample: Sample, annotations: list[dict[str, Any]]) -> Record:
         """Writes the image, and returns its record."""
         ending, content = sample.file
-        image = f"{sample.split}/{sample.name}{ending}"
+        image = f"images/{sample.split}/{sample.name}{ending}"
         self.folder.write(image, content)
         height, width = sample.mask.shape
         entry = {"file_name": f"{sample.name}{ending}", "width": width, "height": height}
@@ -27,13 +27,13 @@ class CocoFormat(Format):
 
     def finish(self, records: Iterable[Record]) -> None:
         """See `Format.finish`."""
-        for split in ("train", "val"):
+        for split in sorted({record["split"] for record in records}):
             lists = {
                 "categories": self.categories(),
                 "images": _images(records, split),
                 "annotations": self.numbered(records, split),
             }
-            self.write_lines(self.index.format(split=split), json_lines(lists))
+            self.write_lines(f"annotations/{self.index.format(split=split)}", json_lines(lists))
 
     def categories(self) -> list[dict[str, Any]]:
         """COCO's categories; their ids are the class ids."""

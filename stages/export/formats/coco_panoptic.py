@@ -42,7 +42,8 @@ class CocoPanoptic(CocoFormat):
         rgb = np.zeros((*ids.shape, 3), np.uint8)  # id = R + 256 G + 256^2 B
         rgb[..., 0] = ids
         name = f"{sample.name}.png"
-        self.folder.write(f"panoptic_{sample.split}/{name}", encoded(Image.fromarray(rgb)))
+        file = f"annotations/panoptic_{sample.split}/{name}"
+        self.folder.write(file, encoded(Image.fromarray(rgb)))
         return {**self.described(sample, segments), "file": name}
 
     def categories(self) -> list[dict[str, Any]]:

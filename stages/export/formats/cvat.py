@@ -32,7 +32,7 @@ class Cvat(Format):
         ]
         height, width = sample.mask.shape
         name = image.removeprefix("images/")
-        return {"name": name, "subset": sample.split, "size": [width, height], "masks": masks}
+        return {"name": name, "size": [width, height], "masks": masks}
 
     def finish(self, records: Iterable[Record]) -> None:
         """See `Format.finish`."""
@@ -51,7 +51,7 @@ class Cvat(Format):
             width, height = record["size"]
             yield (
                 f'<image id="{number}" name={quoteattr(record["name"])} '
-                f'subset="{record["subset"]}" width="{width}" height="{height}">'
+                f'width="{width}" height="{height}">'
             )
             yield from record["masks"]
             yield "</image>"

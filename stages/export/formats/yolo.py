@@ -9,6 +9,9 @@ from stages.export.formats.base import Format, Record
 from stages.export.sample import Sample
 from stages.export.shapes import polygon, regions
 
+_INSIDE = 0.25
+"""Where in its pixel a point lies: tools that cut to whole pixels, or round, find the pixel."""
+
 
 class Yolo(Format):
     """Writes this format."""
@@ -18,7 +21,7 @@ class Yolo(Format):
     needs = "cv2"
 
     def add(self, sample: Sample) -> Record:
-        """See `Format.add`; the points are the middles of border pixels, as shares of the sides."""
+        """See `Format.add`; the points lie in the border pixels, as shares of the sides."""
         ending, content = sample.file
         self.folder.write(f"images/{sample.split}/{sample.name}{ending}", content)
         height, width = sample.mask.shape
@@ -28,7 +31,7 @@ class Yolo(Format):
             points = polygon(region)
             if len(points) < 3:  # readers want three points
                 points = points[[0, 0, -1, -1]]
-            shares = ((points + 0.5) / (width, height)).reshape(-1)
+            shares = ((points + _INSIDE) / (width, height)).reshape(-1)
             numbers_of = " ".join(f"{share:.6f}" for share in shares)
             lines.append(f"{numbers[region.class_id]} {numbers_of}\n")
         self.folder.write(f"labels/{sample.split}/{sample.name}.txt", "".join(lines).encode())
