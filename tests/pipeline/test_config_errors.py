@@ -35,13 +35,13 @@ WRONG_VALUES = {
     "ingest.shard_sise=8": "unknown key; did you mean 'shard_size'?",
     f"{SOURCE}.rolle=ood": "unknown key; did you mean 'role'?",
     f"{SOURCE}.source.imagess=x": "unknown key; did you mean 'images'?",
-    f"{SOURCE}.source.name=foldr": "no component 'foldr'; use one of: folder",
-    f"{SOURCE}.source.name=[folder]": "no component ['folder']; use one of: folder",
-    f"{SOURCE}.source=foldr": "no component 'foldr'; use one of: folder",
+    f"{SOURCE}.source.name=foldr": "no component 'foldr'; use one of: coco_json, ",
+    f"{SOURCE}.source.name=[folder]": "no component ['folder']; use one of: coco_json, ",
+    f"{SOURCE}.source=foldr": "no component 'foldr'; use one of: coco_json, ",
     f"{SOURCE}.source=7": "7 is wrong; "
-    "write a name, or a mapping with the key `name`; one of: folder",
+    "write a name, or a mapping with the key `name`; one of: coco_json, ",
     f"{SOURCE}.source={{images: x}}": "these keys are wrong; "
-    "write a name, or a mapping with the key `name`; one of: folder",
+    "write a name, or a mapping with the key `name`; one of: coco_json, ",
     f"{SOURCE}.role=training": "'training' is wrong; write 'labeled', 'unlabeled', ",
     "ingest.sources.Big Ones={role: ood, source: {name: folder, images: x}}": "the name 'Big Ones' "
     "is wrong; ",
