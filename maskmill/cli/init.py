@@ -10,7 +10,7 @@ import typer
 def init(
     folder: Annotated[
         Path, typer.Argument(help="Folder of your images; label files may lie below it.")
-    ] = Path(),
+    ],
     classes: Annotated[
         str | None,
         typer.Option(

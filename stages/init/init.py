@@ -47,9 +47,11 @@ def propose(request: Request, ask: Ask) -> Project:
     """Looks at the folders and proposes a project; writes nothing.
 
     Raises:
-        ConfigError: It cannot be told what the classes are, or which label values are which.
+        ConfigError: It cannot be told what the classes are, or which label values are which; or
+            the new files would lie among the images.
         DataError: A folder is missing or has no image.
     """
+    _check_apart(request)
     found = look(request.folders)
     seen = look_at(found.labels)
     own = _classes(request, found, seen, ask)
@@ -102,6 +104,15 @@ def summarize(project: Project, console: Console) -> None:
         console.note(f"train: {project.training.why}")
     if project.roles() & {"ood", "unlabeled"}:
         console.note(f"labeler: dense_clip, {project.labeler.model}; {project.labeler.why}")
+
+
+def _check_apart(request: Request) -> None:
+    """Refuses to put results among the images, where the next run would take them for images."""
+    for folder in (request.folders.data, request.folders.val, request.folders.web):
+        if folder is not None and request.into.resolve().is_relative_to(folder.resolve()):
+            what = "the new files, and later the results, would lie among the images"
+            fix = "call it in another folder, such as the one above, or name one with --into"
+            raise ConfigError(what, where=f"{request.into.resolve()} in {folder}", fix=fix)
 
 
 def _classes(request: Request, found: Look, seen: LabelsSeen, ask: Ask) -> Classes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +169,9 @@ def _add_labeled(
                 has_scheme=True,
                 comment=f"{len(chosen)} images" + (", kept to score on" if role == "val" else ""),
             )
-            found.lists[path] = _lines(pairs, folders, chosen)
+            is_table = folders.masks is None and pairs.folders is None
+            name = path.replace(".txt", ".csv") if is_table else path
+            found.lists[name] = _lines(pairs, folders, chosen)
     if own and not kept and folders.val is None:
         found.findings.append(
             "too few labeled images to keep some back, so nothing is scored; --val names others"
@@ -181,17 +185,28 @@ def _labeled_source(pairs: Pairs, folders: Folders, path: str) -> dict[str, obje
     if folders.masks is not None:
         masks = near(folders.masks, folders.data)
         return {"name": "folder", "images": ".", "masks": masks, "ids": path}
-    return {"name": "list", "file": path}
+    return {"name": "list", "file": path.replace(".txt", ".csv")}
 
 
 def _lines(pairs: Pairs, folders: Folders, chosen: Iterable[str]) -> list[str]:
-    """Ids for a folder source; for a list, paths of image and label file."""
+    """Ids for a folder source, or the lines of a table for a list source."""
     if folders.masks is not None:
         return [*chosen]
     if pairs.folders is not None:
         start = len(pairs.folders[0]) + 1
         return [image[start:] for image in chosen]
-    return [f"{image}\t{pairs.masks[image]}" for image in chosen]
+    return _table(pairs, chosen)
+
+
+def _table(pairs: Pairs, chosen: Iterable[str]) -> list[str]:
+    """The lines of a table of images and their label files; names may hold any character."""
+    return _csv([("uri", "mask_uri"), *((image, pairs.masks[image]) for image in chosen)])
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> list[str]:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().split("\n")[:-1]
 
 
 def _add_unlabeled(found: Look, pairs: Pairs, folders: Folders, without: list[str]) -> None:
@@ -199,8 +214,8 @@ def _add_unlabeled(found: Look, pairs: Pairs, folders: Folders, without: list[st
     role = "unlabeled" if pairs.masks else "ood"
     comment = f"{len(without)} images without a label file"
     if pairs.masks and folders.masks is None and pairs.folders is None:
-        found.lists["lists/unlabeled.txt"] = without
-        source: dict[str, object] = {"name": "list", "file": "lists/unlabeled.txt"}
+        found.lists["lists/unlabeled.csv"] = _csv([("uri",), *((image,) for image in without)])
+        source: dict[str, object] = {"name": "list", "file": "lists/unlabeled.csv"}
         comment += "; add new ones to the list"
     else:
         images = pairs.folders[0] if pairs.folders is not None else "."
@@ -217,10 +232,10 @@ def _add_val(found: Look, folders: Folders, val: Path) -> None:
         fix = "put label files below it, in a folder `masks` or with names that end in _mask"
         raise DataError("no image with a label file in this folder", where=str(val), fix=fix)
     start = near(val, folders.data)
-    lines = [f"{image}\t{pairs.masks[image]}" for image in pairs.images if image in pairs.masks]
-    found.lists["lists/val.txt"] = lines
-    source = {"name": "list", "file": "lists/val.txt", "root": start}
-    comment = f"{len(lines)} images to score on"
+    labeled = [image for image in pairs.images if image in pairs.masks]
+    found.lists["lists/val.csv"] = _table(pairs, labeled)
+    source = {"name": "list", "file": "lists/val.csv", "root": start}
+    comment = f"{len(labeled)} images to score on"
     found.sources["val"] = SourceEntry("val", source, has_scheme=True, comment=comment)
     found.labels += [val / mask for mask in pairs.masks.values()]
 

@@ -135,6 +135,33 @@ def test_classes_are_read_from_files_beside_the_images(folder: Path, maskmill: M
     assert maskmill("run", "ingest").returncode == 0
 
 
+def test_names_may_hold_what_lists_are_separated_by(folder: Path, maskmill: Maskmill) -> None:
+    for number, name in enumerate(("a b", "c,d", "e;f", 'g"h', "i\tj", "k", "l'm")):
+        draw(folder / f"photos/{name}.png", number, folder / f"photos/{name}_mask.png")
+        draw(folder / f"photos/{name}2.png", 10 + number)
+    done = maskmill("init", "photos", "--classes", "car")
+    assert done.returncode == 0, done.stderr
+    done = maskmill("run", "ingest")
+    assert done.returncode == 0, done.stderr
+    assert roles("photos") == {"labeled": 5, "val": 2, "unlabeled": 7}
+
+
+def test_results_never_lie_among_the_images(
+    folder: Path, maskmill: Maskmill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(folder / "photos/0.jpg", 0)
+    monkeypatch.chdir(folder / "photos")
+    for command in (
+        ("init", ".", "--classes", "car"),
+        ("init", ".", "--classes", "car", "--into", "project"),
+        ("label", ".", "--classes", "car", "--out", "out"),
+    ):
+        done = maskmill(*command)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "would lie among the images; call it in another folder" in done.stderr
+    assert [path.name for path in Path().iterdir()] == ["0.jpg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
