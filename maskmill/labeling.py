@@ -14,9 +14,9 @@ from pipeline.files import storage
 from stages.export.export import export, folders
 from stages.export.run_labels import RunLabels
 from stages.graph import GRAPH
+from stages.init.found import Folders
 from stages.init.init import Request as InitRequest
 from stages.init.init import propose
-from stages.init.look import Folders
 from stages.init.project import CONFIG, LABELER, VOCABULARY, Project
 
 WORKSPACE = "run"

@@ -45,8 +45,8 @@ def init(
 ) -> None:
     """Write a config and a vocabulary for a folder of images."""
     from maskmill.cli.opened_run import leader_console
+    from stages.init.found import Folders
     from stages.init.init import Request, propose, summarize, write
-    from stages.init.look import Folders
 
     def ask(question: str, default: str) -> str:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -12,8 +12,9 @@ from pipeline.errors import ConfigError, StorageError
 from pipeline.files import storage
 from stages.init import classes as class_lists
 from stages.init.classes import Classes
+from stages.init.found import Folders, Found
 from stages.init.labels_seen import LabelsSeen, look_at
-from stages.init.look import Folders, Look, look
+from stages.init.look import look
 from stages.init.machine import clip_weights, training
 from stages.init.places import near
 from stages.init.project import Project, SourceEntry
@@ -115,7 +116,7 @@ def _check_apart(request: Request) -> None:
             raise ConfigError(what, where=f"{request.into.resolve()} in {folder}", fix=fix)
 
 
-def _classes(request: Request, found: Look, seen: LabelsSeen, ask: Ask) -> Classes:
+def _classes(request: Request, found: Found, seen: LabelsSeen, ask: Ask) -> Classes:
     asked: Mapping[str, Sequence[str]]
     if request.classes is not None:
         asked = class_lists.parsed(request.classes)
@@ -138,7 +139,7 @@ def _classes(request: Request, found: Look, seen: LabelsSeen, ask: Ask) -> Class
         return class_lists.assigned(class_lists.parsed(answer), seen)
 
 
-def _with_classes(found: Look, own: Classes) -> dict[str, SourceEntry]:
+def _with_classes(found: Found, own: Classes) -> dict[str, SourceEntry]:
     """The sources, told how their label files or annotations name the classes."""
     known = {name.lower() for name in own.names}
     others = {name: None for name in sorted(found.names) if name.lower() not in known}

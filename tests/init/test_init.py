@@ -135,6 +135,24 @@ def test_classes_are_read_from_files_beside_the_images(folder: Path, maskmill: M
     assert maskmill("run", "ingest").returncode == 0
 
 
+def test_folders_inside_the_folder_of_photos_keep_their_roles(
+    folder: Path, maskmill: Maskmill
+) -> None:
+    for number in range(8):
+        draw(folder / f"photos/{number}.jpg", number, folder / f"photos/truth/{number}_mask.png")
+    draw(folder / "photos/more.jpg", 9)
+    draw(folder / "photos/found/x.jpg", 10)
+    draw(folder / "photos/held/y.jpg", 11, folder / "photos/held/masks/y.png")
+    inside = ("--masks", "photos/truth", "--web", "photos/found", "--val", "photos/held")
+    done = maskmill("init", "photos", "--classes", "car", *inside)
+    assert done.returncode == 0, done.stderr
+    done = maskmill("run", "ingest")
+    assert done.returncode == 0, done.stderr
+    assert roles("photos") == {"labeled": 8, "unlabeled": 1, "ood": 1, "val": 1}
+    images = pd.read_parquet("manifests/photos/images")
+    assert len(images) == 11
+
+
 def test_names_may_hold_what_lists_are_separated_by(folder: Path, maskmill: Maskmill) -> None:
     for number, name in enumerate(("a b", "c,d", "e;f", 'g"h', "i\tj", "k", "l'm")):
         draw(folder / f"photos/{name}.png", number, folder / f"photos/{name}_mask.png")
