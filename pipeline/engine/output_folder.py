@@ -120,8 +120,6 @@ def output_folder(path: Path, what: str, facts: Facts) -> Iterator[OutputFolder]
         with _opened_journal(path) as journal:
             yield OutputFolder(path, mark, journal)
         storage.remove(path / TEMPORARY)
-        if mark["finished"] and (path / JOURNAL).exists() and not (path / JOURNAL).stat().st_size:
-            storage.remove(path / JOURNAL)  # nothing was added
 
 
 @contextmanager

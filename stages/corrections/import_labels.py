@@ -57,6 +57,7 @@ def import_labels(request: Request, config: Config, console: Console) -> None:
     former = FormerLabels(config, exported)
     with output_folder(request.out, "corrected labels", _facts(request, exported)) as folder:
         if folder.is_finished:
+            folder.finish()  # a kill may have left the journal
             console.line(f"{request.out}: nothing to do, it was imported before")
             return
         rows, unchanged = [], 0

@@ -69,6 +69,7 @@ def export(labels: LabeledImages, name: str, out: Path, console: Console) -> Non
     facts = {"format": name, "version": kind.version, **labels.facts}
     with output_folder(out, "exported labels", facts) as folder:
         if folder.is_finished:
+            folder.finish()  # a kill may have left the journal
             console.line(f"{out}: nothing to do, it was exported before")
             return
         form = kind(folder, labels.vocabulary)

@@ -69,6 +69,7 @@ def export_model(request: Request, console: Console) -> None:
     }
     with output_folder(request.out, "an exported model", facts) as out:
         if out.is_finished:
+            out.finish()  # a kill may have left the journal
             console.line(f"{request.out}: nothing to do, it was exported before")
             return
         written = []
