@@ -87,7 +87,7 @@ def _collect(runner: Runner, *, delete: bool) -> None:
             break
         in_use |= {path for unit in kept for path in unit.kept.values()}
         if not delete:  # a run would move these to the kept parts
-            replaced += [place for unit in kept for place in unit.kept if place.exists()]
+            replaced += [place for unit in kept for place in unit.kept if storage.exists(place)]
         collect(stage.name, found)
     else:
         kept_parts = [*replaced, *KeptParts(runner.config.manifests).all()]

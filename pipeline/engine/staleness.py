@@ -11,7 +11,7 @@ from pipeline.engine.other_versions import strict, version_changes, version_rema
 from pipeline.engine.stage import Stage
 from pipeline.engine.states import AnyUnit, Reason, ReasonKind, StageState, State, UnitState
 from pipeline.errors import StorageError
-from pipeline.files import file_stamps
+from pipeline.files import file_stamps, storage
 from pipeline.records import manifest, part_file, snapshot
 from pipeline.records.part_file import IMAGES_FACT, Record
 from pipeline.records.sharded_table import ShardedTable
@@ -84,7 +84,7 @@ def count_image_changes(unit: AnyUnit, table: Table, images: ShardedTable) -> di
         table: The kind of its part, with the columns row and image_id.
         images: All images as they are now, rows of the images manifest.
     """
-    if not unit.part.exists():
+    if not storage.exists(unit.part):
         return {}
     rows = manifest.read_part(unit.part, table, ["row", "image_id"]).to_pylist()
     present = images.rows(unit.shard)

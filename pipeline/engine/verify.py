@@ -165,7 +165,7 @@ def _resumable(unit: AnyUnit) -> Sequence[Path]:
     try:
         is_same = part_file.read_facts(unit.part) == unit.facts
     except StorageError:
-        is_same = all(output.exists() for output in unit.outputs)
+        is_same = all(storage.exists(output) for output in unit.outputs)
     saved = [path for path in unit.resumable if path.is_file()] if is_same else []
     return [path for path in saved if not archive_is_whole(storage.read_bytes(path))]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.files import s3_objects
-from pipeline.files.storage import is_missing, is_object
+from pipeline.files.storage import exists, is_missing, is_object
 
 _STAMPS = s3_objects.Stamps()
 
@@ -51,7 +51,7 @@ def missing(paths: Iterable[Path]) -> set[Path]:
     """The missing ones of many files and folders; a few listings find this out for objects."""
     wanted = list(paths)
     if not wanted or not is_object(wanted[0]):
-        return {path for path in wanted if not path.exists()}
+        return {path for path in wanted if not exists(path)}
     common = posixpath.commonpath([str(path.parent) for path in wanted])
     found = {address for address, _, _ in s3_objects.listed(common.replace(":/", "://", 1))}
     found |= {posixpath.dirname(address) for address in found}

@@ -85,6 +85,28 @@ def is_missing(error: OSError) -> bool:
     return error.errno in _MISSING
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder.
+
+    Python's own answer to a disk that fails, or to a folder that must not be entered, depends on
+    its version; "no" would mean that finished work is gone.
+
+    Raises:
+        OSError: That cannot be told.
+    """
+    if is_object(path):
+        return path.exists()
+    try:
+        os.stat(path)
+    except OSError as error:
+        if is_missing(error):
+            return False
+        raise
+    except ValueError:  # no name of a file
+        return False
+    return True
+
+
 def read_bytes(path: Path | str, most: int | None = None) -> bytes:
     """All bytes of a file.
 

@@ -138,7 +138,7 @@ def as_recorded(facts: Facts) -> Facts:
 
 def exists(path: Path) -> bool:
     """Tells whether there is a part, in its place or as a kept one that stands in for it."""
-    return snapshot.file_of(path).exists()
+    return storage.exists(snapshot.file_of(path))
 
 
 def read_record(path: Path) -> Record | None:
